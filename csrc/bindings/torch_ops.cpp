@@ -1,0 +1,180 @@
+// torch.ops.fastmnist.*: operators on plain tensors, registered with LibTorch's stable ABI.
+//
+// Built once, this file serves every torch from 2.10 on, from Python and from C++ alike
+// (torch.ops.load_library; no Python symbols). Weights come as a packed uint8 tensor
+// (pack/network.h), which is checked at every call. Exceptions surface as RuntimeError, so the
+// Python layer, which knows argument names, checks first. Fake kernels live in Python (_ops.py).
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cfloat>
+#include <cmath>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/arithmetic.h"
+#include "core/errors.h"
+#include "core/threads.h"
+#include "kernels/tables.h"
+#include "pack/network.h"
+#include "runtime/executor.h"
+
+namespace {
+
+using fastmnist::NetworkView;
+using fastmnist::Quantizer;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+Tensor empty(const std::vector<std::int64_t>& sizes, ScalarType type) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = sizes.size(); i-- > 0; stride *= std::max<std::int64_t>(sizes[i], 1))
+    strides[i] = stride;
+  AtenTensorHandle handle = nullptr;
+  const std::int32_t dtype =
+      type == ScalarType::Byte ? aoti_torch_dtype_uint8() : aoti_torch_dtype_float32();
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      static_cast<std::int64_t>(sizes.size()), sizes.data(), strides.data(), dtype,
+      aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+std::vector<std::int64_t> sizes_of(const Tensor& t) {
+  const auto sizes = t.sizes();
+  return {sizes.begin(), sizes.end()};
+}
+
+Tensor packed_rows(const Tensor& t) {
+  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
+void check_type(const Tensor& t, const char* name, ScalarType expected, const char* expected_name) {
+  if (t.scalar_type() != expected)
+    fastmnist::invalid(name, std::string("a tensor of ") + expected_name, "another dtype");
+}
+
+Quantizer quantizer(double scale, std::int64_t zero_point) {
+  const float s = static_cast<float>(scale);
+  if (!(std::isfinite(s) && s >= FLT_MIN))
+    fastmnist::invalid("scale", "a finite, normal, positive number", std::to_string(scale));
+  if (zero_point < 0 || zero_point > 255)
+    fastmnist::invalid("zero_point", "0 to 255", std::to_string(zero_point));
+  return fastmnist::make_quantizer(s, static_cast<std::int32_t>(zero_point));
+}
+
+Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
+  check_type(x, "x", ScalarType::Float, "float32");
+  const Quantizer q = quantizer(scale, zero_point);
+  const Tensor rows = packed_rows(x);
+  Tensor out = empty(sizes_of(x), ScalarType::Byte);
+  fastmnist::active_kernels().quantize(static_cast<const float*>(rows.data_ptr()), rows.numel(), q,
+                                       static_cast<std::uint8_t*>(out.data_ptr()));
+  return out;
+}
+
+Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
+  check_type(q, "q", ScalarType::Byte, "uint8");
+  const Quantizer quant = quantizer(scale, zero_point);
+  const Tensor codes = packed_rows(q);
+  Tensor out = empty(sizes_of(q), ScalarType::Float);
+  fastmnist::active_kernels().dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
+                                         codes.numel(), quant,
+                                         static_cast<float*>(out.data_ptr()));
+  return out;
+}
+
+// The packed network in a tensor, checked. The tensor must outlive the view.
+NetworkView view(const Tensor& packed) {
+  check_type(packed, "packed", ScalarType::Byte, "uint8");
+  if (!packed.is_contiguous()) fastmnist::invalid("packed", "a contiguous tensor", "strides");
+  return fastmnist::view_network(
+      std::span(static_cast<const std::byte*>(packed.data_ptr()),
+                static_cast<std::size_t>(packed.numel())));
+}
+
+// x's sizes with the last one replaced, after checking that the last one is what the layers take.
+std::vector<std::int64_t> output_sizes(const Tensor& x, std::int64_t inputs, std::int64_t outputs,
+                                       std::int64_t out_features) {
+  std::vector<std::int64_t> sizes = sizes_of(x);
+  if (sizes.empty() || sizes.back() != inputs)
+    fastmnist::invalid("x", "rows of " + std::to_string(inputs) + " values",
+                       sizes.empty() ? "a single number" : std::to_string(sizes.back()));
+  if (out_features != outputs)
+    fastmnist::invalid("out_features", std::to_string(outputs), std::to_string(out_features));
+  sizes.back() = outputs;
+  return sizes;
+}
+
+Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
+  const NetworkView network = view(packed);
+  const bool pixels = x.scalar_type() == ScalarType::Byte;
+  if (!pixels) check_type(x, "x", ScalarType::Float, "float32 or uint8");
+  const auto sizes = output_sizes(x, network.inputs(), network.outputs(), out_features);
+  const auto type = pixels ? fastmnist::RowType::kPixels : fastmnist::RowType::kFloat32;
+  fastmnist::check_rows(network, type);
+  const Tensor rows = packed_rows(x);
+  Tensor out = empty(sizes, ScalarType::Float);
+  fastmnist::run_network(network, {type, rows.data_ptr(), rows.numel() / network.inputs()},
+                         static_cast<float*>(out.data_ptr()));
+  return out;
+}
+
+// One layer on codes: the first of `packed`, with its own input scale and zero point.
+template <typename Kernel>
+Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_features,
+              const Quantizer& y_quantizer, ScalarType out_type, Kernel kernel) {
+  check_type(codes, "codes", ScalarType::Byte, "uint8");
+  const NetworkView network = view(packed);
+  if (network.layers() != 1 || network.input() == fastmnist::InputKind::kDynamic)
+    fastmnist::invalid("packed", "one layer with a static input scale", "another network");
+  Tensor out = empty(output_sizes(codes, network.inputs(), network.outputs(), out_features), out_type);
+  const Tensor rows = packed_rows(codes);
+  fastmnist::LinearArgs args{};
+  args.x = static_cast<const std::uint8_t*>(rows.data_ptr());
+  args.x_stride = network.inputs();
+  args.rows = rows.numel() / network.inputs();
+  args.w = network.dense(0);
+  args.x_quantizer = network.record(0).x_quantizer;
+  args.clamp = network.record(0).clamp;
+  args.y = out.data_ptr();
+  args.y_stride = network.outputs();
+  args.y_quantizer = y_quantizer;
+  if (args.rows > 0) kernel(args);
+  return out;
+}
+
+Tensor linear_f32(const Tensor& codes, const Tensor& packed, std::int64_t out_features) {
+  return linear(codes, packed, out_features, {}, ScalarType::Float,
+                fastmnist::active_kernels().linear_f32);
+}
+
+Tensor linear_u8(const Tensor& codes, const Tensor& packed, std::int64_t out_features, double scale,
+                 std::int64_t zero_point) {
+  return linear(codes, packed, out_features, quantizer(scale, zero_point), ScalarType::Byte,
+                fastmnist::active_kernels().linear_u8);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(fastmnist, m) {
+  m.def("quantize(Tensor x, float scale, int zero_point) -> Tensor");
+  m.def("dequantize(Tensor q, float scale, int zero_point) -> Tensor");
+  m.def("linear(Tensor codes, Tensor packed, SymInt out_features) -> Tensor");
+  m.def(
+      "linear_u8(Tensor codes, Tensor packed, SymInt out_features, float scale, int zero_point) "
+      "-> Tensor");
+  m.def("mlp(Tensor x, Tensor packed, SymInt out_features) -> Tensor");
+  fastmnist::set_num_threads_provider(
+      [] { return static_cast<int>(torch::stable::get_num_threads()); });
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastmnist, CPU, m) {
+  m.impl("quantize", TORCH_BOX(&quantize));
+  m.impl("dequantize", TORCH_BOX(&dequantize));
+  m.impl("linear", TORCH_BOX(&linear_f32));
+  m.impl("linear_u8", TORCH_BOX(&linear_u8));
+  m.impl("mlp", TORCH_BOX(&mlp));
+}

@@ -1,0 +1,19 @@
+// What the processor has and the operating system allows. Two questions, two functions: a kernel
+// needs both answers to be yes (a hypervisor or an old kernel may not save wide registers).
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/export.h"
+
+namespace fastmnist {
+
+// "" where the processor has every feature that the named kernels use and the operating system
+// saves their registers; otherwise what is missing, e.g. "the CPU lacks avx512_vnni".
+FASTMNIST_API std::string missing_for(std::string_view isa);
+
+// The processor's own name for itself, or "unknown".
+FASTMNIST_API std::string cpu_model();
+
+}  // namespace fastmnist

@@ -1,0 +1,23 @@
+// The library's exceptions. Bindings turn them into Python's: InvalidArgument into ValueError.
+// Messages name the argument, what was expected and what came.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "core/export.h"
+
+namespace fastmnist {
+
+class FASTMNIST_API InvalidArgument : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+// "<argument>: expected <expected>, got <got>"
+[[noreturn]] inline void invalid(const std::string& argument, const std::string& expected,
+                                 const std::string& got) {
+  throw InvalidArgument(argument + ": expected " + expected + ", got " + got);
+}
+
+}  // namespace fastmnist

@@ -1,0 +1,101 @@
+// The vocabulary that kernels share with the rest of the library: plain structs, no functions.
+//
+// This is the only project header a kernel file includes. Kernel files are compiled with wider
+// instruction sets than the rest; an inline function shared with them could be emitted twice, and
+// the linker might keep the copy that older processors cannot run. So nothing here has a body.
+//
+// Packed dense weights, one layer of N outputs and K inputs ("panel" = 16 outputs):
+//
+//     panel 0                                   panel 1            panel ceil(N/16)-1
+//     +--------+--------+- ... -+--------------++--------+- ... -+ ...
+//     | block0 | block1 |       | bias scale Σ || block0 |       |
+//     +--------+--------+- ... -+--------------++--------+- ... -+
+//      64 bytes 64 bytes          3 x 64 bytes
+//
+//     block b of panel p:  byte[4*j + i] = w[16*p + j][4*b + i]     j = 0..15, i = 0..3
+//
+// Four neighbouring inputs of one output lie in one 32-bit lane, which is what a 4-byte dot product
+// (VNNI, NEON SDOT) consumes; 16 blocks on end are one AMX tile. K is padded with zeros to a
+// multiple of 64 and N to a multiple of 16, so that no kernel has a tail of weights. The epilogue's
+// constants follow the weights that they belong to.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastmnist {
+
+inline constexpr std::int64_t kPanelOutputs = 16;
+inline constexpr std::int64_t kBlockInputs = 4;
+inline constexpr std::int64_t kBlockBytes = kPanelOutputs * kBlockInputs;
+inline constexpr std::int64_t kInputPadding = 64;
+// Largest K for which every sum of products fits int32: 65,536 * 255 * 128 < 2^31.
+inline constexpr std::int64_t kMaxInputs = 65536;
+
+// What follows the blocks of a panel.
+struct PanelEpilogue {
+  float bias[kPanelOutputs];
+  float scale[kPanelOutputs];               // of the weights, per output channel
+  std::int32_t weight_sum[kPanelOutputs];   // Σ w, for the zero point of the inputs
+};
+static_assert(sizeof(PanelEpilogue) == 3 * 64);
+
+// A view of one packed layer. Owns nothing.
+struct PackedDense {
+  const std::byte* panels;
+  std::int64_t inputs;         // K
+  std::int64_t outputs;        // N
+  std::int64_t padded_inputs;  // K rounded up to kInputPadding
+  std::int64_t panel_stride;   // bytes: padded_inputs * 16 + sizeof(PanelEpilogue)
+};
+
+// Real value x stands for code clamp(rne(x * inv_scale) + zero_point, 0, 255).
+struct Quantizer {
+  float scale;
+  float inv_scale;
+  std::int32_t zero_point;
+};
+
+// ReLU is {0, inf}, ReLU6 {0, 6}, no activation {-inf, inf}.
+struct Clamp {
+  float lo;
+  float hi;
+};
+
+// y[m] = epilogue(Σ_k x[m][k] * w[.][k]) for `rows` rows of codes.
+// No row of x is read past its K codes, no row of y is written past its N values.
+struct LinearArgs {
+  const std::uint8_t* x;
+  std::int64_t x_stride;  // codes from one row to the next
+  std::int64_t rows;
+  PackedDense w;
+  Quantizer x_quantizer;           // of all rows, unless row_quantizers is set (dynamic)
+  const Quantizer* row_quantizers;  // one per row, or nullptr
+  Clamp clamp;
+  void* y;                // float* or uint8_t*, by the kernel
+  std::int64_t y_stride;  // values from one row to the next
+  Quantizer y_quantizer;  // uint8 output only
+};
+
+// Smallest and largest value of a row, each bounded by 0. `finite` is false if it holds NaN or inf.
+struct RowRange {
+  float lo;
+  float hi;
+  bool finite;
+};
+
+// One instruction set's kernels. Stateless: no allocation, no threads, no exceptions, no globals.
+struct KernelTable {
+  const char* name;
+  // Both return whether a NaN was among the n values (its code is 0).
+  bool (*quantize)(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q);
+  // q_j = clamp(rne(x_j * multiplier_j + offset_j), 0, 255), product and sum rounded separately.
+  bool (*quantize_affine)(const float* x, std::int64_t n, const float* multiplier,
+                          const float* offset, std::uint8_t* q);
+  void (*dequantize)(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x);
+  RowRange (*row_range)(const float* x, std::int64_t n);
+  void (*linear_f32)(const LinearArgs& args);
+  void (*linear_u8)(const LinearArgs& args);
+};
+
+}  // namespace fastmnist

@@ -1,0 +1,193 @@
+// AVX-512 VNNI kernels.
+//
+// VPDPBUSD multiplies four unsigned by four signed bytes and adds the exact sum to a 32-bit lane:
+// one instruction is one 64-byte block of packed weights times four inputs of one row. A tile is
+// ROWS rows by PANELS panels of 16 outputs, one accumulator register each; a weight block is loaded
+// once per ROWS products and an input quadruple broadcast once per PANELS.
+#include <immintrin.h>
+
+#include "core/types.h"
+
+namespace fastmnist {
+namespace {
+
+constexpr std::int64_t kLanes = 16;
+
+__mmask16 lanes(std::int64_t n) {
+  return n >= kLanes ? __mmask16{0xffff} : static_cast<__mmask16>((1u << n) - 1u);
+}
+
+std::int32_t load4(const std::uint8_t* p) {
+  std::int32_t v;
+  __builtin_memcpy(&v, p, 4);
+  return v;
+}
+
+// The last 1..3 inputs of a row, without reading past them.
+std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
+  std::uint32_t v = 0;
+  for (std::int64_t i = 0; i < n; ++i) v |= static_cast<std::uint32_t>(p[i]) << (8 * i);
+  return static_cast<std::int32_t>(v);
+}
+
+// Values that are integers or NaN to codes. NaN -> 0 by operand order.
+__m128i saturate(__m512 v) {
+  v = _mm512_max_ps(v, _mm512_setzero_ps());
+  v = _mm512_min_ps(v, _mm512_set1_ps(255.0f));
+  return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+}
+
+__m512 rne(__m512 v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+__m128i quantize_lanes(__m512 x, const Quantizer& quantizer) {
+  const __m512 scaled = rne(_mm512_mul_ps(x, _mm512_set1_ps(quantizer.inv_scale)));
+  return saturate(_mm512_add_ps(scaled, _mm512_set1_ps(static_cast<float>(quantizer.zero_point))));
+}
+
+bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
+  __mmask16 nan = 0;
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 on = lanes(n - i);
+    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
+    nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
+    _mm_mask_storeu_epi8(q + i, on, quantize_lanes(v, quantizer));
+  }
+  return nan != 0;
+}
+
+bool quantize_affine(const float* x, std::int64_t n, const float* multiplier, const float* offset,
+                     std::uint8_t* q) {
+  __mmask16 nan = 0;
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 on = lanes(n - i);
+    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
+    nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
+    const __m512 product = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(on, multiplier + i));
+    const __m512 sum = _mm512_add_ps(product, _mm512_maskz_loadu_ps(on, offset + i));
+    _mm_mask_storeu_epi8(q + i, on, saturate(rne(sum)));
+  }
+  return nan != 0;
+}
+
+void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x) {
+  const __m512i zero_point = _mm512_set1_epi32(quantizer.zero_point);
+  const __m512 scale = _mm512_set1_ps(quantizer.scale);
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 on = lanes(n - i);
+    const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(on, q + i));
+    const __m512 values = _mm512_cvtepi32_ps(_mm512_sub_epi32(codes, zero_point));
+    _mm512_mask_storeu_ps(x + i, on, _mm512_mul_ps(values, scale));
+  }
+}
+
+RowRange row_range(const float* x, std::int64_t n) {
+  const __m512 infinity = _mm512_set1_ps(__builtin_inff());
+  __m512 lo = _mm512_setzero_ps();
+  __m512 hi = _mm512_setzero_ps();
+  __mmask16 finite = 0xffff;
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __m512 v = _mm512_maskz_loadu_ps(lanes(n - i), x + i);
+    lo = _mm512_min_ps(v, lo);
+    hi = _mm512_max_ps(v, hi);
+    finite = _mm512_mask_cmp_ps_mask(finite, _mm512_abs_ps(v), infinity, _CMP_LT_OQ);
+  }
+  return {_mm512_reduce_min_ps(lo), _mm512_reduce_max_ps(hi), finite == 0xffff};
+}
+
+__m512 epilogue(__m512i acc, const PanelEpilogue& constants, const Quantizer& q,
+                const Clamp& clamp) {
+  const __m512i correction = _mm512_mullo_epi32(_mm512_loadu_si512(constants.weight_sum),
+                                                _mm512_set1_epi32(q.zero_point));
+  const __m512 centered = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc, correction));
+  const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(q.scale), _mm512_loadu_ps(constants.scale));
+  const __m512 y = _mm512_fmadd_ps(centered, scale, _mm512_loadu_ps(constants.bias));
+  return _mm512_min_ps(_mm512_set1_ps(clamp.hi), _mm512_max_ps(_mm512_set1_ps(clamp.lo), y));
+}
+
+struct StoreFloat {
+  static void put(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_t n) {
+    _mm512_mask_storeu_ps(static_cast<float*>(args.y) + at, lanes(n), y);
+  }
+};
+
+struct StoreCodes {
+  static void put(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_t n) {
+    _mm_mask_storeu_epi8(static_cast<std::uint8_t*>(args.y) + at, lanes(n),
+                         quantize_lanes(y, args.y_quantizer));
+  }
+};
+
+template <int ROWS, int PANELS>
+void accumulate(__m512i (&acc)[ROWS][PANELS], const std::int32_t (&x4)[ROWS],
+                const std::byte* block, std::int64_t panel_stride) {
+  __m512i w[PANELS];
+  for (int p = 0; p < PANELS; ++p) w[p] = _mm512_loadu_si512(block + p * panel_stride);
+  for (int r = 0; r < ROWS; ++r) {
+    const __m512i x = _mm512_set1_epi32(x4[r]);
+    for (int p = 0; p < PANELS; ++p) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
+  }
+}
+
+template <int ROWS, int PANELS, typename Store>
+void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
+  const PackedDense& w = args.w;
+  const std::byte* block = w.panels + panel * w.panel_stride;
+  const std::uint8_t* x = args.x + m * args.x_stride;
+  __m512i acc[ROWS][PANELS];
+  for (auto& row : acc)
+    for (__m512i& a : row) a = _mm512_setzero_si512();
+  std::int32_t x4[ROWS];
+  std::int64_t k = 0;
+  for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes) {
+    for (int r = 0; r < ROWS; ++r) x4[r] = load4(x + r * args.x_stride + k);
+    accumulate<ROWS, PANELS>(acc, x4, block, w.panel_stride);
+  }
+  if (k < w.inputs) {
+    for (int r = 0; r < ROWS; ++r) x4[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
+    accumulate<ROWS, PANELS>(acc, x4, block, w.panel_stride);
+  }
+  for (int r = 0; r < ROWS; ++r) {
+    const Quantizer& q =
+        args.row_quantizers != nullptr ? args.row_quantizers[m + r] : args.x_quantizer;
+    for (int p = 0; p < PANELS; ++p) {
+      const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
+          w.panels + (panel + p) * w.panel_stride + w.padded_inputs * kPanelOutputs);
+      const std::int64_t first = (panel + p) * kPanelOutputs;
+      Store::put(args, (m + r) * args.y_stride + first,
+                 epilogue(acc[r][p], constants, q, args.clamp), w.outputs - first);
+    }
+  }
+}
+
+// A group of panels stays in cache while all rows pass over it.
+template <int PANELS, typename Store>
+void rows_over(const LinearArgs& args, std::int64_t panel) {
+  std::int64_t m = 0;
+  for (; m + 6 <= args.rows; m += 6) tile<6, PANELS, Store>(args, m, panel);
+  for (; m + 2 <= args.rows; m += 2) tile<2, PANELS, Store>(args, m, panel);
+  for (; m < args.rows; ++m) tile<1, PANELS, Store>(args, m, panel);
+}
+
+template <typename Store>
+void linear(const LinearArgs& args) {
+  const std::int64_t panels = (args.w.outputs + kPanelOutputs - 1) / kPanelOutputs;
+  std::int64_t panel = 0;
+  for (; panel + 4 <= panels; panel += 4) rows_over<4, Store>(args, panel);
+  switch (panels - panel) {
+    case 3: rows_over<3, Store>(args, panel); break;
+    case 2: rows_over<2, Store>(args, panel); break;
+    case 1: rows_over<1, Store>(args, panel); break;
+    default: break;
+  }
+}
+
+}  // namespace
+
+extern const KernelTable kAvx512VnniKernels;
+const KernelTable kAvx512VnniKernels = {
+    "avx512_vnni", quantize,           quantize_affine,   dequantize,
+    row_range,     linear<StoreFloat>, linear<StoreCodes>};
+
+}  // namespace fastmnist

@@ -1,0 +1,104 @@
+#include <atomic>
+#include <cstdlib>
+
+#include "core/cpu.h"
+#include "core/errors.h"
+#include "kernels/tables.h"
+
+namespace fastmnist {
+
+extern const KernelTable kScalarKernels;
+#if defined(FASTMNIST_HAVE_AVX2)
+extern const KernelTable kAvx2Kernels;
+#endif
+#if defined(FASTMNIST_HAVE_AVX512_VNNI)
+extern const KernelTable kAvx512VnniKernels;
+#endif
+
+namespace {
+
+struct Built {
+  const char* name;
+  const KernelTable* kernels;
+};
+
+// Best first.
+constexpr Built kBuilt[] = {
+#if defined(FASTMNIST_HAVE_AVX512_VNNI)
+    {"avx512_vnni", &kAvx512VnniKernels},
+#else
+    {"avx512_vnni", nullptr},
+#endif
+#if defined(FASTMNIST_HAVE_AVX2)
+    {"avx2", &kAvx2Kernels},
+#else
+    {"avx2", nullptr},
+#endif
+    {"scalar", &kScalarKernels},
+};
+
+std::string refusal(const Built& built) {
+  if (built.kernels == nullptr) return "not built for this processor family";
+  return missing_for(built.name);
+}
+
+std::string names() {
+  std::string text;
+  for (const Built& built : kBuilt) text += (text.empty() ? "" : ", ") + std::string(built.name);
+  return text;
+}
+
+bool known(std::string_view name) {
+  for (const Built& built : kBuilt)
+    if (name == built.name) return true;
+  return false;
+}
+
+const char* cap() {
+  const char* value = std::getenv("FASTMNIST_ISA");
+  return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+std::atomic<const KernelTable*> g_active{nullptr};
+
+}  // namespace
+
+std::vector<Rung> ladder() {
+  const char* capped = cap();
+  bool below_cap = capped == nullptr;
+  std::vector<Rung> rungs;
+  for (const Built& built : kBuilt) {
+    below_cap = below_cap || std::string_view(capped) == built.name;
+    std::string why = refusal(built);
+    if (why.empty() && !below_cap) why = "capped by FASTMNIST_ISA=" + std::string(capped);
+    rungs.push_back({built.name, built.kernels, std::move(why)});
+  }
+  return rungs;
+}
+
+const KernelTable& active_kernels() {
+  if (const KernelTable* active = g_active.load(std::memory_order_acquire)) return *active;
+  if (const char* capped = cap(); capped != nullptr && !known(capped))
+    invalid("FASTMNIST_ISA", "one of " + names(), "'" + std::string(capped) + "'");
+  for (const Rung& rung : ladder()) {
+    if (!rung.refusal.empty()) continue;
+    g_active.store(rung.kernels, std::memory_order_release);
+    return *rung.kernels;
+  }
+  return kScalarKernels;  // not reached: the last rung is never refused
+}
+
+std::string set_active_kernels(std::string_view name) {
+  if (!known(name)) invalid("isa", "one of " + names(), "'" + std::string(name) + "'");
+  const std::string before = active_kernels().name;
+  for (const Built& built : kBuilt) {
+    if (name != built.name) continue;
+    if (const std::string why = refusal(built); !why.empty())
+      invalid("isa", "an instruction set that this machine runs",
+              "'" + std::string(name) + "' (" + why + ")");
+    g_active.store(built.kernels, std::memory_order_release);
+  }
+  return before;
+}
+
+}  // namespace fastmnist

@@ -1,0 +1,41 @@
+// The definition that every kernel is tested against, on canonical (unpacked) weights.
+#pragma once
+
+#include <cstdint>
+
+#include "core/export.h"
+#include "core/types.h"
+
+namespace fastmnist::reference {
+
+// One linear layer on codes. Row-major throughout, no strides.
+struct Linear {
+  const std::int8_t* weight;  // [outputs, inputs]
+  const float* weight_scale;  // [outputs]
+  const float* bias;          // [outputs], or nullptr
+  std::int64_t inputs;
+  std::int64_t outputs;
+  Clamp clamp;
+};
+
+FASTMNIST_API void linear_f32(const Linear& layer, const std::uint8_t* x, std::int64_t rows,
+                              const Quantizer* row_quantizers, float* y);
+
+// Exactly linear_f32, then quantize.
+FASTMNIST_API void linear_u8(const Linear& layer, const std::uint8_t* x, std::int64_t rows,
+                             const Quantizer* row_quantizers, const Quantizer& y_quantizer,
+                             std::uint8_t* y);
+
+FASTMNIST_API bool quantize(const float* x, std::int64_t n, const Quantizer& quantizer,
+                            std::uint8_t* q);
+FASTMNIST_API bool quantize_affine(const float* x, std::int64_t n, const float* multiplier,
+                                   const float* offset, std::uint8_t* q);
+FASTMNIST_API void dequantize(const std::uint8_t* q, std::int64_t n, const Quantizer& quantizer,
+                              float* x);
+FASTMNIST_API RowRange row_range(const float* x, std::int64_t n);
+
+// Per-output-channel symmetric int8: weight [outputs, inputs] to codes and scales.
+FASTMNIST_API void quantize_weights(const float* weight, std::int64_t outputs, std::int64_t inputs,
+                                    std::int8_t* codes, float* scales);
+
+}  // namespace fastmnist::reference

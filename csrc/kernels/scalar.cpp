@@ -1,0 +1,72 @@
+// Portable kernels: what runs where no vector kernel is built, and the first row of the ladder.
+// The loops over 16 outputs are short and constant, so compilers vectorize them for the baseline.
+#include <cmath>
+
+#include "core/arithmetic.h"
+#include "kernels/reference.h"
+#include "kernels/tables.h"
+
+namespace fastmnist {
+namespace {
+
+const PanelEpilogue& epilogue_of(const PackedDense& w, std::int64_t panel) {
+  return *reinterpret_cast<const PanelEpilogue*>(w.panels + panel * w.panel_stride +
+                                                 w.padded_inputs * kPanelOutputs);
+}
+
+// Sums of products of one row with the 16 outputs of one panel.
+void accumulate(const std::uint8_t* x, const PackedDense& w, std::int64_t panel,
+                std::int32_t (&acc)[kPanelOutputs]) {
+  const auto* weights = reinterpret_cast<const std::int8_t*>(w.panels + panel * w.panel_stride);
+  for (std::int32_t& a : acc) a = 0;
+  for (std::int64_t k = 0; k < w.inputs; ++k) {
+    const std::int8_t* block = weights + (k / kBlockInputs) * kBlockBytes + k % kBlockInputs;
+    const std::int32_t xk = x[k];
+    for (std::int64_t j = 0; j < kPanelOutputs; ++j) acc[j] += xk * block[kBlockInputs * j];
+  }
+}
+
+template <typename Store>
+void linear(const LinearArgs& args, Store store) {
+  const PackedDense& w = args.w;
+  for (std::int64_t first = 0, panel = 0; first < w.outputs; first += kPanelOutputs, ++panel) {
+    const PanelEpilogue& constants = epilogue_of(w, panel);
+    const std::int64_t count = w.outputs - first < kPanelOutputs ? w.outputs - first : kPanelOutputs;
+    for (std::int64_t m = 0; m < args.rows; ++m) {
+      const Quantizer& q = args.row_quantizers != nullptr ? args.row_quantizers[m] : args.x_quantizer;
+      std::int32_t acc[kPanelOutputs];
+      accumulate(args.x + m * args.x_stride, w, panel, acc);
+      for (std::int64_t j = 0; j < count; ++j)
+        store(m * args.y_stride + first + j, epilogue(acc[j], constants.weight_sum[j],
+                                                      constants.scale[j], constants.bias[j], q,
+                                                      args.clamp));
+    }
+  }
+}
+
+void linear_f32(const LinearArgs& args) {
+  float* out = static_cast<float*>(args.y);
+  linear(args, [out](std::int64_t i, float y) { out[i] = y; });
+}
+
+void linear_u8(const LinearArgs& args) {
+  std::uint8_t* out = static_cast<std::uint8_t*>(args.y);
+  const Quantizer q = args.y_quantizer;
+  linear(args, [out, q](std::int64_t i, float y) { out[i] = quantize_one(y, q); });
+}
+
+bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
+  return reference::quantize(x, n, quantizer, q);
+}
+
+void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x) {
+  reference::dequantize(q, n, quantizer, x);
+}
+
+}  // namespace
+
+extern const KernelTable kScalarKernels;
+const KernelTable kScalarKernels = {"scalar",   quantize,  reference::quantize_affine, dequantize,
+                                    reference::row_range, linear_f32, linear_u8};
+
+}  // namespace fastmnist

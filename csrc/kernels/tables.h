@@ -1,0 +1,34 @@
+// The rows that the kernel files end in, and the ladder that picks one.
+//
+// *Built* (CMakeLists.txt), *the CPU has it* and *the OS allows it* (core/cpu.h) and *not capped*
+// (FASTMNIST_ISA) are separate questions; dispatch.cpp asks them in that order, best set first.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/export.h"
+#include "core/types.h"
+
+namespace fastmnist {
+
+// One rung of the ladder and, in words a user can read, why it was not taken ("" where it serves).
+struct Rung {
+  const char* name;
+  const KernelTable* kernels;  // nullptr where this build has none
+  std::string refusal;
+};
+
+// Every instruction set that the library knows, best first, always ending in "scalar".
+FASTMNIST_API std::vector<Rung> ladder();
+
+// The kernels in use: the best usable rung not above FASTMNIST_ISA. Decided at the first call.
+// Throws InvalidArgument for a value of FASTMNIST_ISA that is not a name of the ladder.
+FASTMNIST_API const KernelTable& active_kernels();
+
+// Takes another rung from now on (for tests and comparisons); throws InvalidArgument where the
+// name is unknown or this machine cannot run it. Returns the name that was active.
+FASTMNIST_API std::string set_active_kernels(std::string_view name);
+
+}  // namespace fastmnist

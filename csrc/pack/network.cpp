@@ -1,0 +1,190 @@
+#include "pack/network.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "core/errors.h"
+
+namespace fastmnist {
+namespace {
+
+constexpr std::uint32_t kMagic = 0x4e4d4646;  // "FFMN" in memory
+constexpr std::int64_t kAlignment = 64;
+constexpr std::int64_t kPixelValues = 256;
+// Keeps every product of sizes far inside int64.
+constexpr std::int64_t kMaxOutputs = std::int64_t{1} << 24;
+
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::string layer_name(std::size_t i, const char* field) {
+  return "layers[" + std::to_string(i) + "]." + field;
+}
+
+void check_scale(const std::string& name, float scale, float smallest) {
+  if (!(std::isfinite(scale) && scale >= smallest))
+    invalid(name, "a finite, normal, positive number", std::to_string(scale));
+}
+
+void check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
+  if (layer.inputs < 1 || layer.inputs > kMaxInputs)
+    invalid(layer_name(i, "weight"), "1 to 65536 inputs", std::to_string(layer.inputs));
+  if (layer.outputs < 1 || layer.outputs > kMaxOutputs)
+    invalid(layer_name(i, "weight"), "1 to 16777216 outputs", std::to_string(layer.outputs));
+  // The contract's weight scale may be subnormal (tiny weights); an activation's may not.
+  for (std::int64_t n = 0; n < layer.outputs; ++n)
+    check_scale(layer_name(i, "weight_scale"), layer.weight_scale[n], FLT_TRUE_MIN);
+  for (std::int64_t n = 0; layer.bias != nullptr && n < layer.outputs; ++n)
+    if (!std::isfinite(layer.bias[n]))
+      invalid(layer_name(i, "bias"), "finite numbers", std::to_string(layer.bias[n]));
+  if (std::isnan(layer.clamp.lo) || std::isnan(layer.clamp.hi) || layer.clamp.lo > layer.clamp.hi)
+    invalid(layer_name(i, "clamp"), "lo <= hi",
+            std::to_string(layer.clamp.lo) + ", " + std::to_string(layer.clamp.hi));
+  if (!is_static) return;
+  check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale, FLT_MIN);
+  if (layer.x_quantizer.zero_point < 0 || layer.x_quantizer.zero_point > 255)
+    invalid(layer_name(i, "input_zero_point"), "0 to 255",
+            std::to_string(layer.x_quantizer.zero_point));
+}
+
+std::int64_t table_floats(InputKind input, PixelKind pixels, std::int64_t inputs,
+                          std::int64_t channels) {
+  if (input == InputKind::kAffine) return 2 * inputs;
+  if (pixels == PixelKind::kTable) return kPixelValues * channels;
+  return 0;
+}
+
+void check(const NetworkSpec& spec) {
+  if (spec.layers.empty() || spec.layers.size() > kMaxLayers)
+    invalid("layers", "1 to 1024 layers", std::to_string(spec.layers.size()));
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    check_layer(spec.layers[i], i, spec.input != InputKind::kDynamic);
+    if (i > 0 && spec.layers[i].inputs != spec.layers[i - 1].outputs)
+      invalid(layer_name(i, "weight"),
+              std::to_string(spec.layers[i - 1].outputs) + " inputs, the outputs before it",
+              std::to_string(spec.layers[i].inputs));
+  }
+  const std::int64_t inputs = spec.layers[0].inputs;
+  for (std::int64_t k = 0; spec.input == InputKind::kAffine && k < inputs; ++k) {
+    if (!std::isfinite(spec.multiplier[k]))
+      invalid("input_multiplier", "finite numbers", std::to_string(spec.multiplier[k]));
+    if (!std::isfinite(spec.offset[k]))
+      invalid("input_offset", "finite numbers", std::to_string(spec.offset[k]));
+  }
+  if (spec.pixels == PixelKind::kTable &&
+      (spec.input != InputKind::kDynamic || spec.channels < 1 || inputs % spec.channels != 0))
+    invalid("pixel_table", "a dynamic network and channels that divide its inputs",
+            std::to_string(spec.channels) + " channels for " + std::to_string(inputs) + " inputs");
+  if (spec.pixels == PixelKind::kCodes && spec.input == InputKind::kDynamic)
+    invalid("pixels", "a pixel table for a dynamic network", "codes");
+}
+
+[[noreturn]] void not_packed(const char* what) {
+  throw InvalidArgument(std::string("packed: not a packed network of this version (") + what +
+                        "); pack the layers again");
+}
+
+}  // namespace
+
+std::int64_t packed_network_bytes(const NetworkSpec& spec) {
+  check(spec);
+  std::int64_t bytes = static_cast<std::int64_t>(sizeof(NetworkHeader) +
+                                                 sizeof(LayerRecord) * spec.layers.size());
+  bytes += aligned(table_floats(spec.input, spec.pixels, spec.layers[0].inputs, spec.channels) * 4);
+  for (const CanonicalLayer& layer : spec.layers)
+    bytes += packed_dense_bytes(layer.inputs, layer.outputs);
+  return bytes;
+}
+
+void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
+  const std::int64_t bytes = packed_network_bytes(spec);
+  if (static_cast<std::int64_t>(buffer.size()) != bytes)
+    invalid("buffer", std::to_string(bytes) + " bytes", std::to_string(buffer.size()));
+  std::memset(buffer.data(), 0, buffer.size());
+  NetworkHeader header{};
+  header.magic = kMagic;
+  header.version = kPackedVersion;
+  header.bytes = buffer.size();
+  header.layers = static_cast<std::uint32_t>(spec.layers.size());
+  header.input = spec.input;
+  header.pixels = spec.pixels;
+  header.channels = static_cast<std::uint32_t>(spec.channels);
+  std::size_t at = sizeof(NetworkHeader) + sizeof(LayerRecord) * spec.layers.size();
+  header.input_offset = at;
+  const std::int64_t inputs = spec.layers[0].inputs;
+  if (spec.input == InputKind::kAffine) {
+    const std::size_t table = static_cast<std::size_t>(inputs) * sizeof(float);
+    std::memcpy(buffer.data() + at, spec.multiplier, table);
+    std::memcpy(buffer.data() + at + table, spec.offset, table);
+  } else if (spec.pixels == PixelKind::kTable) {
+    std::memcpy(buffer.data() + at, spec.pixel_table,
+                static_cast<std::size_t>(kPixelValues * spec.channels) * sizeof(float));
+  }
+  at += static_cast<std::size_t>(
+      aligned(table_floats(spec.input, spec.pixels, inputs, spec.channels) * 4));
+  std::memcpy(buffer.data(), &header, sizeof header);
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const CanonicalLayer& layer = spec.layers[i];
+    LayerRecord record{};
+    record.inputs = static_cast<std::uint32_t>(layer.inputs);
+    record.outputs = static_cast<std::uint32_t>(layer.outputs);
+    record.x_quantizer = layer.x_quantizer;
+    record.clamp = layer.clamp;
+    record.panels_offset = at;
+    std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
+    pack_dense(layer, buffer.data() + at);
+    at += static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs));
+  }
+}
+
+NetworkView view_network(std::span<const std::byte> buffer) {
+  if (buffer.size() < sizeof(NetworkHeader) ||
+      reinterpret_cast<std::uintptr_t>(buffer.data()) % alignof(NetworkHeader) != 0)
+    not_packed("too short or misaligned");
+  NetworkView view;
+  view.base_ = buffer.data();
+  view.header_ = reinterpret_cast<const NetworkHeader*>(buffer.data());
+  view.records_ = reinterpret_cast<const LayerRecord*>(buffer.data() + sizeof(NetworkHeader));
+  const NetworkHeader& header = *view.header_;
+  if (header.magic != kMagic || header.version != kPackedVersion) not_packed("no header");
+  if (header.bytes != buffer.size()) not_packed("cut or extended");
+  if (header.layers < 1 || header.layers > kMaxLayers) not_packed("number of layers");
+  if (header.input > InputKind::kDynamic || header.pixels > PixelKind::kTable)
+    not_packed("kind of input");
+  std::uint64_t at = sizeof(NetworkHeader) + sizeof(LayerRecord) * header.layers;
+  if (at > header.bytes || header.input_offset != at) not_packed("input tables");
+  const std::int64_t inputs = view.records_[0].inputs;
+  if (inputs < 1 || inputs > kMaxInputs || header.channels > kMaxInputs)
+    not_packed("number of inputs");
+  const bool table = header.pixels == PixelKind::kTable;
+  if (table != (header.channels != 0) || (table && header.input != InputKind::kDynamic) ||
+      (table && inputs % header.channels != 0))
+    not_packed("pixel table");
+  at += static_cast<std::uint64_t>(
+      aligned(table_floats(header.input, header.pixels, inputs, header.channels) * 4));
+  std::uint32_t before = view.records_[0].inputs;
+  for (std::uint32_t i = 0; i < header.layers; ++i) {
+    const LayerRecord& record = view.records_[i];
+    if (record.inputs != before || record.inputs > kMaxInputs || record.outputs < 1 ||
+        record.outputs > kMaxOutputs || record.panels_offset != at)
+      not_packed("layer record");
+    at += static_cast<std::uint64_t>(packed_dense_bytes(record.inputs, record.outputs));
+    if (at > header.bytes) not_packed("layer record");
+    before = record.outputs;
+  }
+  if (at != header.bytes) not_packed("size");
+  return view;
+}
+
+std::int64_t NetworkView::widest() const {
+  std::int64_t widest = inputs();
+  for (std::int64_t i = 0; i < layers(); ++i)
+    widest = std::max<std::int64_t>(widest, records_[i].outputs);
+  return widest;
+}
+
+}  // namespace fastmnist

@@ -1,0 +1,106 @@
+// A whole packed network in one buffer, the form in which torch operators receive it.
+//
+//     +--------+----------------+------------------------+---------------+----------+- ...
+//     | header | layer records  | input tables (if any)  | layer 0       | layer 1  |
+//     | 64 B   | 64 B each      | multiplier and offset, | panels, see   |
+//     |        |                | or 256 floats a channel| core/types.h  |
+//     +--------+----------------+------------------------+---------------+----------+- ...
+//
+// Everything starts at a multiple of 64 bytes. The buffer is made and read on one machine and never
+// saved. It may still come from anywhere (an operator takes any uint8 tensor), so view_network
+// checks every size and offset before anything is read through it: foreign bytes give an error or
+// wrong numbers, never an access outside the buffer. The check is O(layers), some 10 ns each.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/export.h"
+#include "core/types.h"
+#include "pack/dense.h"
+
+namespace fastmnist {
+
+inline constexpr std::uint32_t kPackedVersion = 1;
+inline constexpr std::uint32_t kMaxLayers = 1024;
+
+// How float rows become codes.
+enum class InputKind : std::uint32_t {
+  kStatic = 0,   // one scale and zero point: the first layer's x_quantizer
+  kAffine = 1,   // multiplier and offset per feature, folded into the first layer
+  kDynamic = 2,  // scale and zero point per row, at every layer
+};
+
+// What uint8 rows are. Between layers codes have no public meaning; from outside uint8 is pixels.
+enum class PixelKind : std::uint32_t {
+  kNone = 0,   // refused
+  kCodes = 1,  // a pixel is its code: used in place
+  kTable = 2,  // dynamic: 256 floats per channel give the pixel's real value
+};
+
+struct NetworkHeader {
+  std::uint32_t magic;
+  std::uint32_t version;
+  std::uint64_t bytes;  // of the whole buffer
+  std::uint32_t layers;
+  InputKind input;
+  PixelKind pixels;
+  std::uint32_t channels;      // of the pixel table
+  std::uint64_t input_offset;  // of the input tables
+  std::uint64_t reserved[3];
+};
+static_assert(sizeof(NetworkHeader) == 64);
+
+struct LayerRecord {
+  std::uint32_t inputs;
+  std::uint32_t outputs;
+  Quantizer x_quantizer;
+  Clamp clamp;
+  std::uint64_t panels_offset;
+  std::uint64_t reserved[3];
+};
+static_assert(sizeof(LayerRecord) == 64);
+
+struct NetworkSpec {
+  std::vector<CanonicalLayer> layers;
+  InputKind input = InputKind::kStatic;
+  PixelKind pixels = PixelKind::kNone;
+  const float* multiplier = nullptr;   // [inputs], kAffine
+  const float* offset = nullptr;       // [inputs], kAffine
+  const float* pixel_table = nullptr;  // [channels, 256], kTable
+  std::int64_t channels = 0;
+};
+
+// A checked, non-owning look at a packed network.
+class FASTMNIST_API NetworkView {
+ public:
+  std::int64_t layers() const { return header_->layers; }
+  std::int64_t inputs() const { return records_[0].inputs; }
+  std::int64_t outputs() const { return records_[header_->layers - 1].outputs; }
+  InputKind input() const { return header_->input; }
+  PixelKind pixels() const { return header_->pixels; }
+  std::int64_t channels() const { return header_->channels; }
+  const LayerRecord& record(std::int64_t i) const { return records_[i]; }
+  PackedDense dense(std::int64_t i) const {
+    return view_dense(base_ + records_[i].panels_offset, records_[i].inputs, records_[i].outputs);
+  }
+  const float* tables() const {
+    return reinterpret_cast<const float*>(base_ + header_->input_offset);
+  }
+  std::int64_t widest() const;  // of all inputs and outputs
+
+ private:
+  friend FASTMNIST_API NetworkView view_network(std::span<const std::byte> buffer);
+  const std::byte* base_ = nullptr;
+  const NetworkHeader* header_ = nullptr;
+  const LayerRecord* records_ = nullptr;
+};
+
+// Both throw InvalidArgument naming what is wrong.
+FASTMNIST_API std::int64_t packed_network_bytes(const NetworkSpec& spec);
+FASTMNIST_API void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer);
+FASTMNIST_API NetworkView view_network(std::span<const std::byte> buffer);
+
+}  // namespace fastmnist

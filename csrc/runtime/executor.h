@@ -1,0 +1,43 @@
+// Runs a packed network: rows of pixels or floats in, rows of float32 logits out.
+//
+// Rows go through all layers block by block, so that a block's activations stay in cache and the
+// rows themselves are read from memory once:
+//
+//     float rows --quantize--> [codes A] --linear--> [codes B] --linear--> [codes A] ... --> logits
+//     pixel rows ------------------^ (in place where a pixel is its code)
+//
+// Dynamic networks keep floats between the layers and quantize each row by its own range:
+//
+//     float rows --range, quantize--> [codes] --linear--> [floats] --range, quantize--> ...
+//
+// Blocks are independent, so any batch split and any number of threads give the same bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/export.h"
+#include "pack/network.h"
+
+namespace fastmnist {
+
+enum class RowType { kFloat32, kPixels };
+
+struct Rows {
+  RowType type;
+  const void* data;      // rows of inputs() values each, contiguous
+  std::int64_t count;
+};
+
+// Writes count x outputs() floats. Throws InvalidArgument for pixels that the network cannot take,
+// std::bad_alloc for scratch memory; nothing is written then.
+FASTMNIST_API void run_network(const NetworkView& network, const Rows& rows, float* logits);
+
+// Raises for pixels into a network that does not know what a pixel stands for.
+FASTMNIST_API void check_rows(const NetworkView& network, RowType type);
+
+// Index of the largest value per row, the first of equals; NaN counts as largest, as in PyTorch.
+FASTMNIST_API void arg_max(const float* logits, std::int64_t rows, std::int64_t columns,
+                           std::int64_t* index);
+
+}  // namespace fastmnist

@@ -1,0 +1,85 @@
+"""fastmnist: PyTorch networks of Linear layers, small and fast on a CPU.
+
+Names are imported when they are first used, so that ``import fastmnist.runtime`` works, and stays
+quick, where torch is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# name -> module that defines it. No module may share a name with what it exports: importing
+# the module would hide the function.
+_EXPORTS = {
+    "CompiledModel": "compiled",
+    "Data": "datasets",
+    "DatasetFallbackWarning": "datasets",
+    "Dynamic": "quantization",
+    "Half": "datasets",
+    "L1Unstructured": "pruning",
+    "NeuralNetwork": "network",
+    "Report": "comparison",
+    "Static": "quantization",
+    "changes": "applied",
+    "compare": "comparison",
+    "compile": "compilation",
+    "cpu_info": "cpu",
+    "evaluate": "training",
+    "fuse": "fusion",
+    "load": "files",
+    "load_dataset": "datasets",
+    "num_threads": "cpu",
+    "prune": "pruning",
+    "quantize": "quantization",
+    "quantize_dynamic": "quantization",
+    "save": "files",
+    "set_num_threads": "cpu",
+    "summary": "layer_table",
+    "train": "training",
+    "variants": "lineup",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604 - all are strings
+
+if TYPE_CHECKING:
+    from fastmnist.applied import changes as changes
+    from fastmnist.comparison import Report as Report
+    from fastmnist.comparison import compare as compare
+    from fastmnist.compilation import compile as compile
+    from fastmnist.compiled import CompiledModel as CompiledModel
+    from fastmnist.cpu import cpu_info as cpu_info
+    from fastmnist.cpu import num_threads as num_threads
+    from fastmnist.cpu import set_num_threads as set_num_threads
+    from fastmnist.datasets import Data as Data
+    from fastmnist.datasets import DatasetFallbackWarning as DatasetFallbackWarning
+    from fastmnist.datasets import Half as Half
+    from fastmnist.datasets import load_dataset as load_dataset
+    from fastmnist.files import load as load
+    from fastmnist.files import save as save
+    from fastmnist.fusion import fuse as fuse
+    from fastmnist.network import NeuralNetwork as NeuralNetwork
+    from fastmnist.pruning import L1Unstructured as L1Unstructured
+    from fastmnist.pruning import prune as prune
+    from fastmnist.quantization import Dynamic as Dynamic
+    from fastmnist.quantization import Static as Static
+    from fastmnist.quantization import quantize as quantize
+    from fastmnist.quantization import quantize_dynamic as quantize_dynamic
+    from fastmnist.layer_table import summary as summary
+    from fastmnist.training import evaluate as evaluate
+    from fastmnist.training import train as train
+    from fastmnist.lineup import variants as variants
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'fastmnist' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"fastmnist.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,46 @@
+"""Load ``torch.ops.fastmnist`` and give its operators fake kernels.
+
+The operators live in ``_torch`` (LibTorch's stable ABI), next to ``_core``. Fake kernels compute
+shapes only; with them the operators work under ``torch.compile`` and ``torch.export``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fastmnist import _core
+
+# Beside _core, which an editable install keeps apart from the Python sources.
+torch.ops.load_library(str(Path(_core.__file__).with_name("_torch.so")))
+
+
+@torch.library.register_fake("fastmnist::quantize")
+def _(x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
+    return x.new_empty(x.shape, dtype=torch.uint8)
+
+
+@torch.library.register_fake("fastmnist::dequantize")
+def _(q: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
+    return q.new_empty(q.shape, dtype=torch.float32)
+
+
+@torch.library.register_fake("fastmnist::linear")
+def _(codes: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
+    return codes.new_empty((*codes.shape[:-1], out_features), dtype=torch.float32)
+
+
+@torch.library.register_fake("fastmnist::linear_u8")
+def _(
+    codes: torch.Tensor, packed: torch.Tensor, out_features: int, scale: float, zero_point: int
+) -> torch.Tensor:
+    return codes.new_empty((*codes.shape[:-1], out_features), dtype=torch.uint8)
+
+
+@torch.library.register_fake("fastmnist::mlp")
+def _(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], out_features), dtype=torch.float32)
+
+
+mlp = torch.ops.fastmnist.mlp.default

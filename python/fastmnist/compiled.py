@@ -1,0 +1,149 @@
+"""The whole network as one native call. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmnist import _core
+from fastmnist.canonical import QuantizedLayer, QuantizedNetwork
+from fastmnist.tables import Table
+
+
+class CompiledModel(_core.Model):
+    """A quantized network that runs as one native call: rows in, float32 logits out.
+
+    Made by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
+    threads may call one model at once. Pickles and deep-copies as canonical layers, which do not
+    depend on the machine.
+
+    Parameters
+    ----------
+    network : QuantizedNetwork
+        The layers, and how rows become codes.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> model = fm.NeuralNetwork()
+    >>> net = fm.compile(model, dynamic=True)
+    >>> net(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, network: QuantizedNetwork) -> None:
+        super().__init__(network.pack())
+        self._network = network
+
+    def __call__(self, x: Any, out: Any = None) -> Any:
+        """Compute the logits of `x`.
+
+        Parameters
+        ----------
+        x : numpy.ndarray or torch.Tensor
+            ``[N, ...]`` with as many values per row as the network has inputs: uint8 pixels
+            (what they stand for was fixed by calibration) or floats; float64, float16 and
+            bfloat16 become float32.
+        out : optional
+            A writable, contiguous float32 array or CPU tensor ``[N, classes]`` to write to; no
+            other memory is then allocated for the result.
+
+        Returns
+        -------
+        numpy.ndarray or torch.Tensor
+            float32 ``[N, classes]``, of the library that `x` belongs to; `out` where given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another dtype, shape, device, a missing batch dimension, an `out` that does not
+            fit, or uint8 where the model does not know what a pixel stands for.
+        """
+        return super().__call__(x, out)
+
+    @property
+    def network(self) -> QuantizedNetwork:
+        """The canonical network that this model was made from."""
+        return self._network
+
+    @property
+    def layers(self) -> tuple[QuantizedLayer, ...]:
+        """The fused layers: name, weight, weight_scale, bias, clamp, input scale, zero point."""
+        return self._network.layers
+
+    @property
+    def pixels(self) -> Any:
+        """What a uint8 pixel stands for (mean, std), or None if uint8 rows are refused."""
+        return self._network.pixels
+
+    def predict(self, x: Any) -> Any:
+        """Return the index of each row's largest logit: int64 ``[N]``, of `x`'s library.
+
+        Raises
+        ------
+        ValueError
+            If the network has a single output; otherwise as calling the model does.
+        """
+        return super().predict(x)
+
+    def predict_proba(self, x: Any) -> Any:
+        """Return each row's softmax: float32 ``[N, classes]``, of `x`'s library.
+
+        Raises
+        ------
+        ValueError
+            If the network has a single output; otherwise as calling the model does.
+        """
+        if self.out_features < 2:
+            raise ValueError("predict_proba: expected a network with at least two outputs, got 1")
+        logits = self(x)
+        if not isinstance(logits, np.ndarray):
+            return logits.softmax(dim=1)
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+    def explain(self) -> Table:
+        """Say what runs: each layer's shape, kernel, activation, input rule and bytes."""
+        isa = _core.cpu_info()["isa"]
+        table = Table(
+            f"{self.in_features} → {self.out_features}, {self._network.kind}, kernels: {isa}",
+            ["layer", "shape", "activation", "input", "kernel", "weights"],
+        )
+        for i, layer in enumerate(self.layers):
+            table.row(
+                layer.name,
+                f"{layer.inputs} → {layer.outputs}",
+                layer.activation or "none",
+                self._input_rule(i),
+                f"{isa} int8",
+                f"{layer.weight.nbytes / 1024:.1f} KB",
+            )
+        pixels = self.pixels
+        table.note(
+            "uint8 rows are refused: the model does not know what a pixel stands for"
+            if pixels is None
+            else f"uint8 rows: pixel p is (p/255 - {pixels.mean})/{pixels.std}"
+        )
+        return table
+
+    def _input_rule(self, i: int) -> str:
+        layer = self.layers[i]
+        if self._network.kind == "dynamic":
+            return "scale per row"
+        if i == 0 and self._network.kind == "affine":
+            return "multiplier and offset per feature"
+        return f"scale {layer.input_scale:.4g}, zero point {layer.input_zero_point}"
+
+    def __repr__(self) -> str:
+        widths = [self.in_features, *(layer.outputs for layer in self.layers)]
+        chain = "-".join(str(w) for w in widths)
+        return f"CompiledModel({chain}, int8 {self._network.kind}, {self.nbytes:,} bytes)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._network,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModel:
+        return self  # immutable

@@ -1,0 +1,95 @@
+"""Plain copies: what every transform starts from.
+
+A transform leaves its input as it was and works on a float32 CPU copy in eval mode, whatever the
+input was: on a GPU, in bfloat16, wrapped by DDP or ``torch.compile``, pruned by
+``torch.nn.utils.prune``.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+from fastmnist.pixels import unwrap
+
+def check_module(model: Any) -> nn.Module:
+    """Return `model` unwrapped, or raise TypeError if it is no ``nn.Module``."""
+    if not isinstance(model, nn.Module):
+        hint = ""
+        if isinstance(model, type) and issubclass(model, nn.Module):
+            hint = f": did you mean {model.__name__}()?"
+        raise TypeError(f"model: expected a torch.nn.Module, got {_kind(model)}{hint}")
+    return cast("nn.Module", unwrap(model))
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """Deep-copy `model` as its float32 CPU self in eval mode.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module, or holds something that cannot be deep-copied (named).
+    """
+    model = check_module(model)
+    # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.
+    memo: dict[int, Any] = {}
+    with torch.no_grad():
+        for module in model.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, torch.Tensor) and not value.is_leaf:
+                    memo[id(value)] = value.detach().clone()
+    try:
+        plain = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TypeError(
+            f"model: {_uncopyable(model)} cannot be deep-copied ({type(error).__name__}: {error}): "
+            "remove it or give it a __deepcopy__"
+        ) from error
+    plain = plain.cpu().float().eval()
+    return plain
+
+
+def _uncopyable(model: nn.Module) -> str:
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                copy.deepcopy(value)
+            except Exception:
+                return f"attribute '{f'{path}.{name}' if path else name}'"
+    return "it"
+
+
+def is_pruned(module: nn.Module) -> bool:
+    """Whether torch.nn.utils.prune holds masks of this very module."""
+    return any(isinstance(h, prune.BasePruningMethod) for h in module._forward_pre_hooks.values())
+
+
+def bake(model: nn.Module) -> None:
+    """Make masks and parametrizations permanent, in place: plain weights from here on."""
+    for module in model.modules():
+        for hook in [*module._forward_pre_hooks.values()]:
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+        if parametrize.is_parametrized(module):
+            for name in [*module.parametrizations]:  # type: ignore[arg-type, operator, union-attr]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling the module runs anything of the user's besides its forward."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

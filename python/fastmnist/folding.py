@@ -1,0 +1,132 @@
+"""Float layers to canonical int8 ones, with the input's affine folded in. Free of torch.
+
+A network input may be ``x_j = (q_j - offset_j) / multiplier_j`` for codes ``q``. The division goes
+into the first layer's columns before they are quantized and the offset into its bias, in float64,
+so that the kernel sees plain codes with zero point 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmnist import _core
+from fastmnist.canonical import MAX_INPUTS, NO_CLAMP, QuantizedLayer
+from fastmnist.pixels import PixelNormalization
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """One Linear(+activation) in float32: weight ``[outputs, inputs]``, bias ``[outputs]``."""
+
+    name: str
+    weight: F32
+    bias: F32
+    clamp: tuple[float, float] = NO_CLAMP
+
+
+@dataclass(frozen=True, eq=False)
+class InputRule:
+    """How real inputs of one layer become codes.
+
+    `scale` and `zero_point` always hold; `multiplier` and `offset` (per feature) only where the
+    rule is affine: then they make the codes, and `scale` is 1 unless all columns share it.
+    """
+
+    scale: float = 1.0
+    zero_point: int = 0
+    multiplier: F32 | None = None
+    offset: F32 | None = None
+    pixels: PixelNormalization | None = None
+
+
+def rule_from_range(lo: float, hi: float) -> InputRule:
+    """One scale and zero point for all features, covering ``[lo, hi]`` and 0."""
+    scale, zero_point = _core.quantizer_of_range(lo, hi)
+    return InputRule(scale, zero_point)
+
+
+def rule_from_columns(lo: F64, hi: F64) -> InputRule:
+    """A multiplier and offset per feature, each covering its own ``[lo_j, hi_j]``."""
+    with np.errstate(divide="ignore", over="ignore"):
+        multiplier = 255.0 / (hi - lo)
+    # A constant column, or one too narrow to magnify: code 0 stands for its value.
+    usable = np.isfinite(multiplier.astype(np.float32)) & (multiplier > np.finfo(np.float32).tiny)
+    multiplier = np.where(usable, multiplier, 1.0)
+    multiplier32 = multiplier.astype(np.float32)
+    offset32 = (-lo * multiplier32.astype(np.float64)).astype(np.float32)
+    return InputRule(1.0, 0, multiplier32, offset32)
+
+
+def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:
+    """Codes are pixels, exactly: ``x = (q/255 - mean)/std``."""
+    if pixels.is_identity:
+        return InputRule(float(np.float32(1 / 255)), 0, pixels=pixels)
+    mean, std = pixels.per_feature(features)
+    multiplier = (255.0 * std).astype(np.float32)
+    offset = (255.0 * mean).astype(np.float32)
+    uniform = len(set(pixels.std)) == 1
+    scale = float(np.float32(1 / (255.0 * pixels.std[0]))) if uniform else 1.0
+    return InputRule(scale, 0, multiplier, offset, pixels)
+
+
+def quantize_layer(layer: FloatLayer, rule: InputRule) -> QuantizedLayer:
+    """Quantize one layer's weights for inputs that follow `rule`.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer, if its weights or bias are not finite (also once the rule is folded in),
+        or it has more than 65,536 inputs.
+    """
+    inputs = layer.weight.shape[1]
+    if inputs > MAX_INPUTS:
+        raise ValueError(
+            f"layer '{layer.name}': expected at most {MAX_INPUTS} inputs, got {inputs}: int32 sums "
+            "of int8 products would overflow"
+        )
+    for what, values in (("weight", layer.weight), ("bias", layer.bias)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"layer '{layer.name}': expected finite numbers in its {what}, got NaN or inf")
+    weight, bias = layer.weight, layer.bias
+    if rule.multiplier is not None and rule.offset is not None:
+        columns = 1.0 / rule.multiplier.astype(np.float64)
+        weight64 = weight.astype(np.float64)
+        bias = (bias - weight64 @ (columns * rule.offset)).astype(np.float32)
+        # Where all columns share one scale, the rule carries it and the weights stay as they are.
+        weight = (weight64 * columns).astype(np.float32) if rule.scale == 1.0 else weight
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(
+                f"layer '{layer.name}': its inputs' scales do not fit float32 once folded in: "
+                "rescale the columns of the data"
+            )
+    codes, scales = _core.quantize_weights(np.ascontiguousarray(weight, np.float32))
+    return QuantizedLayer(
+        layer.name,
+        codes,
+        scales,
+        np.ascontiguousarray(bias, np.float32),
+        layer.clamp,
+        rule.scale,
+        rule.zero_point,
+    )
+
+
+def compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
+    """The one clamp that equals `inner` followed by `outer`."""
+
+    def bound(value: float) -> float:
+        return min(max(value, outer[0]), outer[1])
+
+    return bound(inner[0]), bound(inner[1])
+
+
+def is_trivial(clamp: tuple[float, float]) -> bool:
+    """Whether the clamp changes nothing."""
+    return clamp[0] == -math.inf and clamp[1] == math.inf

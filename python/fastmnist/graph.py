@@ -1,0 +1,177 @@
+"""What follows what in a model: torch.fx's graph, and the questions that transforms ask of it.
+
+Tracing runs ``forward`` once on symbols. Where that fails (control flow on values, ``*args``), the
+transforms go layer by layer instead; :class:`Graph` is None then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from fastmnist.copies import has_hooks
+from fastmnist.modules import FusedLinear, QuantizedChain
+
+Clamp = tuple[float, float]
+
+DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+TRANSPARENT = (nn.Identity, *DROPOUTS)
+FLATTENING = (nn.Flatten, *TRANSPARENT)
+
+_RELU: Clamp = (0.0, math.inf)
+_RELU6: Clamp = (0.0, 6.0)
+_CLAMP_FUNCTIONS: dict[Any, Clamp] = {
+    torch.relu: _RELU,
+    torch.relu_: _RELU,
+    F.relu: _RELU,
+    F.relu_: _RELU,
+    F.relu6: _RELU6,
+    "relu": _RELU,
+    "relu_": _RELU,
+}
+
+
+def is_linear(module: nn.Module | None) -> bool:
+    """Whether the module is a Linear whose arithmetic we know (no subclass with its own)."""
+    return type(module) in (nn.Linear, FusedLinear)
+
+
+def module_clamp(module: nn.Module | None) -> Clamp | None:
+    """The bounds of an activation module that is a clamp, else None."""
+    if type(module) is nn.ReLU:
+        return _RELU
+    if type(module) is nn.ReLU6:
+        return _RELU6
+    if type(module) is nn.Hardtanh:
+        return float(module.min_val), float(module.max_val)
+    return None
+
+
+class _Tracer(fx.Tracer):
+    """Goes into containers and users' classes, never into layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.Sequential):
+            return False
+        return isinstance(m, FusedLinear | QuantizedChain) or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The traced graph of `root`, whose modules it names."""
+
+    root: nn.Module
+    nodes: tuple[fx.Node, ...]
+    calls: Counter[int]
+    names: Counter[int]
+
+    @classmethod
+    def of(cls, root: nn.Module) -> tuple[Graph | None, str]:
+        """Trace `root`; ``(None, reason)`` where it cannot be traced."""
+        try:
+            graph = _Tracer().trace(root)
+        except Exception as error:
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            return None, f"{type(error).__name__}: {first_line}"
+        modules = dict(root.named_modules(remove_duplicate=False))
+        called = [n for n in graph.nodes if n.op == "call_module"]
+        calls = Counter(id(modules[str(n.target)]) for n in called)
+        names = Counter(id(module) for module in modules.values())
+        return cls(root, tuple(graph.nodes), calls, names), ""
+
+    def module(self, node: fx.Node | None) -> nn.Module | None:
+        """The module that the node calls, if it calls one."""
+        if node is None or node.op != "call_module":
+            return None
+        return self.root.get_submodule(str(node.target))
+
+    def is_private(self, node: fx.Node) -> bool:
+        """Whether the node's module is called here only, has one name and no hooks."""
+        module = self.module(node)
+        return (
+            module is not None
+            and self.calls[id(module)] == 1
+            and self.names[id(module)] == 1
+            and not has_hooks(module)
+            and len(node.args) == 1
+            and not node.kwargs
+        )
+
+    def replace(self, node: fx.Node, module: nn.Module) -> None:
+        """Put another module in the place of the one that the node calls, in the root too."""
+        module.train(self.root.training)
+        self.root.set_submodule(str(node.target), module)
+        self.calls[id(module)] = self.names[id(module)] = 1
+
+    def is_input(self, node: fx.Node) -> bool:
+        """Whether the node's argument is the model's own input, at most flattened."""
+        before = node.args[0] if node.args else None
+        while isinstance(before, fx.Node) and before.op != "placeholder":
+            if not (is_flatten(before) or isinstance(self.module(before), FLATTENING)):
+                return False
+            before = before.args[0] if before.args else None
+        return isinstance(before, fx.Node)
+
+    def sole_user(self, node: fx.Node) -> fx.Node | None:
+        """The one node that consumes this node's value, if there is just one."""
+        users = [*node.users]
+        return users[0] if len(users) == 1 and users[0].op != "output" else None
+
+    def next_layer(self, node: fx.Node) -> fx.Node | None:
+        """The sole consumer, past Identity and Dropout modules that are used only there."""
+        user = self.sole_user(node)
+        while user is not None and isinstance(self.module(user), TRANSPARENT):
+            if not self.is_private(user):
+                return None
+            user = self.sole_user(user)
+        return user
+
+    def transparent_between(self, start: fx.Node, end: fx.Node) -> list[str]:
+        """Names of the Identity and Dropout modules from `start` to `end`, both excluded."""
+        names = []
+        node = self.sole_user(start)
+        while node is not None and node is not end:
+            names.append(str(node.target))
+            node = self.sole_user(node)
+        return names
+
+
+def function_clamp(node: fx.Node) -> Clamp | None:
+    """The bounds of a functional activation (``torch.relu(x)``, ``x.relu()``), else None."""
+    if node.op not in ("call_function", "call_method"):
+        return None
+    if node.target is F.hardtanh:
+        bounds = dict(zip(("min_val", "max_val"), node.args[1:3], strict=False)) | node.kwargs
+        lo, hi = bounds.get("min_val", -1.0), bounds.get("max_val", 1.0)
+        known = isinstance(lo, int | float) and isinstance(hi, int | float)
+        return (float(lo), float(hi)) if known else None
+    return _CLAMP_FUNCTIONS.get(node.target)
+
+
+def is_flatten(node: fx.Node) -> bool:
+    """Whether the node only flattens each row: ``flatten(x, 1)``, ``x.view(n, -1)``, …"""
+    if node.target in (torch.flatten, "flatten"):
+        start = node.kwargs.get("start_dim", node.args[1] if len(node.args) > 1 else 0)
+        end = node.kwargs.get("end_dim", node.args[2] if len(node.args) > 2 else -1)
+        return start == 1 and end == -1
+    if node.target in ("view", "reshape", torch.reshape):
+        shape = node.args[1:]
+        if len(shape) == 1 and isinstance(shape[0], tuple | list):
+            shape = tuple(shape[0])
+        return len(shape) == 2
+    return node.target in ("contiguous", "float")

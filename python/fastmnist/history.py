@@ -1,0 +1,172 @@
+"""What `train` returns: a record of every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of training.
+
+    Parameters
+    ----------
+    epoch : int
+        From 1.
+    loss : float
+        Mean per sample, in training mode, over the epoch (the weights changing meanwhile).
+    accuracy : float or None
+        The same for accuracy, 0…1, or for `metric`; None where neither can be computed.
+    seconds : float
+        How long the epoch took, without validation.
+    val_loss, val_accuracy : float or None
+        On the validation data after the epoch, in eval mode; None without such data.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+    seconds: float
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+
+
+class History(Sequence[EpochRecord]):
+    """The epochs of one training, as a sequence of `EpochRecord`.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether training was stopped from the keyboard; only whole epochs are recorded.
+
+    Examples
+    --------
+    >>> history = History([EpochRecord(1, 0.5, 0.75, 1.0), EpochRecord(2, 0.25, 0.875, 1.0)])
+    >>> history.loss, history[-1].accuracy
+    ([0.5, 0.25], 0.875)
+    """
+
+    def __init__(self, records: Sequence[EpochRecord] = (), *, interrupted: bool = False) -> None:
+        self._records = list(records)
+        self.interrupted = interrupted
+
+    @property
+    def loss(self) -> list[float]:
+        """Training loss of each epoch, mean per sample."""
+        return [record.loss for record in self]
+
+    @property
+    def accuracy(self) -> list[float | None]:
+        """Training accuracy of each epoch, 0…1 (or the metric); None if not computable."""
+        return [record.accuracy for record in self]
+
+    @property
+    def val_loss(self) -> list[float | None]:
+        """Validation loss after each epoch; None without validation."""
+        return [record.val_loss for record in self]
+
+    @property
+    def val_accuracy(self) -> list[float | None]:
+        """Validation accuracy after each epoch, 0…1; None without validation."""
+        return [record.val_accuracy for record in self]
+
+    @property
+    def seconds(self) -> float:
+        """How long all epochs took together, in seconds, without validation."""
+        return sum(record.seconds for record in self)
+
+    def append(self, record: EpochRecord) -> None:
+        """Add an epoch at the end."""
+        self._records.append(record)
+
+    def to_frame(self) -> Any:
+        """Give a pandas DataFrame with a row for each epoch.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_frame needs pandas: pip install pandas") from error
+        columns = list(EpochRecord.__dataclass_fields__)
+        return pandas.DataFrame([asdict(record) for record in self], columns=columns)
+
+    @overload
+    def __getitem__(self, index: int) -> EpochRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: int | slice) -> EpochRecord | History:
+        if isinstance(index, slice):
+            return History(self._records[index], interrupted=self.interrupted)
+        return self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        return iter(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, History):
+            return NotImplemented
+        return self._records == other._records and self.interrupted == other.interrupted
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        text = f"History({len(self)} epochs"
+        if self:
+            text += f", {_describe(self[-1])}, {self.seconds:.1f} s"
+        return text + (", interrupted)" if self.interrupted else ")")
+
+    def __str__(self) -> str:
+        lines = ["  ".join(f"{name:>{len(name)}}" for name in self._columns())]
+        for row in self._rows():
+            lines.append(
+                "  ".join(
+                    f"{cell:>{len(name)}}" for name, cell in zip(self._columns(), row, strict=True)
+                )
+            )
+        return "\n".join(lines + ["(interrupted)"] * self.interrupted)
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table(caption="interrupted" if self.interrupted else None)
+        for name in self._columns():
+            table.add_column(name.strip(), justify="right")
+        for row in self._rows():
+            table.add_row(*row)
+        return table
+
+    def _columns(self) -> list[str]:
+        names = ["epoch", "  loss", "accuracy", "seconds"]
+        validated = any(r.val_loss is not None or r.val_accuracy is not None for r in self)
+        return names + ["val_loss", "val_accuracy"] * validated
+
+    def _rows(self) -> Iterator[list[str]]:
+        width = len(self._columns())
+        for r in self:
+            cells = [str(r.epoch), f"{r.loss:.4f}", _number(r.accuracy), f"{r.seconds:.1f}"]
+            yield [*cells, _number(r.val_loss), _number(r.val_accuracy)][:width]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _describe(record: EpochRecord) -> str:
+    text = f"loss {record.loss:.4f}"
+    if record.accuracy is not None:
+        text += f", accuracy {record.accuracy:.4f}"
+    if record.val_accuracy is not None:
+        text += f", val_accuracy {record.val_accuracy:.4f}"
+    return text

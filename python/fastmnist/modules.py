@@ -1,0 +1,243 @@
+"""The modules that transforms put into a model.
+
+:class:`FusedLinear` is a float Linear with its activation; :class:`QuantizedChain` is one or more
+quantized Linear layers that run as one operator. Both sit under the name of the first layer that
+they replace; ``Identity`` stands under the other names.
+
+State-dict keys of a chain, under its own name (**contract**)::
+
+    layers.<i>.weight            int8    [outputs, inputs]
+    layers.<i>.weight_scale      float32 [outputs]
+    layers.<i>.bias              float32 [outputs]
+    layers.<i>.input_scale       float32 []              static and affine only
+    layers.<i>.input_zero_point  int32   []              static and affine only
+    input_multiplier             float32 [inputs]        affine only
+    input_offset                 float32 [inputs]        affine only
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastmnist import _ops
+from fastmnist.canonical import (
+    NO_CLAMP,
+    QuantizedLayer,
+    QuantizedNetwork,
+    activation_name,
+    bound_to_json,
+    from_arrays,
+    pixels_to_json,
+    to_arrays,
+)
+
+
+class FusedLinear(nn.Linear):
+    """A Linear and the activation behind it, in float: ``clamp(x @ weight.T + bias)``.
+
+    Attributes
+    ----------
+    clamp : (float, float)
+        Bounds of the output; ``(0, inf)`` is ReLU.
+    columns_differ : bool
+        Whether a BatchNorm1d that led here was folded in: the inputs are raw columns then, and
+        quantization gives each a scale of its own.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        clamp: tuple[float, float] = NO_CLAMP,
+        columns_differ: bool = False,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        self.clamp = clamp
+        self.columns_differ = columns_differ
+
+    @classmethod
+    def of(
+        cls, linear: nn.Linear, clamp: tuple[float, float], columns_differ: bool = False
+    ) -> FusedLinear:
+        """Share `linear`'s parameters (a missing bias becomes zeros)."""
+        fused = cls.__new__(cls)
+        nn.Module.__init__(fused)
+        fused.in_features, fused.out_features = linear.in_features, linear.out_features
+        fused.weight = linear.weight
+        if linear.bias is None:
+            zeros = torch.zeros(linear.out_features, device=linear.weight.device)
+            fused.bias = nn.Parameter(zeros)
+        else:
+            fused.bias = linear.bias
+        fused.clamp, fused.columns_differ = clamp, columns_differ
+        fused.train(linear.training)
+        return fused
+
+    def forward(self, input: Tensor) -> Tensor:
+        y = F.linear(input, self.weight, self.bias)
+        lo, hi = self.clamp
+        if self.clamp == (0.0, math.inf):
+            return F.relu(y)
+        return y if self.clamp == NO_CLAMP else F.hardtanh(y, lo, hi)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, activation={activation_name(self.clamp) or None}"
+
+
+class QuantizedLinear(nn.Module):
+    """The buffers of one layer of a :class:`QuantizedChain`. Not called by itself."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: QuantizedLayer, kind: str) -> None:
+        super().__init__()
+        self.name = layer.name
+        self.clamp = layer.clamp
+        for key, array in to_arrays(QuantizedNetwork((layer,), kind), "").items():
+            name = key.removeprefix("layers.0.")
+            if name != key:
+                self.register_buffer(name, torch.tensor(array))
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
+        _apply_keeping_dtypes(self, fn)
+        return self
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_features}, {self.out_features}, activation={activation_name(self.clamp) or None}"
+        if "input_scale" in self._buffers:
+            scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
+            text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"
+        return f"{text}, weight={self.weight.dtype}".replace("torch.", "")
+
+
+class QuantizedChain(nn.Module):
+    """One or more quantized Linear layers, run as one operator: floats or pixels in, floats out.
+
+    Between its layers activations are handed over as uint8 (static) or requantized per row
+    (dynamic); the answers are bit for bit those of the layers run one by one.
+
+    Parameters
+    ----------
+    network : QuantizedNetwork
+
+    Raises
+    ------
+    RuntimeError
+        When called on an input that requires grad, with grad mode on.
+    TypeError, ValueError
+        When called on another dtype or number of features, or on uint8 where the calibration
+        saw no pixels.
+    """
+
+    packed: Tensor
+
+    def __init__(self, network: QuantizedNetwork) -> None:
+        super().__init__()
+        self.kind = network.kind
+        self.pixels = network.pixels
+        if network.multiplier is not None and network.offset is not None:
+            self.register_buffer("input_multiplier", torch.tensor(network.multiplier))
+            self.register_buffer("input_offset", torch.tensor(network.offset))
+        self.layers = nn.ModuleList(QuantizedLinear(layer, network.kind) for layer in network.layers)
+        self.in_features, self.out_features = network.inputs, network.outputs
+        self.register_load_state_dict_post_hook(_repack_after_load)
+        self.repack()
+        self.eval()
+
+    def network(self) -> QuantizedNetwork:
+        """Return the canonical layers that the buffers hold."""
+        arrays = {
+            name: buffer.detach().cpu().numpy()
+            for name, buffer in self.state_dict().items()
+            if name != "packed"
+        }
+        return from_arrays(arrays, "", self.description())
+
+    def description(self) -> dict[str, Any]:
+        """Return what the state_dict leaves out, as plain JSON."""
+        rows = [
+            {"name": layer.name, "clamp": [bound_to_json(b) for b in layer.clamp]}
+            for layer in self._quantized_layers()
+        ]
+        return {"kind": self.kind, "layers": rows, "pixels": pixels_to_json(self.pixels)}
+
+    def _quantized_layers(self) -> list[QuantizedLinear]:
+        return [layer for layer in self.layers if isinstance(layer, QuantizedLinear)]
+
+    def repack(self) -> None:
+        """Lay the weights out for this machine again, after a change of the buffers."""
+        packed = torch.from_numpy(self.network().pack())
+        # Machine-specific: neither in the state_dict nor in pickles.
+        self.register_buffer("packed", packed, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                "x requires grad, but a quantized layer has no gradient: use torch.no_grad() or "
+                "torch.inference_mode() for inference, and train the float model before quantizing"
+            )
+        if x.dtype == torch.uint8:
+            if self.pixels is None:
+                raise ValueError(
+                    "x: expected floats, got uint8: the calibration saw no pixels; calibrate on "
+                    "pixels or give mean= and std= when quantizing"
+                )
+        elif x.dtype != torch.float32:
+            if not x.is_floating_point():
+                raise TypeError(f"x: expected floats or uint8 pixels, got {x.dtype}")
+            x = x.float()
+        if x.dim() < 1 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"x: expected shape [..., {self.in_features}], got {[*x.shape]}"
+            )
+        if x.device.type != "cpu":
+            raise ValueError(f"x: expected a CPU tensor, got one on '{x.device}': use x.cpu()")
+        return _ops.mlp(x, self.packed, self.out_features)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedChain:
+        for layer in self.layers:
+            layer._apply(fn)
+        _apply_keeping_dtypes(self, fn)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_buffers"] = {k: v for k, v in self._buffers.items() if k != "packed"}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.repack()
+
+    def extra_repr(self) -> str:
+        pixels = "" if self.pixels is None else ", takes uint8 pixels"
+        return f"{self.in_features}, {self.out_features}, int8 {self.kind}{pixels}"
+
+
+def _repack_after_load(module: nn.Module, incompatible_keys: Any) -> None:
+    if isinstance(module, QuantizedChain):
+        module.repack()
+
+
+def _apply_keeping_dtypes(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
+    """Move buffers, but never let ``.half()`` or ``.to(bfloat16)`` round scales and biases."""
+    for key, buffer in module._buffers.items():
+        if buffer is not None:
+            moved = fn(buffer)
+            module._buffers[key] = moved if moved.dtype == buffer.dtype else buffer.to(moved.device)

@@ -1,0 +1,52 @@
+"""The network this project is named for: 784-96-256-10."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class NeuralNetwork(nn.Module):
+    """A small multilayer perceptron for 28x28 digits: 784-96-256-10, ReLU, raw logits.
+
+    Parameters
+    ----------
+    use_dropout : bool
+        Whether 20 % of the hidden activations are dropped in training. Without it the same
+        names hold ``nn.Identity``, so that checkpoints of both fit each other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> NeuralNetwork()(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, use_dropout: bool = True) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.linear1 = nn.Linear(784, 96)
+        self.relu1 = nn.ReLU()
+        self.dropout1 = nn.Dropout(0.2) if use_dropout else nn.Identity()
+        self.linear2 = nn.Linear(96, 256)
+        self.relu2 = nn.ReLU()
+        self.dropout2 = nn.Dropout(0.2) if use_dropout else nn.Identity()
+        self.linear3 = nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits.
+
+        Parameters
+        ----------
+        x : torch.Tensor, float32, shape [N, 1, 28, 28] or [N, 784]
+            Images with the normalization the network was trained with (0…1 by default).
+
+        Returns
+        -------
+        torch.Tensor, float32, shape [N, 10]
+            Logits: no softmax applied.
+        """
+        x = self.flatten(x)
+        x = self.dropout1(self.relu1(self.linear1(x)))
+        x = self.dropout2(self.relu2(self.linear2(x)))
+        logits: Tensor = self.linear3(x)
+        return logits

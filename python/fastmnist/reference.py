@@ -1,0 +1,125 @@
+"""The normative arithmetic in NumPy: ``kernels/reference.cpp``, in the form of formulas.
+
+Slow, plain and exact: tests compare the native reference with this module at tolerance 0, and it
+is the place to look up what a quantized layer computes. Nothing in the package calls it.
+
+Fused multiply-add has no NumPy function. The product of two float32 is exact in float64; the sum
+with a third is rounded *to odd* in float64, after which rounding to float32 gives the correctly
+rounded result (S. Boldo and G. Melquiond, "Emulation of a FMA and correctly rounded sums: proved
+algorithms using rounding to odd", IEEE Trans. Computers 57(4), 2008).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+I8 = npt.NDArray[np.int8]
+I32 = npt.NDArray[np.int32]
+FLT_MIN = np.finfo(np.float32).tiny
+
+
+def _f32(value: Any) -> Any:
+    return np.asarray(value, dtype=np.float32)
+
+
+def fma(a: F32, b: F32, c: F32) -> F32:
+    """``a*b + c`` with one rounding, element by element; float32 in and out."""
+    with np.errstate(all="ignore"):
+        product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+        product, addend = np.broadcast_arrays(product, np.asarray(c, np.float64))
+        total = product + addend
+        # Knuth's TwoSum: the part of the sum that float64 could not hold.
+        virtual = total - product
+        error = (product - (total - virtual)) + (addend - virtual)
+        even = (total.view(np.int64) & 1) == 0
+        inexact = np.isfinite(total) & (error != 0) & even
+        towards = np.where(error > 0, np.inf, -np.inf)
+        return np.where(inexact, np.nextafter(total, towards), total).astype(np.float32)
+
+
+def _saturate(integers: F32) -> U8:
+    with np.errstate(invalid="ignore"):
+        positive = np.where(integers > 0, integers, np.float32(0))  # NaN becomes 0
+        return np.minimum(positive, np.float32(255)).astype(np.uint8)
+
+
+def quantize(x: F32, scale: float, zero_point: int) -> U8:
+    """``clamp(rne(x / scale) + zero_point, 0, 255)``, the division as a product with 1/scale."""
+    with np.errstate(all="ignore"):
+        inv_scale = np.float32(1) / np.float32(scale)
+        return _saturate(np.rint(_f32(x) * inv_scale) + np.float32(zero_point))
+
+
+def quantize_affine(x: F32, multiplier: F32, offset: F32) -> U8:
+    """``clamp(rne(x * multiplier + offset), 0, 255)``, product and sum rounded separately."""
+    with np.errstate(all="ignore"):
+        return _saturate(np.rint(_f32(x) * _f32(multiplier) + _f32(offset)))
+
+
+def dequantize(q: U8, scale: float, zero_point: int) -> F32:
+    """``(q - zero_point) * scale``."""
+    centered = _f32(np.asarray(q, np.int32) - np.int32(zero_point))
+    return np.asarray(centered * np.float32(scale), np.float32)
+
+
+def quantizer_from_range(lo: float, hi: float) -> tuple[np.float32, int]:
+    """Scale and zero point of the uint8 codes that cover ``[lo, hi]`` and 0."""
+    with np.errstate(all="ignore"):
+        lo32, hi32 = min(np.float32(0), np.float32(lo)), max(np.float32(0), np.float32(hi))
+        scale = hi32 / np.float32(255) - lo32 / np.float32(255)
+        if not scale >= FLT_MIN:
+            return np.float32(1), 0
+        zero_point = np.rint(-lo32 * (np.float32(1) / scale))
+        return scale, int(min(max(zero_point, np.float32(0)), np.float32(255)))
+
+
+def quantize_weights(weight: F32) -> tuple[I8, F32]:
+    """Symmetric int8 per output channel: codes ``[outputs, inputs]`` and scales ``[outputs]``."""
+    largest = np.max(np.abs(_f32(weight)), axis=1)
+    scale = largest / np.float32(127)
+    scale = np.where(scale == 0, np.float32(1), scale)
+    codes = np.clip(np.rint(_f32(weight) / scale[:, None]), -127, 127)
+    return codes.astype(np.int8), scale
+
+
+def linear_f32(
+    x: U8,
+    weight: I8,
+    weight_scale: F32,
+    bias: F32 | None,
+    x_scale: F32,
+    x_zero_point: I32,
+    lo: float = -np.inf,
+    hi: float = np.inf,
+) -> F32:
+    """One layer on codes ``[rows, inputs]``; `x_scale` and `x_zero_point` are ``[rows]`` or one."""
+    centered = np.asarray(x, np.int64) - np.reshape(np.asarray(x_zero_point, np.int64), (-1, 1))
+    acc = (centered @ np.asarray(weight, np.int64).T).astype(np.int32)
+    with np.errstate(all="ignore"):
+        scale = np.reshape(_f32(x_scale), (-1, 1)) * _f32(weight_scale)
+        offset = np.zeros(len(weight), np.float32) if bias is None else _f32(bias)
+        y = fma(acc.astype(np.float32), scale, offset)
+        y = np.where(np.float32(lo) > y, np.float32(lo), y)
+        return np.where(np.float32(hi) < y, np.float32(hi), y)
+
+
+def linear_u8(
+    x: U8,
+    weight: I8,
+    weight_scale: F32,
+    bias: F32 | None,
+    x_scale: F32,
+    x_zero_point: I32,
+    y_scale: float,
+    y_zero_point: int,
+    lo: float = -np.inf,
+    hi: float = np.inf,
+) -> U8:
+    """Exactly :func:`linear_f32`, then :func:`quantize`."""
+    y = linear_f32(x, weight, weight_scale, bias, x_scale, x_zero_point, lo, hi)
+    return quantize(y, y_scale, y_zero_point)

@@ -1,0 +1,47 @@
+"""Fixtures that the tests share: data sets, and a trained model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from fastmnist.datasets import Data, load_dataset
+from fastmnist.network import NeuralNetwork
+from fastmnist.training import train
+
+_REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    """Give scikit-learn's digits as 28x28 images: real data on every machine."""
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """Give the folder of the four MNIST files; skip the test where there is none."""
+    named = os.environ.get("FASTMNIST_DATA")
+    folder = Path(named) if named else _REPO.parent / "shared" / "data" / "mnist"
+    if not any(folder.glob("train-images*")):
+        pytest.skip("MNIST not found: name its folder by FASTMNIST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_root: Path) -> Data:
+    """Give MNIST; skip the test where it is not on this machine."""
+    return load_dataset("mnist", mnist_root)
+
+
+@pytest.fixture(scope="session")
+def trained(digits: Data) -> NeuralNetwork:
+    """Give a network trained on the digits, always the same; in eval mode. Do not change it."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = NeuralNetwork()
+    train(model, digits, epochs=15, seed=0)
+    return model.eval()
