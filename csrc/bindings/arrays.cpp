@@ -51,6 +51,19 @@ Element element_of(DLDataType type) {
   return Element::kOther;
 }
 
+bool is_plain_numpy(py::handle object) {
+  return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+}
+
+// torch may flip the signs of a tensor lazily, by a bit on the view that DLPack does not tell.
+bool is_negative_view(py::handle tensor) {
+  static PyObject* const name = PyUnicode_InternFromString("is_neg");
+  PyObject* answer = PyObject_CallMethodNoArgs(tensor.ptr(), name);
+  const bool negative = answer != Py_False;  // an error counts: `of` clears it, _inputs decides
+  Py_XDECREF(answer);
+  return negative;
+}
+
 DLDataType dlpack_type(Element element) {
   switch (element) {
     case Element::kInt64: return {kDLInt, 64, 1};
@@ -64,7 +77,7 @@ void set_python_error(void*, const char* kind, const char* message) {
   PyErr_Format(PyExc_RuntimeError, "%s: %s", kind, message);
 }
 
-py::object new_torch(py::handle like, Element element, const std::vector<std::int64_t>& shape) {
+NewArray new_torch(py::handle like, Element element, const std::vector<std::int64_t>& shape) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(like.ptr()));
   DLTensor prototype{};
   prototype.device = {kDLCPU, 0};
@@ -74,10 +87,16 @@ py::object new_torch(py::handle like, Element element, const std::vector<std::in
   DLManagedTensorVersioned* managed = nullptr;
   if (api->managed_tensor_allocator(&prototype, &managed, nullptr, set_python_error) != 0)
     throw py::error_already_set();
+  void* data = static_cast<std::byte*>(managed->dl_tensor.data) + managed->dl_tensor.byte_offset;
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) count *= size;
+  const bool readable = managed->dl_tensor.data != nullptr || count == 0;
   void* object = nullptr;
   if (api->managed_tensor_to_py_object_no_sync(managed, &object) != 0)
     throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
+  NewArray array{py::reinterpret_steal<py::object>(static_cast<PyObject*>(object)), data};
+  if (!readable) throw std::runtime_error("torch returned a tensor without data");  // a FakeTensor
+  return array;
 }
 
 }  // namespace
@@ -97,6 +116,9 @@ ArrayView::~ArrayView() {
 
 std::optional<ArrayView> ArrayView::of(py::handle object, bool writable) {
   ArrayView view;
+  // Bytes do not say everything about other exporters: a masked array's mask would be lost.
+  if (!writable && PyObject_CheckBuffer(object.ptr()) != 0 && !is_plain_numpy(object))
+    return std::nullopt;
   const bool taken = PyObject_CheckBuffer(object.ptr()) != 0 ? view.from_buffer(object, writable)
                                                              : view.from_dlpack(object);
   if (!taken) {
@@ -117,8 +139,10 @@ bool ArrayView::from_buffer(py::handle object, bool writable) {
     shape_[static_cast<std::size_t>(i)] = buffer_.shape[i];
   contiguous_ = PyBuffer_IsContiguous(&buffer_, 'C') != 0;
   data_ = buffer_.buf;
-  // NumPy allows arrays whose elements are not aligned; kernels do not.
-  return reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::size_t>(buffer_.itemsize) == 0;
+  // NumPy allows arrays whose elements are not aligned; kernels do not. (Other elements are refused
+  // later, by name; their size may be anything, 0 for a record without fields.)
+  const std::size_t alignment = element_ == Element::kFloat32 ? 4 : element_ == Element::kInt64 ? 8 : 1;
+  return reinterpret_cast<std::uintptr_t>(data_) % alignment == 0;
 }
 
 bool ArrayView::from_dlpack(py::handle object) {
@@ -127,6 +151,7 @@ bool ArrayView::from_dlpack(py::handle object) {
   DLTensor tensor{};
   if (api->dltensor_from_py_object_no_sync(object.ptr(), &tensor) != 0) return false;
   if (tensor.device.device_type != kDLCPU || tensor.ndim > kMaxDimensions) return false;
+  if (is_negative_view(object)) return false;
   library_ = Library::kTorch;
   element_ = element_of(tensor.dtype);
   dimensions_ = tensor.ndim;
@@ -157,12 +182,7 @@ std::string ArrayView::shape_text() const {
 
 NewArray new_array(py::handle like, Library library, Element element,
                    const std::vector<std::int64_t>& shape) {
-  if (library == Library::kTorch) {
-    py::object object = new_torch(like, element, shape);
-    const std::optional<ArrayView> view = ArrayView::of(object);
-    if (!view) throw std::runtime_error("torch returned a tensor that DLPack cannot describe");
-    return {std::move(object), view->data()};
-  }
+  if (library == Library::kTorch) return new_torch(like, element, shape);
   if (element == Element::kInt64) {
     py::array_t<std::int64_t> array(shape);
     return {array, array.mutable_data()};

@@ -2,8 +2,8 @@
 //
 // NumPy speaks the buffer protocol; torch's tensors speak DLPack's C exchange API, a table of
 // function pointers on their type (no allocation, some 50 ns). Neither copies. What the tables
-// report wrongly is refused: null data with elements (FakeTensor, wrapper subclasses), other
-// devices. Everything a view cannot take as it is (other dtypes, strides) goes through
+// report wrongly is refused: null data with elements (FakeTensor, wrapper subclasses), negative
+// views, other devices. Everything a view cannot take as it is (other dtypes, strides) goes through
 // fastmnist._inputs, in Python, which converts it or raises the error that a user should read.
 #pragma once
 

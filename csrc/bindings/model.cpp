@@ -1,5 +1,7 @@
 #include "bindings/model.h"
 
+#include <pybind11/numpy.h>
+
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -92,8 +94,8 @@ void run(const NetworkView& view, const Input& x, float* logits) {
 
 Model::Model(const py::buffer& packed) {
   const py::buffer_info info = packed.request();
-  if (info.ndim != 1 || info.itemsize != 1)
-    invalid("packed", "a one-dimensional uint8 array", "another array");
+  if (info.ndim != 1 || info.itemsize != 1 || (info.size > 1 && info.strides[0] != 1))
+    invalid("packed", "a one-dimensional, contiguous uint8 array", "another array");
   bytes_ = info.size;
   storage_.reset(static_cast<std::byte*>(
       ::operator new(static_cast<std::size_t>(std::max<std::int64_t>(bytes_, 1)), std::align_val_t{64})));
@@ -127,11 +129,23 @@ py::object Model::predict(const py::object& x) const {
   return std::move(result.object);
 }
 
+py::tuple Model::unpack(std::int64_t i) const {
+  if (i < 0 || i >= view_.layers())
+    invalid("layer", "0 to " + std::to_string(view_.layers() - 1), std::to_string(i));
+  const PackedDense layer = view_.dense(i);
+  py::array_t<std::int8_t> weight({layer.outputs, layer.inputs});
+  py::array_t<float> scale(layer.outputs);
+  py::array_t<float> bias(layer.outputs);
+  unpack_dense(layer, weight.mutable_data(), scale.mutable_data(), bias.mutable_data());
+  return py::make_tuple(weight, scale, bias);
+}
+
 void register_model(py::module_& module) {
   py::class_<Model>(module, "Model", "A packed network: rows in, logits out.")
       .def(py::init<const py::buffer&>(), py::arg("packed"))
       .def("__call__", &Model::call, py::arg("x"), py::arg("out") = py::none())
       .def("predict", &Model::predict, py::arg("x"))
+      .def("unpack", &Model::unpack, py::arg("layer"))
       .def_property_readonly("nbytes", &Model::nbytes)
       .def_property_readonly("in_features", &Model::inputs)
       .def_property_readonly("out_features", &Model::outputs)

@@ -25,6 +25,9 @@ class Model {
   // The index of the largest output: int64 [N].
   py::object predict(const py::object& x) const;
 
+  // Layer i as canonical arrays: int8 weight [outputs, inputs], weight_scale, bias [outputs].
+  py::tuple unpack(std::int64_t i) const;
+
   std::int64_t nbytes() const { return bytes_; }
   std::int64_t inputs() const { return view_.inputs(); }
   std::int64_t outputs() const { return view_.outputs(); }

@@ -7,8 +7,14 @@ namespace {
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
-std::int64_t panel_count(std::int64_t outputs) {
-  return round_up(outputs, kPanelOutputs) / kPanelOutputs;
+// Where weight [n][k] lies, in bytes from the first panel.
+std::int64_t position(const PackedDense& view, std::int64_t n, std::int64_t k) {
+  return n / kPanelOutputs * view.panel_stride + k / kBlockInputs * kBlockBytes +
+         n % kPanelOutputs * kBlockInputs + k % kBlockInputs;
+}
+
+std::int64_t epilogue_position(const PackedDense& view, std::int64_t n) {
+  return n / kPanelOutputs * view.panel_stride + view.padded_inputs * kPanelOutputs;
 }
 
 }  // namespace
@@ -20,30 +26,39 @@ PackedDense view_dense(const std::byte* panels, std::int64_t inputs, std::int64_
 }
 
 std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs) {
-  return view_dense(nullptr, inputs, outputs).panel_stride * panel_count(outputs);
+  return view_dense(nullptr, inputs, outputs).panel_stride *
+         (round_up(outputs, kPanelOutputs) / kPanelOutputs);
 }
 
 PackedDense pack_dense(const CanonicalLayer& layer, std::byte* panels) {
   const PackedDense view = view_dense(panels, layer.inputs, layer.outputs);
   std::memset(panels, 0, static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs)));
   for (std::int64_t n = 0; n < layer.outputs; ++n) {
-    const std::int64_t j = n % kPanelOutputs;
-    std::byte* panel = panels + n / kPanelOutputs * view.panel_stride;
     const std::int8_t* w = layer.weight + n * layer.inputs;
     std::int32_t sum = 0;
     for (std::int64_t k = 0; k < layer.inputs; ++k) {
-      const std::int64_t at =
-          k / kBlockInputs * kBlockBytes + j * kBlockInputs + k % kBlockInputs;
-      panel[at] = static_cast<std::byte>(w[k]);
+      panels[position(view, n, k)] = static_cast<std::byte>(w[k]);
       sum += w[k];
     }
-    auto& constants =
-        *reinterpret_cast<PanelEpilogue*>(panel + view.padded_inputs * kPanelOutputs);
+    auto& constants = *reinterpret_cast<PanelEpilogue*>(panels + epilogue_position(view, n));
+    const std::int64_t j = n % kPanelOutputs;
     constants.bias[j] = layer.bias != nullptr ? layer.bias[n] : 0.0f;
     constants.scale[j] = layer.weight_scale[n];
     constants.weight_sum[j] = sum;
   }
   return view;
+}
+
+void unpack_dense(const PackedDense& packed, std::int8_t* weight, float* weight_scale,
+                  float* bias) {
+  for (std::int64_t n = 0; n < packed.outputs; ++n) {
+    for (std::int64_t k = 0; k < packed.inputs; ++k)
+      weight[n * packed.inputs + k] = static_cast<std::int8_t>(packed.panels[position(packed, n, k)]);
+    const auto& constants =
+        *reinterpret_cast<const PanelEpilogue*>(packed.panels + epilogue_position(packed, n));
+    weight_scale[n] = constants.scale[n % kPanelOutputs];
+    bias[n] = constants.bias[n % kPanelOutputs];
+  }
 }
 
 }  // namespace fastmnist

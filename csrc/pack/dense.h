@@ -30,4 +30,8 @@ FASTMNIST_API PackedDense pack_dense(const CanonicalLayer& layer, std::byte* pan
 FASTMNIST_API PackedDense view_dense(const std::byte* panels, std::int64_t inputs,
                                      std::int64_t outputs);
 
+// The reverse of pack_dense: canonical weights [outputs, inputs], scales and biases [outputs].
+FASTMNIST_API void unpack_dense(const PackedDense& packed, std::int8_t* weight,
+                                float* weight_scale, float* bias);
+
 }  // namespace fastmnist

@@ -162,7 +162,8 @@ NetworkView view_network(std::span<const std::byte> buffer) {
     not_packed("number of inputs");
   const bool table = header.pixels == PixelKind::kTable;
   if (table != (header.channels != 0) || (table && header.input != InputKind::kDynamic) ||
-      (table && inputs % header.channels != 0))
+      (table && inputs % header.channels != 0) ||
+      (header.pixels == PixelKind::kCodes && header.input == InputKind::kDynamic))
     not_packed("pixel table");
   at += static_cast<std::uint64_t>(
       aligned(table_floats(header.input, header.pixels, inputs, header.channels) * 4));

@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 _ATTRIBUTE = "fastmnist_changes"
+# What a layer that does nothing at inference has to say; not counted among layers changed.
+DROPPED = "dropped"
 
 
 @dataclass(frozen=True)

@@ -256,11 +256,15 @@ def tensor(
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
-def field(record: Any, name: str, kind: type) -> Any:
+def field(record: Any, name: str, kind: type | tuple[type, ...]) -> Any:
     """``record[name]``, after checking that there is such a field and of which type."""
     if not isinstance(record, dict) or not isinstance(record.get(name), kind):
-        raise ValueError(f"field '{name}': expected {kind.__name__}, got something else or nothing")
+        raise ValueError(f"field '{name}': expected {_names(kind)}, got something else or nothing")
     return record[name]
+
+
+def _names(kind: type | tuple[type, ...]) -> str:
+    return kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
 
 
 def bound_to_json(bound: float) -> float | str:

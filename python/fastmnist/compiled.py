@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,17 @@ class CompiledModel(_core.Model):
 
     def __init__(self, network: QuantizedNetwork) -> None:
         super().__init__(network.pack())
-        self._network = network
+        # Everything but the weights, which the packed form already holds: they are unpacked
+        # when somebody asks.
+        empty = np.empty(0, np.int8)
+        none = np.empty(0, np.float32)
+        self._shell = replace(
+            network,
+            layers=tuple(
+                replace(layer, weight=empty, weight_scale=none, bias=none)
+                for layer in network.layers
+            ),
+        )
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Compute the logits of `x`.
@@ -64,18 +75,22 @@ class CompiledModel(_core.Model):
 
     @property
     def network(self) -> QuantizedNetwork:
-        """The canonical network that this model was made from."""
-        return self._network
+        """The canonical network that this model was made from, unpacked again."""
+        layers = []
+        for i, layer in enumerate(self._shell.layers):
+            weight, weight_scale, bias = self.unpack(i)
+            layers.append(replace(layer, weight=weight, weight_scale=weight_scale, bias=bias))
+        return replace(self._shell, layers=tuple(layers))
 
     @property
     def layers(self) -> tuple[QuantizedLayer, ...]:
         """The fused layers: name, weight, weight_scale, bias, clamp, input scale, zero point."""
-        return self._network.layers
+        return self.network.layers
 
     @property
     def pixels(self) -> Any:
         """What a uint8 pixel stands for (mean, std), or None if uint8 rows are refused."""
-        return self._network.pixels
+        return self._shell.pixels
 
     def predict(self, x: Any) -> Any:
         """Return the index of each row's largest logit: int64 ``[N]``, of `x`'s library.
@@ -109,7 +124,7 @@ class CompiledModel(_core.Model):
         """Say what runs: each layer's shape, kernel, activation, input rule and bytes."""
         isa = _core.cpu_info()["isa"]
         table = Table(
-            f"{self.in_features} → {self.out_features}, {self._network.kind}, kernels: {isa}",
+            f"{self.in_features} → {self.out_features}, {self._shell.kind}, kernels: {isa}",
             ["layer", "shape", "activation", "input", "kernel", "weights"],
         )
         for i, layer in enumerate(self.layers):
@@ -130,20 +145,20 @@ class CompiledModel(_core.Model):
         return table
 
     def _input_rule(self, i: int) -> str:
-        layer = self.layers[i]
-        if self._network.kind == "dynamic":
+        layer = self._shell.layers[i]
+        if self._shell.kind == "dynamic":
             return "scale per row"
-        if i == 0 and self._network.kind == "affine":
+        if i == 0 and self._shell.kind == "affine":
             return "multiplier and offset per feature"
         return f"scale {layer.input_scale:.4g}, zero point {layer.input_zero_point}"
 
     def __repr__(self) -> str:
         widths = [self.in_features, *(layer.outputs for layer in self.layers)]
         chain = "-".join(str(w) for w in widths)
-        return f"CompiledModel({chain}, int8 {self._network.kind}, {self.nbytes:,} bytes)"
+        return f"CompiledModel({chain}, int8 {self._shell.kind}, {self.nbytes:,} bytes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._network,)
+        return type(self), (self.network,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModel:
         return self  # immutable

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from fastmnist.applied import Change, record
+from fastmnist.applied import DROPPED, Change, record
 from fastmnist.canonical import NO_CLAMP
 from fastmnist.copies import bake, has_hooks, plain_copy
 from fastmnist.folding import compose
@@ -172,5 +172,5 @@ def _drop_dropouts(root: nn.Module) -> list[Change]:
     for name, module in [*root.named_modules()]:
         if type(module) in DROPOUTS and name and not has_hooks(module):
             root.set_submodule(name, nn.Identity().train(module.training))
-            done.append(Change(name, "dropped"))
+            done.append(Change(name, DROPPED))
     return done

@@ -103,8 +103,8 @@ def quantize(model: Any, config: Static | Dynamic) -> nn.Module:
     --------
     >>> import fastmnist as fm, torch
     >>> q = fm.quantize(fm.NeuralNetwork(), fm.Static(calibration=torch.rand(64, 1, 28, 28)))
-    >>> [str(change) for change in fm.changes(q)][-1]
-    'linear1: int8 static, one operator: linear1, linear2, linear3'
+    >>> [change.layer for change in fm.changes(q)][-3:]
+    ['linear1', 'linear2', 'linear3']
     """
     return _quantize(model, _check_config(config), lambda name, layer: True)
 
@@ -250,7 +250,7 @@ def _quantize_in_place(
             rules[name] = InputRule(pixels=known)
     for chain in chains:
         network = _network(chain, layers, rules, _word(config))
-        done.append(_put(root, graph, chain, network, why_not))
+        done += _put(root, graph, chain, network, why_not)
     return done
 
 
@@ -368,7 +368,7 @@ def _put(
     chain: list[str],
     network: QuantizedNetwork,
     why_not: str,
-) -> Change:
+) -> list[Change]:
     module = QuantizedChain(network)
     first = root.get_submodule(chain[0])
     if has_hooks(first):
@@ -381,6 +381,7 @@ def _put(
         root.set_submodule(name, nn.Identity().eval())
     kind = f"int8 {network.kind}"
     if len(chain) > 1:
-        return Change(chain[0], f"{kind}, one operator: {', '.join(chain)}")
-    alone = f", alone: the model cannot be traced ({why_not})" if graph is None else ", alone"
-    return Change(chain[0], f"{kind}{alone}")
+        start = Change(chain[0], f"{kind}, one operator for {', '.join(chain)}")
+        return [start, *(Change(name, f"{kind}, in {chain[0]}'s operator") for name in chain[1:])]
+    why = f", alone: the model cannot be traced ({why_not})" if graph is None else ", alone"
+    return [Change(chain[0], f"{kind}{why}")]

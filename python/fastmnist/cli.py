@@ -1,0 +1,228 @@
+"""``fastmnist`` on the command line: the library's own functions, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status (2: an error that was explained)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("fastmnist: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        print(f"fastmnist: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastmnist",
+        description="Make a PyTorch network of Linear layers small and fast on a CPU, and see "
+        "what each optimization costs.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="{compare,train,info}")
+
+    compare = commands.add_parser(
+        "compare", help="train (or take) a model, optimize it, print one table of all variants"
+    )
+    _add_data(compare)
+    _add_training(compare)
+    compare.add_argument(
+        "--model", metavar="PKG.MOD:NET", help="compare this model instead of the digits network"
+    )
+    compare.add_argument(
+        "--weights", metavar="FILE", help="its trained state_dict (.pt, .pth or .safetensors)"
+    )
+    compare.add_argument("--json", metavar="FILE", help="write all figures here")
+    compare.add_argument("--markdown", metavar="FILE", help="write the table here")
+    compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
+    compare.set_defaults(run=_compare)
+
+    train = commands.add_parser("train", help="train the digits network and save it")
+    _add_data(train)
+    _add_training(train)
+    train.add_argument(
+        "--output",
+        metavar="FILE",
+        default="digits.safetensors",
+        help="where to save the model (default: %(default)s)",
+    )
+    train.set_defaults(run=_train)
+
+    info = commands.add_parser("info", help="say which kernels this machine runs, and why")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        choices=("auto", "mnist", "digits"),
+        default="auto",
+        help="auto: MNIST where it is or can be had, else scikit-learn's digits",
+    )
+    parser.add_argument("--root", metavar="DIR", help="folder of the MNIST files")
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="threads to use, ours and torch's"
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=_positive, metavar="N", help="default: 10, quick: 1")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--quick", action="store_true", help="a rough answer in seconds: one epoch, few rounds"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
+
+
+def _set_up(options: argparse.Namespace) -> Any:
+    """Import torch and the library, set threads and seed, load the data."""
+    import torch
+
+    import fastmnist as fm
+
+    fm.cpu_info()  # a wrong FASTMNIST_ISA is an error now, not after minutes of training
+    if options.threads is not None:
+        fm.set_num_threads(options.threads)
+        torch.set_num_threads(options.threads)
+    data = fm.load_dataset(options.data, root=options.root)
+    torch.manual_seed(options.seed)
+    return data
+
+
+def _trained(model: Any, data: Any, options: argparse.Namespace) -> None:
+    import fastmnist as fm
+
+    epochs = options.epochs or (1 if options.quick else 10)
+    fm.train(model, data, epochs=epochs)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    outputs = [options.json, options.markdown, options.plot]
+    for path in outputs:
+        _check_writable(path)
+    if options.weights and not options.model:
+        raise ValueError("--weights: expected --model PKG.MOD:NET with it, got none")
+    import fastmnist as fm
+
+    data = _set_up(options)
+    if options.model:
+        model = _import_model(options.model)
+        if options.weights:
+            _load_weights(model, options.weights)
+        else:
+            _trained(model, data, options)
+    else:
+        model = fm.NeuralNetwork()
+        _trained(model, data, options)
+    report = fm.compare(fm.variants(model, data), data, rounds=5 if options.quick else 25)
+    console = Console()
+    if console.width < 130 and not console.is_terminal:
+        print(report)
+    else:
+        console.print(report)
+    if options.json:
+        report.to_json(options.json)
+    if options.markdown:
+        report.to_markdown(options.markdown)
+    if options.plot:
+        report.plot().savefig(options.plot, dpi=150)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    _check_writable(options.output)
+    import fastmnist as fm
+
+    data = _set_up(options)
+    model = fm.NeuralNetwork()
+    _trained(model, data, options)
+    accuracy = fm.evaluate(model, data)
+    fm.save(options.output, model)
+    print(f"{data.name}: {accuracy:.2%} of {accuracy.n:,} test images, saved to {options.output}")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    import numpy
+    import torch
+
+    import fastmnist as fm
+
+    print(fm.cpu_info())
+    print(
+        f"versions fastmnist {fm.__version__}, torch {torch.__version__}, numpy "
+        f"{numpy.__version__}, Python {platform.python_version()}"
+    )
+    return 0
+
+
+def _check_writable(path: str | None) -> None:
+    """Fail before minutes of work rather than after."""
+    if path is None:
+        return
+    folder = Path(path).resolve().parent
+    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OSError(f"cannot write '{path}': expected a file name in an existing, writable folder")
+
+
+def _import_model(reference: str) -> Any:
+    from torch import nn
+
+    module_name, colon, name = reference.partition(":")
+    if not colon or not module_name or not name:
+        raise ValueError(f"--model: expected PKG.MOD:NET, got '{reference}'")
+    sys.path.insert(0, os.getcwd())
+    made = getattr(importlib.import_module(module_name), name, None)
+    if made is None:
+        raise ValueError(f"--model: module '{module_name}' has no '{name}'")
+    model = made if isinstance(made, nn.Module) else made()
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"--model: expected a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _load_weights(model: Any, path: str) -> None:
+    """Load tensors only: nothing in a checkpoint is executed."""
+    import torch
+
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0]
+            raise ValueError(f"--weights: expected a state_dict in '{path}': {first}") from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"--weights: '{path}' does not fit the model: {error}") from None

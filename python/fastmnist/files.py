@@ -1,0 +1,233 @@
+"""Save and load models: plain tensors and a description, in one safetensors file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+from fastmnist.applied import Change, changes, record
+from fastmnist.canonical import (
+    bound_from_json,
+    bound_to_json,
+    field,
+    from_arrays,
+    pixels_from_json,
+    pixels_to_json,
+    to_arrays,
+    to_description,
+)
+from fastmnist.chain_file import build_chain, describe_chain
+from fastmnist.compiled import CompiledModel
+from fastmnist.copies import bake, is_pruned, plain_copy
+from fastmnist.model_file import Arrays, network_from, read, write
+from fastmnist.modules import FusedLinear, QuantizedChain
+from fastmnist.network import NeuralNetwork
+from fastmnist.pixels import model_pixels, set_model_pixels
+
+
+def save(path: str | os.PathLike[str], models: Any) -> None:
+    """Save one model, or several by name, to one safetensors file.
+
+    Parameters
+    ----------
+    path : str or path
+        Replaced whole, or left as it was if anything fails.
+    models : nn.Module, CompiledModel or dict of them
+        Float, fused, pruned, quantized or compiled. Weights under a mask are saved as zeros.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is nothing to save, a name is no plain text, or a model holds what is no tensor.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "digits.safetensors")
+    >>> fm.save(path, {"original": fm.NeuralNetwork()})
+    >>> [*fm.load(path)]
+    ['original']
+    """
+    single = not isinstance(models, Mapping)
+    named = {"model": models} if single else models
+    if not named:
+        raise ValueError("models: expected at least one model, got an empty dict")
+    for name in named:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(f"models: expected names without '/', got {name!r}")
+    write(path, {name: _describe(name, model) for name, model in named.items()}, single)
+
+
+def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
+    """Load what :func:`save` saved. Nothing is unpickled.
+
+    Parameters
+    ----------
+    path : str or path
+    into : nn.Module, optional
+        A model of the class that was saved, for models that are no chain of layers: its structure
+        is taken (and it is left as it was), the weights and the quantized parts come from the
+        file, without calibration.
+
+    Returns
+    -------
+    Mapping of str to model, or the model if a single one was saved
+        A mapping builds each model when it is first asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no file of fastmnist's, or is damaged, or a model does not fit `into`.
+    """
+    records, single = read(path)
+    loaded = Loaded(str(path), records, into)
+    return loaded["model"] if single and "model" in records else loaded
+
+
+class Loaded(Mapping[str, Any]):
+    """The models of a file, by name, each built when it is first asked for."""
+
+    def __init__(self, path: str, records: dict[str, Any], into: nn.Module | None) -> None:
+        self._path, self._records, self._into = path, records, into
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._records:
+            raise KeyError(f"{self._path} holds {', '.join(self._records)}, not '{name}'")
+        if name not in self._built:
+            try:
+                self._built[name] = _build(*self._records[name], self._into)
+            except (ValueError, RuntimeError, AttributeError) as error:
+                raise ValueError(f"{self._path}: model '{name}': {error}") from None
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"Loaded({self._path!r}: {', '.join(self._records)})"
+
+
+def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
+    if isinstance(model, CompiledModel):
+        described = {"type": "compiled", "network": to_description(model.network)}
+        return described, to_arrays(model.network, "network.")
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"models: expected modules or compiled models, got {type(model).__name__} as '{name}'"
+        )
+    plain = plain_copy(model)
+    masked = [
+        (path, hook._tensor_name)
+        for path, module in plain.named_modules()
+        if is_pruned(module)
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, torch_prune.BasePruningMethod)
+    ]
+    bake(plain)
+    description: dict[str, Any] = {
+        "type": "module",
+        "class": "NeuralNetwork" if type(plain) is NeuralNetwork else None,
+        "pixels": pixels_to_json(model_pixels(plain)),
+        "changes": [[c.layer, c.what] for c in changes(plain)],
+        "masked": masked,
+        "replaced": _replaced(plain),
+        "chain": describe_chain(plain),
+    }
+    arrays: Arrays = {}
+    for key, value in plain.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"models: '{name}' holds '{key}', which is no tensor")
+        arrays[key] = value.detach().numpy()
+    return description, arrays
+
+
+def _replaced(model: nn.Module) -> dict[str, Any]:
+    """What transforms put into the model, by path."""
+    replaced: dict[str, Any] = {}
+    inside: list[str] = []
+    for path, module in model.named_modules():
+        if any(path.startswith(prefix) for prefix in inside):
+            continue
+        if isinstance(module, QuantizedChain):
+            replaced[path] = {"type": "quantized", **module.description()}
+            inside.append(f"{path}." if path else "")
+        elif isinstance(module, FusedLinear):
+            replaced[path] = {
+                "type": "fused",
+                "shape": [module.in_features, module.out_features],
+                "clamp": [bound_to_json(b) for b in module.clamp],
+                "columns_differ": module.columns_differ,
+            }
+        elif isinstance(module, nn.Identity):
+            replaced[path] = {"type": "identity"}
+    return replaced
+
+
+def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) -> Any:
+    kind = description.get("type")
+    if kind == "compiled":
+        return CompiledModel(network_from(description, arrays))
+    if kind != "module":
+        raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
+    replaced = field(description, "replaced", dict)
+    if "" in replaced:
+        model: nn.Module = _part(replaced[""], "", arrays)
+    elif into is not None or description.get("class") == "NeuralNetwork":
+        model = plain_copy(into if into is not None else NeuralNetwork())
+        bake(model)
+        for path, part in replaced.items():
+            model.set_submodule(path, _part(part, f"{path}.", arrays), strict=True)
+    elif isinstance(description.get("chain"), list):
+        model = build_chain(description["chain"], replaced, arrays, _part)
+        arrays = {}
+    else:
+        raise ValueError("it is no chain of layers: give fm.load an instance of its class, into=Net()")
+    if arrays:
+        tensors = {key: torch.tensor(array) for key, array in arrays.items()}
+        model.load_state_dict(tensors)
+    model.eval()
+    _restore_masks(model, field(description, "masked", list))
+    pixels = pixels_from_json(description.get("pixels"))
+    if pixels is not None:
+        set_model_pixels(model, pixels)
+    done = field(description, "changes", list)
+    record(model, [Change(str(layer), str(what)) for layer, what in done])
+    return model
+
+
+def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
+    kind = field(part, "type", str)
+    if kind == "identity":
+        return nn.Identity()
+    if kind == "quantized":
+        return QuantizedChain(from_arrays(arrays, prefix, part))
+    if kind == "fused":
+        weight = arrays.get(f"{prefix}weight")
+        shape, clamp = field(part, "shape", list), field(part, "clamp", list)
+        if weight is None or [*weight.shape] != shape[::-1] or len(clamp) != 2:
+            raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
+        bounds = (bound_from_json(clamp[0]), bound_from_json(clamp[1]))
+        return FusedLinear(*shape, bounds, part.get("columns_differ") is True)
+    raise ValueError(f"type: expected 'quantized', 'fused' or 'identity', got '{kind}'")
+
+
+def _restore_masks(model: nn.Module, masked: list[Any]) -> None:
+    with torch.no_grad():
+        for entry in masked:
+            path, name = entry
+            module = model.get_submodule(path)
+            mask = (getattr(module, name) != 0).to(torch.float32)
+            torch_prune.custom_from_mask(module, name, mask)
