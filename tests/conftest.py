@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,27 @@ def trained(digits: Data) -> NeuralNetwork:
         model = NeuralNetwork()
     train(model, digits, epochs=15, seed=0)
     return model.eval()
+
+
+def _runnable_isas() -> list[tuple[str, str]]:
+    """List every instruction set of the ladder with the reason why it cannot run here, or ""."""
+    from fastmnist import _core
+
+    rungs = _core.cpu_info()["ladder"]
+    return [
+        (rung["isa"], "" if rung["why_not"].startswith("capped") else rung["why_not"])
+        for rung in rungs
+    ]
+
+
+@pytest.fixture(params=_runnable_isas(), ids=lambda rung: rung[0])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once per instruction set: its kernels serve until the test ends."""
+    from fastmnist import _core
+
+    name, why_not = request.param
+    if why_not:
+        pytest.skip(f"{name}: {why_not}")
+    before = _core.set_isa(name)
+    yield name
+    _core.set_isa(before)

@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr auto kSpinTime = std::chrono::microseconds(50);
+constexpr int kSpinsBeforeYielding = 1000;  // some 50 µs
 
 void relax() {
 #if defined(__x86_64__)
@@ -64,7 +65,7 @@ class Pool {
                   std::memory_order_release);
     signal_.notify_all();
     take_chunks();
-    while (pending_.load(std::memory_order_acquire) != 0) relax();
+    wait_for_helpers();
     return true;
   }
 
@@ -89,6 +90,15 @@ class Pool {
       if (begin >= items_) return;
       function_(context_, begin, std::min(begin + grain_, items_));
     }
+  }
+
+  // Helpers are about to finish, unless they have no CPU: then spinning would only keep it from them.
+  void wait_for_helpers() const {
+    for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins)
+      if (spins < kSpinsBeforeYielding)
+        relax();
+      else
+        std::this_thread::yield();
   }
 
   std::uint64_t wait_past(std::uint64_t seen) {

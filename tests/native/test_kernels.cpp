@@ -1,0 +1,171 @@
+// Kernels of every instruction set that runs here against the reference, bit by bit, in memory
+// that faults on the first access outside.
+#include <string>
+
+#include "check.h"
+#include "support.h"
+
+namespace {
+
+using namespace fastmnist;
+using namespace support;
+
+constexpr float kSentinel = -12345.0f;
+
+void check_linear(const KernelTable& kernels, Random& random, std::int64_t rows, std::int64_t k,
+                  std::int64_t n, Edge edge, std::int64_t x_gap, std::int64_t y_gap) {
+  const std::string where = std::string(kernels.name) + " " + std::to_string(rows) + "x" +
+                            std::to_string(k) + "x" + std::to_string(n);
+  const Layer layer(random, k, n);
+  Guarded<std::byte> panels(static_cast<std::size_t>(packed_dense_bytes(k, n)), edge);
+  const bool per_row = integer(random, 0, 1) != 0;
+  std::vector<Quantizer> quantizers;
+  for (std::int64_t m = 0; m < rows; ++m)
+    quantizers.push_back(per_row || m == 0 ? Layer(random, 1, 1).x_quantizer : quantizers[0]);
+  Guarded<Quantizer> guarded_quantizers(std::span<const Quantizer>(quantizers), edge);
+  const std::int64_t x_stride = k + x_gap;
+  const std::int64_t y_stride = n + y_gap;
+  const std::vector<std::uint8_t> codes = integers<std::uint8_t>(random, rows * k, 0, 255);
+  // The last row ends where its codes end, not where its stride would.
+  Guarded<std::uint8_t> x(static_cast<std::size_t>((rows - 1) * x_stride + k), edge);
+  for (std::int64_t m = 0; m < rows; ++m)
+    std::memcpy(x.data() + m * x_stride, codes.data() + m * k, static_cast<std::size_t>(k));
+  const auto y_size = static_cast<std::size_t>((rows - 1) * y_stride + n);
+  Guarded<float> y(y_size, edge);
+  Guarded<std::uint8_t> q(y_size, edge);
+  for (float& v : y.values()) v = kSentinel;
+  for (std::uint8_t& v : q.values()) v = 0xa5;
+
+  LinearArgs args{};
+  args.x = x.data();
+  args.x_stride = x_stride;
+  args.rows = rows;
+  args.w = pack_dense(layer.canonical(), panels.data());
+  args.x_quantizer = quantizers[0];
+  args.row_quantizers = per_row ? guarded_quantizers.data() : nullptr;
+  args.clamp = layer.clamp;
+  args.y_stride = y_stride;
+  args.y_quantizer = make_quantizer(real(random, 1e-3f, 10.0f),
+                                    static_cast<std::int32_t>(integer(random, 0, 255)));
+  args.y = y.data();
+  kernels.linear_f32(args);
+  args.y = q.data();
+  kernels.linear_u8(args);
+
+  std::vector<float> expected(static_cast<std::size_t>(rows * n));
+  std::vector<std::uint8_t> expected_codes(expected.size());
+  reference::linear_f32(layer.reference(), codes.data(), rows, quantizers.data(), expected.data());
+  reference::linear_u8(layer.reference(), codes.data(), rows, quantizers.data(), args.y_quantizer,
+                       expected_codes.data());
+  for (std::int64_t m = 0; m < rows; ++m) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      CHECK_IN(where, same_bits(y.data()[m * y_stride + j], expected[static_cast<std::size_t>(m * n + j)]));
+      CHECK_IN(where, q.data()[m * y_stride + j] == expected_codes[static_cast<std::size_t>(m * n + j)]);
+    }
+    for (std::int64_t j = n; j < y_stride && m + 1 < rows; ++j) {
+      CHECK_IN(where, y.data()[m * y_stride + j] == kSentinel);
+      CHECK_IN(where, q.data()[m * y_stride + j] == 0xa5);
+    }
+  }
+}
+
+TEST(linear_equals_reference) {
+  Random random(2);
+  const std::int64_t sizes[] = {1, 2, 3, 4, 5, 15, 16, 17, 31, 63, 64, 65, 97, 127, 130, 193};
+  const std::int64_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 29};
+  for (const Rung& rung : runnable())
+    for (int repeat = 0; repeat < 200; ++repeat)
+      check_linear(*rung.kernels, random, batches[integer(random, 0, 10)],
+                   sizes[integer(random, 0, 15)], sizes[integer(random, 0, 15)],
+                   repeat % 2 == 0 ? Edge::kFirst : Edge::kLast, integer(random, 0, 3) * 5,
+                   integer(random, 0, 3) * 3);
+}
+
+TEST(longest_sums_are_exact) {
+  constexpr std::int64_t k = kMaxInputs;
+  Random random(3);
+  for (const int weight : {-128, -127, 127}) {
+    Layer layer(random, 1, 1);
+    layer = Layer(random, k, 17);
+    layer.weight.assign(static_cast<std::size_t>(k * 17), static_cast<std::int8_t>(weight));
+    layer.scale.assign(17, 1.0f);
+    layer.bias.clear();
+    layer.clamp = {-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
+    const std::vector<std::uint8_t> codes(static_cast<std::size_t>(k), 255);
+    Guarded<std::uint8_t> x(std::span<const std::uint8_t>(codes), Edge::kLast);
+    Guarded<std::byte> panels(static_cast<std::size_t>(packed_dense_bytes(k, 17)), Edge::kLast);
+    for (const Rung& rung : runnable()) {
+      Guarded<float> y(17, Edge::kLast);
+      LinearArgs args{};
+      args.x = x.data();
+      args.x_stride = k;
+      args.rows = 1;
+      args.w = pack_dense(layer.canonical(), panels.data());
+      args.x_quantizer = make_quantizer(1.0f, 0);
+      args.clamp = layer.clamp;
+      args.y = y.data();
+      args.y_stride = 17;
+      rung.kernels->linear_f32(args);
+      for (const float value : y.values())
+        CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));
+    }
+  }
+}
+
+TEST(vectors_equal_reference) {
+  Random random(4);
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float special[] = {0.0f, -0.0f, inf, -inf, nan, -nan, FLT_MIN, -FLT_MIN, FLT_TRUE_MIN,
+                           -FLT_TRUE_MIN, FLT_MAX, -FLT_MAX, 0.5f, 1.5f, 2.5f, -0.5f};
+  for (const Rung& rung : runnable()) {
+    for (std::int64_t n = 0; n < 70; ++n) {
+      for (const Edge edge : {Edge::kFirst, Edge::kLast}) {
+        const auto size = static_cast<std::size_t>(n);
+        std::vector<float> values = reals(random, n, -300.0f, 300.0f);
+        if (n % 3 == 1)
+          for (float& v : values)
+            if (integer(random, 0, 3) == 0) v = special[integer(random, 0, 15)];
+        Guarded<float> x(std::span<const float>(values), edge);
+        Guarded<float> a(std::span<const float>(reals(random, n, -2.0f, 2.0f)), edge);
+        Guarded<float> b(std::span<const float>(reals(random, n, -99.0f, 300.0f)), edge);
+        Guarded<std::uint8_t> q(size, edge);
+        Guarded<float> back(size, edge);
+        std::vector<std::uint8_t> expected(size);
+        std::vector<float> expected_back(size);
+        const Quantizer quantizer = Layer(random, 1, 1).x_quantizer;
+
+        CHECK_IN(rung.name, rung.kernels->quantize(x.data(), n, quantizer, q.data()) ==
+                                reference::quantize(x.data(), n, quantizer, expected.data()));
+        CHECK_IN(rung.name, n == 0 || std::memcmp(q.data(), expected.data(), size) == 0);
+        rung.kernels->dequantize(q.data(), n, quantizer, back.data());
+        reference::dequantize(q.data(), n, quantizer, expected_back.data());
+        CHECK_IN(rung.name, same_bits(back.values(), expected_back));
+
+        CHECK_IN(rung.name,
+                 rung.kernels->quantize_affine(x.data(), n, a.data(), b.data(), q.data()) ==
+                     reference::quantize_affine(x.data(), n, a.data(), b.data(), expected.data()));
+        CHECK_IN(rung.name, n == 0 || std::memcmp(q.data(), expected.data(), size) == 0);
+
+        const RowRange range = rung.kernels->row_range(x.data(), n);
+        const RowRange expected_range = reference::row_range(x.data(), n);
+        CHECK_IN(rung.name, same_bits(range.lo, expected_range.lo));
+        CHECK_IN(rung.name, same_bits(range.hi, expected_range.hi));
+        CHECK_IN(rung.name, range.finite == expected_range.finite);
+      }
+    }
+  }
+}
+
+TEST(set_active_kernels_takes_and_refuses) {
+  const std::string before = active_kernels().name;
+  for (const Rung& rung : runnable()) {
+    set_active_kernels(rung.name);
+    CHECK(std::string(active_kernels().name) == rung.name);
+  }
+  CHECK(check::throws<std::invalid_argument>([] { set_active_kernels("sse9"); }));
+  set_active_kernels(before);
+  CHECK(active_kernels().name == before);
+}
+
+}  // namespace

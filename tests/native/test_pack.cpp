@@ -1,0 +1,217 @@
+// The packed layout, byte for byte as core/types.h draws it, and what view_network refuses.
+#include <array>
+#include <numeric>
+
+#include "check.h"
+#include "core/errors.h"
+#include "pack/network.h"
+#include "support.h"
+
+namespace {
+
+using namespace fastmnist;
+using namespace support;
+
+struct Packed {
+  std::vector<Layer> layers;
+  std::vector<float> tables;
+  NetworkSpec spec;
+  std::vector<std::uint64_t> storage;  // 8-byte aligned
+
+  std::span<std::byte> bytes() {
+    return {reinterpret_cast<std::byte*>(storage.data()), storage.size() * 8};
+  }
+};
+
+Packed packed_network(InputKind input, PixelKind pixels) {
+  Random random(7);
+  Packed p;
+  p.layers.emplace_back(random, 12, 33);
+  p.layers.emplace_back(random, 33, 5);
+  p.tables = reals(random, 3 * 256, 0.0f, 1.0f);
+  for (const Layer& layer : p.layers) p.spec.layers.push_back(layer.canonical());
+  p.spec.input = input;
+  p.spec.pixels = pixels;
+  if (input == InputKind::kAffine) {
+    p.spec.multiplier = p.tables.data();
+    p.spec.offset = p.tables.data() + 12;
+  }
+  if (pixels == PixelKind::kTable) {
+    p.spec.pixel_table = p.tables.data();
+    p.spec.channels = 3;
+  }
+  p.storage.resize(static_cast<std::size_t>(packed_network_bytes(p.spec)) / 8);
+  pack_network(p.spec, p.bytes());
+  return p;
+}
+
+bool refused(std::span<const std::byte> bytes) {
+  return check::throws<InvalidArgument>([&] { view_network(bytes); });
+}
+
+TEST(dense_layout_is_the_drawing) {
+  Random random(1);
+  for (const auto& [k, n] : {std::pair{1, 1}, {4, 16}, {63, 15}, {64, 16}, {65, 17}, {130, 50}}) {
+    const Layer layer(random, k, n);
+    const std::int64_t padded = (k + 63) / 64 * 64;
+    const std::int64_t panels = (n + 15) / 16;
+    const std::int64_t stride = padded * 16 + 192;
+    CHECK(packed_dense_bytes(k, n) == panels * stride);
+    Guarded<std::byte> memory(static_cast<std::size_t>(panels * stride), Edge::kLast);
+    std::memset(memory.data(), 0x5a, memory.values().size());
+    const PackedDense view = pack_dense(layer.canonical(), memory.data());
+    CHECK(view.padded_inputs == padded);
+    CHECK(view.panel_stride == stride);
+    std::vector<std::byte> drawn(static_cast<std::size_t>(panels * stride), std::byte{0});
+    for (std::int64_t p = 0; p < panels; ++p) {
+      std::byte* panel = drawn.data() + p * stride;
+      for (std::int64_t b = 0; b < padded / 4; ++b)
+        for (std::int64_t j = 0; j < 16; ++j)
+          for (std::int64_t i = 0; i < 4; ++i)
+            if (16 * p + j < n && 4 * b + i < k)
+              panel[64 * b + 4 * j + i] = static_cast<std::byte>(
+                  layer.weight[static_cast<std::size_t>((16 * p + j) * k + 4 * b + i)]);
+      for (std::int64_t j = 0; j < 16 && 16 * p + j < n; ++j) {
+        const auto output = static_cast<std::size_t>(16 * p + j);
+        const std::int8_t* row = layer.weight.data() + (16 * p + j) * k;
+        const float bias = layer.bias.empty() ? 0.0f : layer.bias[output];
+        const std::int32_t sum = std::accumulate(row, row + k, std::int32_t{0});
+        std::memcpy(panel + padded * 16 + 4 * j, &bias, 4);
+        std::memcpy(panel + padded * 16 + 64 + 4 * j, &layer.scale[output], 4);
+        std::memcpy(panel + padded * 16 + 128 + 4 * j, &sum, 4);
+      }
+    }
+    CHECK(std::memcmp(drawn.data(), memory.data(), drawn.size()) == 0);
+    const PackedDense again = view_dense(memory.data(), k, n);
+    CHECK(std::memcmp(&again, &view, sizeof view) == 0);
+  }
+}
+
+TEST(network_round_trip) {
+  for (const auto& [input, pixels] : {std::pair{InputKind::kStatic, PixelKind::kNone},
+                                      {InputKind::kStatic, PixelKind::kCodes},
+                                      {InputKind::kAffine, PixelKind::kCodes},
+                                      {InputKind::kDynamic, PixelKind::kNone},
+                                      {InputKind::kDynamic, PixelKind::kTable}}) {
+    Packed p = packed_network(input, pixels);
+    const NetworkView view = view_network(p.bytes());
+    CHECK(view.layers() == 2);
+    CHECK(view.inputs() == 12);
+    CHECK(view.outputs() == 5);
+    CHECK(view.widest() == 33);
+    CHECK(view.input() == input);
+    CHECK(view.pixels() == pixels);
+    CHECK(view.channels() == (pixels == PixelKind::kTable ? 3 : 0));
+    const std::size_t floats =
+        input == InputKind::kAffine ? 24 : (pixels == PixelKind::kTable ? 768 : 0);
+    CHECK(std::memcmp(view.tables(), p.tables.data(), floats * sizeof(float)) == 0);
+    for (std::int64_t i = 0; i < 2; ++i) {
+      const Layer& layer = p.layers[static_cast<std::size_t>(i)];
+      const LayerRecord& record = view.record(i);
+      CHECK(std::memcmp(&record.x_quantizer, &layer.x_quantizer, sizeof(Quantizer)) == 0);
+      CHECK(std::memcmp(&record.clamp, &layer.clamp, sizeof(Clamp)) == 0);
+      CHECK(record.panels_offset % 64 == 0);
+      const auto bytes = static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs));
+      std::vector<std::byte> expected(bytes);
+      pack_dense(layer.canonical(), expected.data());
+      CHECK(std::memcmp(view.dense(i).panels, expected.data(), bytes) == 0);
+    }
+  }
+}
+
+TEST(foreign_buffers_are_refused) {
+  Packed p = packed_network(InputKind::kDynamic, PixelKind::kTable);
+  const std::span<std::byte> bytes = p.bytes();
+  CHECK(!refused(bytes));
+  CHECK(refused({}));
+  for (std::size_t cut = 0; cut < bytes.size(); cut += cut < 256 ? 1 : 97) {
+    Guarded<std::byte> memory(bytes.first(cut / 8 * 8), Edge::kLast);
+    CHECK(refused(memory.values()));
+  }
+  std::vector<std::uint64_t> longer(p.storage);
+  longer.push_back(0);
+  CHECK(refused(std::as_bytes(std::span(longer))));
+  CHECK(refused(std::as_bytes(std::span(longer)).subspan(4, bytes.size())));  // misaligned
+}
+
+// Every 32-bit word of the header and the records with hostile values, in memory that ends at a
+// page that can't be read: either refused, or a view whose every layer lies inside the buffer.
+TEST(mutated_headers_are_refused_or_harmless) {
+  for (const auto& [input, pixels] : {std::pair{InputKind::kStatic, PixelKind::kCodes},
+                                      {InputKind::kAffine, PixelKind::kNone},
+                                      {InputKind::kDynamic, PixelKind::kTable}}) {
+    Packed p = packed_network(input, pixels);
+    const std::span<const std::byte> good = p.bytes();
+    Guarded<std::byte> memory(good, Edge::kLast);
+    for (std::size_t at = 0; at < 64 * 3; at += 4) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, good.data() + at, 4);
+      for (const std::uint32_t hostile : {0u, 1u, 2u, 3u, 4u, 63u, 64u, 1024u, 1025u, 65536u, 65537u,
+                                          0x7fffffffu, 0x80000000u, 0xffffffffu, word + 1, word - 1,
+                                          word + 64, word ^ 0x01000000u}) {
+        std::memcpy(memory.data() + at, &hostile, 4);
+        try {
+          const NetworkView view = view_network(memory.values());
+          const std::byte* end = memory.data() + good.size();
+          for (std::int64_t i = 0; i < view.layers(); ++i) {
+            const PackedDense dense = view.dense(i);
+            CHECK(dense.inputs >= 1 && dense.outputs >= 1);
+            CHECK(dense.panels + packed_dense_bytes(dense.inputs, dense.outputs) <= end);
+          }
+          CHECK(view.pixels() != PixelKind::kTable || view.inputs() % view.channels() == 0);
+          CHECK(view.pixels() != PixelKind::kCodes || view.input() != InputKind::kDynamic);
+        } catch (const InvalidArgument&) {
+        }
+      }
+      std::memcpy(memory.data() + at, good.data() + at, 4);
+    }
+  }
+}
+
+TEST(wrong_specs_are_refused) {
+  const auto fails = [](auto change) {
+    Packed p = packed_network(InputKind::kAffine, PixelKind::kNone);
+    change(p);
+    return check::throws<InvalidArgument>([&] { packed_network_bytes(p.spec); });
+  };
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(!fails([](Packed&) {}));
+  CHECK(fails([](Packed& p) { p.spec.layers.clear(); }));
+  CHECK(fails([](Packed& p) { p.spec.layers.resize(2000, p.spec.layers[0]); }));
+  CHECK(fails([](Packed& p) { p.spec.layers[1].inputs = 32; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].inputs = 0; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].inputs = 65537; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].outputs = 0; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].x_quantizer.scale = 0.0f; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].x_quantizer.scale = 1e-40f; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].x_quantizer.zero_point = 256; }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].x_quantizer.zero_point = -1; }));
+  CHECK(fails([=](Packed& p) { p.layers[0].scale[3] = nan; }));
+  CHECK(fails([](Packed& p) { p.layers[0].scale[3] = 0.0f; }));
+  CHECK(fails([=](Packed& p) { p.layers[0].scale[3] = -1.0f; }));
+  CHECK(!fails([](Packed& p) { p.layers[0].scale[3] = 1e-42f; }));
+  CHECK(fails([=](Packed& p) {
+    p.layers[0].bias.assign(33, inf);
+    p.spec.layers[0].bias = p.layers[0].bias.data();
+  }));
+  CHECK(fails([](Packed& p) { p.spec.layers[0].clamp = {1.0f, 0.0f}; }));
+  CHECK(fails([=](Packed& p) { p.spec.layers[0].clamp = {nan, 0.0f}; }));
+  CHECK(fails([=](Packed& p) { p.tables[2] = nan; }));
+  CHECK(fails([=](Packed& p) { p.tables[14] = inf; }));
+  CHECK(fails([](Packed& p) { p.spec.pixels = PixelKind::kTable; }));
+  CHECK(fails([](Packed& p) {
+    p.spec.input = InputKind::kDynamic;
+    p.spec.pixels = PixelKind::kTable;
+    p.spec.pixel_table = p.tables.data();
+    p.spec.channels = 5;
+  }));
+  CHECK(fails([](Packed& p) {
+    p.spec.input = InputKind::kDynamic;
+    p.spec.pixels = PixelKind::kCodes;
+  }));
+  Packed p = packed_network(InputKind::kAffine, PixelKind::kNone);
+  CHECK(check::throws<InvalidArgument>([&] { pack_network(p.spec, p.bytes().first(64)); }));
+}
+
+}  // namespace
