@@ -9,19 +9,18 @@ none.
 
 from __future__ import annotations
 
-import sysconfig
-from pathlib import Path
 from typing import Any
 
 from scikit_build_core import build as _backend
 from scikit_build_core.build import *  # noqa: F403
 
+from find_torch import find, target_folder
+
 TORCH_FOR_BUILD = "torch==2.13.0"
 
 
 def _with_torch(requires: list[str]) -> list[str]:
-    present = Path(sysconfig.get_path("platlib"), "torch", "version.py").is_file()
-    return requires if present else [*requires, TORCH_FOR_BUILD]
+    return requires if find([target_folder()]) else [*requires, TORCH_FOR_BUILD]
 
 
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:

@@ -10,6 +10,14 @@ import pytest
 from fastmnist.datasets import Data, load_dataset
 from fastmnist.network import NeuralNetwork
 from fastmnist.training import train
+from hypothesis import HealthCheck, settings
+
+# `isa` is set once per test, not per example: that is what these tests mean. No deadline, because
+# machines differ; `--hypothesis-profile=ci-sanitize` is for builds that run ten times slower.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+settings.register_profile("fastmnist", max_examples=100, **_COMMON)
+settings.register_profile("ci-sanitize", max_examples=15, **_COMMON)
+settings.load_profile("fastmnist")
 
 _REPO = Path(__file__).resolve().parents[1]
 

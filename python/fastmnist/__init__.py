@@ -42,7 +42,7 @@ _EXPORTS = {
     "variants": "lineup",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604 - all are strings
+__all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from fastmnist.applied import changes as changes
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from fastmnist.files import load as load
     from fastmnist.files import save as save
     from fastmnist.fusion import fuse as fuse
+    from fastmnist.layer_table import summary as summary
+    from fastmnist.lineup import variants as variants
     from fastmnist.network import NeuralNetwork as NeuralNetwork
     from fastmnist.pruning import L1Unstructured as L1Unstructured
     from fastmnist.pruning import prune as prune
@@ -67,10 +69,8 @@ if TYPE_CHECKING:
     from fastmnist.quantization import Static as Static
     from fastmnist.quantization import quantize as quantize
     from fastmnist.quantization import quantize_dynamic as quantize_dynamic
-    from fastmnist.layer_table import summary as summary
     from fastmnist.training import evaluate as evaluate
     from fastmnist.training import train as train
-    from fastmnist.lineup import variants as variants
 
 
 def __getattr__(name: str) -> Any:

@@ -16,31 +16,29 @@ from fastmnist import _core
 torch.ops.load_library(str(Path(_core.__file__).with_name("_torch.so")))
 
 
-@torch.library.register_fake("fastmnist::quantize")
-def _(x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
+def _quantize(x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
     return x.new_empty(x.shape, dtype=torch.uint8)
 
 
-@torch.library.register_fake("fastmnist::dequantize")
-def _(q: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
+def _dequantize(q: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
     return q.new_empty(q.shape, dtype=torch.float32)
 
 
-@torch.library.register_fake("fastmnist::linear")
-def _(codes: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
+def _linear(codes: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
     return codes.new_empty((*codes.shape[:-1], out_features), dtype=torch.float32)
 
 
-@torch.library.register_fake("fastmnist::linear_u8")
-def _(
+def _linear_u8(
     codes: torch.Tensor, packed: torch.Tensor, out_features: int, scale: float, zero_point: int
 ) -> torch.Tensor:
     return codes.new_empty((*codes.shape[:-1], out_features), dtype=torch.uint8)
 
 
-@torch.library.register_fake("fastmnist::mlp")
-def _(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
+def _mlp(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
     return x.new_empty((*x.shape[:-1], out_features), dtype=torch.float32)
 
+
+for _fake in (_quantize, _dequantize, _linear, _linear_u8, _mlp):
+    torch.library.register_fake(f"fastmnist::{_fake.__name__[1:]}", _fake)
 
 mlp = torch.ops.fastmnist.mlp.default

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastmnist.batch_rules import tree_map
 from fastmnist.batches import count_samples, iter_batches
 from fastmnist.folding import InputRule, rule_from_columns, rule_from_pixels, rule_from_range
 from fastmnist.modules import FusedLinear
@@ -33,11 +34,12 @@ class InputObserver:
         self.lo = self.hi = 0.0
         self.column_lo: Tensor | None = None
         self.column_hi: Tensor | None = None
-        # Whether the layer was only ever given the model's own input, at most reshaped.
-        self.is_model_input = True
+        # Whether the layer was only ever given an input of the model's, at most reshaped; and
+        # whether that was always the first, the one that may be pixels.
+        self.is_model_input = self.is_first_input = True
 
-    def watch(self, x: Tensor, is_model_input: bool) -> None:
-        """Take in one batch of inputs, ``[..., features]``.
+    def watch(self, x: Tensor, position: int | None) -> None:
+        """Take in one batch of inputs, ``[..., features]``: the model's own at `position`, or None.
 
         Raises
         ------
@@ -57,7 +59,8 @@ class InputObserver:
             lo, hi = torch.minimum(lo, self.column_lo), torch.maximum(hi, self.column_hi)
         self.column_lo, self.column_hi = lo, hi
         self.lo, self.hi = float(lo.min()), float(hi.max())
-        self.is_model_input = self.is_model_input and is_model_input
+        self.is_model_input = self.is_model_input and position is not None
+        self.is_first_input = self.is_first_input and position == 0
         self.rows += rows.shape[0]
 
 
@@ -75,6 +78,9 @@ class PixelCheck:
         if not self.holds or x.numel() == 0:
             return
         channels = self.pixels.channels
+        if x[0].numel() % channels:
+            self.holds = False
+            return
         per_channel = x.float().reshape(x.shape[0], channels, -1) if channels > 1 else x.float()
         mean = torch.tensor(self.pixels.mean)[:, None] if channels > 1 else self.pixels.mean[0]
         std = torch.tensor(self.pixels.std)[:, None] if channels > 1 else self.pixels.std[0]
@@ -121,9 +127,11 @@ def observe(
             pixels=pixels or next(iter(candidates), None),
             name="calibration",
         ):
+            # Contiguous: flattened inputs are then views, by which layers know them as inputs.
+            args, kwargs = tree_map(Tensor.contiguous, (batch.args, batch.kwargs))
             for check in checks:
-                check.watch(batch.args[0] if batch.args else None)
-            model(*batch.args, **batch.kwargs)
+                check.watch(next(iter((*args, *kwargs.values())), None))
+            model(*args, **kwargs)
             seen += batch.size
             bar.advance(batch.size)
     for name, observer in observers.items():
@@ -140,19 +148,22 @@ def observe(
 def _watching(
     model: nn.Module, layers: Mapping[str, nn.Module], observers: Mapping[str, InputObserver]
 ) -> Iterator[None]:
-    """Hook the layers; tell each whether it was given the model's own input, by its memory."""
-    given: dict[int, int] = {}
+    """Hook the layers; tell each which of the model's inputs it was given, by its memory."""
+    # Address -> size, version (in-place operations count it up), position.
+    given: dict[int, tuple[int, int, int]] = {}
 
     def note_inputs(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given.clear()
-        for value in (*args, *kwargs.values()):
+        for position, value in enumerate((*args, *kwargs.values())):
             if isinstance(value, Tensor) and value.numel() > 0:
-                given[value.data_ptr()] = value.numel()
+                given[value.data_ptr()] = value.numel(), value._version, position
 
     def watch(observer: InputObserver) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = args[0] if args else kwargs["input"]
-            observer.watch(x, given.get(x.data_ptr()) == x.numel())
+            size, version, position = given.get(x.data_ptr(), (-1, -1, -1))
+            same = (size, version) == (x.numel(), x._version)
+            observer.watch(x, position if same else None)
 
         return hook
 
@@ -183,10 +194,10 @@ def input_rule(
     assert observer.column_hi is not None
     columns_differ = isinstance(layer, FusedLinear) and layer.columns_differ
     wanted = columns_differ if per_feature is None else per_feature and observer.is_model_input
-    if pixels is not None and observer.is_model_input and per_feature is not True:
+    if pixels is not None and observer.is_first_input and per_feature is not True:
         return rule_from_pixels(pixels, int(observer.column_lo.numel()))
     if wanted:
-        return rule_from_columns(
-            observer.column_lo.double().numpy(), observer.column_hi.double().numpy()
-        )
+        assert isinstance(layer, nn.Linear)
+        columns = observer.column_lo.double().numpy(), observer.column_hi.double().numpy()
+        return rule_from_columns(*columns, layer.weight.detach().numpy())
     return rule_from_range(observer.lo, observer.hi)

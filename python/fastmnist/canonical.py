@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,12 @@ class QuantizedNetwork:
             table,
         )
 
+    def clamped(self, clamp: tuple[float, float]) -> QuantizedNetwork:
+        """Put an activation behind the last layer's own."""
+        last = self.layers[-1]
+        last = replace(last, clamp=compose(last.clamp, clamp))
+        return replace(self, layers=(*self.layers[:-1], last))
+
     def then(self, other: QuantizedNetwork) -> QuantizedNetwork:
         """Hand this network's outputs to `other` as codes (or rows, if both are dynamic)."""
         if (self.kind == "dynamic") != (other.kind == "dynamic"):
@@ -141,10 +147,19 @@ class QuantizedNetwork:
         )
 
 
+def compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
+    """The one clamp that equals `inner` followed by `outer`."""
+
+    def bound(value: float) -> float:
+        return min(max(value, outer[0]), outer[1])
+
+    return bound(inner[0]), bound(inner[1])
+
+
 def activation_name(clamp: tuple[float, float]) -> str:
     """What people call the clamp: "", "ReLU", "ReLU6" or "Hardtanh(lo, hi)"."""
     names = {NO_CLAMP: "", (0.0, math.inf): "ReLU", (0.0, 6.0): "ReLU6"}
-    return names.get(clamp) or ("" if clamp == NO_CLAMP else f"Hardtanh({clamp[0]:g}, {clamp[1]:g})")
+    return names.get(clamp, f"Hardtanh({clamp[0]:g}, {clamp[1]:g})")
 
 
 def pixel_table(pixels: PixelNormalization) -> F32:
@@ -211,6 +226,8 @@ def from_arrays(
         multiplier = tensor(arrays, f"{prefix}input_multiplier", np.float32, shape)
         offset = tensor(arrays, f"{prefix}input_offset", np.float32, shape)
     pixels = pixels_from_json(description.get("pixels"))
+    if pixels is not None:
+        pixels.per_feature(layers[0].inputs)  # refuses channels that do not divide the features
     return QuantizedNetwork(layers, kind, multiplier, offset, pixels)
 
 
@@ -219,9 +236,6 @@ def _layer_from(
 ) -> QuantizedLayer:
     weight = tensor(arrays, f"{at}weight", np.int8, (None, None))
     outputs = int(weight.shape[0])
-    bounds = field(row, "clamp", list)
-    if len(bounds) != 2:
-        raise ValueError(f"clamp: expected two bounds, got {len(bounds)}")
     scale, zero_point = 1.0, 0
     if kind != "dynamic":
         scale = float(tensor(arrays, f"{at}input_scale", np.float32, ()))
@@ -231,7 +245,7 @@ def _layer_from(
         weight=weight,
         weight_scale=tensor(arrays, f"{at}weight_scale", np.float32, (outputs,)),
         bias=tensor(arrays, f"{at}bias", np.float32, (outputs,)),
-        clamp=(bound_from_json(bounds[0]), bound_from_json(bounds[1])),
+        clamp=clamp_from_json(row),
         input_scale=scale,
         input_zero_point=zero_point,
     )
@@ -272,11 +286,21 @@ def bound_to_json(bound: float) -> float | str:
     return float(bound) if math.isfinite(bound) else str(bound)
 
 
-def bound_from_json(bound: Any) -> float:
-    """The reverse of :func:`bound_to_json`."""
+def clamp_from_json(record: Any) -> tuple[float, float]:
+    """The field "clamp" of a record: two bounds in order."""
+    bounds = field(record, "clamp", list)
+    if len(bounds) != 2:
+        raise ValueError(f"clamp: expected two bounds, got {len(bounds)}")
+    lo, hi = map(_bound_from_json, bounds)
+    if lo > hi:
+        raise ValueError(f"clamp: expected the lower bound first, got {bounds}")
+    return lo, hi
+
+
+def _bound_from_json(bound: Any) -> float:
     if bound in ("inf", "-inf"):
         return float(bound)
-    if isinstance(bound, int | float) and math.isfinite(bound):
+    if isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) < 3.5e38:
         return float(bound)
     raise ValueError(f"clamp: expected a number, 'inf' or '-inf', got {bound!r}")
 

@@ -9,8 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastmnist.canonical import bound_from_json, bound_to_json, field
-from fastmnist.graph import Graph, function_clamp, is_flatten, module_clamp
+from fastmnist.canonical import bound_to_json, clamp_from_json, field
+from fastmnist.graph import (
+    Graph,
+    function_clamp,
+    is_flatten,
+    is_idle_dropout,
+    module_clamp,
+    only_asks_for_sizes,
+)
 from fastmnist.model_file import Arrays
 from fastmnist.modules import FusedLinear, QuantizedChain
 
@@ -24,8 +31,11 @@ def describe_chain(model: nn.Module) -> list[dict[str, Any]] | None:
         return None
     steps: list[dict[str, Any]] = []
     node = next((n for n in graph.nodes if n.op == "placeholder"), None)
-    while node is not None and len(node.users) == 1:
-        user = next(iter(node.users))
+    while node is not None:
+        users = [user for user in node.users if not only_asks_for_sizes(user)]
+        if len(users) != 1:
+            return None
+        user = users[0]
         if user.op == "output":
             return steps if user.args[0] is node else None
         step = _describe_step(graph.module(user), user)
@@ -42,6 +52,9 @@ def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None
         clamp = function_clamp(node)
         if clamp is not None:
             return {"type": "clamp", "clamp": [bound_to_json(b) for b in clamp]}
+        if is_idle_dropout(node):
+            p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
+            return {"type": "dropout", "p": p}
         return {"type": "flatten"} if is_flatten(node) else None
     if isinstance(module, QuantizedChain):
         return {"type": "quantized", "path": path}
@@ -94,15 +107,12 @@ def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part)
     if kind == "flatten":
         return nn.Flatten()
     if kind == "clamp":
-        bounds = field(step, "clamp", list)
-        if len(bounds) != 2:
-            raise ValueError(f"clamp: expected two bounds, got {len(bounds)}")
-        return _activation(bound_from_json(bounds[0]), bound_from_json(bounds[1]))
-    path = field(step, "path", str)
+        return _activation(*clamp_from_json(step))
     if kind == "identity":
         return nn.Identity()
     if kind == "dropout":
         return nn.Dropout(float(field(step, "p", (int, float))))
+    path = field(step, "path", str)
     if kind in ("quantized", "fused"):
         module = part(field(replaced, path, dict), f"{path}.", arrays)
         if kind == "quantized":
@@ -118,7 +128,9 @@ def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part)
     else:
         raise ValueError(f"type: expected a known layer, got '{kind}'")
     prefix = f"{path}."
-    own = {k.removeprefix(prefix): torch.tensor(a) for k, a in arrays.items() if k.startswith(prefix)}
+    own = {
+        k.removeprefix(prefix): torch.tensor(a) for k, a in arrays.items() if k.startswith(prefix)
+    }
     module.load_state_dict(own)
     return module
 
@@ -128,7 +140,8 @@ def _linear(step: Any, weight: Any, path: str) -> nn.Linear:
     shape = field(step, "shape", list)
     if weight is None or [*weight.shape] != shape[::-1]:
         raise ValueError(f"tensor '{path}.weight': expected shape {shape[::-1]}")
-    return nn.Linear(*shape, bias=field(step, "bias", bool))
+    outputs, inputs = weight.shape
+    return nn.Linear(inputs, outputs, bias=field(step, "bias", bool))
 
 
 def _activation(lo: float, hi: float) -> nn.Module:

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"fastmnist: error: {error}", file=sys.stderr)
         return 2
 
@@ -92,10 +92,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
-    return number
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got '{text}'")
+    return int(text)
 
 
 def _set_up(options: argparse.Namespace) -> Any:
@@ -186,7 +185,9 @@ def _check_writable(path: str | None) -> None:
         return
     folder = Path(path).resolve().parent
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OSError(f"cannot write '{path}': expected a file name in an existing, writable folder")
+        raise OSError(
+            f"cannot write '{path}': expected a file name in an existing, writable folder"
+        )
 
 
 def _import_model(reference: str) -> Any:
@@ -209,16 +210,15 @@ def _load_weights(model: Any, path: str) -> None:
     """Load tensors only: nothing in a checkpoint is executed."""
     import torch
 
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        try:
+    state: Any
+    try:
+        if path.endswith(".safetensors"):
+            state = _read_safetensors(path)
+        else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            first = str(error).strip().splitlines()[0]
-            raise ValueError(f"--weights: expected a state_dict in '{path}': {first}") from None
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"--weights: expected a state_dict in '{path}': {first}") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -226,3 +226,19 @@ def _load_weights(model: Any, path: str) -> None:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"--weights: '{path}' does not fit the model: {error}") from None
+
+
+def _read_safetensors(path: str) -> Any:
+    """The tensors of a file of fastmnist's or of anybody's."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    import fastmnist as fm
+
+    with safe_open(path, framework="pt") as file:
+        ours = "fastmnist" in (file.metadata() or {})
+    if not ours:
+        return load_file(path)
+    loaded = fm.load(path)
+    model = loaded if hasattr(loaded, "state_dict") else loaded[next(iter(loaded))]
+    return model.state_dict()

@@ -7,6 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def compare(
 def _check(variants: Any, batch_size: int, rounds: int) -> None:
     if not isinstance(variants, Mapping):
         raise TypeError(
-            f'variants: expected a dict such as {{"original": model}}, got {type(variants).__name__}'
+            'variants: expected a dict such as {"original": model}, got '
+            f"{type(variants).__name__}"
         )
     if not variants:
         raise ValueError("variants: expected at least one, got an empty dict")
@@ -145,9 +147,7 @@ def _holds_pixels(data: Any) -> bool:
     )
 
 
-def _all_rows(
-    data: Any, batch_fn: Any, pixels: PixelNormalization | None, *, raw: bool
-) -> Batch:
+def _all_rows(data: Any, batch_fn: Any, pixels: PixelNormalization | None, *, raw: bool) -> Batch:
     """Every row as one batch, in memory: what all variants are measured on."""
     parts = [
         *iter_batches(
@@ -158,7 +158,14 @@ def _all_rows(
         raise ValueError("data: expected targets to compare with, such as (x, y)")
 
     def joined(values: list[Any]) -> Any:
-        return torch.cat(values) if isinstance(values[0], Tensor) else values[0]
+        first = values[0]
+        if isinstance(first, Tensor):
+            return torch.cat(values) if first.ndim else first
+        if isinstance(first, tuple | list):
+            return type(first)(joined([*parts]) for parts in zip(*values, strict=True))
+        if isinstance(first, Mapping):
+            return {key: joined([value[key] for value in values]) for key in first}
+        return first
 
     args = tuple(joined([p.args[i] for p in parts]) for i in range(len(parts[0].args)))
     kwargs = {k: joined([p.kwargs[k] for p in parts]) for k in parts[0].kwargs}
@@ -205,8 +212,8 @@ def _calls(model: Any, rows: Batch, size: int, count: int) -> list[Call]:
     starts = np.linspace(0, last, min(count, last + 1)).astype(int)
     batches = [_slice(rows, int(s), int(s) + size) for s in starts]
     if len(rows.args) == 1 and not rows.kwargs:
-        return [lambda x=batch.args[0]: model(x) for batch in batches]
-    return [lambda b=batch: model(*b.args, **b.kwargs) for batch in batches]
+        return [partial(model, batch.args[0]) for batch in batches]
+    return [partial(model, *batch.args, **batch.kwargs) for batch in batches]
 
 
 def _row(

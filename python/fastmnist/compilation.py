@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
-from torch.nn import functional as F
 
 from fastmnist.canonical import QuantizedNetwork
 from fastmnist.compiled import CompiledModel
-from fastmnist.copies import check_module, plain_copy
-from fastmnist.folding import compose
-from fastmnist.graph import FLATTENING, Clamp, Graph, function_clamp, is_flatten, module_clamp
+from fastmnist.copies import check_module, has_hooks, plain_copy
+from fastmnist.graph import (
+    Graph,
+    function_clamp,
+    is_flatten,
+    is_idle_dropout,
+    keeps_rows,
+    module_clamp,
+    only_asks_for_sizes,
+)
 from fastmnist.modules import QuantizedChain
 from fastmnist.quantization import Dynamic, Static, quantize
 
@@ -105,6 +110,7 @@ def network_of(model: nn.Module) -> QuantizedNetwork:
     ValueError
         Naming the module or operation that is no part of such a chain.
     """
+    _check_no_hooks("", model)
     if isinstance(model, QuantizedChain):
         return model.network()
     graph, why_not = Graph.of(model)
@@ -115,9 +121,7 @@ def network_of(model: nn.Module) -> QuantizedNetwork:
         )
     placeholders = [n for n in graph.nodes if n.op == "placeholder" and n.users]
     if len(placeholders) != 1:
-        raise ValueError(
-            f"model: expected one input, got {len(placeholders)}: {USE_THE_MODULE}"
-        )
+        raise ValueError(f"model: expected one input, got {len(placeholders)}: {USE_THE_MODULE}")
     network: QuantizedNetwork | None = None
     node = placeholders[0]
     while (user := _next(node)).op != "output":
@@ -128,8 +132,17 @@ def network_of(model: nn.Module) -> QuantizedNetwork:
     return network
 
 
+def _check_no_hooks(name: str, module: nn.Module) -> None:
+    if has_hooks(module):
+        where = f"'{name}'" if name else "the model itself"
+        raise ValueError(
+            f"model: expected no hooks, got one on {where}, which one native call would not run: "
+            f"remove it; or {USE_THE_MODULE}"
+        )
+
+
 def _next(node: fx.Node) -> fx.Node:
-    users = [user for user in node.users if not _only_asks_for_sizes(user)]
+    users = [user for user in node.users if not only_asks_for_sizes(user)]
     if len(users) != 1:
         raise ValueError(
             f"model: expected a chain of layers, but the value of '{node.name}' is used "
@@ -138,40 +151,26 @@ def _next(node: fx.Node) -> fx.Node:
     return users[0]
 
 
-def _only_asks_for_sizes(node: fx.Node) -> bool:
-    return node.target in ("size", "dim") or (
-        node.target is getattr and node.args[1] in ("shape", "ndim")
-    )
-
-
-def _append(graph: Graph, node: fx.Node, network: QuantizedNetwork | None) -> QuantizedNetwork | None:
+def _append(
+    graph: Graph, node: fx.Node, network: QuantizedNetwork | None
+) -> QuantizedNetwork | None:
     """The network with one more step; None while it has no layer."""
     module = graph.module(node)
-    if isinstance(module, FLATTENING) or is_flatten(node) or _is_idle_dropout(node):
+    if module is not None:
+        _check_no_hooks(str(node.target), module)
+    if keeps_rows(module) or is_flatten(node) or is_idle_dropout(node):
         return network
     if isinstance(module, QuantizedChain):
         return module.network() if network is None else network.then(module.network())
     clamp = module_clamp(module) if module is not None else function_clamp(node)
     if clamp is not None and network is not None:
-        return _clamped(network, clamp)
+        return network.clamped(clamp)
     what = f"'{node.target}'" if module is not None else f"'{node.name}'"
     kind = f" ({type(module).__name__})" if module is not None else ""
-    why = "it is a float layer" if isinstance(module, nn.Linear) else "it is no part of such a chain"
+    why = (
+        "it is a float layer" if isinstance(module, nn.Linear) else "it is no part of such a chain"
+    )
     raise ValueError(
         f"model: expected a chain of Flatten, Linear, ReLU, ReLU6, Hardtanh, Dropout, Identity and "
         f"BatchNorm1d, got {what}{kind}: {why}; {USE_THE_MODULE}"
-    )
-
-
-def _is_idle_dropout(node: fx.Node) -> bool:
-    if node.target is not F.dropout:
-        return False
-    training = node.kwargs.get("training", node.args[2] if len(node.args) > 2 else True)
-    return training is False
-
-
-def _clamped(network: QuantizedNetwork, clamp: Clamp) -> QuantizedNetwork:
-    last = network.layers[-1]
-    return replace(
-        network, layers=(*network.layers[:-1], replace(last, clamp=compose(last.clamp, clamp)))
     )

@@ -140,7 +140,7 @@ class CompiledModel(_core.Model):
         table.note(
             "uint8 rows are refused: the model does not know what a pixel stands for"
             if pixels is None
-            else f"uint8 rows: pixel p is (p/255 - {pixels.mean})/{pixels.std}"
+            else f"uint8 rows: pixel p stands for {pixels.formula}"
         )
         return table
 

@@ -12,9 +12,13 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from fastmnist.pixels import unwrap
+
 
 def check_module(model: Any) -> nn.Module:
     """Return `model` unwrapped, or raise TypeError if it is no ``nn.Module``."""
@@ -37,13 +41,16 @@ def plain_copy(model: nn.Module) -> nn.Module:
     ------
     TypeError
         If `model` is no module, or holds something that cannot be deep-copied (named).
+    ValueError
+        If it has tensors without data: a lazy layer that never ran, or the meta device.
     """
     model = check_module(model)
+    _check_has_data(model)
     # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.
     memo: dict[int, Any] = {}
     with torch.no_grad():
         for module in model.modules():
-            for name, value in vars(module).items():
+            for value in vars(module).values():
                 if isinstance(value, torch.Tensor) and not value.is_leaf:
                     memo[id(value)] = value.detach().clone()
     try:
@@ -55,6 +62,20 @@ def plain_copy(model: nn.Module) -> nn.Module:
         ) from error
     plain = plain.cpu().float().eval()
     return plain
+
+
+def _check_has_data(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                f"model: expected layers with weights, got '{name}' of a lazy layer that never "
+                "ran: call the model on one batch first"
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"model: expected weights in memory, got '{name}' on device 'meta', which holds "
+                "none: use model.to_empty(device='cpu') and load a state_dict"
+            )
 
 
 def _uncopyable(model: nn.Module) -> str:
@@ -75,14 +96,34 @@ def is_pruned(module: nn.Module) -> bool:
 
 
 def bake(model: nn.Module) -> None:
-    """Make masks and parametrizations permanent, in place: plain weights from here on."""
+    """Make masks, norms and parametrizations permanent, in place: plain weights from here on."""
     for module in model.modules():
         for hook in [*module._forward_pre_hooks.values()]:
             if isinstance(hook, prune.BasePruningMethod):
                 prune.remove(module, hook._tensor_name)
+            elif isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
         if parametrize.is_parametrized(module):
-            for name in [*module.parametrizations]:  # type: ignore[arg-type, operator, union-attr]
+            # torch deletes properties of the class, which a copy shares with its original.
+            shared = type(module)
+            module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+            parametrizations = cast("nn.ModuleDict", module.parametrizations)
+            for name in [*parametrizations]:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+
+def move_hooks(source: nn.Module, target: nn.Module) -> None:
+    """Let the forward hooks of one module run on another; those of backward have nothing to see."""
+    for kind in (
+        "_forward_hooks",
+        "_forward_hooks_with_kwargs",
+        "_forward_hooks_always_called",
+        "_forward_pre_hooks",
+        "_forward_pre_hooks_with_kwargs",
+    ):
+        getattr(target, kind).update(getattr(source, kind))
 
 
 def has_hooks(module: nn.Module) -> bool:

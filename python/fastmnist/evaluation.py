@@ -18,6 +18,7 @@ from fastmnist.batches import (
     data_pixels,
     iter_batches,
 )
+from fastmnist.compiled import CompiledModel
 from fastmnist.pixels import PixelNormalization, model_pixels
 from fastmnist.progress import ProgressBar
 from fastmnist.scoring import LossFn, Metric, compute_loss, hits, metric_total
@@ -125,7 +126,7 @@ def evaluate(
     if not callable(model):
         raise TypeError(f"model must be a module or a callable, got {type(model).__name__}")
     module = model if isinstance(model, nn.Module) else None
-    pixels = None if module is None else effective_pixels(module, data)
+    pixels = effective_pixels(model, data)
     home = None if module is None else device_of(module)
     where = home if device is None else torch.device(device)
     if module is not None and pixels is not None and not raw:
@@ -176,9 +177,10 @@ def evaluate(
     return Evaluation(int(hit.sum()) / len(hit), loss, n, hit)
 
 
-def effective_pixels(model: nn.Module, data: Any) -> PixelNormalization | None:
+def effective_pixels(model: Any, data: Any) -> PixelNormalization | None:
     """Tell what uint8 inputs stand for: as the data says, else the model, else 0…1."""
-    return carried_pixels(data) or model_pixels(model) or data_pixels(data)
+    own = model.pixels if isinstance(model, CompiledModel) else model_pixels(model)
+    return carried_pixels(data) or own or data_pixels(data)
 
 
 def device_of(model: nn.Module) -> torch.device:

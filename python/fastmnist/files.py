@@ -12,8 +12,8 @@ from torch.nn.utils import prune as torch_prune
 
 from fastmnist.applied import Change, changes, record
 from fastmnist.canonical import (
-    bound_from_json,
     bound_to_json,
+    clamp_from_json,
     field,
     from_arrays,
     pixels_from_json,
@@ -105,8 +105,16 @@ class Loaded(Mapping[str, Any]):
             raise KeyError(f"{self._path} holds {', '.join(self._records)}, not '{name}'")
         if name not in self._built:
             try:
-                self._built[name] = _build(*self._records[name], self._into)
-            except (ValueError, RuntimeError, AttributeError) as error:
+                description, arrays = self._records[name]
+                self._built[name] = _build(description, arrays, self._into)
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
                 raise ValueError(f"{self._path}: model '{name}': {error}") from None
         return self._built[name]
 
@@ -194,7 +202,9 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         model = build_chain(description["chain"], replaced, arrays, _part)
         arrays = {}
     else:
-        raise ValueError("it is no chain of layers: give fm.load an instance of its class, into=Net()")
+        raise ValueError(
+            "it is no chain of layers: give fm.load an instance of its class, into=Net()"
+        )
     if arrays:
         tensors = {key: torch.tensor(array) for key, array in arrays.items()}
         model.load_state_dict(tensors)
@@ -216,11 +226,12 @@ def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
         return QuantizedChain(from_arrays(arrays, prefix, part))
     if kind == "fused":
         weight = arrays.get(f"{prefix}weight")
-        shape, clamp = field(part, "shape", list), field(part, "clamp", list)
-        if weight is None or [*weight.shape] != shape[::-1] or len(clamp) != 2:
+        shape = field(part, "shape", list)
+        if weight is None or [*weight.shape] != shape[::-1]:
             raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
-        bounds = (bound_from_json(clamp[0]), bound_from_json(clamp[1]))
-        return FusedLinear(*shape, bounds, part.get("columns_differ") is True)
+        outputs, inputs = weight.shape
+        columns_differ = part.get("columns_differ") is True
+        return FusedLinear(inputs, outputs, clamp_from_json(part), columns_differ)
     raise ValueError(f"type: expected 'quantized', 'fused' or 'identity', got '{kind}'")
 
 

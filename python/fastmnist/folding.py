@@ -7,7 +7,6 @@ so that the kernel sees plain codes with zero point 0.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,16 +51,28 @@ def rule_from_range(lo: float, hi: float) -> InputRule:
     return InputRule(scale, zero_point)
 
 
-def rule_from_columns(lo: F64, hi: F64) -> InputRule:
-    """A multiplier and offset per feature, each covering its own ``[lo_j, hi_j]``."""
-    with np.errstate(divide="ignore", over="ignore"):
+def rule_from_columns(lo: F64, hi: F64, weight: F32) -> InputRule:
+    """A multiplier and offset per feature, each covering its own ``[lo_j, hi_j]``.
+
+    A constant column has code 0 for its value, and the finest weights that do not make those of
+    the other columns (of `weight`, the layer that is given them) coarser.
+    """
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         multiplier = 255.0 / (hi - lo)
-    # A constant column, or one too narrow to magnify: code 0 stands for its value.
-    usable = np.isfinite(multiplier.astype(np.float32)) & (multiplier > np.finfo(np.float32).tiny)
-    multiplier = np.where(usable, multiplier, 1.0)
+        usable = _is_normal(multiplier)
+        size = np.abs(weight.astype(np.float64))
+        largest = (size[:, usable] / multiplier[usable]).max(axis=1, initial=0.0)
+        harmless = np.nan_to_num(size / largest[:, None], posinf=0.0).max(axis=0, initial=0.0)
+    multiplier = np.where(usable, multiplier, np.where(_is_normal(harmless), harmless, 1.0))
     multiplier32 = multiplier.astype(np.float32)
     offset32 = (-lo * multiplier32.astype(np.float64)).astype(np.float32)
     return InputRule(1.0, 0, multiplier32, offset32)
+
+
+def _is_normal(values: F64) -> npt.NDArray[np.bool_]:
+    """Which values float32 holds in full precision, as positive numbers."""
+    range32 = np.finfo(np.float32)
+    return (values >= range32.tiny) & (values <= range32.max)
 
 
 def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:
@@ -93,7 +104,9 @@ def quantize_layer(layer: FloatLayer, rule: InputRule) -> QuantizedLayer:
         )
     for what, values in (("weight", layer.weight), ("bias", layer.bias)):
         if not np.isfinite(values).all():
-            raise ValueError(f"layer '{layer.name}': expected finite numbers in its {what}, got NaN or inf")
+            raise ValueError(
+                f"layer '{layer.name}': expected finite numbers in its {what}, got NaN or inf"
+            )
     weight, bias = layer.weight, layer.bias
     if rule.multiplier is not None and rule.offset is not None:
         columns = 1.0 / rule.multiplier.astype(np.float64)
@@ -116,17 +129,3 @@ def quantize_layer(layer: FloatLayer, rule: InputRule) -> QuantizedLayer:
         rule.scale,
         rule.zero_point,
     )
-
-
-def compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:
-    """The one clamp that equals `inner` followed by `outer`."""
-
-    def bound(value: float) -> float:
-        return min(max(value, outer[0]), outer[1])
-
-    return bound(inner[0]), bound(inner[1])
-
-
-def is_trivial(clamp: tuple[float, float]) -> bool:
-    """Whether the clamp changes nothing."""
-    return clamp[0] == -math.inf and clamp[1] == math.inf

@@ -8,9 +8,8 @@ import torch
 from torch import fx, nn
 
 from fastmnist.applied import DROPPED, Change, record
-from fastmnist.canonical import NO_CLAMP
+from fastmnist.canonical import NO_CLAMP, compose
 from fastmnist.copies import bake, has_hooks, plain_copy
-from fastmnist.folding import compose
 from fastmnist.graph import DROPOUTS, Clamp, Graph, function_clamp, is_linear, module_clamp
 from fastmnist.modules import FusedLinear
 
@@ -65,7 +64,7 @@ def fuse_in_place(root: nn.Module) -> list[Change]:
                 done += _fold_into_next(graph, node)
             elif is_linear(module) and graph.is_private(node):
                 done += _fuse_linear(graph, node)
-    done += _drop_dropouts(root)
+        done += _drop_dropouts(graph)
     return done
 
 
@@ -82,7 +81,7 @@ def _fuse_linear(graph: Graph, node: fx.Node) -> list[Change]:
         if bounds is not None and graph.is_private(user):
             clamp = compose(clamp, bounds)
             graph.replace(user, nn.Identity())
-        elif function_clamp(user) is not None or bounds is not None:
+        elif function_clamp(user) is not None or (bounds is not None and not _hooked(module)):
             # The function stays in forward (or the module is shared): applying it twice changes
             # nothing, and nothing beyond it can be absorbed.
             bounds = bounds or function_clamp(user)
@@ -167,10 +166,16 @@ def _fold_into_next(graph: Graph, node: fx.Node) -> list[Change]:
     return [Change(str(user.target), f"fused with {node.target}")]
 
 
-def _drop_dropouts(root: nn.Module) -> list[Change]:
+def _drop_dropouts(graph: Graph) -> list[Change]:
+    """Only those that forward is seen to call: it may read the attributes of others."""
     done = []
-    for name, module in [*root.named_modules()]:
-        if type(module) in DROPOUTS and name and not has_hooks(module):
-            root.set_submodule(name, nn.Identity().train(module.training))
+    for name, module in [*graph.root.named_modules(remove_duplicate=False)]:
+        called = graph.calls[id(module)] > 0 and id(module) not in graph.read
+        if type(module) in DROPOUTS and called and not has_hooks(module):
+            graph.root.set_submodule(name, nn.Identity().eval())
             done.append(Change(name, DROPPED))
     return done
+
+
+def _hooked(module: nn.Module | None) -> bool:
+    return module is not None and has_hooks(module)

@@ -29,7 +29,6 @@ DROPOUTS = (
     nn.FeatureAlphaDropout,
 )
 TRANSPARENT = (nn.Identity, *DROPOUTS)
-FLATTENING = (nn.Flatten, *TRANSPARENT)
 
 _RELU: Clamp = (0.0, math.inf)
 _RELU6: Clamp = (0.0, 6.0)
@@ -60,10 +59,24 @@ def module_clamp(module: nn.Module | None) -> Clamp | None:
     return None
 
 
+def keeps_rows(module: nn.Module | None) -> bool:
+    """Whether the module, at inference, does no more than to flatten each row."""
+    if type(module) is nn.Flatten and not has_hooks(module):
+        return (module.start_dim, module.end_dim) == (1, -1)
+    return is_transparent(module)
+
+
+def is_transparent(module: nn.Module | None) -> bool:
+    """Whether the module does nothing at inference, and no hook of it does."""
+    return module is not None and type(module) in TRANSPARENT and not has_hooks(module)
+
+
 class _Tracer(fx.Tracer):
     """Goes into containers and users' classes, never into layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if has_hooks(m):
+            return True  # they see real values only, and nothing is moved across them
         if isinstance(m, nn.Sequential):
             return False
         return isinstance(m, FusedLinear | QuantizedChain) or super().is_leaf_module(
@@ -79,6 +92,8 @@ class Graph:
     nodes: tuple[fx.Node, ...]
     calls: Counter[int]
     names: Counter[int]
+    # Modules whose weights forward reads itself, instead of calling them only.
+    read: frozenset[int]
 
     @classmethod
     def of(cls, root: nn.Module) -> tuple[Graph | None, str]:
@@ -92,7 +107,9 @@ class Graph:
         called = [n for n in graph.nodes if n.op == "call_module"]
         calls = Counter(id(modules[str(n.target)]) for n in called)
         names = Counter(id(module) for module in modules.values())
-        return cls(root, tuple(graph.nodes), calls, names), ""
+        owners = {str(n.target).rpartition(".")[0] for n in graph.nodes if n.op == "get_attr"}
+        read = frozenset(id(modules[path]) for path in owners if path in modules)
+        return cls(root, tuple(graph.nodes), calls, names, read), ""
 
     def module(self, node: fx.Node | None) -> nn.Module | None:
         """The module that the node calls, if it calls one."""
@@ -101,12 +118,13 @@ class Graph:
         return self.root.get_submodule(str(node.target))
 
     def is_private(self, node: fx.Node) -> bool:
-        """Whether the node's module is called here only, has one name and no hooks."""
+        """Whether the node's module is only called, and only here, has one name and no hooks."""
         module = self.module(node)
         return (
             module is not None
             and self.calls[id(module)] == 1
             and self.names[id(module)] == 1
+            and id(module) not in self.read
             and not has_hooks(module)
             and len(node.args) == 1
             and not node.kwargs
@@ -118,13 +136,15 @@ class Graph:
         self.root.set_submodule(str(node.target), module)
         self.calls[id(module)] = self.names[id(module)] = 1
 
-    def is_input(self, node: fx.Node) -> bool:
-        """Whether the node's argument is the model's own input, at most flattened."""
+    def is_input(self, node: fx.Node, *, first: bool = False) -> bool:
+        """Whether the node's argument is an input of the model's (its first), at most flattened."""
         before = node.args[0] if node.args else None
         while isinstance(before, fx.Node) and before.op != "placeholder":
-            if not (is_flatten(before) or isinstance(self.module(before), FLATTENING)):
+            if not (is_flatten(before) or keeps_rows(self.module(before))):
                 return False
             before = before.args[0] if before.args else None
+        if first:
+            return before is next(n for n in self.nodes if n.op == "placeholder")
         return isinstance(before, fx.Node)
 
     def sole_user(self, node: fx.Node) -> fx.Node | None:
@@ -133,22 +153,11 @@ class Graph:
         return users[0] if len(users) == 1 and users[0].op != "output" else None
 
     def next_layer(self, node: fx.Node) -> fx.Node | None:
-        """The sole consumer, past Identity and Dropout modules that are used only there."""
+        """The sole consumer, past Identity and Dropout modules."""
         user = self.sole_user(node)
-        while user is not None and isinstance(self.module(user), TRANSPARENT):
-            if not self.is_private(user):
-                return None
+        while user is not None and is_transparent(self.module(user)):
             user = self.sole_user(user)
         return user
-
-    def transparent_between(self, start: fx.Node, end: fx.Node) -> list[str]:
-        """Names of the Identity and Dropout modules from `start` to `end`, both excluded."""
-        names = []
-        node = self.sole_user(start)
-        while node is not None and node is not end:
-            names.append(str(node.target))
-            node = self.sole_user(node)
-        return names
 
 
 def function_clamp(node: fx.Node) -> Clamp | None:
@@ -156,7 +165,8 @@ def function_clamp(node: fx.Node) -> Clamp | None:
     if node.op not in ("call_function", "call_method"):
         return None
     if node.target is F.hardtanh:
-        bounds = dict(zip(("min_val", "max_val"), node.args[1:3], strict=False)) | node.kwargs
+        bounds: dict[str, Any] = dict(zip(("min_val", "max_val"), node.args[1:3], strict=False))
+        bounds |= node.kwargs
         lo, hi = bounds.get("min_val", -1.0), bounds.get("max_val", 1.0)
         known = isinstance(lo, int | float) and isinstance(hi, int | float)
         return (float(lo), float(hi)) if known else None
@@ -168,10 +178,24 @@ def is_flatten(node: fx.Node) -> bool:
     if node.target in (torch.flatten, "flatten"):
         start = node.kwargs.get("start_dim", node.args[1] if len(node.args) > 1 else 0)
         end = node.kwargs.get("end_dim", node.args[2] if len(node.args) > 2 else -1)
-        return start == 1 and end == -1
+        return (start, end) == (1, -1)
     if node.target in ("view", "reshape", torch.reshape):
         shape = node.args[1:]
         if len(shape) == 1 and isinstance(shape[0], tuple | list):
             shape = tuple(shape[0])
         return len(shape) == 2
     return node.target in ("contiguous", "float")
+
+
+def only_asks_for_sizes(node: fx.Node) -> bool:
+    """Whether the node reads its argument's shape, not its values."""
+    return node.target in ("size", "dim") or (
+        node.target is getattr and node.args[1] in ("shape", "ndim")
+    )
+
+
+def is_idle_dropout(node: fx.Node) -> bool:
+    """Whether the node is ``F.dropout(x, training=False)``, as in eval mode."""
+    if node.target is not F.dropout:
+        return False
+    return node.kwargs.get("training", node.args[2] if len(node.args) > 2 else True) is False

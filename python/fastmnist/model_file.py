@@ -20,14 +20,16 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from fastmnist.canonical import QuantizedNetwork, field, from_arrays
+from fastmnist.canonical import QuantizedNetwork, clamp_from_json, field, from_arrays
 
 FORMAT = 1
 KEY = "fastmnist"
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def write(path: str | os.PathLike[str], models: Mapping[str, tuple[Any, Arrays]], single: bool) -> None:
+def write(
+    path: str | os.PathLike[str], models: Mapping[str, tuple[Any, Arrays]], single: bool
+) -> None:
     """Write descriptions and tensors, all or nothing: a failure leaves what was there before.
 
     Raises
@@ -39,7 +41,9 @@ def write(path: str | os.PathLike[str], models: Mapping[str, tuple[Any, Arrays]]
     described: dict[str, Any] = {}
     for name, (description, arrays) in models.items():
         described[name] = description
-        tensors |= {f"{name}/{key}": np.ascontiguousarray(a).reshape(a.shape) for key, a in arrays.items()}
+        tensors |= {
+            f"{name}/{key}": np.ascontiguousarray(a).reshape(a.shape) for key, a in arrays.items()
+        }
     text = json.dumps(
         {"format": FORMAT, "single": single, "models": described}, separators=(",", ":")
     )
@@ -54,7 +58,11 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         Naming the path, if it cannot be written.
     """
-    target = Path(path)
+    # Through links; and what is no file (/dev/stdout, a pipe) is written to, never replaced.
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        target.write_bytes(content)
+        return
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
@@ -91,7 +99,15 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[dict[str, Any], 
         with safe_open(target, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except (
+        SafetensorError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(f"{target}: not a safetensors file, or cut short: {error}") from None
     if KEY not in metadata:
         raise ValueError(f"{target}: a safetensors file, but not one that fm.save wrote")
@@ -132,7 +148,9 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
         if kind == "quantized" and isinstance(replaced, dict) and isinstance(path, str):
             part = from_arrays(arrays, f"{path}.", field(replaced, path, dict))
             network = part if network is None else network.then(part)
-        elif kind not in ("flatten", "identity"):
+        elif kind == "clamp" and network is not None:
+            network = network.clamped(clamp_from_json(step))
+        elif kind not in ("flatten", "identity", "dropout"):
             raise ValueError(f"it has a float layer ('{path}'), which needs torch: use fm.load")
     if network is None:
         raise ValueError("it is no chain of quantized layers: use fm.load with into=")

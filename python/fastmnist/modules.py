@@ -119,7 +119,8 @@ class QuantizedLinear(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        text = f"{self.in_features}, {self.out_features}, activation={activation_name(self.clamp) or None}"
+        activation = activation_name(self.clamp) or None
+        text = f"{self.in_features}, {self.out_features}, activation={activation}"
         if "input_scale" in self._buffers:
             scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
             text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"
@@ -154,9 +155,11 @@ class QuantizedChain(nn.Module):
         if network.multiplier is not None and network.offset is not None:
             self.register_buffer("input_multiplier", torch.tensor(network.multiplier))
             self.register_buffer("input_offset", torch.tensor(network.offset))
-        self.layers = nn.ModuleList(QuantizedLinear(layer, network.kind) for layer in network.layers)
+        self.layers = nn.ModuleList(
+            QuantizedLinear(layer, network.kind) for layer in network.layers
+        )
         self.in_features, self.out_features = network.inputs, network.outputs
-        self.register_load_state_dict_post_hook(_repack_after_load)
+        self.register_load_state_dict_post_hook(_repack_after_load)  # type: ignore[no-untyped-call]
         self.repack()
         self.eval()
 
@@ -187,6 +190,10 @@ class QuantizedChain(nn.Module):
         self.register_buffer("packed", packed, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"x: expected a torch.Tensor, got {type(x).__name__}: use torch.as_tensor(x)"
+            )
         if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 "x requires grad, but a quantized layer has no gradient: use torch.no_grad() or "
@@ -203,15 +210,14 @@ class QuantizedChain(nn.Module):
                 raise TypeError(f"x: expected floats or uint8 pixels, got {x.dtype}")
             x = x.float()
         if x.dim() < 1 or x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"x: expected shape [..., {self.in_features}], got {[*x.shape]}"
-            )
+            raise ValueError(f"x: expected shape [..., {self.in_features}], got {[*x.shape]}")
         if x.device.type != "cpu":
             raise ValueError(f"x: expected a CPU tensor, got one on '{x.device}': use x.cpu()")
-        return _ops.mlp(x, self.packed, self.out_features)
+        y: Tensor = _ops.mlp(x, self.packed, self.out_features)
+        return y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedChain:
-        for layer in self.layers:
+        for layer in self._quantized_layers():
             layer._apply(fn)
         _apply_keeping_dtypes(self, fn)
         return self
@@ -222,7 +228,7 @@ class QuantizedChain(nn.Module):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.repack()
 
     def extra_repr(self) -> str:

@@ -108,6 +108,19 @@ class PixelNormalization:
         """Whether a pixel stands for just ``p/255`` (mean 0, std 1), as from ``ToTensor``."""
         return all(m == 0 for m in self.mean) and all(s == 1 for s in self.std)
 
+    @property
+    def formula(self) -> str:
+        """The rule in words: ``p/255``, or ``(p/255 - 0.1307)/0.3081``."""
+        if self.is_identity:
+            return "p/255"
+        mean, std = (
+            f"{values[0]:g}"
+            if len(set(values)) == 1
+            else f"({', '.join(f'{v:g}' for v in values)})"
+            for values in (self.mean, self.std)
+        )
+        return f"(p/255 - {mean})/{std}"
+
     def to_float(self, pixels: Pixels) -> Pixels:
         """Convert pixels to float32, bit for bit as ``ToTensor`` and ``Normalize`` do.
 

@@ -33,7 +33,9 @@ class L1Unstructured:
 
     def __post_init__(self) -> None:
         if isinstance(self.amount, bool) or not isinstance(self.amount, int | float):
-            raise TypeError(f"amount: expected a float from 0 to 1, got {type(self.amount).__name__}")
+            raise TypeError(
+                f"amount: expected a float from 0 to 1, got {type(self.amount).__name__}"
+            )
         if not (math.isfinite(self.amount) and 0 <= self.amount <= 1):
             raise ValueError(f"amount: expected a share from 0 to 1, got {self.amount}")
         object.__setattr__(self, "amount", float(self.amount))
@@ -91,7 +93,8 @@ def prune(model: Any, method: L1Unstructured) -> nn.Module:
                 done.append(Change(name, f"pruned: {zeros / total:.1%} of {total:,} weights are 0"))
     if not done:
         raise ValueError(
-            f"method: expected an amount that removes weights, got {method.amount}, which removes none"
+            f"method: expected an amount that removes weights, got {method.amount}, which removes "
+            "none"
         )
     record(pruned, done)
     return pruned

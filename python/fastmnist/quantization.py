@@ -13,7 +13,7 @@ from fastmnist.applied import Change, record
 from fastmnist.batches import carried_pixels, data_pixels
 from fastmnist.calibration import input_rule, observe
 from fastmnist.canonical import NO_CLAMP, QuantizedNetwork
-from fastmnist.copies import check_module, has_hooks, plain_copy
+from fastmnist.copies import bake, check_module, move_hooks, plain_copy
 from fastmnist.folding import FloatLayer, InputRule, quantize_layer
 from fastmnist.fusion import fuse_in_place
 from fastmnist.graph import Graph, is_linear
@@ -155,7 +155,9 @@ def quantize_dynamic(
         return result
     own = check_module(model)
     if is_linear(own):
-        raise ValueError("inplace: a single Linear cannot change its class: use the returned module")
+        raise ValueError(
+            "inplace: a single Linear cannot change its class: use the returned module"
+        )
     own.__dict__.update(result.__dict__)
     return own
 
@@ -174,7 +176,9 @@ def _check_config(config: Any) -> Static | Dynamic:
                 "got None: give some, or use Dynamic()"
             )
         if isinstance(config.max_samples, bool) or not isinstance(config.max_samples, int):
-            raise TypeError(f"max_samples: expected an int, got {type(config.max_samples).__name__}")
+            raise TypeError(
+                f"max_samples: expected an int, got {type(config.max_samples).__name__}"
+            )
         if config.max_samples < 1:
             raise ValueError(f"max_samples: expected at least 1, got {config.max_samples}")
     return config
@@ -233,14 +237,21 @@ def _quantize_in_place(
     explicit: PixelNormalization | None,
     selected: Callable[[str, nn.Module], bool],
 ) -> list[Change]:
+    bake(root)
     _check_there_is_something(root)
     done = fuse_in_place(root)
-    layers = {
-        name: layer for name, layer in _quantizable(root).items() if selected(name, layer)
-    }
-    if not layers:
-        raise ValueError("model: expected a Linear layer to quantize among those selected, got none")
     graph, why_not = Graph.of(root)
+    layers = {name: layer for name, layer in _quantizable(root).items() if selected(name, layer)}
+    if not layers:
+        raise ValueError(
+            "model: expected a Linear layer to quantize among those selected, got none"
+        )
+    layers = {name: m for name, m in layers.items() if graph is None or id(m) not in graph.read}
+    if not layers:
+        raise ValueError(
+            "model: expected a Linear layer to quantize, got only such whose weights forward reads "
+            "itself: call the layers instead"
+        )
     chains = _chains(graph, layers)
     if isinstance(config, Static):
         rules = _static_rules(root, layers, config, known, explicit)
@@ -270,7 +281,9 @@ def _check_there_is_something(root: nn.Module) -> None:
         return
     kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
     if "QuantizedLinear" in kinds:
-        raise ValueError("model: expected float Linear layers, got a model that is quantized already")
+        raise ValueError(
+            "model: expected float Linear layers, got a model that is quantized already"
+        )
     raise ValueError(
         f"model: expected at least one torch.nn.Linear to quantize, got none: it has "
         f"{', '.join(kinds[:8]) or 'no layers'}"
@@ -307,14 +320,14 @@ def _chains(graph: Graph | None, layers: dict[str, nn.Module]) -> list[list[str]
 
 
 def _input_layers(graph: Graph | None, layers: dict[str, nn.Module]) -> list[str]:
-    """Names of the layers that the graph shows to be given the model's own input."""
+    """Names of the layers that the graph shows to be given the model's first input."""
     if graph is None:
         return []
     fed: dict[str, bool] = {}
     for node in graph.nodes:
         if node.op == "call_module" and str(node.target) in layers:
             name = str(node.target)
-            fed[name] = fed.get(name, True) and graph.is_input(node)
+            fed[name] = fed.get(name, True) and graph.is_input(node, first=True)
     return [name for name, holds in fed.items() if holds]
 
 
@@ -371,9 +384,7 @@ def _put(
 ) -> list[Change]:
     module = QuantizedChain(network)
     first = root.get_submodule(chain[0])
-    if has_hooks(first):
-        module._forward_hooks.update(first._forward_hooks)
-        module._forward_pre_hooks.update(first._forward_pre_hooks)
+    move_hooks(first, module)
     for name, other in [*root.named_modules(remove_duplicate=False)]:
         if other is first:
             root.set_submodule(name, module)

@@ -73,7 +73,8 @@ class Report(Sequence[Row]):
             for row in self.rows:
                 if row.name == index:
                     return row
-            raise KeyError(f"no variant '{index}': there are {', '.join(r.name for r in self.rows)}")
+            names = ", ".join(row.name for row in self.rows)
+            raise KeyError(f"no variant '{index}': there are {names}")
         return self.rows[index]
 
     def __len__(self) -> int:

@@ -53,7 +53,9 @@ class Table:
     def __str__(self) -> str:
         # As wide as it needs: a printed table is read in logs and files as well.
         stream = io.StringIO()
-        Console(file=stream, width=240, no_color=True, force_terminal=False).print(self)
+        Console(
+            file=stream, width=240, color_system=None, force_terminal=False, force_jupyter=False
+        ).print(self)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
     __repr__ = __str__
@@ -70,7 +72,8 @@ class Table:
         notes = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in self.notes)
         return (
             f"<table><caption>{html.escape(self.title)}</caption>"
-            f"<thead><tr>{cells('th', self.columns)}</tr></thead><tbody>{body}</tbody></table>{notes}"
+            f"<thead><tr>{cells('th', self.columns)}</tr></thead>"
+            f"<tbody>{body}</tbody></table>{notes}"
         )
 
     def to_markdown(self) -> str:

@@ -55,7 +55,8 @@ def time_interleaved(
     with ProgressBar(f"timing {what}", rounds + 1) as bar:
         for turn in range(-1, rounds):
             # The order turns too: nobody always runs behind the same neighbour.
-            for i in np.roll(np.arange(len(calls)), turn):
+            for place in range(len(calls)):
+                i = (place + turn) % len(calls)
                 own = calls[i]
                 for j in range(calls_per_round):
                     call = own[j % len(own)]
