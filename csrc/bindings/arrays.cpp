@@ -18,8 +18,8 @@ const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
   PyObject* capsule =
       PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
   if (capsule != nullptr && PyCapsule_IsValid(capsule, "dlpack_exchange_api"))
-    api = static_cast<const DLPackExchangeAPI*>(
-        PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+    api =
+        static_cast<const DLPackExchangeAPI*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
   Py_XDECREF(capsule);
   PyErr_Clear();
   if (api != nullptr && (api->header.version.major != DLPACK_MAJOR_VERSION ||
@@ -66,9 +66,12 @@ bool is_negative_view(py::handle tensor) {
 
 DLDataType dlpack_type(Element element) {
   switch (element) {
-    case Element::kInt64: return {kDLInt, 64, 1};
-    case Element::kUint8: return {kDLUInt, 8, 1};
-    default: return {kDLFloat, 32, 1};
+    case Element::kInt64:
+      return {kDLInt, 64, 1};
+    case Element::kUint8:
+      return {kDLUInt, 8, 1};
+    default:
+      return {kDLFloat, 32, 1};
   }
 }
 
@@ -135,13 +138,14 @@ bool ArrayView::from_buffer(py::handle object, bool writable) {
   library_ = Library::kNumpy;
   element_ = element_of(buffer_.format);
   dimensions_ = buffer_.ndim;
-  for (int i = 0; i < buffer_.ndim; ++i)
-    shape_[static_cast<std::size_t>(i)] = buffer_.shape[i];
+  for (int i = 0; i < buffer_.ndim; ++i) shape_[static_cast<std::size_t>(i)] = buffer_.shape[i];
   contiguous_ = PyBuffer_IsContiguous(&buffer_, 'C') != 0;
   data_ = buffer_.buf;
   // NumPy allows arrays whose elements are not aligned; kernels do not. (Other elements are refused
   // later, by name; their size may be anything, 0 for a record without fields.)
-  const std::size_t alignment = element_ == Element::kFloat32 ? 4 : element_ == Element::kInt64 ? 8 : 1;
+  const std::size_t alignment = element_ == Element::kFloat32 ? 4
+                                : element_ == Element::kInt64 ? 8
+                                                              : 1;
   return reinterpret_cast<std::uintptr_t>(data_) % alignment == 0;
 }
 

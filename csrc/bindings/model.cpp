@@ -79,8 +79,7 @@ std::int64_t products(const NetworkView& view) {
 }
 
 void run(const NetworkView& view, const Input& x, float* logits) {
-  const RowType type =
-      x.view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32;
+  const RowType type = x.view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32;
   const Rows rows{type, x.view.data(), x.rows};
   if (x.rows > kProductsWorthReleasing / std::max<std::int64_t>(1, products(view))) {
     const py::gil_scoped_release released;
@@ -97,8 +96,8 @@ Model::Model(const py::buffer& packed) {
   if (info.ndim != 1 || info.itemsize != 1 || (info.size > 1 && info.strides[0] != 1))
     invalid("packed", "a one-dimensional, contiguous uint8 array", "another array");
   bytes_ = info.size;
-  storage_.reset(static_cast<std::byte*>(
-      ::operator new(static_cast<std::size_t>(std::max<std::int64_t>(bytes_, 1)), std::align_val_t{64})));
+  storage_.reset(static_cast<std::byte*>(::operator new (
+      static_cast<std::size_t>(std::max<std::int64_t>(bytes_, 1)), std::align_val_t{64})));
   std::memcpy(storage_.get(), info.ptr, static_cast<std::size_t>(bytes_));
   view_ = view_network(std::span(storage_.get(), static_cast<std::size_t>(bytes_)));
 }
@@ -121,8 +120,7 @@ py::object Model::predict(const py::object& x) const {
   if (view_.outputs() < 2)
     invalid("predict", "a network with at least two outputs", std::to_string(view_.outputs()));
   const Input input = read_rows(x, view_.inputs());
-  NewArray result =
-      new_array(input.object, input.view.library(), Element::kInt64, {input.rows});
+  NewArray result = new_array(input.object, input.view.library(), Element::kInt64, {input.rows});
   std::vector<float> logits(static_cast<std::size_t>(input.rows * view_.outputs()));
   run(view_, input, logits.data());
   arg_max(logits.data(), input.rows, view_.outputs(), static_cast<std::int64_t*>(result.data));

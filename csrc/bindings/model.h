@@ -35,7 +35,7 @@ class Model {
 
  private:
   struct Freed {
-    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{64}); }
+    void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
   };
   std::int64_t bytes_ = 0;
   std::unique_ptr<std::byte[], Freed> storage_;

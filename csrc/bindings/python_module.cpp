@@ -39,7 +39,8 @@ Quantizer checked_quantizer(float scale, int zero_point) {
   return make_quantizer(scale, zero_point);
 }
 
-std::vector<Quantizer> row_quantizers(const Array<float>& scale, const Array<std::int32_t>& zero_point) {
+std::vector<Quantizer> row_quantizers(const Array<float>& scale,
+                                      const Array<std::int32_t>& zero_point) {
   expect(scale.ndim() == 1 && zero_point.ndim() == 1 && scale.size() == zero_point.size(),
          "row_scale", "one scale and zero point per row");
   std::vector<Quantizer> rows;
@@ -110,7 +111,10 @@ struct LayerArrays {
 LayerArrays make_layer(Array<std::int8_t> weight, Array<float> weight_scale,
                        std::optional<Array<float>> bias, float lo, float hi, float input_scale,
                        int input_zero_point) {
-  return {std::move(weight), std::move(weight_scale), std::move(bias), {lo, hi},
+  return {std::move(weight),
+          std::move(weight_scale),
+          std::move(bias),
+          {lo, hi},
           make_quantizer(input_scale, input_zero_point)};
 }
 
@@ -124,8 +128,8 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
     spec.input = InputKind::kStatic;
   } else if (input == "affine") {
     spec.input = InputKind::kAffine;
-    expect(!layers.empty() && multiplier && offset &&
-               multiplier->size() == spec.layers[0].inputs && offset->size() == multiplier->size(),
+    expect(!layers.empty() && multiplier && offset && multiplier->size() == spec.layers[0].inputs &&
+               offset->size() == multiplier->size(),
            "multiplier, offset", "one value per input");
     spec.multiplier = multiplier->data();
     spec.offset = offset->data();
@@ -134,6 +138,7 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
   } else {
     invalid("input", "'static', 'affine' or 'dynamic'", "'" + input + "'");
   }
+  expect(!(pixel_codes && pixel_table), "pixel_codes, pixel_table", "one of them");
   if (pixel_codes) spec.pixels = PixelKind::kCodes;
   if (pixel_table) {
     expect(pixel_table->ndim() == 2 && pixel_table->shape(1) == 256, "pixel_table",
@@ -205,10 +210,12 @@ void reference_linear(const LayerArrays& layer, const Array<std::uint8_t>& codes
                                  view.inputs, view.outputs,      view.clamp};
   void* y = const_cast<void*>(out.data());
   if (out.dtype().is(py::dtype::of<float>()))
-    reference::linear_f32(linear, codes.data(), codes.shape(0), rows.data(), static_cast<float*>(y));
+    reference::linear_f32(linear, codes.data(), codes.shape(0), rows.data(),
+                          static_cast<float*>(y));
   else
     reference::linear_u8(linear, codes.data(), codes.shape(0), rows.data(),
-                         checked_quantizer(out_scale, out_zero_point), static_cast<std::uint8_t*>(y));
+                         checked_quantizer(out_scale, out_zero_point),
+                         static_cast<std::uint8_t*>(y));
 }
 
 py::dict cpu_info() {
@@ -242,7 +249,8 @@ PYBIND11_MODULE(_core, m) {
   });
 
   m.def("cpu_info", &cpu_info);
-  m.def("set_isa", [](const std::string& isa) { return set_active_kernels(isa); }, py::arg("isa"));
+  m.def(
+      "set_isa", [](const std::string& isa) { return set_active_kernels(isa); }, py::arg("isa"));
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("count"));
 

@@ -36,9 +36,9 @@ Tensor empty(const std::vector<std::int64_t>& sizes, ScalarType type) {
   AtenTensorHandle handle = nullptr;
   const std::int32_t dtype =
       type == ScalarType::Byte ? aoti_torch_dtype_uint8() : aoti_torch_dtype_float32();
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      static_cast<std::int64_t>(sizes.size()), sizes.data(), strides.data(), dtype,
-      aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(sizes.size()),
+                                                         sizes.data(), strides.data(), dtype,
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
@@ -47,9 +47,7 @@ std::vector<std::int64_t> sizes_of(const Tensor& t) {
   return {sizes.begin(), sizes.end()};
 }
 
-Tensor packed_rows(const Tensor& t) {
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
-}
+Tensor packed_rows(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 void check_type(const Tensor& t, const char* name, ScalarType expected, const char* expected_name) {
   if (t.scalar_type() != expected)
@@ -81,8 +79,7 @@ Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
   const Tensor codes = packed_rows(q);
   Tensor out = empty(sizes_of(q), ScalarType::Float);
   fastmnist::active_kernels().dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
-                                         codes.numel(), quant,
-                                         static_cast<float*>(out.data_ptr()));
+                                         codes.numel(), quant, static_cast<float*>(out.data_ptr()));
   return out;
 }
 
@@ -90,9 +87,8 @@ Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
 NetworkView view(const Tensor& packed) {
   check_type(packed, "packed", ScalarType::Byte, "uint8");
   if (!packed.is_contiguous()) fastmnist::invalid("packed", "a contiguous tensor", "strides");
-  return fastmnist::view_network(
-      std::span(static_cast<const std::byte*>(packed.data_ptr()),
-                static_cast<std::size_t>(packed.numel())));
+  return fastmnist::view_network(std::span(static_cast<const std::byte*>(packed.data_ptr()),
+                                           static_cast<std::size_t>(packed.numel())));
 }
 
 // x's sizes with the last one replaced, after checking that the last one is what the layers take.
@@ -130,7 +126,8 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   const NetworkView network = view(packed);
   if (network.layers() != 1 || network.input() == fastmnist::InputKind::kDynamic)
     fastmnist::invalid("packed", "one layer with a static input scale", "another network");
-  Tensor out = empty(output_sizes(codes, network.inputs(), network.outputs(), out_features), out_type);
+  Tensor out =
+      empty(output_sizes(codes, network.inputs(), network.outputs(), out_features), out_type);
   const Tensor rows = packed_rows(codes);
   fastmnist::LinearArgs args{};
   args.x = static_cast<const std::uint8_t*>(rows.data_ptr());

@@ -67,9 +67,9 @@ inline float clamp(float y, const Clamp& bounds) {
 inline float epilogue(std::int32_t acc, std::int32_t weight_sum, float weight_scale, float bias,
                       const Quantizer& x_quantizer, const Clamp& bounds) {
   // Exact for real weights; unsigned so that foreign bytes wrap as they do in vector registers.
-  const auto centered = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc) -
-                                                  static_cast<std::uint32_t>(weight_sum) *
-                                                      static_cast<std::uint32_t>(x_quantizer.zero_point));
+  const auto centered = static_cast<std::int32_t>(
+      static_cast<std::uint32_t>(acc) -
+      static_cast<std::uint32_t>(weight_sum) * static_cast<std::uint32_t>(x_quantizer.zero_point));
   const float scale = x_quantizer.scale * weight_scale;
   return clamp(std::fmaf(static_cast<float>(centered), scale, bias), bounds);
 }

@@ -43,7 +43,8 @@ std::string first_missing(std::initializer_list<Feature> features, std::uint64_t
                           const char* registers) {
   std::string missing;
   for (const Feature& feature : features)
-    if (!feature.present) missing += (missing.empty() ? "the CPU lacks " : ", ") + std::string(feature.name);
+    if (!feature.present)
+      missing += (missing.empty() ? "the CPU lacks " : ", ") + std::string(feature.name);
   if (!missing.empty()) return missing;
   if ((os_saved_state() & needed_state) != needed_state)
     return std::string("the operating system does not save ") + registers + " registers";
@@ -64,9 +65,13 @@ std::string missing_for(std::string_view isa) {
   if (isa == "scalar") return "";
   if (isa == "avx2") return first_missing({avx2, fma}, kYmmState, "ymm");
   if (isa == "avx512_vnni")
-    return first_missing({avx2, fma, {"avx512f", bit(leaf7.ebx, 16)},
-                          {"avx512dq", bit(leaf7.ebx, 17)}, {"avx512bw", bit(leaf7.ebx, 30)},
-                          {"avx512vl", bit(leaf7.ebx, 31)}, {"avx512_vnni", bit(leaf7.ecx, 11)}},
+    return first_missing({avx2,
+                          fma,
+                          {"avx512f", bit(leaf7.ebx, 16)},
+                          {"avx512dq", bit(leaf7.ebx, 17)},
+                          {"avx512bw", bit(leaf7.ebx, 30)},
+                          {"avx512vl", bit(leaf7.ebx, 31)},
+                          {"avx512_vnni", bit(leaf7.ecx, 11)}},
                          kZmmState, "zmm");
   return "not an instruction set of x86-64";
 }

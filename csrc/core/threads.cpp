@@ -92,7 +92,8 @@ class Pool {
     }
   }
 
-  // Helpers are about to finish, unless they have no CPU: then spinning would only keep it from them.
+  // Helpers are about to finish, unless they have no CPU: then spinning would only keep it from
+  // them.
   void wait_for_helpers() const {
     for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins)
       if (spins < kSpinsBeforeYielding)

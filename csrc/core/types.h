@@ -35,8 +35,8 @@ inline constexpr std::int64_t kMaxInputs = 65536;
 // What follows the blocks of a panel.
 struct PanelEpilogue {
   float bias[kPanelOutputs];
-  float scale[kPanelOutputs];               // of the weights, per output channel
-  std::int32_t weight_sum[kPanelOutputs];   // Σ w, for the zero point of the inputs
+  float scale[kPanelOutputs];              // of the weights, per output channel
+  std::int32_t weight_sum[kPanelOutputs];  // Σ w, for the zero point of the inputs
 };
 static_assert(sizeof(PanelEpilogue) == 3 * 64);
 
@@ -69,7 +69,7 @@ struct LinearArgs {
   std::int64_t x_stride;  // codes from one row to the next
   std::int64_t rows;
   PackedDense w;
-  Quantizer x_quantizer;           // of all rows, unless row_quantizers is set (dynamic)
+  Quantizer x_quantizer;            // of all rows, unless row_quantizers is set (dynamic)
   const Quantizer* row_quantizers;  // one per row, or nullptr
   Clamp clamp;
   void* y;                // float* or uint8_t*, by the kernel

@@ -118,8 +118,8 @@ RowRange row_range(const float* x, std::int64_t n) {
     const __m256 v = load_floats(x + i, n - i);
     lo = _mm256_min_ps(v, lo);
     hi = _mm256_max_ps(v, hi);
-    finite = _mm256_and_ps(
-        finite, _mm256_cmp_ps(_mm256_and_ps(v, magnitude), infinity, _CMP_LT_OQ));
+    finite =
+        _mm256_and_ps(finite, _mm256_cmp_ps(_mm256_and_ps(v, magnitude), infinity, _CMP_LT_OQ));
   }
   float los[kLanes];
   float his[kLanes];
@@ -134,8 +134,8 @@ RowRange row_range(const float* x, std::int64_t n) {
 }
 
 // One row's 8 outputs from their sums of products.
-__m256 epilogue(__m256i acc, const PanelEpilogue& constants, std::int64_t first,
-                const Quantizer& q, const Clamp& clamp) {
+__m256 epilogue(__m256i acc, const PanelEpilogue& constants, std::int64_t first, const Quantizer& q,
+                const Clamp& clamp) {
   const __m256i sums =
       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(constants.weight_sum + first));
   const __m256i correction = _mm256_mullo_epi32(sums, _mm256_set1_epi32(q.zero_point));
@@ -177,9 +177,9 @@ void accumulate(__m256i (&acc)[ROWS][2], const std::int32_t (&x4)[ROWS], const s
     const __m256i x_even = _mm256_and_si256(x, even_bytes);
     const __m256i x_odd = _mm256_srli_epi16(x, 8);
     for (int half = 0; half < 2; ++half)
-      acc[r][half] = _mm256_add_epi32(
-          acc[r][half], _mm256_add_epi32(_mm256_madd_epi16(x_even, even[half]),
-                                         _mm256_madd_epi16(x_odd, odd[half])));
+      acc[r][half] =
+          _mm256_add_epi32(acc[r][half], _mm256_add_epi32(_mm256_madd_epi16(x_even, even[half]),
+                                                          _mm256_madd_epi16(x_odd, odd[half])));
   }
 }
 
@@ -228,7 +228,7 @@ void linear(const LinearArgs& args) {
 }  // namespace
 
 extern const KernelTable kAvx2Kernels;
-const KernelTable kAvx2Kernels = {"avx2",     quantize,           quantize_affine,   dequantize,
-                                  row_range,  linear<StoreFloat>, linear<StoreCodes>};
+const KernelTable kAvx2Kernels = {"avx2",    quantize,           quantize_affine,   dequantize,
+                                  row_range, linear<StoreFloat>, linear<StoreCodes>};
 
 }  // namespace fastmnist

@@ -98,8 +98,8 @@ RowRange row_range(const float* x, std::int64_t n) {
 
 __m512 epilogue(__m512i acc, const PanelEpilogue& constants, const Quantizer& q,
                 const Clamp& clamp) {
-  const __m512i correction = _mm512_mullo_epi32(_mm512_loadu_si512(constants.weight_sum),
-                                                _mm512_set1_epi32(q.zero_point));
+  const __m512i correction =
+      _mm512_mullo_epi32(_mm512_loadu_si512(constants.weight_sum), _mm512_set1_epi32(q.zero_point));
   const __m512 centered = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc, correction));
   const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(q.scale), _mm512_loadu_ps(constants.scale));
   const __m512 y = _mm512_fmadd_ps(centered, scale, _mm512_loadu_ps(constants.bias));
@@ -176,18 +176,25 @@ void linear(const LinearArgs& args) {
   std::int64_t panel = 0;
   for (; panel + 4 <= panels; panel += 4) rows_over<4, Store>(args, panel);
   switch (panels - panel) {
-    case 3: rows_over<3, Store>(args, panel); break;
-    case 2: rows_over<2, Store>(args, panel); break;
-    case 1: rows_over<1, Store>(args, panel); break;
-    default: break;
+    case 3:
+      rows_over<3, Store>(args, panel);
+      break;
+    case 2:
+      rows_over<2, Store>(args, panel);
+      break;
+    case 1:
+      rows_over<1, Store>(args, panel);
+      break;
+    default:
+      break;
   }
 }
 
 }  // namespace
 
 extern const KernelTable kAvx512VnniKernels;
-const KernelTable kAvx512VnniKernels = {
-    "avx512_vnni", quantize,           quantize_affine,   dequantize,
-    row_range,     linear<StoreFloat>, linear<StoreCodes>};
+const KernelTable kAvx512VnniKernels = {"avx512_vnni",     quantize,  quantize_affine,
+                                        dequantize,        row_range, linear<StoreFloat>,
+                                        linear<StoreCodes>};
 
 }  // namespace fastmnist

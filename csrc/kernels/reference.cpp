@@ -78,7 +78,8 @@ void quantize_weights(const float* weight, std::int64_t outputs, std::int64_t in
     float largest = 0.0f;
     for (std::int64_t k = 0; k < inputs; ++k) largest = std::fmax(largest, std::fabs(w[k]));
     scales[n] = weight_scale_from_max(largest);
-    for (std::int64_t k = 0; k < inputs; ++k) codes[n * inputs + k] = quantize_weight(w[k], scales[n]);
+    for (std::int64_t k = 0; k < inputs; ++k)
+      codes[n * inputs + k] = quantize_weight(w[k], scales[n]);
   }
 }
 

@@ -31,15 +31,17 @@ void linear(const LinearArgs& args, Store store) {
   const PackedDense& w = args.w;
   for (std::int64_t first = 0, panel = 0; first < w.outputs; first += kPanelOutputs, ++panel) {
     const PanelEpilogue& constants = epilogue_of(w, panel);
-    const std::int64_t count = w.outputs - first < kPanelOutputs ? w.outputs - first : kPanelOutputs;
+    const std::int64_t count =
+        w.outputs - first < kPanelOutputs ? w.outputs - first : kPanelOutputs;
     for (std::int64_t m = 0; m < args.rows; ++m) {
-      const Quantizer& q = args.row_quantizers != nullptr ? args.row_quantizers[m] : args.x_quantizer;
+      const Quantizer& q =
+          args.row_quantizers != nullptr ? args.row_quantizers[m] : args.x_quantizer;
       std::int32_t acc[kPanelOutputs];
       accumulate(args.x + m * args.x_stride, w, panel, acc);
       for (std::int64_t j = 0; j < count; ++j)
-        store(m * args.y_stride + first + j, epilogue(acc[j], constants.weight_sum[j],
-                                                      constants.scale[j], constants.bias[j], q,
-                                                      args.clamp));
+        store(m * args.y_stride + first + j,
+              epilogue(acc[j], constants.weight_sum[j], constants.scale[j], constants.bias[j], q,
+                       args.clamp));
     }
   }
 }
@@ -66,7 +68,8 @@ void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, floa
 }  // namespace
 
 extern const KernelTable kScalarKernels;
-const KernelTable kScalarKernels = {"scalar",   quantize,  reference::quantize_affine, dequantize,
-                                    reference::row_range, linear_f32, linear_u8};
+const KernelTable kScalarKernels = {
+    "scalar",   quantize, reference::quantize_affine, dequantize, reference::row_range,
+    linear_f32, linear_u8};
 
 }  // namespace fastmnist

@@ -53,7 +53,8 @@ void unpack_dense(const PackedDense& packed, std::int8_t* weight, float* weight_
                   float* bias) {
   for (std::int64_t n = 0; n < packed.outputs; ++n) {
     for (std::int64_t k = 0; k < packed.inputs; ++k)
-      weight[n * packed.inputs + k] = static_cast<std::int8_t>(packed.panels[position(packed, n, k)]);
+      weight[n * packed.inputs + k] =
+          static_cast<std::int8_t>(packed.panels[position(packed, n, k)]);
     const auto& constants =
         *reinterpret_cast<const PanelEpilogue*>(packed.panels + epilogue_position(packed, n));
     weight_scale[n] = constants.scale[n % kPanelOutputs];

@@ -31,7 +31,7 @@ FASTMNIST_API PackedDense view_dense(const std::byte* panels, std::int64_t input
                                      std::int64_t outputs);
 
 // The reverse of pack_dense: canonical weights [outputs, inputs], scales and biases [outputs].
-FASTMNIST_API void unpack_dense(const PackedDense& packed, std::int8_t* weight,
-                                float* weight_scale, float* bias);
+FASTMNIST_API void unpack_dense(const PackedDense& packed, std::int8_t* weight, float* weight_scale,
+                                float* bias);
 
 }  // namespace fastmnist

@@ -92,8 +92,8 @@ void check(const NetworkSpec& spec) {
 
 std::int64_t packed_network_bytes(const NetworkSpec& spec) {
   check(spec);
-  std::int64_t bytes = static_cast<std::int64_t>(sizeof(NetworkHeader) +
-                                                 sizeof(LayerRecord) * spec.layers.size());
+  std::int64_t bytes =
+      static_cast<std::int64_t>(sizeof(NetworkHeader) + sizeof(LayerRecord) * spec.layers.size());
   bytes += aligned(table_floats(spec.input, spec.pixels, spec.layers[0].inputs, spec.channels) * 4);
   for (const CanonicalLayer& layer : spec.layers)
     bytes += packed_dense_bytes(layer.inputs, layer.outputs);

@@ -1,9 +1,9 @@
 #include "runtime/executor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
-#include <atomic>
 #include <limits>
 #include <new>
 
@@ -25,10 +25,10 @@ class AlignedBuffer {
  public:
   explicit AlignedBuffer(std::int64_t bytes)
       : data_(static_cast<std::byte*>(
-            ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{64}))) {}
+            ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{64}))) {}
   AlignedBuffer(const AlignedBuffer&) = delete;
   AlignedBuffer& operator=(const AlignedBuffer&) = delete;
-  ~AlignedBuffer() { ::operator delete(data_, std::align_val_t{64}); }
+  ~AlignedBuffer() { ::operator delete (data_, std::align_val_t{64}); }
   std::byte* get() const { return data_; }
 
  private:
@@ -45,10 +45,9 @@ struct Scratch {
 
   static std::int64_t bytes(const NetworkView& network, std::int64_t rows) {
     const std::int64_t stride = aligned(network.widest());
-    const std::int64_t floats =
-        network.input() == InputKind::kDynamic ? 2 * rows * stride * 4 : 0;
-    return 2 * rows * stride + floats + aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer))) +
-           aligned(rows);
+    const std::int64_t floats = network.input() == InputKind::kDynamic ? 2 * rows * stride * 4 : 0;
+    return 2 * rows * stride + floats +
+           aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer))) + aligned(rows);
   }
 
   Scratch(const NetworkView& network, std::int64_t rows, std::byte* at)
@@ -73,7 +72,7 @@ struct Job {
   const KernelTable& kernels;
   Rows rows;
   float* logits;
-  std::byte* scratch;            // one piece per thread slot
+  std::byte* scratch;  // one piece per thread slot
   std::int64_t scratch_stride;
   std::int64_t scratch_rows;
   std::atomic<std::int64_t>* next_scratch;
@@ -97,10 +96,11 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     const float* multiplier = net.input() == InputKind::kAffine ? net.tables() : nullptr;
     for (std::int64_t m = 0; m < count; ++m) {
       std::uint8_t* q = s.codes[0] + m * s.stride;
-      s.bad[m] = multiplier != nullptr
-                     ? job.kernels.quantize_affine(rows + m * inputs, inputs, multiplier,
-                                                   multiplier + inputs, q)
-                     : job.kernels.quantize(rows + m * inputs, inputs, net.record(0).x_quantizer, q);
+      s.bad[m] =
+          multiplier != nullptr
+              ? job.kernels.quantize_affine(rows + m * inputs, inputs, multiplier,
+                                            multiplier + inputs, q)
+              : job.kernels.quantize(rows + m * inputs, inputs, net.record(0).x_quantizer, q);
     }
     x = s.codes[0];
     x_stride = s.stride;
@@ -216,13 +216,15 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits) {
   const std::int64_t block = std::min(kBlockRows, rows.count);
   // Chunks of whole blocks, large enough that a thread's share is worth waking it for, and few
   // enough that each can have scratch memory of its own.
-  const std::int64_t worth = kProductsPerThread / std::max<std::int64_t>(1, products_per_row(network));
+  const std::int64_t worth =
+      kProductsPerThread / std::max<std::int64_t>(1, products_per_row(network));
   std::int64_t grain = rows.count;
   std::int64_t chunks = 1;
   if (rows.count > std::max(worth, kBlockRows)) {
     const std::int64_t threads = num_threads();
     const std::int64_t share = (rows.count + threads - 1) / threads;
-    grain = std::max((std::max(share, worth) + kBlockRows - 1) / kBlockRows * kBlockRows, kBlockRows);
+    grain =
+        std::max((std::max(share, worth) + kBlockRows - 1) / kBlockRows * kBlockRows, kBlockRows);
     chunks = (rows.count + grain - 1) / grain;
   }
   const std::int64_t piece = aligned(Scratch::bytes(network, block));

@@ -25,7 +25,7 @@ enum class RowType { kFloat32, kPixels };
 
 struct Rows {
   RowType type;
-  const void* data;      // rows of inputs() values each, contiguous
+  const void* data;  // rows of inputs() values each, contiguous
   std::int64_t count;
 };
 

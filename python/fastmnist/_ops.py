@@ -16,6 +16,14 @@ from fastmnist import _core
 torch.ops.load_library(str(Path(_core.__file__).with_name("_torch.so")))
 
 
+def _same_device(rows: torch.Tensor, packed: torch.Tensor) -> None:
+    # A meta tensor among real ones would select the fake kernel and return memory of no value.
+    if rows.device != packed.device:
+        raise RuntimeError(
+            f"packed: expected a tensor on '{rows.device}', as the rows are, got '{packed.device}'"
+        )
+
+
 def _quantize(x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
     return x.new_empty(x.shape, dtype=torch.uint8)
 
@@ -25,16 +33,19 @@ def _dequantize(q: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
 
 
 def _linear(codes: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
+    _same_device(codes, packed)
     return codes.new_empty((*codes.shape[:-1], out_features), dtype=torch.float32)
 
 
 def _linear_u8(
     codes: torch.Tensor, packed: torch.Tensor, out_features: int, scale: float, zero_point: int
 ) -> torch.Tensor:
+    _same_device(codes, packed)
     return codes.new_empty((*codes.shape[:-1], out_features), dtype=torch.uint8)
 
 
 def _mlp(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tensor:
+    _same_device(x, packed)
     return x.new_empty((*x.shape[:-1], out_features), dtype=torch.float32)
 
 

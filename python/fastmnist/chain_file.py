@@ -61,15 +61,10 @@ def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None
     if isinstance(module, FusedLinear):
         return {"type": "fused", "path": path}
     if type(module) is nn.Linear:
-        shape = [module.in_features, module.out_features]
-        return {"type": "linear", "path": path, "shape": shape, "bias": module.bias is not None}
-    if type(module) is nn.BatchNorm1d and module.affine and module.track_running_stats:
-        return {
-            "type": "batchnorm",
-            "path": path,
-            "features": module.num_features,
-            "eps": module.eps,
-        }
+        return {"path": path, **describe_linear(module)}
+    if type(module) is nn.BatchNorm1d and module.track_running_stats:
+        shape = {"features": module.num_features, "affine": module.affine}
+        return {"type": "batchnorm", "path": path, **shape, "eps": module.eps}
     if type(module) is nn.Dropout:
         return {"type": "dropout", "path": path, "p": module.p}
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
@@ -111,35 +106,60 @@ def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part)
     if kind == "identity":
         return nn.Identity()
     if kind == "dropout":
-        return nn.Dropout(float(field(step, "p", (int, float))))
+        p = field(step, "p", (int, float))
+        if not 0 <= p <= 1:
+            raise ValueError(f"p: expected a probability, got {p}")
+        return nn.Dropout(float(p))
     path = field(step, "path", str)
     if kind in ("quantized", "fused"):
         module = part(field(replaced, path, dict), f"{path}.", arrays)
         if kind == "quantized":
             return module
     elif kind == "linear":
-        module = _linear(step, arrays.get(f"{path}.weight"), path)
+        module = build_linear(step, arrays, f"{path}.")
     elif kind == "batchnorm":
         features = field(step, "features", int)
-        weight = arrays.get(f"{path}.weight")
-        if weight is None or weight.shape != (features,):
-            raise ValueError(f"tensor '{path}.weight': expected shape [{features}]")
-        module = nn.BatchNorm1d(features, eps=float(field(step, "eps", (int, float))))
+        mean = arrays.get(f"{path}.running_mean")
+        if mean is None or mean.shape != (features,):
+            raise ValueError(f"tensor '{path}.running_mean': expected shape [{features}]")
+        eps = float(field(step, "eps", (int, float)))
+        module = nn.BatchNorm1d(features, eps, affine=field(step, "affine", bool))
     else:
         raise ValueError(f"type: expected a known layer, got '{kind}'")
     prefix = f"{path}."
     own = {
         k.removeprefix(prefix): torch.tensor(a) for k, a in arrays.items() if k.startswith(prefix)
     }
-    module.load_state_dict(own)
+    load_tensors(module, own)
     return module
 
 
-def _linear(step: Any, weight: Any, path: str) -> nn.Linear:
+def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Load a state_dict that fits in names, shapes and, unlike torch's own way, dtypes.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        Naming the tensors that do not fit.
+    """
+    for key, own in module.state_dict().items():
+        if key in tensors and tensors[key].dtype != own.dtype:
+            raise ValueError(f"tensor '{key}': expected {own.dtype}, got {tensors[key].dtype}")
+    module.load_state_dict(tensors)
+
+
+def describe_linear(module: nn.Linear) -> dict[str, Any]:
+    """What the tensors of a Linear leave out."""
+    shape = [module.in_features, module.out_features]
+    return {"type": "linear", "shape": shape, "bias": module.bias is not None}
+
+
+def build_linear(step: Any, arrays: Arrays, prefix: str) -> nn.Linear:
+    """Make a Linear as described; its numbers are loaded later."""
     # Checked before it is made: a description must not make us allocate what the file doesn't hold.
-    shape = field(step, "shape", list)
+    shape, weight = field(step, "shape", list), arrays.get(f"{prefix}weight")
     if weight is None or [*weight.shape] != shape[::-1]:
-        raise ValueError(f"tensor '{path}.weight': expected shape {shape[::-1]}")
+        raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
     outputs, inputs = weight.shape
     return nn.Linear(inputs, outputs, bias=field(step, "bias", bool))
 

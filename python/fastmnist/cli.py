@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import platform
 import sys
@@ -85,7 +86,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=_positive, metavar="N", help="default: 10, quick: 1")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     parser.add_argument(
         "--quick", action="store_true", help="a rough answer in seconds: one epoch, few rounds"
     )
@@ -95,6 +96,13 @@ def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got '{text}'")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a seed from 0 to 2**63 - 1, got {number}")
+    return number
 
 
 def _set_up(options: argparse.Namespace) -> Any:
@@ -120,12 +128,14 @@ def _trained(model: Any, data: Any, options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    outputs = [options.json, options.markdown, options.plot]
-    for path in outputs:
+    for path in (options.json, options.markdown, options.plot):
         _check_writable(path)
+    if options.plot:
+        _check_plot(options.plot)
     if options.weights and not options.model:
         raise ValueError("--weights: expected --model PKG.MOD:NET with it, got none")
     import fastmnist as fm
+    from fastmnist.model_file import write_atomically
 
     data = _set_up(options)
     if options.model:
@@ -148,7 +158,9 @@ def _compare(options: argparse.Namespace) -> int:
     if options.markdown:
         report.to_markdown(options.markdown)
     if options.plot:
-        report.plot().savefig(options.plot, dpi=150)
+        drawn = io.BytesIO()
+        report.plot().savefig(drawn, format=Path(options.plot).suffix[1:], dpi=150)
+        write_atomically(options.plot, drawn.getvalue())
     return 0
 
 
@@ -188,6 +200,15 @@ def _check_writable(path: str | None) -> None:
         raise OSError(
             f"cannot write '{path}': expected a file name in an existing, writable folder"
         )
+
+
+def _check_plot(path: str) -> None:
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise ImportError("--plot needs matplotlib: pip install matplotlib") from None
+    if Path(path).suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise ValueError(f"--plot: expected a name that ends in .png, .svg or .pdf, got '{path}'")
 
 
 def _import_model(reference: str) -> Any:

@@ -121,10 +121,12 @@ def _check(variants: Any, batch_size: int, rounds: int) -> None:
     if not variants:
         raise ValueError("variants: expected at least one, got an empty dict")
     for name, variant in variants.items():
+        if not isinstance(name, str):
+            raise TypeError(f"variants: expected names, got {name!r}")
         if not callable(variant) or isinstance(variant, type):
             raise TypeError(f"variants: expected a model as '{name}', got {variant!r}")
     for what, value in (("batch_size", batch_size), ("rounds", rounds)):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
 
 

@@ -161,6 +161,11 @@ def _append(
     if keeps_rows(module) or is_flatten(node) or is_idle_dropout(node):
         return network
     if isinstance(module, QuantizedChain):
+        if network is not None and network.outputs != module.in_features:
+            raise ValueError(
+                f"model: expected '{node.target}' to take the {network.outputs} outputs of the "
+                f"layer before it, got one of {module.in_features} inputs: {USE_THE_MODULE}"
+            )
         return module.network() if network is None else network.then(module.network())
     clamp = module_clamp(module) if module is not None else function_clamp(node)
     if clamp is not None and network is not None:

@@ -21,7 +21,13 @@ from fastmnist.canonical import (
     to_arrays,
     to_description,
 )
-from fastmnist.chain_file import build_chain, describe_chain
+from fastmnist.chain_file import (
+    build_chain,
+    build_linear,
+    describe_chain,
+    describe_linear,
+    load_tensors,
+)
 from fastmnist.compiled import CompiledModel
 from fastmnist.copies import bake, is_pruned, plain_copy
 from fastmnist.model_file import Arrays, network_from, read, write
@@ -85,9 +91,14 @@ def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `into` is no module.
     ValueError
         If it is no file of fastmnist's, or is damaged, or a model does not fit `into`.
     """
+    if into is not None and not isinstance(into, nn.Module):
+        hint = f": did you mean {into.__name__}()?" if isinstance(into, type) else ""
+        raise TypeError(f"into: expected a torch.nn.Module, got {type(into).__name__}{hint}")
     records, single = read(path)
     loaded = Loaded(str(path), records, into)
     return loaded["model"] if single and "model" in records else loaded
@@ -106,7 +117,8 @@ class Loaded(Mapping[str, Any]):
         if name not in self._built:
             try:
                 description, arrays = self._records[name]
-                self._built[name] = _build(description, arrays, self._into)
+                with torch.random.fork_rng(devices=[]):  # new layers draw weights
+                    self._built[name] = _build(description, arrays, self._into)
             except (
                 ArithmeticError,
                 AttributeError,
@@ -179,6 +191,8 @@ def _replaced(model: nn.Module) -> dict[str, Any]:
                 "clamp": [bound_to_json(b) for b in module.clamp],
                 "columns_differ": module.columns_differ,
             }
+        elif type(module) is nn.Linear and not path:
+            replaced[path] = describe_linear(module)
         elif isinstance(module, nn.Identity):
             replaced[path] = {"type": "identity"}
     return replaced
@@ -207,7 +221,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         )
     if arrays:
         tensors = {key: torch.tensor(array) for key, array in arrays.items()}
-        model.load_state_dict(tensors)
+        load_tensors(model, tensors)
     model.eval()
     _restore_masks(model, field(description, "masked", list))
     pixels = pixels_from_json(description.get("pixels"))
@@ -222,6 +236,8 @@ def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
     kind = field(part, "type", str)
     if kind == "identity":
         return nn.Identity()
+    if kind == "linear":
+        return build_linear(part, arrays, prefix)
     if kind == "quantized":
         return QuantizedChain(from_arrays(arrays, prefix, part))
     if kind == "fused":

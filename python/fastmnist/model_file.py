@@ -142,6 +142,12 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
         return from_arrays(arrays, "network.", field(description, "network", dict))
     steps = description.get("chain")
     replaced = description.get("replaced")
+    if (
+        isinstance(replaced, dict)
+        and "" in replaced
+        and field(replaced[""], "type", str) == "quantized"
+    ):
+        return from_arrays(arrays, "", replaced[""])
     network: QuantizedNetwork | None = None
     for step in steps if isinstance(steps, list) else []:
         kind, path = field(step, "type", str), step.get("path")

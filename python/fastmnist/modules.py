@@ -189,31 +189,35 @@ class QuantizedChain(nn.Module):
         # Machine-specific: neither in the state_dict nor in pickles.
         self.register_buffer("packed", packed, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
+    def forward(self, input: Tensor) -> Tensor:
+        if not isinstance(input, Tensor):
             raise TypeError(
-                f"x: expected a torch.Tensor, got {type(x).__name__}: use torch.as_tensor(x)"
+                f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor(input)"
             )
-        if x.requires_grad and torch.is_grad_enabled():
+        if input.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
-                "x requires grad, but a quantized layer has no gradient: use torch.no_grad() or "
+                "input requires grad, but a quantized layer has no gradient: use torch.no_grad() or "
                 "torch.inference_mode() for inference, and train the float model before quantizing"
             )
-        if x.dtype == torch.uint8:
+        if input.dtype == torch.uint8:
             if self.pixels is None:
                 raise ValueError(
-                    "x: expected floats, got uint8: the calibration saw no pixels; calibrate on "
+                    "input: expected floats, got uint8: the calibration saw no pixels; calibrate on "
                     "pixels or give mean= and std= when quantizing"
                 )
-        elif x.dtype != torch.float32:
-            if not x.is_floating_point():
-                raise TypeError(f"x: expected floats or uint8 pixels, got {x.dtype}")
-            x = x.float()
-        if x.dim() < 1 or x.shape[-1] != self.in_features:
-            raise ValueError(f"x: expected shape [..., {self.in_features}], got {[*x.shape]}")
-        if x.device.type != "cpu":
-            raise ValueError(f"x: expected a CPU tensor, got one on '{x.device}': use x.cpu()")
-        y: Tensor = _ops.mlp(x, self.packed, self.out_features)
+        elif input.dtype != torch.float32:
+            if not input.is_floating_point():
+                raise TypeError(f"input: expected floats or uint8 pixels, got {input.dtype}")
+            input = input.float()
+        if input.dim() < 1 or input.shape[-1] != self.in_features:
+            raise ValueError(
+                f"input: expected shape [..., {self.in_features}], got {[*input.shape]}"
+            )
+        if input.device.type != "cpu":
+            raise ValueError(
+                f"input: expected a CPU tensor, got one on '{input.device}': use input.cpu()"
+            )
+        y: Tensor = _ops.mlp(input, self.packed, self.out_features)
         return y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedChain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class L1Unstructured:
     amount: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.amount, bool) or not isinstance(self.amount, int | float):
+        if isinstance(self.amount, bool) or not isinstance(self.amount, Real):
             raise TypeError(
                 f"amount: expected a float from 0 to 1, got {type(self.amount).__name__}"
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from fastmnist.applied import Change, record
 from fastmnist.batches import carried_pixels, data_pixels
@@ -19,12 +19,12 @@ from fastmnist.fusion import fuse_in_place
 from fastmnist.graph import Graph, is_linear
 from fastmnist.modules import FusedLinear, QuantizedChain
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
-
-# Their forward may read linear1.weight instead of calling linear1, and go on in float.
-_READ_WEIGHTS_DIRECTLY = (
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer,
-    nn.MultiheadAttention,
+from fastmnist.selection import (
+    chains_of,
+    check_there_is_something,
+    input_layers,
+    quantizable,
+    selection,
 )
 
 
@@ -89,7 +89,7 @@ def quantize(model: Any, config: Static | Dynamic) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        Of the same class, on the CPU, in eval mode.
+        Of the same class, on the CPU, in eval mode; parameters that stay float are frozen.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def quantize_dynamic(
         raise ValueError(f"dtype: expected torch.qint8 or torch.int8, got {dtype}")
     if mapping is not None:
         raise ValueError(f"mapping: expected None, got {type(mapping).__name__}")
-    result = _quantize(model, Dynamic(), _selection(model, qconfig_spec))
+    result = _quantize(model, Dynamic(), selection(model, qconfig_spec))
     if not inplace:
         return result
     own = check_module(model)
@@ -184,32 +184,6 @@ def _check_config(config: Any) -> Static | Dynamic:
     return config
 
 
-def _selection(model: Any, spec: Iterable[Any] | None) -> Callable[[str, nn.Module], bool]:
-    if spec is None:
-        return lambda name, layer: True
-    if isinstance(spec, str | type):
-        raise TypeError(f"qconfig_spec: expected a set such as {{nn.Linear}}, got {spec!r}")
-    wanted = [*spec]
-    names = {entry for entry in wanted if isinstance(entry, str)}
-    known = {name for name, _ in check_module(model).named_modules()}
-    for entry in wanted:
-        if isinstance(entry, str):
-            if entry not in known:
-                raise ValueError(f"qconfig_spec: the model has no module named '{entry}'")
-        elif entry is not nn.Linear:
-            raise ValueError(
-                f"qconfig_spec: expected nn.Linear or names of modules, got {entry!r}: only Linear "
-                "layers are quantized"
-            )
-
-    def selected(name: str, layer: nn.Module) -> bool:
-        parts = name.split(".")
-        above = {".".join(parts[:i]) for i in range(1, len(parts) + 1)}
-        return nn.Linear in wanted or bool(above & names)
-
-    return selected
-
-
 def _quantize(
     model: Any, config: Static | Dynamic, selected: Callable[[str, nn.Module], bool]
 ) -> nn.Module:
@@ -227,7 +201,9 @@ def _quantize(
         record(result, done)
     if explicit is not None:
         set_model_pixels(result, explicit)
-    return result
+    # Else the outputs of layers that stay in float, as before a quantized head, would want
+    # gradients that cannot flow.
+    return result.requires_grad_(False)
 
 
 def _quantize_in_place(
@@ -238,10 +214,10 @@ def _quantize_in_place(
     selected: Callable[[str, nn.Module], bool],
 ) -> list[Change]:
     bake(root)
-    _check_there_is_something(root)
+    check_there_is_something(root)
     done = fuse_in_place(root)
     graph, why_not = Graph.of(root)
-    layers = {name: layer for name, layer in _quantizable(root).items() if selected(name, layer)}
+    layers = {name: layer for name, layer in quantizable(root).items() if selected(name, layer)}
     if not layers:
         raise ValueError(
             "model: expected a Linear layer to quantize among those selected, got none"
@@ -252,12 +228,12 @@ def _quantize_in_place(
             "model: expected a Linear layer to quantize, got only such whose weights forward reads "
             "itself: call the layers instead"
         )
-    chains = _chains(graph, layers)
+    chains = chains_of(graph, layers)
     if isinstance(config, Static):
         rules = _static_rules(root, layers, config, known, explicit)
     else:
         rules = {name: InputRule() for name in layers}
-        for name in _input_layers(graph, layers):
+        for name in input_layers(graph, layers):
             rules[name] = InputRule(pixels=known)
     for chain in chains:
         network = _network(chain, layers, rules, _word(config))
@@ -274,61 +250,6 @@ def _explicit_pixels(config: Static | Dynamic) -> PixelNormalization | None:
         return None
     mean = 0.0 if config.mean is None else config.mean
     return PixelNormalization.of(mean, 1.0 if config.std is None else config.std)
-
-
-def _check_there_is_something(root: nn.Module) -> None:
-    if _quantizable(root):
-        return
-    kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
-    if "QuantizedLinear" in kinds:
-        raise ValueError(
-            "model: expected float Linear layers, got a model that is quantized already"
-        )
-    raise ValueError(
-        f"model: expected at least one torch.nn.Linear to quantize, got none: it has "
-        f"{', '.join(kinds[:8]) or 'no layers'}"
-    )
-
-
-def _quantizable(root: nn.Module) -> dict[str, nn.Module]:
-    """Every Linear by its first name, but those whose owners read their weights themselves."""
-    owners = [n for n, m in root.named_modules() if isinstance(m, _READ_WEIGHTS_DIRECTLY)]
-    return {
-        name: module
-        for name, module in root.named_modules()
-        if is_linear(module) and not any(name.startswith(f"{owner}.") for owner in owners)
-    }
-
-
-def _chains(graph: Graph | None, layers: dict[str, nn.Module]) -> list[list[str]]:
-    """Group the layers: names that follow each other and are used only there, else one by one."""
-    chains: list[list[str]] = []
-    taken: set[str] = set()
-    for node in () if graph is None else graph.nodes:
-        if graph is None or str(node.target) not in layers or not graph.is_private(node):
-            continue
-        if str(node.target) in taken:
-            continue
-        chain: list[str] = []
-        at: fx.Node | None = node
-        while at is not None and str(at.target) in layers and graph.is_private(at):
-            chain.append(str(at.target))
-            at = graph.next_layer(at)
-        taken.update(chain)
-        chains.append(chain)
-    return chains + [[name] for name in layers if name not in taken]
-
-
-def _input_layers(graph: Graph | None, layers: dict[str, nn.Module]) -> list[str]:
-    """Names of the layers that the graph shows to be given the model's first input."""
-    if graph is None:
-        return []
-    fed: dict[str, bool] = {}
-    for node in graph.nodes:
-        if node.op == "call_module" and str(node.target) in layers:
-            name = str(node.target)
-            fed[name] = fed.get(name, True) and graph.is_input(node, first=True)
-    return [name for name, holds in fed.items() if holds]
 
 
 def _static_rules(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -149,7 +150,8 @@ class Report(Sequence[Row]):
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return all figures as JSON (seconds, bytes, 0…1), and write them to `path` if given."""
-        text = json.dumps({"about": self.about, "rows": [asdict(r) for r in self.rows]}, indent=2)
+        rows = [{k: _finite(v) for k, v in asdict(row).items()} for row in self.rows]
+        text = json.dumps({"about": self.about, "rows": rows}, indent=2)
         if path is not None:
             write_atomically(path, (text + "\n").encode())
         return text
@@ -194,6 +196,11 @@ def _speedup(row: Row) -> str:
     if abs(row.speedup - 1) <= row.speedup_spread:
         return "≈ 1"
     return f"{row.speedup:.2f} ×" if row.speedup < 10 else f"{row.speedup:.1f} ×"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kilobytes(size: int | None) -> str:

@@ -82,6 +82,32 @@ def test_cut_and_extended(kind: Kind) -> None:
         assert not run_everything(np.concatenate([packed, np.zeros(extra, np.uint8)]), "last")
 
 
+def forged(middle: int) -> U8:
+    """Lay out a network 1 -> `middle` -> 1 by hand, with weights of zero and sizes that fit."""
+    panels = [-(-middle // 16) * (64 * 16 + 192), -(-middle // 64) * 64 * 16 + 192]
+    packed = np.zeros(HEADER + sum(panels), np.uint8)
+    words, longs = packed.view(np.uint32), packed.view(np.uint64)
+    words[:2] = ONE_LAYER.packed.view(np.uint32)[:2]  # magic number and version
+    longs[1], words[4], longs[4] = packed.size, 2, HEADER
+    words[16:18], longs[12] = (1, middle), HEADER
+    words[32:34], longs[20] = (middle, 1), HEADER + panels[0]
+    return packed
+
+
+def test_forged_sizes() -> None:
+    assert _core.Model(forged(65536)).in_features == 1
+    for middle in (65537, 100_000):
+        with pytest.raises(ValueError, match=REFUSED):
+            _core.Model(forged(middle))
+
+
+def test_bytes_behind_the_last_layer() -> None:
+    packed = np.concatenate([ONE_LAYER.packed, np.zeros(64, np.uint8)])
+    packed.view(np.uint64)[1] = packed.size
+    with pytest.raises(ValueError, match=REFUSED):
+        _core.Model(packed)
+
+
 @given(st.binary(max_size=400))
 def test_random_bytes(data: bytes) -> None:
     assert not run_everything(np.frombuffer(data, np.uint8), "last")

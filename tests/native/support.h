@@ -35,7 +35,8 @@ class Guarded {
     void* map = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) throw std::bad_alloc();
     base_ = static_cast<std::byte*>(map);
-    if (body > 0 && mprotect(base_ + page, body, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+    if (body > 0 && mprotect(base_ + page, body, PROT_READ | PROT_WRITE) != 0)
+      throw std::bad_alloc();
     data_ = reinterpret_cast<T*>(base_ + page + (edge == Edge::kLast ? body - bytes : 0));
   }
   Guarded(std::span<const T> values, Edge edge) : Guarded(values.size(), edge) {

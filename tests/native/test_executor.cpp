@@ -112,7 +112,8 @@ void check_network(const Network& network, const std::vector<T>& x, RowType type
 TEST(network_equals_composed_reference) {
   Random random(5);
   const std::string before = active_kernels().name;
-  const std::vector<std::int64_t> shapes[] = {{7, 3}, {64, 16}, {12, 33, 5}, {65, 70, 17, 10}, {3, 9, 1, 4, 2}};
+  const std::vector<std::int64_t> shapes[] = {
+      {7, 3}, {64, 16}, {12, 33, 5}, {65, 70, 17, 10}, {3, 9, 1, 4, 2}};
   for (const Rung& rung : runnable()) {
     set_active_kernels(rung.name);
     for (const auto& widths : shapes)
@@ -124,7 +125,8 @@ TEST(network_equals_composed_reference) {
           std::vector<float> x = reals(random, rows * network.inputs(), -3.0f, 3.0f);
           for (float& v : x)
             if (integer(random, 0, 400) == 0)
-              v = integer(random, 0, 1) != 0 ? std::nanf("") : std::numeric_limits<float>::infinity();
+              v = integer(random, 0, 1) != 0 ? std::nanf("")
+                                             : std::numeric_limits<float>::infinity();
           check_network(network, x, RowType::kFloat32, rung.name);
           if (pixels != PixelKind::kNone)
             check_network(network, integers<std::uint8_t>(random, rows * network.inputs(), 0, 255),
@@ -160,8 +162,9 @@ TEST(no_rows_and_unknown_pixels) {
   run_network(network.view(), {RowType::kFloat32, nullptr, 0}, nullptr);
   const std::uint8_t pixels[4] = {};
   float logits[2] = {1.0f, 2.0f};
-  CHECK(check::throws<InvalidArgument>(
-      [&] { run_network(network.view(), {RowType::kPixels, pixels, 1}, logits); }));
+  CHECK(check::throws<InvalidArgument>([&] {
+    run_network(network.view(), {RowType::kPixels, pixels, 1}, logits);
+  }));
   CHECK(logits[0] == 1.0f && logits[1] == 2.0f);
 }
 

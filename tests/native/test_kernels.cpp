@@ -59,8 +59,10 @@ void check_linear(const KernelTable& kernels, Random& random, std::int64_t rows,
                        expected_codes.data());
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t j = 0; j < n; ++j) {
-      CHECK_IN(where, same_bits(y.data()[m * y_stride + j], expected[static_cast<std::size_t>(m * n + j)]));
-      CHECK_IN(where, q.data()[m * y_stride + j] == expected_codes[static_cast<std::size_t>(m * n + j)]);
+      CHECK_IN(where, same_bits(y.data()[m * y_stride + j],
+                                expected[static_cast<std::size_t>(m * n + j)]));
+      CHECK_IN(where,
+               q.data()[m * y_stride + j] == expected_codes[static_cast<std::size_t>(m * n + j)]);
     }
     for (std::int64_t j = n; j < y_stride && m + 1 < rows; ++j) {
       CHECK_IN(where, y.data()[m * y_stride + j] == kSentinel);
@@ -116,8 +118,9 @@ TEST(vectors_equal_reference) {
   Random random(4);
   const float inf = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  const float special[] = {0.0f, -0.0f, inf, -inf, nan, -nan, FLT_MIN, -FLT_MIN, FLT_TRUE_MIN,
-                           -FLT_TRUE_MIN, FLT_MAX, -FLT_MAX, 0.5f, 1.5f, 2.5f, -0.5f};
+  const float special[] = {0.0f,    -0.0f,    inf,          -inf,          nan,     -nan,
+                           FLT_MIN, -FLT_MIN, FLT_TRUE_MIN, -FLT_TRUE_MIN, FLT_MAX, -FLT_MAX,
+                           0.5f,    1.5f,     2.5f,         -0.5f};
   for (const Rung& rung : runnable()) {
     for (std::int64_t n = 0; n < 70; ++n) {
       for (const Edge edge : {Edge::kFirst, Edge::kLast}) {

@@ -146,9 +146,9 @@ TEST(mutated_headers_are_refused_or_harmless) {
     for (std::size_t at = 0; at < 64 * 3; at += 4) {
       std::uint32_t word = 0;
       std::memcpy(&word, good.data() + at, 4);
-      for (const std::uint32_t hostile : {0u, 1u, 2u, 3u, 4u, 63u, 64u, 1024u, 1025u, 65536u, 65537u,
-                                          0x7fffffffu, 0x80000000u, 0xffffffffu, word + 1, word - 1,
-                                          word + 64, word ^ 0x01000000u}) {
+      for (const std::uint32_t hostile :
+           {0u, 1u, 2u, 3u, 4u, 63u, 64u, 1024u, 1025u, 65536u, 65537u, 0x7fffffffu, 0x80000000u,
+            0xffffffffu, word + 1, word - 1, word + 64, word ^ 0x01000000u}) {
         std::memcpy(memory.data() + at, &hostile, 4);
         try {
           const NetworkView view = view_network(memory.values());

@@ -320,7 +320,9 @@ def test_it_depends_on_nothing_that_changes_later():
     q = fm.quantize(mlp(), fm.Static(X))
     net = fm.compile(q)
     expected = net(X)
-    q.load_state_dict({k: torch.zeros_like(v) if "bias" in k else v for k, v in q.state_dict().items()})
+    q.load_state_dict(
+        {k: torch.zeros_like(v) if "bias" in k else v for k, v in q.state_dict().items()}
+    )
     assert torch.equal(net(X), expected)
     assert not torch.equal(q(X), expected)
 

@@ -74,7 +74,7 @@ def test_quantizes_unchanged(name, config, training):
     before = snapshot(model)
     q = fm.quantize(model, fm.Static(x) if config == "static" else fm.Dynamic())
     assert_unchanged(model, before)
-    assert type(q).__name__ == type(model).__name__
+    assert type(q) is type(model) or name == "GraphModule"  # fx makes a class for each copy
     chains = [m for m in q.modules() if isinstance(m, QuantizedChain)]
     assert len(chains) == operators
     assert sum(isinstance(m, nn.Linear) for m in q.modules()) == left
@@ -177,7 +177,12 @@ class OwnIdentity(nn.Identity):
 
 def test_subclasses_with_their_own_forward_are_left_alone():
     model = nn.Sequential(
-        OwnLinear(12, 8), nn.Linear(8, 8), OwnRelu(), nn.Linear(8, 8), OwnIdentity(), nn.Linear(8, 4)
+        OwnLinear(12, 8),
+        nn.Linear(8, 8),
+        OwnRelu(),
+        nn.Linear(8, 8),
+        OwnIdentity(),
+        nn.Linear(8, 4),
     )
     for config in (fm.Static(X), fm.Dynamic()):
         q = fm.quantize(model, config)

@@ -90,13 +90,13 @@ def test_amounts_outside(amount):
         fm.L1Unstructured(amount)
 
 
-@pytest.mark.parametrize("amount", [True, "0.5", None, [0.5], 1j])
+@pytest.mark.parametrize("amount", [True, "0.5", None, [0.5], 1j, np.True_])
 def test_amounts_that_are_no_numbers(amount):
     with pytest.raises(TypeError, match="amount: expected a float from 0 to 1, got"):
         fm.L1Unstructured(amount)
 
 
-@pytest.mark.parametrize("amount", [np.float32(0.5), np.float64(0.5), torch.tensor(0.5)])
+@pytest.mark.parametrize("amount", [np.float32(0.5), np.float64(0.5)])
 def test_amounts_from_other_libraries(amount):
     pruned = fm.prune(mlp(), fm.L1Unstructured(amount))
     assert (pruned[0].weight == 0).float().mean() == 0.5

@@ -238,7 +238,7 @@ def test_moves_never_round_scales(q, move):
 
 def test_grad_and_inference_modes(q):
     x = X.clone().requires_grad_()
-    with pytest.raises(RuntimeError, match=r"x requires grad.*no_grad\(\)"):
+    with pytest.raises(RuntimeError, match=r"input requires grad.*no_grad\(\)"):
         q(x)
     with torch.no_grad():
         expected = q(x)
@@ -292,7 +292,9 @@ def test_in_dataloader_workers(method):
     q(X)  # the pool has run before the fork
     context = multiprocessing.get_context(method)
     for model in (q, fm.compile(q)) if method == "fork" else (q,):
-        loader = DataLoader(Rows(model), batch_size=10, num_workers=1, multiprocessing_context=context)
+        loader = DataLoader(
+            Rows(model), batch_size=10, num_workers=1, multiprocessing_context=context
+        )
         assert same(torch.cat([*loader]), q(X[:20]))
 
 
@@ -314,11 +316,15 @@ def test_it_reads_well(q, capsys):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.zeros(3, 12, dtype=torch.int64), TypeError, r"x: expected floats or uint8.*int64"),
+        (
+            torch.zeros(3, 12, dtype=torch.int64),
+            TypeError,
+            r"input: expected floats or uint8.*int64",
+        ),
         (torch.zeros(3, 12, dtype=torch.bool), TypeError, "bool"),
         (torch.zeros(3, 12, dtype=torch.complex64), TypeError, "complex64"),
         (torch.zeros(3, 12, dtype=torch.uint8), ValueError, "calibration saw no pixels"),
-        (torch.zeros(3, 11), ValueError, r"x: expected shape \[\.\.\., 12\], got \[3, 11\]"),
+        (torch.zeros(3, 11), ValueError, r"input: expected shape \[\.\.\., 12\], got \[3, 11\]"),
         (torch.zeros(12, 3), ValueError, r"got \[12, 3\]"),
         (torch.zeros(()), ValueError, r"got \[\]"),
         (torch.zeros(3, 12, device="meta"), ValueError, "'meta': use x.cpu"),
@@ -420,7 +426,9 @@ def test_calibration_data_of_the_wrong_shape_says_so():
 
 
 def test_nothing_to_quantize(q):
-    with pytest.raises(ValueError, match="at least one torch.nn.Linear to quantize, got none.*ReLU"):
+    with pytest.raises(
+        ValueError, match="at least one torch.nn.Linear to quantize, got none.*ReLU"
+    ):
         fm.quantize(nn.Sequential(nn.ReLU()), fm.Dynamic())
     with pytest.raises(ValueError, match="quantized already"):
         fm.quantize(q, fm.Dynamic())

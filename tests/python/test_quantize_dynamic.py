@@ -127,7 +127,11 @@ def test_root_linear():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"dtype": torch.float16}, ValueError, "dtype: expected torch.qint8 or torch.int8, got tor"),
+        (
+            {"dtype": torch.float16},
+            ValueError,
+            "dtype: expected torch.qint8 or torch.int8, got tor",
+        ),
         ({"dtype": torch.quint8}, ValueError, "quint8"),
         ({"dtype": "int4"}, ValueError, "int4"),
         ({"mapping": {nn.Linear: nn.Linear}}, ValueError, "mapping: expected None, got dict"),
