@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastmnist.batch_rules import tree_map
+from fastmnist.batch_rules import is_array, tree_map
 from fastmnist.batches import count_samples, iter_batches
 from fastmnist.folding import InputRule, rule_from_columns, rule_from_pixels, rule_from_range
 from fastmnist.modules import FusedLinear
@@ -131,7 +131,14 @@ def observe(
             args, kwargs = tree_map(Tensor.contiguous, (batch.args, batch.kwargs))
             for check in checks:
                 check.watch(next(iter((*args, *kwargs.values())), None))
-            model(*args, **kwargs)
+            try:
+                model(*args, **kwargs)
+            except RuntimeError as error:
+                got = [f"{a.dtype} {[*a.shape]}" for a in (*args, *kwargs.values()) if is_array(a)]
+                raise ValueError(
+                    f"calibration: expected rows that the model takes, got {', '.join(got)}: "
+                    f"{error}"
+                ) from error
             seen += batch.size
             bar.advance(batch.size)
     for name, observer in observers.items():

@@ -72,7 +72,8 @@ def rule_from_columns(lo: F64, hi: F64, weight: F32) -> InputRule:
 def _is_normal(values: F64) -> npt.NDArray[np.bool_]:
     """Which values float32 holds in full precision, as positive numbers."""
     range32 = np.finfo(np.float32)
-    return (values >= range32.tiny) & (values <= range32.max)
+    fits: npt.NDArray[np.bool_] = (values >= range32.tiny) & (values <= range32.max)
+    return fits
 
 
 def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:

@@ -6,6 +6,7 @@ transforms go layer by layer instead; :class:`Graph` is None then.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -84,6 +85,23 @@ class _Tracer(fx.Tracer):
         )
 
 
+def _defaults(root: nn.Module) -> dict[str, Any]:
+    parameters = inspect.signature(root.forward).parameters
+    return {n: p.default for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
+
+
+def _steps(graph: fx.Graph) -> list[tuple[str, str]]:
+    """What is called, in order; not fx's own checks that an argument has its default."""
+    calls = [n for n in graph.nodes if n.op.startswith("call_")]
+    checks = [n for n in calls if "assert" in str(getattr(n.target, "__name__", n.target))]
+    checked = {argument for n in checks for argument in n.all_input_nodes}
+    return [
+        (n.op, str(n.target))
+        for n in calls
+        if n not in checks and not (n in checked and set(n.users) <= set(checks))
+    ]
+
+
 @dataclass(frozen=True)
 class Graph:
     """The traced graph of `root`, whose modules it names."""
@@ -103,6 +121,14 @@ class Graph:
         except Exception as error:
             first_line = (str(error).strip().splitlines() or [""])[0]
             return None, f"{type(error).__name__}: {first_line}"
+        if defaults := _defaults(root):
+            # Symbols are never None: what forward does without these arguments is another graph.
+            try:
+                without = _Tracer().trace(root, concrete_args=defaults)
+            except Exception:
+                without = None
+            if without is None or _steps(without) != _steps(graph):
+                return None, f"forward does other things without {' and '.join(defaults)}"
         modules = dict(root.named_modules(remove_duplicate=False))
         called = [n for n in graph.nodes if n.op == "call_module"]
         calls = Counter(id(modules[str(n.target)]) for n in called)

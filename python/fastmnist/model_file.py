@@ -140,6 +140,9 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
     """
     if description.get("type") == "compiled":
         return from_arrays(arrays, "network.", field(description, "network", dict))
+    root = field(description, "replaced", dict).get("")
+    if isinstance(root, dict) and root.get("type") == "quantized":
+        return from_arrays(arrays, "", root)
     steps = description.get("chain")
     replaced = description.get("replaced")
     if (

@@ -192,18 +192,18 @@ class QuantizedChain(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):
             raise TypeError(
-                f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor(input)"
+                f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor"
             )
         if input.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
-                "input requires grad, but a quantized layer has no gradient: use torch.no_grad() or "
-                "torch.inference_mode() for inference, and train the float model before quantizing"
+                "input requires grad, but a quantized layer has no gradient: use torch.no_grad() "
+                "or torch.inference_mode() for inference, and train before quantizing"
             )
         if input.dtype == torch.uint8:
             if self.pixels is None:
                 raise ValueError(
-                    "input: expected floats, got uint8: the calibration saw no pixels; calibrate on "
-                    "pixels or give mean= and std= when quantizing"
+                    "input: expected floats, got uint8: the calibration saw no pixels; calibrate "
+                    "on pixels or give mean= and std= when quantizing"
                 )
         elif input.dtype != torch.float32:
             if not input.is_floating_point():

@@ -39,13 +39,15 @@ def fma(a: F32, b: F32, c: F32) -> F32:
         even = (total.view(np.int64) & 1) == 0
         inexact = np.isfinite(total) & (error != 0) & even
         towards = np.where(error > 0, np.inf, -np.inf)
-        return np.where(inexact, np.nextafter(total, towards), total).astype(np.float32)
+        odd: F32 = np.where(inexact, np.nextafter(total, towards), total).astype(np.float32)
+        return odd
 
 
 def _saturate(integers: F32) -> U8:
     with np.errstate(invalid="ignore"):
         positive = np.where(integers > 0, integers, np.float32(0))  # NaN becomes 0
-        return np.minimum(positive, np.float32(255)).astype(np.uint8)
+        codes: U8 = np.minimum(positive, np.float32(255)).astype(np.uint8)
+        return codes
 
 
 def quantize(x: F32, scale: float, zero_point: int) -> U8:

@@ -219,7 +219,7 @@ class _Loop:
                 "data; the weights are those before this step"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         with torch.no_grad():
             if self.metric is not None:

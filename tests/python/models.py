@@ -191,6 +191,21 @@ class ReadsWeights(nn.Module):
         return F.linear(h, self.encoder.weight.t())
 
 
+def mlp() -> nn.Sequential:
+    """A chain of three layers, always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return nn.Sequential(
+            nn.Linear(12, 33), nn.ReLU(), nn.Dropout(), nn.Linear(33, 17), nn.ReLU6(),
+            nn.Linear(17, 5),
+        )  # fmt: skip
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """The same bits, NaN included."""
+    return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
+
+
 def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
     """Give BatchNorm running statistics, gains and shifts as after training; eval mode."""
     generator = torch.Generator().manual_seed(seed)

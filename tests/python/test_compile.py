@@ -100,7 +100,7 @@ def test_same_bits_as_the_module(name, config):
 
 REFUSED = {
     "softmax": (lambda: nn.Sequential(nn.Linear(12, 4), nn.Softmax(1)), r"'1' \(Softmax\)"),
-    "sigmoid function": (lambda: two(lambda m, x: m.layers[1](m.layers[0](x).sigmoid())), "sigmoid"),
+    "sigmoid": (lambda: two(lambda m, x: m.layers[1](m.layers[0](x).sigmoid())), "sigmoid"),
     "relu before": (lambda: nn.Sequential(nn.ReLU(), nn.Linear(12, 4)), r"'0' \(ReLU\)"),
     "residual": (Residual, "is used 2 times"),
     "control flow": (ControlFlow, "torch.fx cannot trace"),
@@ -169,7 +169,7 @@ def test_quantized_models_are_not_quantized_again(options, net):
 
 @pytest.mark.parametrize("model", [None, 3, "net", MyModel])
 def test_no_module(model):
-    with pytest.raises(TypeError, match="model: expected a torch.nn.Module"):
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module"):
         fm.compile(model, dynamic=True)
 
 

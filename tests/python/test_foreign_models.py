@@ -288,6 +288,46 @@ def test_flags_keep_their_meaning():
     assert (h - model(X, return_hidden=True)[1]).detach().abs().max() < 0.05
 
 
+class Optional(nn.Module):
+    """Gives features, or classes where it is given something to add to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(12, 8)
+        self.b = nn.Linear(8, 4)
+
+    def forward(self, x, bonus=None):
+        h = self.a(x)
+        if bonus is None:
+            return h
+        return self.b(F.relu(h)) + bonus
+
+
+class Unneeded(nn.Module):
+    """Has an argument that changes nothing that matters."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(12, 8)
+        self.b = nn.Linear(8, 4)
+        self.relu = nn.ReLU()
+
+    def forward(self, x, mask=None, temperature=1.0):
+        return self.b(self.relu(self.a(x)))
+
+
+def test_arguments_with_defaults_keep_their_meaning():
+    model = make(Optional)
+    q = fm.quantize(model, fm.Dynamic())
+    bonus = torch.ones(4)
+    assert (q(X) - model(X)).detach().abs().max() < 0.05
+    assert (q(X, bonus) - model(X, bonus)).detach().abs().max() < 0.05
+    assert "without bonus" in str(fm.changes(q)[0])
+    q = fm.quantize(make(Unneeded), fm.Dynamic())
+    assert "one operator for a, b" in str([c.what for c in fm.changes(q)])
+    assert torch.equal(fm.compile(q)(X), q(X))
+
+
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -340,5 +380,5 @@ def test_a_model_in_python_lists_is_no_module_tree():
         def forward(self, x):
             return self.layers[0](x)
 
-    with pytest.raises(ValueError, match="at least one torch.nn.Linear"):
+    with pytest.raises(ValueError, match=r"at least one torch.nn.Linear"):
         fm.quantize(Hidden(), fm.Dynamic())

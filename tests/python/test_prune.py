@@ -118,12 +118,12 @@ def test_pruning_what_is_all_zero_is_an_error():
     [(fm.L1Unstructured, "the class L1Unstructured"), (0.5, "float"), (None, "NoneType")],
 )
 def test_no_method(method, got):
-    with pytest.raises(TypeError, match=f"method: expected a pruning method.*got {got}"):
+    with pytest.raises(TypeError, match=rf"method: expected a pruning method.*got {got}"):
         fm.prune(mlp(), method)
 
 
 def test_no_linear_layer():
-    with pytest.raises(ValueError, match="at least one torch.nn.Linear to prune, got none"):
+    with pytest.raises(ValueError, match=r"at least one torch.nn.Linear to prune, got none"):
         fm.prune(nn.Sequential(nn.ReLU()), fm.L1Unstructured(0.5))
     with pytest.raises(ValueError, match="prune before quantizing"):
         fm.prune(fm.quantize(mlp(), fm.Dynamic()), fm.L1Unstructured(0.5))

@@ -116,7 +116,7 @@ def test_which_model(path, tmp_path):
 
 def test_float_models_need_torch(path):
     for name in ("float", "plain"):
-        with pytest.raises(ValueError, match="needs torch: use fm.load"):
+        with pytest.raises(ValueError, match=r"needs torch: use fm.load"):
             rt.load(path, name)
 
 
