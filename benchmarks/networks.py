@@ -157,7 +157,9 @@ def onnx_runtime(model: Any, calibration: np.ndarray, threads: int) -> list[Case
     options.inter_op_num_threads = 1
     cases = []
     with tempfile.TemporaryDirectory() as folder:
-        paths = {kind: str(Path(folder, f"{kind}.onnx")) for kind in ("float32", "static", "dynamic")}
+        paths = {
+            kind: str(Path(folder, f"{kind}.onnx")) for kind in ("float32", "static", "dynamic")
+        }
         onnx.save(made, paths["float32"])
         quantize_static(paths["float32"], paths["static"], Reader(), per_channel=True)
         quantize_dynamic(paths["float32"], paths["dynamic"], weight_type=QuantType.QInt8)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
 from fastmnist import _core, reference
 
 F32 = npt.NDArray[np.float32]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from fastmnist import _core
 
 NAMES = ["avx512_vnni", "avx2", "scalar"]

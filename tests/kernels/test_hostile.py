@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from fastmnist import _core, _ops
 from guard import EDGES, Edge, guarded, guarded_empty
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import KINDS, Kind, random_network
+
+from fastmnist import _core, _ops
 
 U8 = npt.NDArray[np.uint8]
 REFUSED = r"not a packed network of this version"

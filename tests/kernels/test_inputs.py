@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastmnist import _core
 from guard import EDGES, Edge, guarded, guarded_empty
 from oracle import RandomNetwork, assert_same_bits, random_network
 from torch._subclasses import FakeTensorMode
+
+from fastmnist import _core
 
 FEATURES = 12
 

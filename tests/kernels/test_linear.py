@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastmnist import _core
 from guard import EDGES, Edge, guarded, guarded_empty
 from oracle import (
     NONE,
@@ -20,6 +19,8 @@ from oracle import (
     random_layer,
     round_to_float32,
 )
+
+from fastmnist import _core
 
 # Tiles: 16 outputs a panel, 4 panels a group; 4 inputs a block, padded to 64; 6, 2 and 1 rows
 # (AVX-512) or 4 and 1 (AVX2). Each size with its neighbours, and primes.

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from fastmnist import _core
 from guard import EDGES, Edge, guarded, guarded_empty, guarded_read_only
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import INF, KINDS, Kind, RandomNetwork, assert_same_bits, random_network
+
+from fastmnist import _core
 
 WIDTHS = [(7, 3), (64, 16), (12, 33, 5), (65, 70, 17, 10), (3, 9, 1, 4, 2), (96, 130, 65, 2)]
 

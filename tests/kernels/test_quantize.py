@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fastmnist import _core, reference
 from guard import EDGES, Edge, guarded, guarded_empty
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import FLT_MAX, FLT_MIN, INF, assert_same_bits
+
+from fastmnist import _core, reference
 
 F32 = npt.NDArray[np.float32]
 LENGTHS = (*range(71), 127, 257, 1009, 4099)

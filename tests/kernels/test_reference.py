@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from fastmnist import _core, reference
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import (
@@ -22,6 +21,8 @@ from oracle import (
     round_to_float32,
 )
 from test_linear import double_rounding_cases
+
+from fastmnist import _core, reference
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 TINY = float(np.float32(1e-45))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fastmnist import _core
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import FLT_MAX, FLT_MIN
+
+from fastmnist import _core
 
 PIXELS = np.arange(256, dtype=np.uint8)
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastmnist import _core
 from oracle import KINDS, Kind, assert_same_bits, random_network
+
+from fastmnist import _core
 
 WIDTHS = (256, 200, 30)  # 57,200 products a row: 500 rows are worth several threads
 ROWS = 500

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fastmnist import _core, _ops
 from oracle import KINDS, Kind, RandomNetwork, assert_same_bits, random_layer, random_network
+
+from fastmnist import _core, _ops
 
 OPS = torch.ops.fastmnist
 FEATURES, OUTPUTS = 21, 18

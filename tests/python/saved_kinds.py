@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fastmnist as fm
 import torch
 from models import Functional, randomize
 from torch import nn
+
+import fastmnist as fm
 
 X = torch.randn(30, 12, generator=torch.Generator().manual_seed(6))
 PIXELS = torch.randint(0, 256, (30, 12), generator=torch.Generator().manual_seed(7)).to(torch.uint8)

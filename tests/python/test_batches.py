@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fastmnist.batches import Batch, count_samples, data_pixels, iter_batches
-from fastmnist.datasets import load_dataset
-from fastmnist.pixels import PixelNormalization
 from torch.utils.data import (
     ConcatDataset,
     DataLoader,
@@ -16,6 +13,10 @@ from torch.utils.data import (
     Subset,
     TensorDataset,
 )
+
+from fastmnist.batches import Batch, count_samples, data_pixels, iter_batches
+from fastmnist.datasets import load_dataset
+from fastmnist.pixels import PixelNormalization
 
 X, Y = torch.arange(20.0).reshape(10, 2), torch.arange(10)
 

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fastmnist as fm
 import pytest
 import torch
-from fastmnist.cli import main
 from torch import nn
+
+import fastmnist as fm
+from fastmnist.cli import main
 
 TIMED = {"p50", "p99", "speedup", "speedup_spread", "throughput"}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
 from models import MyModel, TwoInputs, snapshot
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+import fastmnist as fm
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import io
 import pickle
 import threading
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
@@ -28,6 +27,8 @@ from models import (
 )
 from torch import nn
 from torch.nn import functional as F
+
+import fastmnist as fm
 
 X = torch.randn(50, 12, generator=torch.Generator().manual_seed(2))
 

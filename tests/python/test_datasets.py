@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from fastmnist.datasets import (
     Data,
     DatasetError,
@@ -27,7 +29,6 @@ from fastmnist.datasets import (
 )
 from fastmnist.datasets.digits import enlarge
 from fastmnist.datasets.idx import parse_idx
-from torch.utils.data import DataLoader
 
 SIZES = {"train_images": 20, "train_labels": 20, "test_images": 5, "test_labels": 5}
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
-import fastmnist as fm
 import pytest
 import torch
-from fastmnist.modules import FusedLinear
 from models import Convolutional, MyModel, Residual, randomize
 from saved_kinds import KINDS, PIXELS, X, mlp
 from torch import nn
 from torch.nn.utils import prune as torch_prune
+
+import fastmnist as fm
+from fastmnist.modules import FusedLinear
 
 
 def outputs(model):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fastmnist as fm
 import pytest
 import torch
-from fastmnist.modules import QuantizedChain
 from models import (
     Attention,
     ControlFlow,
@@ -26,6 +24,9 @@ from models import (
 )
 from torch import nn
 from torch.nn import functional as F
+
+import fastmnist as fm
+from fastmnist.modules import QuantizedChain
 
 GENERATOR = torch.Generator().manual_seed(4)
 X = torch.randn(40, 12, generator=GENERATOR)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fastmnist as fm
 import pytest
 import torch
-from fastmnist.modules import FusedLinear
 from models import (
     ControlFlow,
     Functional,
@@ -19,6 +17,9 @@ from models import (
 )
 from torch import nn
 from torch.nn.utils import prune as torch_prune
+
+import fastmnist as fm
+from fastmnist.modules import FusedLinear
 
 X = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
 

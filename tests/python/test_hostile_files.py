@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import struct
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from saved_kinds import KINDS, X, mlp, table
+
+import fastmnist as fm
 
 
 def test_no_file(tmp_path):

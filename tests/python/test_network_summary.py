@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fastmnist.layer_table import summarize, summary
-from fastmnist.network import NeuralNetwork
 from torch import nn
 from torch.nn.utils import prune
+
+from fastmnist.layer_table import summarize, summary
+from fastmnist.network import NeuralNetwork
 
 TABLE = """\
 ----------------------------------------------------------------

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
-from fastmnist.datasets import Data, Half
 from models import MyModel
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import fastmnist as fm
+from fastmnist.datasets import Data, Half
 
 MEAN, STD = (0.1307,), (0.3081,)
 

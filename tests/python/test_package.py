@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fastmnist as fm
 import pytest
+
+import fastmnist as fm
 from fastmnist import _core
 
 # Section 6 of the design, word for word.

@@ -11,8 +11,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from torch import nn
+
+from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 
 ALL = torch.arange(256, dtype=torch.uint8)
 

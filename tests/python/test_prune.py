@@ -6,13 +6,14 @@ import copy
 import math
 import pickle
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
 from models import MyModel, assert_unchanged, snapshot
 from torch import nn
 from torch.nn.utils import prune as torch_prune
+
+import fastmnist as fm
 
 
 def mlp():

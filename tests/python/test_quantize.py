@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
-from fastmnist.modules import QuantizedChain
 from models import MyModel, assert_unchanged, mlp, same, snapshot
 from torch import nn
+
+import fastmnist as fm
+from fastmnist.modules import QuantizedChain
 
 GENERATOR = torch.Generator().manual_seed(3)
 X = torch.randn(70, 12, generator=GENERATOR)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 
-import fastmnist as fm
 import pytest
 import torch
-from fastmnist import quantize_dynamic
-from fastmnist.modules import QuantizedChain
 from models import MyModel, assert_unchanged, snapshot
 from torch import nn
 from torch.nn.utils import prune
+
+import fastmnist as fm
+from fastmnist import quantize_dynamic
+from fastmnist.modules import QuantizedChain
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ import math
 import multiprocessing
 import pickle
 
-import fastmnist as fm
 import pytest
 import torch
 from models import mlp, same
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+
+import fastmnist as fm
 
 X = torch.randn(70, 12, generator=torch.Generator().manual_seed(3))
 CONFIGS = {"static": fm.Static(X), "dynamic": fm.Dynamic()}

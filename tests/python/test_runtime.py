@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import fastmnist as fm
-import fastmnist.runtime as rt
 import numpy as np
 import pytest
 import torch
 from models import Functional, MyModel, randomize
 from torch import nn
+
+import fastmnist as fm
+import fastmnist.runtime as rt
 
 WITHOUT_TORCH = """
 import sys

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fastmnist as fm
 import numpy as np
 import pytest
 import torch
 from torch import nn
+
+import fastmnist as fm
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "wine"])

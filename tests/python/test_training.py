@@ -9,13 +9,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import prune
+from torch.utils.data import DataLoader
+
 from fastmnist.datasets import load_dataset
 from fastmnist.network import NeuralNetwork
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.training import EpochRecord, Evaluation, History, evaluate, train
-from torch import nn
-from torch.nn.utils import prune
-from torch.utils.data import DataLoader
 
 
 @pytest.fixture
