@@ -78,14 +78,14 @@ std::int64_t products(const NetworkView& view) {
   return sum;
 }
 
-void run(const NetworkView& view, const Input& x, float* logits) {
+void run(const NetworkView& view, const Input& x, float* logits, ScratchPool& pool) {
   const RowType type = x.view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32;
   const Rows rows{type, x.view.data(), x.rows};
   if (x.rows > kProductsWorthReleasing / std::max<std::int64_t>(1, products(view))) {
     const py::gil_scoped_release released;
-    run_network(view, rows, logits);
+    run_network(view, rows, logits, &pool);
   } else {
-    run_network(view, rows, logits);
+    run_network(view, rows, logits, &pool);
   }
 }
 
@@ -108,11 +108,11 @@ py::object Model::call(const py::object& x, const py::object& out) const {
   if (out.is_none()) {
     NewArray result = new_array(input.object, input.view.library(), Element::kFloat32,
                                 {input.rows, view_.outputs()});
-    run(view_, input, static_cast<float*>(result.data));
+    run(view_, input, static_cast<float*>(result.data), pool_);
     return std::move(result.object);
   }
   const ArrayView result = read_out(out, input, view_.outputs());
-  run(view_, input, static_cast<float*>(result.data()));
+  run(view_, input, static_cast<float*>(result.data()), pool_);
   return out;
 }
 
@@ -122,7 +122,7 @@ py::object Model::predict(const py::object& x) const {
   const Input input = read_rows(x, view_.inputs());
   NewArray result = new_array(input.object, input.view.library(), Element::kInt64, {input.rows});
   std::vector<float> logits(static_cast<std::size_t>(input.rows * view_.outputs()));
-  run(view_, input, logits.data());
+  run(view_, input, logits.data(), pool_);
   arg_max(logits.data(), input.rows, view_.outputs(), static_cast<std::int64_t*>(result.data));
   return std::move(result.object);
 }

@@ -9,6 +9,7 @@
 #include <new>
 
 #include "pack/network.h"
+#include "runtime/scratch.h"
 
 namespace fastmnist::bindings {
 
@@ -40,6 +41,7 @@ class Model {
   std::int64_t bytes_ = 0;
   std::unique_ptr<std::byte[], Freed> storage_;
   NetworkView view_;
+  mutable ScratchPool pool_;  // locks by itself
 };
 
 void register_model(py::module_& module);

@@ -18,6 +18,7 @@
 #include "kernels/reference.h"
 #include "kernels/tables.h"
 #include "pack/network.h"
+#include "runtime/linear.h"
 
 namespace {
 
@@ -161,7 +162,7 @@ NetworkView view_packed(const Array<std::uint8_t>& packed) {
 // Layer 0 of `packed` on codes, by the active kernels: what kernel tests call.
 void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
             const Array<float>& row_scale, const Array<std::int32_t>& row_zero_point,
-            const py::array& out, float out_scale, int out_zero_point) {
+            const py::array& out, float out_scale, int out_zero_point, bool bounded) {
   const NetworkView network = view_packed(packed);
   expect(codes.ndim() == 2 && codes.shape(1) == network.record(0).inputs, "codes",
          "[rows, inputs]");
@@ -175,6 +176,7 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   LinearArgs args{};
   args.x = codes.data();
   args.x_stride = codes.shape(1);
+  args.x_readable = codes.size();
   args.rows = codes.shape(0);
   args.w = network.dense(0);
   if (one)
@@ -184,13 +186,14 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   args.clamp = network.record(0).clamp;
   args.y = const_cast<void*>(out.data());
   args.y_stride = out.shape(1);
-  if (out.dtype().is(py::dtype::of<float>())) {
-    active_kernels().linear_f32(args);
-  } else {
+  LinearOutput output = LinearOutput::kFloats;
+  if (!out.dtype().is(py::dtype::of<float>())) {
     expect(out.dtype().is(py::dtype::of<std::uint8_t>()), "out", "float32 or uint8");
     args.y_quantizer = checked_quantizer(out_scale, out_zero_point);
-    active_kernels().linear_u8(args);
+    args.y_bounded = bounded;
+    output = LinearOutput::kCodes;
   }
+  run_single_linear(active_kernels(), output, args);
 }
 
 // The same by reference.cpp, on canonical weights.
@@ -273,7 +276,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("pixel_table") = py::none());
   m.def("linear", &linear, strict("codes"), strict("packed"), strict("row_scale"),
         strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
-        py::arg("out_zero_point") = 0);
+        py::arg("out_zero_point") = 0, py::arg("bounded") = false);
   m.def("reference_linear", &reference_linear, py::arg("layer"), strict("codes"),
         strict("row_scale"), strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
         py::arg("out_zero_point") = 0);

@@ -20,6 +20,7 @@
 #include "kernels/tables.h"
 #include "pack/network.h"
 #include "runtime/executor.h"
+#include "runtime/linear.h"
 
 namespace {
 
@@ -119,19 +120,20 @@ Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
 }
 
 // One layer on codes: the first of `packed`, with its own input scale and zero point.
-template <typename Kernel>
 Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_features,
-              const Quantizer& y_quantizer, ScalarType out_type, Kernel kernel) {
+              const Quantizer& y_quantizer, fastmnist::LinearOutput output) {
   check_type(codes, "codes", ScalarType::Byte, "uint8");
   const NetworkView network = view(packed);
   if (network.layers() != 1 || network.input() == fastmnist::InputKind::kDynamic)
     fastmnist::invalid("packed", "one layer with a static input scale", "another network");
-  Tensor out =
-      empty(output_sizes(codes, network.inputs(), network.outputs(), out_features), out_type);
+  const bool floats = output == fastmnist::LinearOutput::kFloats;
+  Tensor out = empty(output_sizes(codes, network.inputs(), network.outputs(), out_features),
+                     floats ? ScalarType::Float : ScalarType::Byte);
   const Tensor rows = packed_rows(codes);
   fastmnist::LinearArgs args{};
   args.x = static_cast<const std::uint8_t*>(rows.data_ptr());
   args.x_stride = network.inputs();
+  args.x_readable = rows.numel();
   args.rows = rows.numel() / network.inputs();
   args.w = network.dense(0);
   args.x_quantizer = network.record(0).x_quantizer;
@@ -139,19 +141,18 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   args.y = out.data_ptr();
   args.y_stride = network.outputs();
   args.y_quantizer = y_quantizer;
-  if (args.rows > 0) kernel(args);
+  fastmnist::run_single_linear(fastmnist::active_kernels(), output, args);
   return out;
 }
 
 Tensor linear_f32(const Tensor& codes, const Tensor& packed, std::int64_t out_features) {
-  return linear(codes, packed, out_features, {}, ScalarType::Float,
-                fastmnist::active_kernels().linear_f32);
+  return linear(codes, packed, out_features, {}, fastmnist::LinearOutput::kFloats);
 }
 
 Tensor linear_u8(const Tensor& codes, const Tensor& packed, std::int64_t out_features, double scale,
                  std::int64_t zero_point) {
-  return linear(codes, packed, out_features, quantizer(scale, zero_point), ScalarType::Byte,
-                fastmnist::active_kernels().linear_u8);
+  return linear(codes, packed, out_features, quantizer(scale, zero_point),
+                fastmnist::LinearOutput::kCodes);
 }
 
 }  // namespace

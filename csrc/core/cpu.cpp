@@ -8,6 +8,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace fastmnist {
 
@@ -53,6 +57,19 @@ std::string first_missing(std::initializer_list<Feature> features, std::uint64_t
 
 constexpr std::uint64_t kYmmState = 0x06;
 constexpr std::uint64_t kZmmState = 0xe6;
+constexpr std::uint64_t kTileState = 0x60000;
+
+// Linux hands tile registers out on request, once per process; a refusal is final.
+bool tiles_permitted() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  static const bool permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return permitted;
+#else
+  return false;
+#endif
+}
 
 }  // namespace
 
@@ -64,15 +81,22 @@ std::string missing_for(std::string_view isa) {
   const Feature fma{"fma", bit(leaf1.ecx, 12)};
   if (isa == "scalar") return "";
   if (isa == "avx2") return first_missing({avx2, fma}, kYmmState, "ymm");
-  if (isa == "avx512_vnni")
-    return first_missing({avx2,
-                          fma,
-                          {"avx512f", bit(leaf7.ebx, 16)},
-                          {"avx512dq", bit(leaf7.ebx, 17)},
-                          {"avx512bw", bit(leaf7.ebx, 30)},
-                          {"avx512vl", bit(leaf7.ebx, 31)},
-                          {"avx512_vnni", bit(leaf7.ecx, 11)}},
-                         kZmmState, "zmm");
+  const std::string no_vnni = first_missing({avx2,
+                                             fma,
+                                             {"avx512f", bit(leaf7.ebx, 16)},
+                                             {"avx512dq", bit(leaf7.ebx, 17)},
+                                             {"avx512bw", bit(leaf7.ebx, 30)},
+                                             {"avx512vl", bit(leaf7.ebx, 31)},
+                                             {"avx512_vnni", bit(leaf7.ecx, 11)}},
+                                            kZmmState, "zmm");
+  if (isa == "avx512_vnni" || (isa == "amx_int8" && !no_vnni.empty())) return no_vnni;
+  if (isa == "amx_int8") {
+    std::string missing = first_missing(
+        {{"amx_tile", bit(leaf7.edx, 24)}, {"amx_int8", bit(leaf7.edx, 25)}}, kTileState, "tile");
+    if (missing.empty() && !tiles_permitted())
+      missing = "the operating system refuses tile registers to this process";
+    return missing;
+  }
   return "not an instruction set of x86-64";
 }
 

@@ -63,10 +63,11 @@ struct Clamp {
 };
 
 // y[m] = epilogue(Σ_k x[m][k] * w[.][k]) for `rows` rows of codes.
-// No row of x is read past its K codes, no row of y is written past its N values.
+// Nothing is read past x + x_readable; no row of y is written past its N values.
 struct LinearArgs {
   const std::uint8_t* x;
-  std::int64_t x_stride;  // codes from one row to the next
+  std::int64_t x_stride;    // codes from one row to the next
+  std::int64_t x_readable;  // codes from x on that may be read: at least those of the rows
   std::int64_t rows;
   PackedDense w;
   Quantizer x_quantizer;            // of all rows, unless row_quantizers is set (dynamic)
@@ -75,6 +76,8 @@ struct LinearArgs {
   void* y;                // float* or uint8_t*, by the kernel
   std::int64_t y_stride;  // values from one row to the next
   Quantizer y_quantizer;  // uint8 output only
+  bool y_bounded;         // uint8 output only: no output times inv_scale reaches 2^30
+  void* scratch;          // tile kernels only: scratch_bytes(...), aligned to 64
 };
 
 // Smallest and largest value of a row, each bounded by 0. `finite` is false if it holds NaN or inf.
@@ -82,6 +85,16 @@ struct RowRange {
   float lo;
   float hi;
   bool finite;
+};
+
+// Linear kernels that work on tiles of rows (AMX) and need the unit to be set up around them:
+// enter() once on a thread before any number of calls, leave() on every way out.
+struct TileKernels {
+  void (*enter)();
+  void (*leave)();
+  std::int64_t (*scratch_bytes)(std::int64_t padded_inputs);
+  void (*linear_f32)(const LinearArgs& args);
+  void (*linear_u8)(const LinearArgs& args);
 };
 
 // One instruction set's kernels. Stateless: no allocation, no threads, no exceptions, no globals.
@@ -96,6 +109,7 @@ struct KernelTable {
   RowRange (*row_range)(const float* x, std::int64_t n);
   void (*linear_f32)(const LinearArgs& args);
   void (*linear_u8)(const LinearArgs& args);
+  const TileKernels* tiles;  // nullptr where the set has none
 };
 
 }  // namespace fastmnist

@@ -228,7 +228,7 @@ void linear(const LinearArgs& args) {
 }  // namespace
 
 extern const KernelTable kAvx2Kernels;
-const KernelTable kAvx2Kernels = {"avx2",    quantize,           quantize_affine,   dequantize,
-                                  row_range, linear<StoreFloat>, linear<StoreCodes>};
+const KernelTable kAvx2Kernels = {"avx2",    quantize,           quantize_affine,    dequantize,
+                                  row_range, linear<StoreFloat>, linear<StoreCodes>, nullptr};
 
 }  // namespace fastmnist

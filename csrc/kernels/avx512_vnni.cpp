@@ -7,15 +7,10 @@
 #include <immintrin.h>
 
 #include "core/types.h"
+#include "kernels/avx512_epilogue.h"
 
 namespace fastmnist {
 namespace {
-
-constexpr std::int64_t kLanes = 16;
-
-__mmask16 lanes(std::int64_t n) {
-  return n >= kLanes ? __mmask16{0xffff} : static_cast<__mmask16>((1u << n) - 1u);
-}
 
 std::int32_t load4(const std::uint8_t* p) {
   std::int32_t v;
@@ -30,21 +25,8 @@ std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
   return static_cast<std::int32_t>(v);
 }
 
-// Values that are integers or NaN to codes. NaN -> 0 by operand order.
-__m128i saturate(__m512 v) {
-  v = _mm512_max_ps(v, _mm512_setzero_ps());
-  v = _mm512_min_ps(v, _mm512_set1_ps(255.0f));
-  return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
-}
-
-__m512 rne(__m512 v) {
-  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-__m128i quantize_lanes(__m512 x, const Quantizer& quantizer) {
-  const __m512 scaled = rne(_mm512_mul_ps(x, _mm512_set1_ps(quantizer.inv_scale)));
-  return saturate(_mm512_add_ps(scaled, _mm512_set1_ps(static_cast<float>(quantizer.zero_point))));
-}
+// Codes in the low byte of each lane, to bytes.
+__m128i bytes(__m512i q) { return _mm512_cvtepi32_epi8(q); }
 
 bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
   __mmask16 nan = 0;
@@ -52,7 +34,7 @@ bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t*
     const __mmask16 on = lanes(n - i);
     const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
     nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
-    _mm_mask_storeu_epi8(q + i, on, quantize_lanes(v, quantizer));
+    _mm_mask_storeu_epi8(q + i, on, bytes(quantize_lanes(v, quantizer)));
   }
   return nan != 0;
 }
@@ -66,7 +48,7 @@ bool quantize_affine(const float* x, std::int64_t n, const float* multiplier, co
     nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
     const __m512 product = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(on, multiplier + i));
     const __m512 sum = _mm512_add_ps(product, _mm512_maskz_loadu_ps(on, offset + i));
-    _mm_mask_storeu_epi8(q + i, on, saturate(rne(sum)));
+    _mm_mask_storeu_epi8(q + i, on, bytes(bounded(rne(sum))));
   }
   return nan != 0;
 }
@@ -96,29 +78,6 @@ RowRange row_range(const float* x, std::int64_t n) {
   return {_mm512_reduce_min_ps(lo), _mm512_reduce_max_ps(hi), finite == 0xffff};
 }
 
-__m512 epilogue(__m512i acc, const PanelEpilogue& constants, const Quantizer& q,
-                const Clamp& clamp) {
-  const __m512i correction =
-      _mm512_mullo_epi32(_mm512_loadu_si512(constants.weight_sum), _mm512_set1_epi32(q.zero_point));
-  const __m512 centered = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc, correction));
-  const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(q.scale), _mm512_loadu_ps(constants.scale));
-  const __m512 y = _mm512_fmadd_ps(centered, scale, _mm512_loadu_ps(constants.bias));
-  return _mm512_min_ps(_mm512_set1_ps(clamp.hi), _mm512_max_ps(_mm512_set1_ps(clamp.lo), y));
-}
-
-struct StoreFloat {
-  static void put(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_t n) {
-    _mm512_mask_storeu_ps(static_cast<float*>(args.y) + at, lanes(n), y);
-  }
-};
-
-struct StoreCodes {
-  static void put(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_t n) {
-    _mm_mask_storeu_epi8(static_cast<std::uint8_t*>(args.y) + at, lanes(n),
-                         quantize_lanes(y, args.y_quantizer));
-  }
-};
-
 template <int ROWS, int PANELS>
 void accumulate(__m512i (&acc)[ROWS][PANELS], const std::int32_t (&x4)[ROWS],
                 const std::byte* block, std::int64_t panel_stride) {
@@ -130,7 +89,30 @@ void accumulate(__m512i (&acc)[ROWS][PANELS], const std::int32_t (&x4)[ROWS],
   }
 }
 
-template <int ROWS, int PANELS, typename Store>
+template <int ROWS, int PANELS, Output O>
+void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
+            const __m512i (&acc)[ROWS][PANELS]) {
+  const PackedDense& w = args.w;
+  const std::int64_t first = panel * kPanelOutputs;
+  for (int r = 0; r < ROWS; ++r) {
+    const std::int64_t at = (m + r) * args.y_stride + first;
+    __m512 y[PANELS];
+    for (int p = 0; p < PANELS; ++p)
+      y[p] = real(acc[r][p], constants_of(w, panel + p, quantizer_of(args, m + r)));
+    if constexpr (O == Output::kSaturate && PANELS == 4) {
+      if (w.outputs - first >= PANELS * kPanelOutputs) {
+        _mm512_storeu_si512(static_cast<std::uint8_t*>(args.y) + at,
+                            pack_codes(codes<O>(y[0], args), codes<O>(y[1], args),
+                                       codes<O>(y[2], args), codes<O>(y[3], args)));
+        continue;
+      }
+    }
+    for (int p = 0; p < PANELS; ++p)
+      store<O>(args, at + p * kPanelOutputs, y[p], w.outputs - first - p * kPanelOutputs);
+  }
+}
+
+template <int ROWS, int PANELS, Output O>
 void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   const PackedDense& w = args.w;
   const std::byte* block = w.panels + panel * w.panel_stride;
@@ -148,53 +130,50 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
     for (int r = 0; r < ROWS; ++r) x4[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
     accumulate<ROWS, PANELS>(acc, x4, block, w.panel_stride);
   }
-  for (int r = 0; r < ROWS; ++r) {
-    const Quantizer& q =
-        args.row_quantizers != nullptr ? args.row_quantizers[m + r] : args.x_quantizer;
-    for (int p = 0; p < PANELS; ++p) {
-      const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
-          w.panels + (panel + p) * w.panel_stride + w.padded_inputs * kPanelOutputs);
-      const std::int64_t first = (panel + p) * kPanelOutputs;
-      Store::put(args, (m + r) * args.y_stride + first,
-                 epilogue(acc[r][p], constants, q, args.clamp), w.outputs - first);
-    }
-  }
+  finish<ROWS, PANELS, O>(args, m, panel, acc);
 }
 
 // A group of panels stays in cache while all rows pass over it.
-template <int PANELS, typename Store>
+template <int PANELS, Output O>
 void rows_over(const LinearArgs& args, std::int64_t panel) {
   std::int64_t m = 0;
-  for (; m + 6 <= args.rows; m += 6) tile<6, PANELS, Store>(args, m, panel);
-  for (; m + 2 <= args.rows; m += 2) tile<2, PANELS, Store>(args, m, panel);
-  for (; m < args.rows; ++m) tile<1, PANELS, Store>(args, m, panel);
+  for (; m + 6 <= args.rows; m += 6) tile<6, PANELS, O>(args, m, panel);
+  for (; m + 2 <= args.rows; m += 2) tile<2, PANELS, O>(args, m, panel);
+  for (; m < args.rows; ++m) tile<1, PANELS, O>(args, m, panel);
 }
 
-template <typename Store>
+template <Output O>
 void linear(const LinearArgs& args) {
   const std::int64_t panels = (args.w.outputs + kPanelOutputs - 1) / kPanelOutputs;
   std::int64_t panel = 0;
-  for (; panel + 4 <= panels; panel += 4) rows_over<4, Store>(args, panel);
+  for (; panel + 4 <= panels; panel += 4) rows_over<4, O>(args, panel);
   switch (panels - panel) {
     case 3:
-      rows_over<3, Store>(args, panel);
+      rows_over<3, O>(args, panel);
       break;
     case 2:
-      rows_over<2, Store>(args, panel);
+      rows_over<2, O>(args, panel);
       break;
     case 1:
-      rows_over<1, Store>(args, panel);
+      rows_over<1, O>(args, panel);
       break;
     default:
       break;
   }
 }
 
+void linear_u8(const LinearArgs& args) {
+  if (saturation_is_enough(args))
+    linear<Output::kSaturate>(args);
+  else
+    linear<Output::kCodes>(args);
+}
+
 }  // namespace
 
 extern const KernelTable kAvx512VnniKernels;
-const KernelTable kAvx512VnniKernels = {"avx512_vnni",     quantize,  quantize_affine,
-                                        dequantize,        row_range, linear<StoreFloat>,
-                                        linear<StoreCodes>};
+const KernelTable kAvx512VnniKernels = {"avx512_vnni", quantize,  quantize_affine,
+                                        dequantize,    row_range, linear<Output::kFloats>,
+                                        linear_u8,     nullptr};
 
 }  // namespace fastmnist

@@ -15,6 +15,10 @@ extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512VnniKernels;
 #endif
 
+#if defined(FASTMNIST_HAVE_AMX_INT8)
+extern const TileKernels kAmxInt8Kernels;
+#endif
+
 namespace {
 
 struct Built {
@@ -22,8 +26,27 @@ struct Built {
   const KernelTable* kernels;
 };
 
+#if defined(FASTMNIST_HAVE_AMX_INT8)
+// AMX has linear kernels only; the rest, and few rows, are AVX-512 VNNI's.
+const KernelTable& amx_int8_kernels() {
+  static const KernelTable kernels = [] {
+    KernelTable table = kAvx512VnniKernels;
+    table.name = "amx_int8";
+    table.tiles = &kAmxInt8Kernels;
+    return table;
+  }();
+  return kernels;
+}
+#endif
+
 // Best first.
-constexpr Built kBuilt[] = {
+const Built (&built_sets())[4] {
+  static const Built sets[] = {
+#if defined(FASTMNIST_HAVE_AMX_INT8)
+    {"amx_int8", &amx_int8_kernels()},
+#else
+    {"amx_int8", nullptr},
+#endif
 #if defined(FASTMNIST_HAVE_AVX512_VNNI)
     {"avx512_vnni", &kAvx512VnniKernels},
 #else
@@ -35,7 +58,9 @@ constexpr Built kBuilt[] = {
     {"avx2", nullptr},
 #endif
     {"scalar", &kScalarKernels},
-};
+  };
+  return sets;
+}
 
 std::string refusal(const Built& built) {
   if (built.kernels == nullptr) return "not built for this processor family";
@@ -44,12 +69,13 @@ std::string refusal(const Built& built) {
 
 std::string names() {
   std::string text;
-  for (const Built& built : kBuilt) text += (text.empty() ? "" : ", ") + std::string(built.name);
+  for (const Built& built : built_sets())
+    text += (text.empty() ? "" : ", ") + std::string(built.name);
   return text;
 }
 
 bool known(std::string_view name) {
-  for (const Built& built : kBuilt)
+  for (const Built& built : built_sets())
     if (name == built.name) return true;
   return false;
 }
@@ -67,7 +93,7 @@ std::vector<Rung> ladder() {
   const char* capped = cap();
   bool below_cap = capped == nullptr;
   std::vector<Rung> rungs;
-  for (const Built& built : kBuilt) {
+  for (const Built& built : built_sets()) {
     below_cap = below_cap || std::string_view(capped) == built.name;
     std::string why = refusal(built);
     if (why.empty() && !below_cap) why = "capped by FASTMNIST_ISA=" + std::string(capped);
@@ -91,7 +117,7 @@ const KernelTable& active_kernels() {
 std::string set_active_kernels(std::string_view name) {
   if (!known(name)) invalid("isa", "one of " + names(), "'" + std::string(name) + "'");
   const std::string before = active_kernels().name;
-  for (const Built& built : kBuilt) {
+  for (const Built& built : built_sets()) {
     if (name != built.name) continue;
     if (const std::string why = refusal(built); !why.empty())
       invalid("isa", "an instruction set that this machine runs",

@@ -69,7 +69,7 @@ void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, floa
 
 extern const KernelTable kScalarKernels;
 const KernelTable kScalarKernels = {
-    "scalar",   quantize, reference::quantize_affine, dequantize, reference::row_range,
-    linear_f32, linear_u8};
+    "scalar",  quantize, reference::quantize_affine, dequantize, reference::row_range, linear_f32,
+    linear_u8, nullptr};
 
 }  // namespace fastmnist

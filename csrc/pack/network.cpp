@@ -83,6 +83,20 @@ void check(const NetworkSpec& spec) {
     invalid("pixels", "a pixel table for a dynamic network", "codes");
 }
 
+// The largest |output| of a layer over all codes, in float64 with room for float32 rounding.
+double largest_output(const CanonicalLayer& layer) {
+  double largest = 0;
+  for (std::int64_t n = 0; n < layer.outputs; ++n) {
+    double magnitudes = 0;
+    for (std::int64_t k = 0; k < layer.inputs; ++k)
+      magnitudes += std::abs(static_cast<int>(layer.weight[n * layer.inputs + k]));
+    const double scale = static_cast<double>(layer.x_quantizer.scale) * layer.weight_scale[n];
+    const double bias = layer.bias != nullptr ? std::abs(static_cast<double>(layer.bias[n])) : 0.0;
+    largest = std::max(largest, 255.0 * magnitudes * scale + bias);
+  }
+  return 1.001 * largest;
+}
+
 [[noreturn]] void not_packed(const char* what) {
   throw InvalidArgument(std::string("packed: not a packed network of this version (") + what +
                         "); pack the layers again");
@@ -135,6 +149,10 @@ void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
     record.x_quantizer = layer.x_quantizer;
     record.clamp = layer.clamp;
     record.panels_offset = at;
+    if (i + 1 < spec.layers.size() && spec.input != InputKind::kDynamic) {
+      const double inv_scale = spec.layers[i + 1].x_quantizer.inv_scale;
+      record.y_bounded = largest_output(layer) * inv_scale < 1 << 30 ? 1 : 0;
+    }
     std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
     pack_dense(layer, buffer.data() + at);
     at += static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs));

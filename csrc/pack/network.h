@@ -23,7 +23,7 @@
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 1;
+inline constexpr std::uint32_t kPackedVersion = 2;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 
 // How float rows become codes.
@@ -59,7 +59,9 @@ struct LayerRecord {
   Quantizer x_quantizer;
   Clamp clamp;
   std::uint64_t panels_offset;
-  std::uint64_t reserved[3];
+  // Whether no output, divided by the next layer's scale, reaches 2^30 whatever the codes are.
+  std::uint64_t y_bounded;
+  std::uint64_t reserved[2];
 };
 static_assert(sizeof(LayerRecord) == 64);
 

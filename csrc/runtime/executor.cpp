@@ -11,29 +11,21 @@
 #include "core/errors.h"
 #include "core/threads.h"
 #include "kernels/tables.h"
+#include "runtime/linear.h"
 
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kBlockRows = 48;  // a multiple of every kernel's rows per tile
+// Rows that go through all layers together: enough to use loaded weights often, few enough that
+// their activations stay in the second-level cache. A multiple of every kernel's rows per tile.
+constexpr std::int64_t kRowsStep = 96;
+constexpr std::int64_t kActivationBytes = 512 * 1024;
+// Weights beyond the second-level cache are read anew for every block: then blocks are larger.
+constexpr std::int64_t kCachedWeights = 1024 * 1024;
 // Below this many products a second thread costs more than it saves.
 constexpr std::int64_t kProductsPerThread = 4'000'000;
 
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-class AlignedBuffer {
- public:
-  explicit AlignedBuffer(std::int64_t bytes)
-      : data_(static_cast<std::byte*>(
-            ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{64}))) {}
-  AlignedBuffer(const AlignedBuffer&) = delete;
-  AlignedBuffer& operator=(const AlignedBuffer&) = delete;
-  ~AlignedBuffer() { ::operator delete (data_, std::align_val_t{64}); }
-  std::byte* get() const { return data_; }
-
- private:
-  std::byte* data_;
-};
 
 // One block's working memory, carved from one allocation.
 struct Scratch {
@@ -41,17 +33,21 @@ struct Scratch {
   float* floats[2];  // dynamic only
   Quantizer* quantizers;
   bool* bad;  // rows whose outputs are NaN
+  std::byte* kernel;
   std::int64_t stride;
+  std::int64_t rows;
 
-  static std::int64_t bytes(const NetworkView& network, std::int64_t rows) {
+  static std::int64_t bytes(const NetworkView& network, const KernelTable& kernels,
+                            std::int64_t rows) {
     const std::int64_t stride = aligned(network.widest());
     const std::int64_t floats = network.input() == InputKind::kDynamic ? 2 * rows * stride * 4 : 0;
     return 2 * rows * stride + floats +
-           aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer))) + aligned(rows);
+           aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer))) + aligned(rows) +
+           aligned(linear_scratch_bytes(kernels, stride));
   }
 
-  Scratch(const NetworkView& network, std::int64_t rows, std::byte* at)
-      : stride(aligned(network.widest())) {
+  Scratch(const NetworkView& network, std::int64_t block_rows, std::byte* at)
+      : stride(aligned(network.widest())), rows(block_rows) {
     const auto take = [&at](std::int64_t size) {
       std::byte* start = at;
       at += size;
@@ -64,12 +60,14 @@ struct Scratch {
     quantizers = reinterpret_cast<Quantizer*>(
         take(aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer)))));
     bad = reinterpret_cast<bool*>(take(aligned(rows)));
+    kernel = at;
   }
 };
 
 struct Job {
   const NetworkView& network;
   const KernelTable& kernels;
+  const TileKernels* tiles;  // nullptr where these rows go by row kernels
   Rows rows;
   float* logits;
   std::byte* scratch;  // one piece per thread slot
@@ -88,9 +86,11 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
   const std::int64_t inputs = net.inputs();
   const std::uint8_t* x = nullptr;
   std::int64_t x_stride = inputs;
+  std::int64_t x_readable = s.rows * s.stride;
   std::memset(s.bad, 0, static_cast<std::size_t>(count));
   if (job.rows.type == RowType::kPixels) {
     x = static_cast<const std::uint8_t*>(job.rows.data) + first * inputs;
+    x_readable = (job.rows.count - first) * inputs;
   } else {
     const float* rows = static_cast<const float*>(job.rows.data) + first * inputs;
     const float* multiplier = net.input() == InputKind::kAffine ? net.tables() : nullptr;
@@ -110,21 +110,25 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     LinearArgs args{};
     args.x = x;
     args.x_stride = x_stride;
+    args.x_readable = x_readable;
     args.rows = count;
     args.w = net.dense(i);
     args.x_quantizer = layer.x_quantizer;
     args.clamp = layer.clamp;
+    args.scratch = s.kernel;
     if (i + 1 < net.layers()) {
       args.y = s.codes[(i + 1) % 2];
       args.y_stride = s.stride;
       args.y_quantizer = net.record(i + 1).x_quantizer;
-      job.kernels.linear_u8(args);
+      args.y_bounded = layer.y_bounded != 0;
+      run_linear(job.kernels, job.tiles, LinearOutput::kCodes, args);
       x = s.codes[(i + 1) % 2];
       x_stride = s.stride;
+      x_readable = s.rows * s.stride;
     } else {
       args.y = job.logits + first * net.outputs();
       args.y_stride = net.outputs();
-      job.kernels.linear_f32(args);
+      run_linear(job.kernels, job.tiles, LinearOutput::kFloats, args);
     }
   }
   for (std::int64_t m = 0; m < count; ++m)
@@ -165,13 +169,15 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
     LinearArgs args{};
     args.x = s.codes[0];
     args.x_stride = s.stride;
+    args.x_readable = s.rows * s.stride;
     args.rows = count;
     args.w = net.dense(i);
+    args.scratch = s.kernel;
     args.row_quantizers = s.quantizers;
     args.clamp = layer.clamp;
     args.y = last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2];
     args.y_stride = last ? net.outputs() : s.stride;
-    job.kernels.linear_f32(args);
+    run_linear(job.kernels, job.tiles, LinearOutput::kFloats, args);
     x = s.floats[(i + 1) % 2];
     x_stride = s.stride;
   }
@@ -184,6 +190,7 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
   // Each running range takes a piece of scratch memory of its own.
   const std::int64_t slot = job.next_scratch->fetch_add(1, std::memory_order_relaxed);
   const Scratch scratch(job.network, job.scratch_rows, job.scratch + slot * job.scratch_stride);
+  const TileGuard guard(job.tiles);
   for (std::int64_t first = begin; first < end; first += job.scratch_rows) {
     const std::int64_t count = std::min(job.scratch_rows, end - first);
     if (job.network.input() == InputKind::kDynamic)
@@ -210,27 +217,31 @@ void check_rows(const NetworkView& network, RowType type) {
             "uint8");
 }
 
-void run_network(const NetworkView& network, const Rows& rows, float* logits) {
+void run_network(const NetworkView& network, const Rows& rows, float* logits, ScratchPool* pool) {
   check_rows(network, rows.type);
   if (rows.count == 0) return;
-  const std::int64_t block = std::min(kBlockRows, rows.count);
+  const KernelTable& kernels = active_kernels();
+  const TileKernels* tiles = rows.count >= kTilesFromRows ? kernels.tiles : nullptr;
+  const std::int64_t products = std::max<std::int64_t>(1, products_per_row(network));
+  const std::int64_t fit = kActivationBytes / (2 * aligned(network.widest()));
+  const std::int64_t steps =
+      products > kCachedWeights ? 3 : std::clamp<std::int64_t>(fit / kRowsStep, 1, 2);
+  const std::int64_t block = std::min(steps * kRowsStep, (rows.count + 31) / 32 * 32);
   // Chunks of whole blocks, large enough that a thread's share is worth waking it for, and few
   // enough that each can have scratch memory of its own.
-  const std::int64_t worth =
-      kProductsPerThread / std::max<std::int64_t>(1, products_per_row(network));
+  const std::int64_t worth = kProductsPerThread / products;
   std::int64_t grain = rows.count;
   std::int64_t chunks = 1;
-  if (rows.count > std::max(worth, kBlockRows)) {
+  if (rows.count > std::max(worth, kRowsStep)) {
     const std::int64_t threads = num_threads();
-    const std::int64_t share = (rows.count + threads - 1) / threads;
-    grain =
-        std::max((std::max(share, worth) + kBlockRows - 1) / kBlockRows * kBlockRows, kBlockRows);
+    const std::int64_t share = std::max((rows.count + threads - 1) / threads, worth);
+    grain = (share + kRowsStep - 1) / kRowsStep * kRowsStep;
     chunks = (rows.count + grain - 1) / grain;
   }
-  const std::int64_t piece = aligned(Scratch::bytes(network, block));
-  const AlignedBuffer scratch(piece * chunks);
+  const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
+  const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
-  Job job{network, active_kernels(), rows, logits, scratch.get(), piece, block, &next_scratch};
+  Job job{network, kernels, tiles, rows, logits, scratch.get(), piece, block, &next_scratch};
   if (chunks == 1)
     run_range(&job, 0, rows.count);
   else

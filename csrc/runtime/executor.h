@@ -18,6 +18,7 @@
 
 #include "core/export.h"
 #include "pack/network.h"
+#include "runtime/scratch.h"
 
 namespace fastmnist {
 
@@ -31,7 +32,9 @@ struct Rows {
 
 // Writes count x outputs() floats. Throws InvalidArgument for pixels that the network cannot take,
 // std::bad_alloc for scratch memory; nothing is written then.
-FASTMNIST_API void run_network(const NetworkView& network, const Rows& rows, float* logits);
+// Working memory comes from `pool` where there is one, else it is allocated for the call.
+FASTMNIST_API void run_network(const NetworkView& network, const Rows& rows, float* logits,
+                               ScratchPool* pool = nullptr);
 
 // Raises for pixels into a network that does not know what a pixel stands for.
 FASTMNIST_API void check_rows(const NetworkView& network, RowType type);

@@ -52,6 +52,7 @@ def linear(
     out: _F32 | _U8,
     out_scale: float = 1.0,
     out_zero_point: int = 0,
+    bounded: bool = False,
 ) -> None: ...
 def reference_linear(
     layer: Layer,

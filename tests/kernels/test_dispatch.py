@@ -10,7 +10,7 @@ import pytest
 
 from fastmnist import _core
 
-NAMES = ["avx512_vnni", "avx2", "scalar"]
+NAMES = ["amx_int8", "avx512_vnni", "avx2", "scalar"]
 RUNNABLE = {
     rung["isa"]
     for rung in _core.cpu_info()["ladder"]
@@ -75,7 +75,7 @@ def test_unknown_value_raises(value: str, call: str) -> None:
     )
     done = run(code, FASTMNIST_ISA=value)
     assert done.stdout.strip() == (
-        f"FASTMNIST_ISA: expected one of avx512_vnni, avx2, scalar, got '{value}'"
+        f"FASTMNIST_ISA: expected one of amx_int8, avx512_vnni, avx2, scalar, got '{value}'"
     ), done.stderr
 
 
@@ -101,7 +101,7 @@ def test_set_isa(isa: str) -> None:
 @pytest.mark.parametrize("name", ["nonsense", "", "AVX2"])
 def test_set_isa_refuses(name: str) -> None:
     before = _core.cpu_info()["isa"]
-    with pytest.raises(ValueError, match="isa: expected one of avx512_vnni, avx2, scalar, got"):
+    with pytest.raises(ValueError, match="isa: expected one of amx_int8, avx512_vnni, avx2, scalar, got"):
         _core.set_isa(name)
     assert _core.cpu_info()["isa"] == before
 

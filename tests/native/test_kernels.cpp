@@ -1,8 +1,10 @@
 // Kernels of every instruction set that runs here against the reference, bit by bit, in memory
 // that faults on the first access outside.
+#include <cmath>
 #include <string>
 
 #include "check.h"
+#include "runtime/linear.h"
 #include "support.h"
 
 namespace {
@@ -12,10 +14,27 @@ using namespace support;
 
 constexpr float kSentinel = -12345.0f;
 
-void check_linear(const KernelTable& kernels, Random& random, std::int64_t rows, std::int64_t k,
-                  std::int64_t n, Edge edge, std::int64_t x_gap, std::int64_t y_gap) {
-  const std::string where = std::string(kernels.name) + " " + std::to_string(rows) + "x" +
-                            std::to_string(k) + "x" + std::to_string(n);
+// By row kernels or by tiles, whatever the number of rows.
+void run_both(const KernelTable& kernels, bool tiles, LinearArgs args, float* floats,
+              std::uint8_t* codes) {
+  const TileKernels* unit = tiles ? kernels.tiles : nullptr;
+  Guarded<std::byte> scratch(
+      unit != nullptr ? static_cast<std::size_t>(unit->scratch_bytes(args.w.padded_inputs)) : 64,
+      Edge::kLast);
+  args.scratch = scratch.data();
+  const TileGuard guard(unit);
+  args.y = floats;
+  run_linear(kernels, unit, LinearOutput::kFloats, args);
+  args.y = codes;
+  run_linear(kernels, unit, LinearOutput::kCodes, args);
+}
+
+void check_linear(const KernelTable& kernels, bool tiles, Random& random, std::int64_t rows,
+                  std::int64_t k, std::int64_t n, Edge edge, std::int64_t x_gap,
+                  std::int64_t y_gap) {
+  const std::string where = std::string(kernels.name) + (tiles ? " tiles " : " ") +
+                            std::to_string(rows) + "x" + std::to_string(k) + "x" +
+                            std::to_string(n);
   const Layer layer(random, k, n);
   Guarded<std::byte> panels(static_cast<std::size_t>(packed_dense_bytes(k, n)), edge);
   const bool per_row = integer(random, 0, 1) != 0;
@@ -39,24 +58,28 @@ void check_linear(const KernelTable& kernels, Random& random, std::int64_t rows,
   LinearArgs args{};
   args.x = x.data();
   args.x_stride = x_stride;
+  args.x_readable = (rows - 1) * x_stride + k;
   args.rows = rows;
   args.w = pack_dense(layer.canonical(), panels.data());
   args.x_quantizer = quantizers[0];
   args.row_quantizers = per_row ? guarded_quantizers.data() : nullptr;
   args.clamp = layer.clamp;
   args.y_stride = y_stride;
-  args.y_quantizer = make_quantizer(real(random, 1e-3f, 10.0f),
-                                    static_cast<std::int32_t>(integer(random, 0, 255)));
-  args.y = y.data();
-  kernels.linear_f32(args);
-  args.y = q.data();
-  kernels.linear_u8(args);
+  const bool no_zero_point = integer(random, 0, 1) != 0;
+  args.y_quantizer =
+      make_quantizer(real(random, 1e-3f, 10.0f),
+                     no_zero_point ? 0 : static_cast<std::int32_t>(integer(random, 0, 255)));
 
   std::vector<float> expected(static_cast<std::size_t>(rows * n));
   std::vector<std::uint8_t> expected_codes(expected.size());
   reference::linear_f32(layer.reference(), codes.data(), rows, quantizers.data(), expected.data());
   reference::linear_u8(layer.reference(), codes.data(), rows, quantizers.data(), args.y_quantizer,
                        expected_codes.data());
+  args.y_bounded = true;
+  for (const float value : expected)
+    args.y_bounded = args.y_bounded &&
+                     std::abs(value) * args.y_quantizer.inv_scale < static_cast<float>(1 << 30);
+  run_both(kernels, tiles, args, y.data(), q.data());
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t j = 0; j < n; ++j) {
       CHECK_IN(where, same_bits(y.data()[m * y_stride + j],
@@ -74,13 +97,14 @@ void check_linear(const KernelTable& kernels, Random& random, std::int64_t rows,
 TEST(linear_equals_reference) {
   Random random(2);
   const std::int64_t sizes[] = {1, 2, 3, 4, 5, 15, 16, 17, 31, 63, 64, 65, 97, 127, 130, 193};
-  const std::int64_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 29};
+  const std::int64_t batches[] = {1, 2, 3, 4, 5, 7, 13, 15, 16, 17, 29, 31, 32, 33, 47, 64, 65};
   for (const Rung& rung : runnable())
-    for (int repeat = 0; repeat < 200; ++repeat)
-      check_linear(*rung.kernels, random, batches[integer(random, 0, 10)],
-                   sizes[integer(random, 0, 15)], sizes[integer(random, 0, 15)],
-                   repeat % 2 == 0 ? Edge::kFirst : Edge::kLast, integer(random, 0, 3) * 5,
-                   integer(random, 0, 3) * 3);
+    for (const bool tiles : {false, true})
+      for (int repeat = 0; repeat < (tiles && rung.kernels->tiles == nullptr ? 0 : 250); ++repeat)
+        check_linear(*rung.kernels, tiles, random, batches[integer(random, 0, 16)],
+                     sizes[integer(random, 0, 15)], sizes[integer(random, 0, 15)],
+                     repeat % 2 == 0 ? Edge::kFirst : Edge::kLast, integer(random, 0, 3) * 5,
+                     integer(random, 0, 3) * 3);
 }
 
 TEST(longest_sums_are_exact) {
@@ -98,18 +122,22 @@ TEST(longest_sums_are_exact) {
     Guarded<std::byte> panels(static_cast<std::size_t>(packed_dense_bytes(k, 17)), Edge::kLast);
     for (const Rung& rung : runnable()) {
       Guarded<float> y(17, Edge::kLast);
+      Guarded<std::uint8_t> q(17, Edge::kLast);
       LinearArgs args{};
       args.x = x.data();
       args.x_stride = k;
+      args.x_readable = k;
       args.rows = 1;
       args.w = pack_dense(layer.canonical(), panels.data());
       args.x_quantizer = make_quantizer(1.0f, 0);
       args.clamp = layer.clamp;
-      args.y = y.data();
       args.y_stride = 17;
-      rung.kernels->linear_f32(args);
-      for (const float value : y.values())
-        CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));
+      args.y_quantizer = make_quantizer(1.0f, 0);
+      for (const bool tiles : {false, true}) {
+        run_both(*rung.kernels, tiles, args, y.data(), q.data());
+        for (const float value : y.values())
+          CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));
+      }
     }
   }
 }

@@ -1,0 +1,104 @@
+// From exact sums to outputs, for the AVX-512 kernels: shared by avx512_vnni.cpp and amx_int8.cpp,
+// in an anonymous namespace, so that each keeps a copy of its own.
+//
+// The normative epilogue clamps, quantizes and clamps again. `kSaturate` drops the clamps where
+// they change nothing: with zero point 0 and a lower bound of at most 0 the unsigned saturation of
+// the packs does the same, provided that no value overflows int32 on its way, which packing proved
+// from the weights (LinearArgs::y_bounded). NaN converts to INT_MIN and so packs to 0, as it must.
+#pragma once
+
+#include <immintrin.h>
+
+#include "core/types.h"
+
+namespace fastmnist {
+namespace {
+
+constexpr std::int64_t kLanes = 16;
+
+enum class Output { kFloats, kCodes, kSaturate };
+
+inline __mmask16 lanes(std::int64_t n) {
+  return n >= kLanes ? __mmask16{0xffff}
+         : n <= 0    ? __mmask16{0}
+                     : static_cast<__mmask16>((1u << n) - 1u);
+}
+
+inline __m512 rne(__m512 v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// Values that are integers or NaN, bounded to codes. NaN -> 0 by operand order.
+inline __m512i bounded(__m512 v) {
+  v = _mm512_max_ps(v, _mm512_setzero_ps());
+  v = _mm512_min_ps(v, _mm512_set1_ps(255.0f));
+  return _mm512_cvtps_epi32(v);
+}
+
+inline __m512i quantize_lanes(__m512 x, const Quantizer& quantizer) {
+  const __m512 scaled = rne(_mm512_mul_ps(x, _mm512_set1_ps(quantizer.inv_scale)));
+  return bounded(_mm512_add_ps(scaled, _mm512_set1_ps(static_cast<float>(quantizer.zero_point))));
+}
+
+// One panel's constants for one quantizer of the inputs.
+struct PanelConstants {
+  __m512 scale;
+  __m512 bias;
+  __m512i correction;  // zero point times the sum of weights
+};
+
+inline PanelConstants constants_of(const PackedDense& w, std::int64_t panel, const Quantizer& q) {
+  const auto& e = *reinterpret_cast<const PanelEpilogue*>(w.panels + panel * w.panel_stride +
+                                                          w.padded_inputs * kPanelOutputs);
+  return {_mm512_mul_ps(_mm512_set1_ps(q.scale), _mm512_loadu_ps(e.scale)), _mm512_loadu_ps(e.bias),
+          _mm512_mullo_epi32(_mm512_loadu_si512(e.weight_sum), _mm512_set1_epi32(q.zero_point))};
+}
+
+inline __m512 real(__m512i acc, const PanelConstants& c) {
+  const __m512 centered = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc, c.correction));
+  return _mm512_fmadd_ps(centered, c.scale, c.bias);
+}
+
+inline __m512 clamped(__m512 y, const Clamp& clamp) {
+  return _mm512_min_ps(_mm512_set1_ps(clamp.hi), _mm512_max_ps(_mm512_set1_ps(clamp.lo), y));
+}
+
+// Codes in 32-bit lanes; kSaturate leaves bounding them to the pack.
+template <Output O>
+inline __m512i codes(__m512 y, const LinearArgs& args) {
+  if constexpr (O == Output::kSaturate)
+    return _mm512_cvtps_epi32(_mm512_mul_ps(y, _mm512_set1_ps(args.y_quantizer.inv_scale)));
+  else
+    return quantize_lanes(clamped(y, args.clamp), args.y_quantizer);
+}
+
+// Four vectors of codes to 64 bytes in order, with saturation.
+inline __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i mixed = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+  return _mm512_permutexvar_epi32(order, mixed);
+}
+
+// One row's outputs of one panel: `n` of them are left in the row from `at` on.
+template <Output O>
+inline void store(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_t n) {
+  if constexpr (O == Output::kFloats) {
+    _mm512_mask_storeu_ps(static_cast<float*>(args.y) + at, lanes(n), clamped(y, args.clamp));
+  } else {
+    const __m512i q = _mm512_max_epi32(codes<O>(y, args), _mm512_setzero_si512());
+    _mm_mask_storeu_epi8(static_cast<std::uint8_t*>(args.y) + at, lanes(n),
+                         _mm512_cvtusepi32_epi8(q));
+  }
+}
+
+inline bool saturation_is_enough(const LinearArgs& args) {
+  return args.y_bounded && args.y_quantizer.zero_point == 0 && args.clamp.lo <= 0.0f &&
+         args.clamp.hi == __builtin_inff();
+}
+
+inline const Quantizer& quantizer_of(const LinearArgs& args, std::int64_t row) {
+  return args.row_quantizers != nullptr ? args.row_quantizers[row] : args.x_quantizer;
+}
+
+}  // namespace
+}  // namespace fastmnist
