@@ -12,6 +12,7 @@
 #include <immintrin.h>
 
 #include "core/types.h"
+#include "kernels/unroll.h"
 
 namespace fastmnist {
 namespace {
@@ -22,12 +23,6 @@ constexpr std::int64_t kLanes = 8;
 __m256i lanes(std::int64_t n) {
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), index);
-}
-
-std::int32_t load4(const std::uint8_t* p) {
-  std::int32_t v;
-  __builtin_memcpy(&v, p, 4);
-  return v;
 }
 
 // The last 1..3 inputs of a row, without reading past them.
@@ -163,24 +158,26 @@ struct StoreCodes {
 };
 
 template <int ROWS>
-void accumulate(__m256i (&acc)[ROWS][2], const std::int32_t (&x4)[ROWS], const std::byte* block) {
+FASTMNIST_INLINE void accumulate(__m256i (&acc)[ROWS][2], const std::uint8_t* x,
+                                 std::int64_t x_stride, const std::byte* block) {
   const __m256i even_bytes = _mm256_set1_epi32(0x00ff00ff);
   __m256i even[2];
   __m256i odd[2];
-  for (int half = 0; half < 2; ++half) {
+  unrolled<2>([&](auto half) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block) + half);
     even[half] = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
     odd[half] = _mm256_srai_epi16(w, 8);
-  }
-  for (int r = 0; r < ROWS; ++r) {
-    const __m256i x = _mm256_set1_epi32(x4[r]);
-    const __m256i x_even = _mm256_and_si256(x, even_bytes);
-    const __m256i x_odd = _mm256_srli_epi16(x, 8);
-    for (int half = 0; half < 2; ++half)
+  });
+  unrolled<ROWS>([&](auto r) {
+    const __m256i x4 = _mm256_broadcastd_epi32(_mm_loadu_si32(x + r * x_stride));
+    const __m256i x_even = _mm256_and_si256(x4, even_bytes);
+    const __m256i x_odd = _mm256_srli_epi16(x4, 8);
+    unrolled<2>([&](auto half) {
       acc[r][half] =
           _mm256_add_epi32(acc[r][half], _mm256_add_epi32(_mm256_madd_epi16(x_even, even[half]),
                                                           _mm256_madd_epi16(x_odd, odd[half])));
-  }
+    });
+  });
 }
 
 template <int ROWS, typename Store>
@@ -189,30 +186,28 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   const std::byte* block = w.panels + panel * w.panel_stride;
   const std::uint8_t* x = args.x + m * args.x_stride;
   __m256i acc[ROWS][2];
-  for (auto& row : acc) row[0] = row[1] = _mm256_setzero_si256();
-  std::int32_t x4[ROWS];
+  unrolled<ROWS>([&](auto r) { acc[r][0] = acc[r][1] = _mm256_setzero_si256(); });
   std::int64_t k = 0;
-  for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes) {
-    for (int r = 0; r < ROWS; ++r) x4[r] = load4(x + r * args.x_stride + k);
-    accumulate<ROWS>(acc, x4, block);
-  }
+  for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes)
+    accumulate<ROWS>(acc, x + k, args.x_stride, block);
   if (k < w.inputs) {
-    for (int r = 0; r < ROWS; ++r) x4[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
-    accumulate<ROWS>(acc, x4, block);
+    std::int32_t tails[ROWS];
+    for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
+    accumulate<ROWS>(acc, reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs, block);
   }
   const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
       w.panels + panel * w.panel_stride + w.padded_inputs * kPanelOutputs);
-  for (int r = 0; r < ROWS; ++r) {
+  unrolled<ROWS>([&](auto r) {
     const Quantizer& q =
         args.row_quantizers != nullptr ? args.row_quantizers[m + r] : args.x_quantizer;
-    for (std::int64_t half = 0; half < 2; ++half) {
+    unrolled<2>([&](auto half) {
       const std::int64_t first = panel * kPanelOutputs + half * kLanes;
-      if (first >= w.outputs) break;
-      Store::put(args, (m + r) * args.y_stride + first,
-                 epilogue(acc[r][half], constants, half * kLanes, q, args.clamp),
-                 w.outputs - first);
-    }
-  }
+      if (first < w.outputs)
+        Store::put(args, (m + r) * args.y_stride + first,
+                   epilogue(acc[r][half], constants, half * kLanes, q, args.clamp),
+                   w.outputs - first);
+    });
+  });
 }
 
 // A panel's weights are read once for all rows before the next panel's.

@@ -8,15 +8,10 @@
 
 #include "core/types.h"
 #include "kernels/avx512_epilogue.h"
+#include "kernels/unroll.h"
 
 namespace fastmnist {
 namespace {
-
-std::int32_t load4(const std::uint8_t* p) {
-  std::int32_t v;
-  __builtin_memcpy(&v, p, 4);
-  return v;
-}
 
 // The last 1..3 inputs of a row, without reading past them.
 std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
@@ -78,38 +73,44 @@ RowRange row_range(const float* x, std::int64_t n) {
   return {_mm512_reduce_min_ps(lo), _mm512_reduce_max_ps(hi), finite == 0xffff};
 }
 
+// Four inputs of each row times one block of each panel. The inputs are broadcast by the load,
+// which leaves port 5 to the products.
 template <int ROWS, int PANELS>
-void accumulate(__m512i (&acc)[ROWS][PANELS], const std::int32_t (&x4)[ROWS],
-                const std::byte* block, std::int64_t panel_stride) {
+FASTMNIST_INLINE void accumulate(__m512i (&acc)[ROWS][PANELS], const std::uint8_t* x,
+                                 std::int64_t x_stride, const std::byte* block,
+                                 std::int64_t panel_stride) {
   __m512i w[PANELS];
-  for (int p = 0; p < PANELS; ++p) w[p] = _mm512_loadu_si512(block + p * panel_stride);
-  for (int r = 0; r < ROWS; ++r) {
-    const __m512i x = _mm512_set1_epi32(x4[r]);
-    for (int p = 0; p < PANELS; ++p) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
-  }
+  unrolled<PANELS>([&](auto p) { w[p] = _mm512_loadu_si512(block + p * panel_stride); });
+  unrolled<ROWS>([&](auto r) {
+    const __m512i x4 = _mm512_broadcastd_epi32(_mm_loadu_si32(x + r * x_stride));
+    unrolled<PANELS>([&](auto p) { acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x4, w[p]); });
+  });
 }
 
 template <int ROWS, int PANELS, Output O>
-void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
-            const __m512i (&acc)[ROWS][PANELS]) {
+FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
+                             const __m512i (&acc)[ROWS][PANELS]) {
   const PackedDense& w = args.w;
   const std::int64_t first = panel * kPanelOutputs;
-  for (int r = 0; r < ROWS; ++r) {
+  const bool whole = w.outputs - first >= PANELS * kPanelOutputs;
+  unrolled<ROWS>([&](auto r) {
     const std::int64_t at = (m + r) * args.y_stride + first;
     __m512 y[PANELS];
-    for (int p = 0; p < PANELS; ++p)
+    unrolled<PANELS>([&](auto p) {
       y[p] = real(acc[r][p], constants_of(w, panel + p, quantizer_of(args, m + r)));
+    });
     if constexpr (O == Output::kSaturate && PANELS == 4) {
-      if (w.outputs - first >= PANELS * kPanelOutputs) {
+      if (whole) {
         _mm512_storeu_si512(static_cast<std::uint8_t*>(args.y) + at,
                             pack_codes(codes<O>(y[0], args), codes<O>(y[1], args),
                                        codes<O>(y[2], args), codes<O>(y[3], args)));
-        continue;
+        return;
       }
     }
-    for (int p = 0; p < PANELS; ++p)
+    unrolled<PANELS>([&](auto p) {
       store<O>(args, at + p * kPanelOutputs, y[p], w.outputs - first - p * kPanelOutputs);
-  }
+    });
+  });
 }
 
 template <int ROWS, int PANELS, Output O>
@@ -118,17 +119,16 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   const std::byte* block = w.panels + panel * w.panel_stride;
   const std::uint8_t* x = args.x + m * args.x_stride;
   __m512i acc[ROWS][PANELS];
-  for (auto& row : acc)
-    for (__m512i& a : row) a = _mm512_setzero_si512();
-  std::int32_t x4[ROWS];
+  unrolled<ROWS>(
+      [&](auto r) { unrolled<PANELS>([&](auto p) { acc[r][p] = _mm512_setzero_si512(); }); });
   std::int64_t k = 0;
-  for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes) {
-    for (int r = 0; r < ROWS; ++r) x4[r] = load4(x + r * args.x_stride + k);
-    accumulate<ROWS, PANELS>(acc, x4, block, w.panel_stride);
-  }
+  for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes)
+    accumulate<ROWS, PANELS>(acc, x + k, args.x_stride, block, w.panel_stride);
   if (k < w.inputs) {
-    for (int r = 0; r < ROWS; ++r) x4[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
-    accumulate<ROWS, PANELS>(acc, x4, block, w.panel_stride);
+    std::int32_t tails[ROWS];
+    for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
+    accumulate<ROWS, PANELS>(acc, reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs, block,
+                             w.panel_stride);
   }
   finish<ROWS, PANELS, O>(args, m, panel, acc);
 }

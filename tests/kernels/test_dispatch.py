@@ -101,7 +101,9 @@ def test_set_isa(isa: str) -> None:
 @pytest.mark.parametrize("name", ["nonsense", "", "AVX2"])
 def test_set_isa_refuses(name: str) -> None:
     before = _core.cpu_info()["isa"]
-    with pytest.raises(ValueError, match="isa: expected one of amx_int8, avx512_vnni, avx2, scalar, got"):
+    with pytest.raises(
+        ValueError, match="isa: expected one of amx_int8, avx512_vnni, avx2, scalar, got"
+    ):
         _core.set_isa(name)
     assert _core.cpu_info()["isa"] == before
 
