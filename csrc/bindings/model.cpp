@@ -138,11 +138,50 @@ py::tuple Model::unpack(std::int64_t i) const {
   return py::make_tuple(weight, scale, bias);
 }
 
+constexpr const char* kCallDoc = R"(Compute the logits of `x`.
+
+Parameters
+----------
+x : numpy.ndarray or torch.Tensor
+    ``[N, ...]`` with as many values per row as the network has inputs: uint8 pixels (what they
+    stand for was fixed by calibration) or floats; float64, float16 and bfloat16 become float32.
+out : optional
+    A writable, contiguous float32 array or CPU tensor ``[N, classes]`` to write to; no other
+    memory is then allocated.
+
+Returns
+-------
+numpy.ndarray or torch.Tensor
+    float32 ``[N, classes]``, of the library that `x` belongs to; `out` where given.
+
+Raises
+------
+TypeError, ValueError
+    For another dtype, shape, device, a missing batch dimension, an `out` that does not fit, or
+    uint8 where the model does not know what a pixel stands for.)";
+
+constexpr const char* kPredictDoc = R"(Return the index of each row's largest logit.
+
+Parameters
+----------
+x : numpy.ndarray or torch.Tensor
+    As for calling the model.
+
+Returns
+-------
+numpy.ndarray or torch.Tensor
+    int64 ``[N]``, of the library that `x` belongs to.
+
+Raises
+------
+TypeError, ValueError
+    If the network has a single output; otherwise as calling the model does.)";
+
 void register_model(py::module_& module) {
   py::class_<Model>(module, "Model", "A packed network: rows in, logits out.")
       .def(py::init<const py::buffer&>(), py::arg("packed"))
-      .def("__call__", &Model::call, py::arg("x"), py::arg("out") = py::none())
-      .def("predict", &Model::predict, py::arg("x"))
+      .def("__call__", &Model::call, py::arg("x"), py::arg("out") = py::none(), kCallDoc)
+      .def("predict", &Model::predict, py::arg("x"), kPredictDoc)
       .def("unpack", &Model::unpack, py::arg("layer"))
       .def_property_readonly("nbytes", &Model::nbytes)
       .def_property_readonly("in_features", &Model::inputs)

@@ -17,7 +17,8 @@ class CompiledModel(_core.Model):
 
     Made by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
     threads may call one model at once. Pickles and deep-copies as canonical layers, which do not
-    depend on the machine.
+    depend on the machine. Calling and :meth:`predict` are native: a Python method around them would
+    cost as much as a small network itself.
 
     Parameters
     ----------
@@ -47,32 +48,6 @@ class CompiledModel(_core.Model):
             ),
         )
 
-    def __call__(self, x: Any, out: Any = None) -> Any:
-        """Compute the logits of `x`.
-
-        Parameters
-        ----------
-        x : numpy.ndarray or torch.Tensor
-            ``[N, ...]`` with as many values per row as the network has inputs: uint8 pixels
-            (what they stand for was fixed by calibration) or floats; float64, float16 and
-            bfloat16 become float32.
-        out : optional
-            A writable, contiguous float32 array or CPU tensor ``[N, classes]`` to write to; no
-            other memory is then allocated for the result.
-
-        Returns
-        -------
-        numpy.ndarray or torch.Tensor
-            float32 ``[N, classes]``, of the library that `x` belongs to; `out` where given.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For another dtype, shape, device, a missing batch dimension, an `out` that does not
-            fit, or uint8 where the model does not know what a pixel stands for.
-        """
-        return super().__call__(x, out)
-
     @property
     def network(self) -> QuantizedNetwork:
         """The canonical network that this model was made from, unpacked again."""
@@ -91,16 +66,6 @@ class CompiledModel(_core.Model):
     def pixels(self) -> Any:
         """What a uint8 pixel stands for (mean, std), or None if uint8 rows are refused."""
         return self._shell.pixels
-
-    def predict(self, x: Any) -> Any:
-        """Return the index of each row's largest logit: int64 ``[N]``, of `x`'s library.
-
-        Raises
-        ------
-        ValueError
-            If the network has a single output; otherwise as calling the model does.
-        """
-        return super().predict(x)
 
     def predict_proba(self, x: Any) -> Any:
         """Return each row's softmax: float32 ``[N, classes]``, of `x`'s library.

@@ -193,7 +193,9 @@ def _own(module: nn.Module) -> list[tuple[Tensor, bool]]:
         return params
     if type(module).__name__ == "QuantizedChain":
         # Its layers are never called by themselves, so they have no rows of their own.
-        return [own for layer in module.children() for part in layer.children() for own in _own(part)]
+        return [
+            own for layer in module.children() for part in layer.children() for own in _own(part)
+        ]
     return [(b, False) for n, b in module.named_buffers(recurse=False) if n in ("weight", "bias")]
 
 
