@@ -38,7 +38,7 @@ def cpu_info() -> CpuInfo:
     Examples
     --------
     >>> import fastmnist as fm
-    >>> fm.cpu_info()["isa"] in {"avx512_vnni", "avx2", "scalar"}
+    >>> fm.cpu_info()["isa"] in {"amx_int8", "avx512_vnni", "avx2", "scalar"}
     True
     """
     return CpuInfo(_core.cpu_info())
