@@ -110,6 +110,7 @@ def torch_ao(model: nn.Module, calibration: torch.Tensor) -> list[Case]:
 
 def onnx_runtime(model: Any, calibration: np.ndarray, threads: int) -> list[Case]:
     """ONNX Runtime float32, and its own static (QDQ) and dynamic int8."""
+    import logging
     import tempfile
     from pathlib import Path
 
@@ -123,6 +124,7 @@ def onnx_runtime(model: Any, calibration: np.ndarray, threads: int) -> list[Case
         quantize_static,
     )
 
+    logging.getLogger().setLevel(logging.ERROR)  # it recommends a preprocessing that we don't need
     nodes, initializers, at = [], [], "x"
     layers = [model.linear1, model.linear2, model.linear3]
     for i, layer in enumerate(layers):

@@ -33,7 +33,7 @@ def digits() -> Data:
 def mnist_root() -> Path:
     """Give the folder of the four MNIST files; skip the test where there is none."""
     named = os.environ.get("FASTMNIST_DATA")
-    folder = Path(named) if named else _REPO.parent / "shared" / "data" / "mnist"
+    folder = Path(named).resolve() if named else _REPO.parent / "shared" / "data" / "mnist"
     if not any(folder.glob("train-images*")):
         pytest.skip("MNIST not found: name its folder by FASTMNIST_DATA")
     return folder

@@ -22,8 +22,9 @@ constexpr std::int64_t kRowsStep = 96;
 constexpr std::int64_t kActivationBytes = 512 * 1024;
 // Weights beyond the second-level cache are read anew for every block: then blocks are larger.
 constexpr std::int64_t kCachedWeights = 1024 * 1024;
-// Below this many products a second thread costs more than it saves.
-constexpr std::int64_t kProductsPerThread = 4'000'000;
+// A thread's share must last some 40 µs, or handing it over costs more than it saves.
+constexpr std::int64_t kProductsPerThread = 12'000'000;
+constexpr std::int64_t kTileProductsPerThread = 40'000'000;
 
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -229,7 +230,8 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   const std::int64_t block = std::min(steps * kRowsStep, (rows.count + 31) / 32 * 32);
   // Chunks of whole blocks, large enough that a thread's share is worth waking it for, and few
   // enough that each can have scratch memory of its own.
-  const std::int64_t worth = kProductsPerThread / products;
+  const std::int64_t worth =
+      (tiles != nullptr ? kTileProductsPerThread : kProductsPerThread) / products;
   std::int64_t grain = rows.count;
   std::int64_t chunks = 1;
   if (rows.count > std::max(worth, kRowsStep)) {

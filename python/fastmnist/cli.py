@@ -8,16 +8,22 @@ import io
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rich.console import Console
+from fastmnist import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status (2: an error that was explained)."""
     options = _parser().parse_args(arguments)
+    # A stream that knows ASCII only must not cost the results of minutes.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    warnings.showwarning = _show_warning
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
@@ -31,13 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In the words of the command line: no source line of ours."""
+    print(f"fastmnist: warning: {message}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastmnist",
         description="Make a PyTorch network of Linear layers small and fast on a CPU, and see "
         "what each optimization costs.",
     )
-    commands = parser.add_subparsers(required=True, metavar="{compare,train,info}")
+    parser.add_argument("--version", action="version", version=f"fastmnist {__version__}")
+    parser.set_defaults(run=lambda _: _help(parser))
+    commands = parser.add_subparsers(metavar="{compare,train,info}")
 
     compare = commands.add_parser(
         "compare", help="train (or take) a model, optimize it, print one table of all variants"
@@ -71,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 0
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
@@ -80,7 +105,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="DIR", help="folder of the MNIST files")
     parser.add_argument(
-        "--threads", type=_positive, metavar="N", help="threads to use, ours and torch's"
+        "--threads", type=_threads, metavar="N", help="threads to use, ours and torch's"
     )
 
 
@@ -98,11 +123,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _threads(text: str) -> int:
+    if not text.strip().isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"expected an integer from 1 to 1024, got '{text}'")
+    return int(text)
+
+
 def _seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError(f"expected a seed from 0 to 2**63 - 1, got {number}")
-    return number
+    if not text.strip().isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2**63 - 1, got '{text}'")
+    return int(text)
 
 
 def _set_up(options: argparse.Namespace) -> Any:
@@ -124,7 +154,13 @@ def _trained(model: Any, data: Any, options: argparse.Namespace) -> None:
     import fastmnist as fm
 
     epochs = options.epochs or (1 if options.quick else 10)
-    fm.train(model, data, epochs=epochs)
+    try:
+        history = fm.train(model, data, epochs=epochs)
+    except RuntimeError as error:
+        raise ValueError(f"--model: it does not fit the data ({data.name}): {error}") from None
+    if len(history) < epochs:
+        # After Ctrl-C train() leaves a usable model, for notebooks; a command just stops.
+        raise KeyboardInterrupt
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -148,11 +184,11 @@ def _compare(options: argparse.Namespace) -> int:
         model = fm.NeuralNetwork()
         _trained(model, data, options)
     report = fm.compare(fm.variants(model, data), data, rounds=5 if options.quick else 25)
-    console = Console()
-    if console.width < 130 and not console.is_terminal:
-        print(report)
-    else:
-        console.print(report)
+    if options.quick:
+        report.about["notes"] = [
+            "--quick: one epoch and few rounds, so every figure is a rough one"
+        ]
+    # Files first: a terminal that goes away must not cost them.
     if options.json:
         report.to_json(options.json)
     if options.markdown:
@@ -161,6 +197,7 @@ def _compare(options: argparse.Namespace) -> int:
         drawn = io.BytesIO()
         report.plot().savefig(drawn, format=Path(options.plot).suffix[1:], dpi=150)
         write_atomically(options.plot, drawn.getvalue())
+    print(report)
     return 0
 
 
@@ -218,10 +255,12 @@ def _import_model(reference: str) -> Any:
     if not colon or not module_name or not name:
         raise ValueError(f"--model: expected PKG.MOD:NET, got '{reference}'")
     sys.path.insert(0, os.getcwd())
-    made = getattr(importlib.import_module(module_name), name, None)
-    if made is None:
-        raise ValueError(f"--model: module '{module_name}' has no '{name}'")
-    model = made if isinstance(made, nn.Module) else made()
+    try:
+        made = getattr(importlib.import_module(module_name), name)
+        model = made if isinstance(made, nn.Module) else made()
+    except Exception as error:
+        # Whatever the user's own code raises.
+        raise ValueError(f"--model: cannot make '{reference}': {error}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"--model: expected a torch.nn.Module, got {type(model).__name__}")
     return model

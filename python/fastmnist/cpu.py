@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
+import sys
 from typing import Any
 
 from fastmnist import _core
@@ -41,6 +43,7 @@ def cpu_info() -> CpuInfo:
     >>> fm.cpu_info()["isa"] in {"amx_int8", "avx512_vnni", "avx2", "scalar"}
     True
     """
+    _learn_torch_threads()
     return CpuInfo(_core.cpu_info())
 
 
@@ -50,7 +53,14 @@ def num_threads() -> int:
     That is what :func:`set_num_threads` set, else ``FASTMNIST_NUM_THREADS``, else torch's own
     number where torch is loaded, else the CPUs that this process may use.
     """
+    _learn_torch_threads()
     return _core.num_threads()
+
+
+def _learn_torch_threads() -> None:
+    """Load the operators where torch is loaded: with them comes torch's number of threads."""
+    if "torch" in sys.modules:
+        importlib.import_module("fastmnist._ops")
 
 
 def set_num_threads(count: int) -> None:

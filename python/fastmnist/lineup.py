@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,8 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
     Parameters
     ----------
     model : torch.nn.Module
-        A trained model whose layers form a chain; left as it was.
+        A trained model; left as it was. If its layers form no chain, ``compiled`` is left out,
+        with a warning.
     data : Data, Half, DataLoader, (x, y), …
         To calibrate on; of a bundle, its training half.
     prune_amount : float
@@ -44,12 +46,16 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
     """
     static = quantize(model, Static(calibration=data))
     pruned = prune(model, L1Unstructured(prune_amount))
-    return {
+    made: dict[str, Any] = {
         "original": model,
         "fused": fuse(model),
         "dynamic int8": quantize(model, Dynamic()),
         "static int8": static,
         f"pruned {prune_amount:.0%}".replace("%", " %"): pruned,
         "pruned + int8": quantize(pruned, Static(calibration=data)),
-        "compiled": compile_model(static),
     }
+    try:
+        made["compiled"] = compile_model(static)
+    except ValueError as error:
+        warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=2)
+    return made

@@ -120,18 +120,19 @@ class Report(Sequence[Row]):
             )
         first = self.rows[0].name
         table.note(
-            f"difference to '{first}' in points; * if a paired McNemar test gives p < 0.05. "
+            f"difference to '{first}' in points; * if a paired McNemar test gives p < 0.05"
             if percent
-            else f"difference to '{first}'. "
+            else f"difference to '{first}'"
         )
         table.note(
-            f"p50, p99 and speed-up at batch 1, interleaved; ≈ 1 where the difference to '{first}' "
-            "is within the noise."
+            f"p50, p99 and speed-up at batch 1, interleaved; ≈ 1 if within the noise of '{first}'"
         )
+        table.note("memory: all that is held; int8 modules keep two layouts, pruned ones masks")
+        table.notes += [str(note) for note in about.get("notes", [])]
         return table
 
     def __rich__(self) -> Any:
-        return self.table().__rich__()
+        return self.table()
 
     def __str__(self) -> str:
         return str(self.table())

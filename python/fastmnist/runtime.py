@@ -1,7 +1,7 @@
 """Run saved models where torch is not installed.
 
 >>> import fastmnist.runtime as rt            # doctest: +SKIP
->>> net = rt.load("digits.safetensors", "int8")   # doctest: +SKIP
+>>> net = rt.load("digits.safetensors", "compiled")   # doctest: +SKIP
 >>> net.predict(pixels)                           # doctest: +SKIP
 """
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import html
 import io
-from typing import Any
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+# Wide enough for any table: what a log or a file is given.
+_FULL_WIDTH = 400
 
 
 class Table:
@@ -37,24 +42,52 @@ class Table:
         """Add a line below the table."""
         self.notes.append(text)
 
-    def __rich__(self) -> RichTable:
-        table = RichTable(
-            title=Text(self.title),
-            title_justify="left",
-            caption=Text("\n".join(self.notes)) if self.notes else None,
-            caption_justify="left",
-        )
-        for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i == 0 else "right")
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """Draw within the width that there is: in several tables where one does not fit."""
+        from rich.text import Text
+
+        yield Text(self.title, style="italic")
+        for columns in self._groups(options.max_width):
+            yield self._drawn(columns)
+        for note in self.notes:
+            yield Text(note, style="dim italic")
+
+    def _groups(self, width: int) -> list[list[int]]:
+        """Columns that fit beside each other, the first one leading each group."""
+        cells = [[column, *(row[i] for row in self.rows)] for i, column in enumerate(self.columns)]
+        widths = [max(len(text) for text in column) + 3 for column in cells]
+        groups: list[list[int]] = [[0]]
+        for i in range(1, len(self.columns)):
+            used = 1 + sum(widths[k] for k in groups[-1])
+            if used + widths[i] > width and len(groups[-1]) > 1:
+                groups.append([0])
+            groups[-1].append(i)
+        return groups
+
+    def _drawn(self, columns: list[int]) -> RichTable:
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable()
+        for i in columns:
+            justify: Any = "left" if i == 0 else "right"
+            table.add_column(self.columns[i], justify=justify, no_wrap=True)
         for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(row[i]) for i in columns))
         return table
 
     def __str__(self) -> str:
-        # As wide as it needs: a printed table is read in logs and files as well.
+        # rich only when something is drawn: fastmnist.runtime does without it.
+        from rich.console import Console
+
         stream = io.StringIO()
+        in_terminal = sys.stdout is not None and sys.stdout.isatty()
         Console(
-            file=stream, width=240, color_system=None, force_terminal=False, force_jupyter=False
+            file=stream,
+            width=shutil.get_terminal_size().columns if in_terminal else _FULL_WIDTH,
+            color_system=None,
+            force_terminal=False,
+            force_jupyter=False,
         ).print(self)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
@@ -85,7 +118,7 @@ class Table:
         rule = ["---"] + ["---:"] * (len(self.columns) - 1)
         lines = [f"**{self.title}**", "", line(self.columns), line(rule), *map(line, self.rows)]
         if self.notes:
-            lines += [""] + [f"{note}  " for note in self.notes]
+            lines += [part for note in self.notes for part in ("", note)]
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ PACKAGE = Path(fm.__file__).parent
 MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages([str(PACKAGE)], "fastmnist.")
-    if not info.name.endswith(("._core", "._torch", ".__main__"))
+    # An installed package holds shared libraries too, which pkgutil takes for modules.
+    if not info.name.endswith(("._core", "._torch", ".libfastmnist", ".__main__"))
 )
 
 
