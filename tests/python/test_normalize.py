@@ -184,8 +184,8 @@ def test_it_travels_through_everything(bundle, network, tmp_path):
     assert [row.accuracy for row in from_bundle] == [row.accuracy for row in report]
 
 
-def test_mnist_normalized(mnist):
-    data = fm.load_dataset("mnist", mean=MEAN, std=STD)
+def test_mnist_normalized(mnist_root):
+    data = fm.load_dataset("mnist", mnist_root, mean=MEAN, std=STD)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = fm.NeuralNetwork()
