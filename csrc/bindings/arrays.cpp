@@ -15,6 +15,9 @@ const DLPackExchangeAPI* exchange_api(PyTypeObject* type) {
   static const DLPackExchangeAPI* last_api = nullptr;
   if (type == last_type) return last_api;
   const DLPackExchangeAPI* api = nullptr;
+  // Subclasses may answer questions with Python of their own: they take the slow path.
+  const std::string name = type->tp_name;
+  if (name != "Tensor" && name != "torch.Tensor" && name != "Parameter") return nullptr;
   PyObject* capsule =
       PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__");
   if (capsule != nullptr && PyCapsule_IsValid(capsule, "dlpack_exchange_api"))
@@ -117,13 +120,13 @@ ArrayView::~ArrayView() {
   if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
 }
 
-std::optional<ArrayView> ArrayView::of(py::handle object, bool writable) {
+std::optional<ArrayView> ArrayView::of(py::handle object, bool writable, bool ask) {
   ArrayView view;
   // Bytes do not say everything about other exporters: a masked array's mask would be lost.
   if (!writable && PyObject_CheckBuffer(object.ptr()) != 0 && !is_plain_numpy(object))
     return std::nullopt;
   const bool taken = PyObject_CheckBuffer(object.ptr()) != 0 ? view.from_buffer(object, writable)
-                                                             : view.from_dlpack(object);
+                                                             : view.from_dlpack(object, ask);
   if (!taken) {
     PyErr_Clear();
     return std::nullopt;
@@ -149,13 +152,14 @@ bool ArrayView::from_buffer(py::handle object, bool writable) {
   return reinterpret_cast<std::uintptr_t>(data_) % alignment == 0;
 }
 
-bool ArrayView::from_dlpack(py::handle object) {
+bool ArrayView::from_dlpack(py::handle object, bool ask) {
   const DLPackExchangeAPI* api = exchange_api(Py_TYPE(object.ptr()));
   if (api == nullptr) return false;
+  // Asked first: it may run Python (a __torch_function__ mode), which may change the tensor.
+  if (ask && is_negative_view(object)) return false;
   DLTensor tensor{};
   if (api->dltensor_from_py_object_no_sync(object.ptr(), &tensor) != 0) return false;
   if (tensor.device.device_type != kDLCPU || tensor.ndim > kMaxDimensions) return false;
-  if (is_negative_view(object)) return false;
   library_ = Library::kTorch;
   element_ = element_of(tensor.dtype);
   dimensions_ = tensor.ndim;
@@ -182,6 +186,15 @@ std::string ArrayView::shape_text() const {
   std::string text = "[";
   for (int i = 0; i < dimensions_; ++i) text += (i > 0 ? ", " : "") + std::to_string(size(i));
   return text + "]";
+}
+
+bool refuses_writing(py::handle object) {
+  if (exchange_api(Py_TYPE(object.ptr())) == nullptr) return false;  // a buffer says so itself
+  if (is_negative_view(object)) {
+    PyErr_Clear();
+    return true;
+  }
+  return object.attr("requires_grad").cast<bool>();
 }
 
 NewArray new_array(py::handle like, Library library, Element element,

@@ -30,7 +30,9 @@ class ArrayView {
   static constexpr int kMaxDimensions = 16;
 
   // Empty where the object is no array, or one that cannot be read as it is.
-  static std::optional<ArrayView> of(py::handle object, bool writable = false);
+  // With `ask` a torch tensor is asked whether it is a negative view, which may run Python;
+  // without, no Python runs, so that views taken before stay valid.
+  static std::optional<ArrayView> of(py::handle object, bool writable = false, bool ask = true);
 
   ArrayView(ArrayView&& other) noexcept;
   ArrayView& operator=(ArrayView&&) = delete;
@@ -48,7 +50,7 @@ class ArrayView {
  private:
   ArrayView() = default;
   bool from_buffer(py::handle object, bool writable);
-  bool from_dlpack(py::handle object);
+  bool from_dlpack(py::handle object, bool ask);
 
   Library library_ = Library::kNumpy;
   Element element_ = Element::kOther;
@@ -58,6 +60,9 @@ class ArrayView {
   void* data_ = nullptr;
   Py_buffer buffer_{};  // buffer_.obj is null where there is none to release
 };
+
+// Whether a torch tensor must not be written to behind torch's back. May run Python.
+bool refuses_writing(py::handle object);
 
 // A new array of the library that `like` belongs to. The view of it is valid while `object` lives.
 struct NewArray {

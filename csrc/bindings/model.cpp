@@ -54,11 +54,18 @@ Input read_rows(const py::object& x, std::int64_t inputs) {
   return {std::move(converted), std::move(*view), rows};
 }
 
+[[noreturn]] void throw_bad_out(const py::object& out, const std::optional<ArrayView>& view) {
+  std::string got = py::str(py::type::of(out)).cast<std::string>();
+  if (py::hasattr(out, "dtype")) got = py::str(out.attr("dtype")).cast<std::string>();
+  if (view && !view->contiguous()) got += ", not contiguous";
+  throw py::type_error("out: expected a writable, contiguous float32 array or CPU tensor, got " +
+                       got);
+}
+
 ArrayView read_out(const py::object& out, const Input& x, std::int64_t outputs) {
-  std::optional<ArrayView> view = ArrayView::of(out, /*writable=*/true);
+  std::optional<ArrayView> view = ArrayView::of(out, /*writable=*/true, /*ask=*/false);
   if (!view || view->element() != Element::kFloat32 || !view->contiguous())
-    throw py::type_error("out: expected a writable, contiguous float32 array or CPU tensor, got " +
-                         py::str(py::type::of(out)).cast<std::string>());
+    throw_bad_out(out, view);
   if (view->dimensions() != 2 || view->size(0) != x.rows || view->size(1) != outputs)
     invalid("out", "shape [" + std::to_string(x.rows) + ", " + std::to_string(outputs) + "]",
             view->shape_text());
@@ -102,7 +109,24 @@ Model::Model(const py::buffer& packed) {
   view_ = view_network(std::span(storage_.get(), static_cast<std::size_t>(bytes_)));
 }
 
+const NetworkView& Model::view() const {
+  // Python can make an instance without __init__; operator new zeroed it.
+  if (!storage_) throw std::runtime_error("this model was never initialized: __init__ did not run");
+  return view_;
+}
+
+void* Model::operator new(std::size_t size) {
+  void* memory = ::operator new(size);
+  std::memset(memory, 0, size);
+  return memory;
+}
+
 py::object Model::call(const py::object& x, const py::object& out) const {
+  view();
+  // Before any view is taken: from the first view on no Python runs that could free its memory.
+  if (!out.is_none() && refuses_writing(out))
+    invalid("out", "a plain tensor that does not require grad",
+            "one that does, or a negative view");
   const Input input = read_rows(x, view_.inputs());
   check_rows(view_, input.view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32);
   if (out.is_none()) {
@@ -117,7 +141,7 @@ py::object Model::call(const py::object& x, const py::object& out) const {
 }
 
 py::object Model::predict(const py::object& x) const {
-  if (view_.outputs() < 2)
+  if (view().outputs() < 2)
     invalid("predict", "a network with at least two outputs", std::to_string(view_.outputs()));
   const Input input = read_rows(x, view_.inputs());
   NewArray result = new_array(input.object, input.view.library(), Element::kInt64, {input.rows});
@@ -128,7 +152,7 @@ py::object Model::predict(const py::object& x) const {
 }
 
 py::tuple Model::unpack(std::int64_t i) const {
-  if (i < 0 || i >= view_.layers())
+  if (i < 0 || i >= view().layers())
     invalid("layer", "0 to " + std::to_string(view_.layers() - 1), std::to_string(i));
   const PackedDense layer = view_.dense(i);
   py::array_t<std::int8_t> weight({layer.outputs, layer.inputs});

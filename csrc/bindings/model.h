@@ -30,11 +30,16 @@ class Model {
   py::tuple unpack(std::int64_t i) const;
 
   std::int64_t nbytes() const { return bytes_; }
-  std::int64_t inputs() const { return view_.inputs(); }
-  std::int64_t outputs() const { return view_.outputs(); }
-  bool takes_pixels() const { return view_.pixels() != PixelKind::kNone; }
+  std::int64_t inputs() const { return view().inputs(); }
+  std::int64_t outputs() const { return view().outputs(); }
+  bool takes_pixels() const { return view().pixels() != PixelKind::kNone; }
+
+  // pybind11 allocates with these; zeroed memory is a model that says it was never initialized.
+  static void* operator new(std::size_t size);
+  static void operator delete(void* memory) { ::operator delete(memory); }
 
  private:
+  const NetworkView& view() const;
   struct Freed {
     void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
   };

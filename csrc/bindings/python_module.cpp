@@ -6,6 +6,7 @@
 
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -99,7 +100,16 @@ struct LayerArrays {
   Clamp clamp;
   Quantizer x_quantizer;
 
+  // pybind11 allocates with these: an instance without __init__ is empty, not random.
+  static void* operator new(std::size_t size) {
+    void* memory = ::operator new(size);
+    std::memset(memory, 0, size);
+    return memory;
+  }
+  static void operator delete(void* memory) { ::operator delete(memory); }
+
   CanonicalLayer view() const {
+    expect(static_cast<bool>(weight), "layer", "one that was initialized");
     expect(weight.ndim() == 2, "weight", "[outputs, inputs]");
     expect(weight_scale.size() == weight.shape(0), "weight_scale", "one scale per output");
     expect(!bias || bias->size() == weight.shape(0), "bias", "one value per output");

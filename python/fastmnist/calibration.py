@@ -20,9 +20,9 @@ from fastmnist.modules import FusedLinear
 from fastmnist.pixels import PixelNormalization
 from fastmnist.progress import ProgressBar
 
-# How far from an integer code a float may be and still be a pixel: float32 rounding of
-# (p/255 - mean)/std moves it by some 1e-5.
-_PIXEL_TOLERANCE = 1e-3
+# How far a float may be from a pixel's value and still be that pixel, relative to the terms of
+# (p/255 - mean)/std: a few roundings of float32.
+_PIXEL_TOLERANCE = 2.0**-21
 
 
 class InputObserver:
@@ -81,12 +81,15 @@ class PixelCheck:
         if x[0].numel() % channels:
             self.holds = False
             return
-        per_channel = x.float().reshape(x.shape[0], channels, -1) if channels > 1 else x.float()
-        mean = torch.tensor(self.pixels.mean)[:, None] if channels > 1 else self.pixels.mean[0]
-        std = torch.tensor(self.pixels.std)[:, None] if channels > 1 else self.pixels.std[0]
-        codes = (per_channel * std + mean) * 255
-        inside = bool(codes.min() > -0.5) and bool(codes.max() < 255.5)
-        self.holds = inside and bool((codes - codes.round()).abs().max() < _PIXEL_TOLERANCE)
+        # [N, channels, pixels of a channel]; one channel stands for any shape.
+        values = x.float().reshape(x.shape[0], channels, -1)
+        mean = torch.tensor(self.pixels.mean)[:, None]
+        std = torch.tensor(self.pixels.std)[:, None]
+        codes = ((values * std + mean) * 255).round()
+        # Measured in values, not codes: tiny floats are no pixels because they are near 0.
+        off = (values - (codes / 255 - mean) / std).abs()
+        room = _PIXEL_TOLERANCE * torch.maximum(values.abs(), (mean / std).abs())
+        self.holds = bool(((codes >= 0) & (codes <= 255) & (off <= room)).all())
 
 
 def observe(

@@ -21,6 +21,7 @@ from fastmnist.graph import (
 from fastmnist.model_file import Arrays
 from fastmnist.modules import FusedLinear, QuantizedChain
 
+_MAX_STEPS = 4096
 Part = Callable[[Any, str, Arrays], nn.Module]
 
 
@@ -55,7 +56,11 @@ def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None
         if is_idle_dropout(node):
             p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
             return {"type": "dropout", "p": p}
-        return {"type": "flatten"} if is_flatten(node) else None
+        if node.target in ("contiguous", "float"):
+            return {"type": "identity"}
+        if node.target in (torch.flatten, "flatten"):
+            return {"type": "flatten"} if is_flatten(node) else None
+        return _describe_reshape(node) if is_flatten(node) else None
     if isinstance(module, QuantizedChain):
         return {"type": "quantized", "path": path}
     if isinstance(module, FusedLinear):
@@ -77,6 +82,32 @@ def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None
     return None
 
 
+def _describe_reshape(node: Any) -> dict[str, Any] | None:
+    """``x.view(n, -1)`` flattens each row; ``x.view(-1, 784)`` makes rows of 784, however many."""
+    shape = node.args[1:]
+    if len(shape) == 1:
+        shape = tuple(shape[0])
+    if shape[1] == -1:
+        return {"type": "flatten"}
+    if shape[0] == -1 and isinstance(shape[1], int) and shape[1] > 0:
+        return {"type": "rows", "features": shape[1]}
+    return None
+
+
+class Rows(nn.Module):
+    """``x.view(-1, features)`` as a module."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(-1, self.features)
+
+    def extra_repr(self) -> str:
+        return str(self.features)
+
+
 def build_chain(
     steps: list[Any], replaced: dict[str, Any], arrays: Arrays, part: Part
 ) -> nn.Sequential:
@@ -87,12 +118,14 @@ def build_chain(
     ValueError
         If a step, or a tensor that it needs, is not as it should be.
     """
+    if len(steps) > _MAX_STEPS:
+        raise ValueError(f"chain: expected at most {_MAX_STEPS} steps, got {len(steps)}")
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for i, step in enumerate(steps):
         path = step.get("path") if isinstance(step, dict) else None
         name = path.replace(".", "_") if isinstance(path, str) else f"step{i}"
-        while name in modules:
-            name += "_again"
+        if name in modules:
+            name = f"{name}_step{i}"
         modules[name] = _build_step(step, replaced, arrays, part)
     return nn.Sequential(modules)
 
@@ -101,6 +134,8 @@ def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part)
     kind = field(step, "type", str)
     if kind == "flatten":
         return nn.Flatten()
+    if kind == "rows":
+        return Rows(field(step, "features", int))
     if kind == "clamp":
         return _activation(*clamp_from_json(step))
     if kind == "identity":
@@ -161,7 +196,10 @@ def build_linear(step: Any, arrays: Arrays, prefix: str) -> nn.Linear:
     if weight is None or [*weight.shape] != shape[::-1]:
         raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
     outputs, inputs = weight.shape
-    return nn.Linear(inputs, outputs, bias=field(step, "bias", bool))
+    has_bias, bias = field(step, "bias", bool), arrays.get(f"{prefix}bias")
+    if 0 in weight.shape or (has_bias and (bias is None or [*bias.shape] != [outputs])):
+        raise ValueError(f"tensor '{prefix}bias': expected shape [{outputs}], inputs of at least 1")
+    return nn.Linear(inputs, outputs, bias=has_bias)
 
 
 def _activation(lo: float, hi: float) -> nn.Module:

@@ -83,8 +83,8 @@ def compare(
     codes = _all_rows(data, batch_fn, pixels, raw=True) if _holds_pixels(data) else None
     entries = _entries(variants, codes is not None)
     results = [
-        _evaluate(variant, codes if rows == "uint8" and codes else floats, metric, loss_fn)
-        for _, variant, rows in entries
+        _evaluate(label, variant, codes if rows == "uint8" and codes else floats, metric, loss_fn)
+        for label, variant, rows in entries
     ]
     sources = [codes if rows == "uint8" and codes else floats for _, _, rows in entries]
     large = min(batch_size, floats.size)
@@ -196,16 +196,21 @@ def _entries(variants: Mapping[str, Any], has_pixels: bool) -> list[tuple[str, A
     return entries
 
 
-def _evaluate(variant: Any, rows: Batch, metric: Any, loss_fn: Any) -> Evaluation:
+def _evaluate(name: str, variant: Any, rows: Batch, metric: Any, loss_fn: Any) -> Evaluation:
     chunks = (_slice(rows, at, min(at + 1024, rows.size)) for at in range(0, rows.size, 1024))
-    return evaluate(
-        variant,
-        ((chunk.args, chunk.kwargs, chunk.target) for chunk in chunks),
-        metric=metric,
-        loss_fn=loss_fn,
-        batch_fn=lambda batch: batch,
-        raw=True,
-    )
+    try:
+        return evaluate(
+            variant,
+            ((chunk.args, chunk.kwargs, chunk.target) for chunk in chunks),
+            metric=metric,
+            loss_fn=loss_fn,
+            batch_fn=lambda batch: batch,
+            raw=True,
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise type(error)(
+            f"variants: '{name}' cannot be evaluated on this data: {error}"
+        ) from error
 
 
 def _calls(model: Any, rows: Batch, size: int, count: int) -> list[Call]:

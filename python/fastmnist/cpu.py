@@ -84,6 +84,8 @@ def set_num_threads(count: int) -> None:
     1
     >>> fm.set_num_threads(0)
     """
+    if isinstance(count, bool):
+        raise TypeError("count: expected an integer, got bool")
     try:
         number = operator.index(count)
     except TypeError:

@@ -129,8 +129,8 @@ def evaluate(
     pixels = effective_pixels(model, data)
     home = None if module is None else device_of(module)
     where = home if device is None else torch.device(device)
-    if module is not None and pixels is not None and not raw:
-        _warn_of_other_pixels(module, data)
+    if pixels is not None and not raw:
+        _warn_of_other_pixels(model, data)
     n = 0
     loss_sum: float | Tensor = 0.0
     metric_sum: float | Tensor = 0.0
@@ -216,8 +216,10 @@ def moved(model: nn.Module | None, device: torch.device | None) -> Iterator[None
         model.to(home)
 
 
-def _warn_of_other_pixels(model: nn.Module, data: Any) -> None:
-    own, given = model_pixels(model), carried_pixels(data)
+def _warn_of_other_pixels(model: Any, data: Any) -> None:
+    # A compiled model knows its pixels too.
+    own = model_pixels(model) if isinstance(model, nn.Module) else getattr(model, "pixels", None)
+    given = carried_pixels(data)
     if own is not None and given is not None and own != given:
         warnings.warn(
             f"the model was trained on pixels with mean {own.mean} and std {own.std}, but data has "

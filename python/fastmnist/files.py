@@ -178,7 +178,8 @@ def _replaced(model: nn.Module) -> dict[str, Any]:
     """What transforms put into the model, by path."""
     replaced: dict[str, Any] = {}
     inside: list[str] = []
-    for path, module in model.named_modules():
+    # Every name of a module that has several: each is a key of the state_dict.
+    for path, module in model.named_modules(remove_duplicate=False):
         if any(path.startswith(prefix) for prefix in inside):
             continue
         if isinstance(module, QuantizedChain):
@@ -243,8 +244,12 @@ def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
     if kind == "fused":
         weight = arrays.get(f"{prefix}weight")
         shape = field(part, "shape", list)
-        if weight is None or [*weight.shape] != shape[::-1]:
+        # Checked before it is made: a file must not make us allocate what it does not hold.
+        bias = arrays.get(f"{prefix}bias")
+        if weight is None or [*weight.shape] != shape[::-1] or 0 in weight.shape:
             raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
+        if bias is None or [*bias.shape] != [weight.shape[0]]:
+            raise ValueError(f"tensor '{prefix}bias': expected shape [{weight.shape[0]}]")
         outputs, inputs = weight.shape
         columns_differ = part.get("columns_differ") is True
         return FusedLinear(inputs, outputs, clamp_from_json(part), columns_differ)

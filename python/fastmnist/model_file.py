@@ -50,6 +50,12 @@ def write(
     write_atomically(path, to_bytes(tensors, {KEY: text}))
 
 
+def check_path(path: Any) -> None:
+    """Raise TypeError if `path` is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a str or a path, got {type(path).__name__}")
+
+
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Replace the file at `path` by `content`, or leave it as it was.
 
@@ -59,6 +65,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         Naming the path, if it cannot be written.
     """
     # Through links; and what is no file (/dev/stdout, a pipe) is written to, never replaced.
+    check_path(path)
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file() and not target.is_dir():
         target.write_bytes(content)
@@ -92,6 +99,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[dict[str, Any], 
     ValueError
         If it is no file of fastmnist's, or was cut or changed.
     """
+    check_path(path)
     target = Path(path)
     if not target.is_file():
         raise FileNotFoundError(f"path: expected a model file, got '{target}', which is no file")
@@ -159,7 +167,7 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
             network = part if network is None else network.then(part)
         elif kind == "clamp" and network is not None:
             network = network.clamped(clamp_from_json(step))
-        elif kind not in ("flatten", "identity", "dropout"):
+        elif kind not in ("flatten", "rows", "identity", "dropout"):
             raise ValueError(f"it has a float layer ('{path}'), which needs torch: use fm.load")
     if network is None:
         raise ValueError("it is no chain of quantized layers: use fm.load with into=")
