@@ -295,7 +295,7 @@ REFUSED_OUT: dict[str, tuple[Any, type[Exception]]] = {
     "torch meta": (lambda: torch.zeros(7, 5, device="meta"), TypeError),
     "torch fake": (lambda: fake(torch.zeros(7, 5)), TypeError),
     "torch sparse": (lambda: torch.zeros(7, 5).to_sparse(), TypeError),
-    "torch negative view": (lambda: torch._neg_view(torch.zeros(7, 5)), TypeError),
+    "torch negative view": (lambda: torch._neg_view(torch.zeros(7, 5)), ValueError),
 }
 
 
