@@ -16,7 +16,7 @@
 namespace fastmnist::bindings {
 namespace {
 
-// Releasing the GIL costs a few hundred ns with other threads waiting for it: not for short calls.
+// Taking the GIL back may mean waiting for other threads: not worth it for short calls.
 constexpr std::int64_t kProductsWorthReleasing = 2'000'000;
 
 bool usable(const std::optional<ArrayView>& view) {

@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr auto kSpinTime = std::chrono::microseconds(50);
-constexpr int kSpinsBeforeYielding = 1000;  // some 50 µs
+constexpr int kSpinsBeforeYielding = 1000;
 
 void relax() {
 #if defined(__x86_64__)

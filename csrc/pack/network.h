@@ -9,7 +9,7 @@
 // Everything starts at a multiple of 64 bytes. The buffer is made and read on one machine and never
 // saved. It may still come from anywhere (an operator takes any uint8 tensor), so view_network
 // checks every size and offset before anything is read through it: foreign bytes give an error or
-// wrong numbers, never an access outside the buffer. The check is O(layers), some 10 ns each.
+// wrong numbers, never an access outside the buffer. The check is O(layers).
 #pragma once
 
 #include <cstddef>

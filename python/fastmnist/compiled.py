@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastmnist import _core
 from fastmnist.canonical import QuantizedLayer, QuantizedNetwork
@@ -36,16 +37,10 @@ class CompiledModel(_core.Model):
 
     def __init__(self, network: QuantizedNetwork) -> None:
         super().__init__(network.pack())
-        # Everything but the weights, which the packed form already holds: they are unpacked
-        # when somebody asks.
-        empty = np.empty(0, np.int8)
-        none = np.empty(0, np.float32)
+        # Everything but the numbers, which the packed form already holds: they are unpacked when
+        # somebody asks. What stands in for them has their shapes and takes no memory.
         self._shell = replace(
-            network,
-            layers=tuple(
-                replace(layer, weight=empty, weight_scale=none, bias=none)
-                for layer in network.layers
-            ),
+            network, layers=tuple(_without_numbers(layer) for layer in network.layers)
         )
 
     @property
@@ -92,7 +87,7 @@ class CompiledModel(_core.Model):
             f"{self.in_features} → {self.out_features}, {self._shell.kind}, kernels: {isa}",
             ["layer", "shape", "activation", "input", "kernel", "weights"],
         )
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._shell.layers):
             table.row(
                 layer.name,
                 f"{layer.inputs} → {layer.outputs}",
@@ -118,7 +113,7 @@ class CompiledModel(_core.Model):
         return f"scale {layer.input_scale:.4g}, zero point {layer.input_zero_point}"
 
     def __repr__(self) -> str:
-        widths = [self.in_features, *(layer.outputs for layer in self.layers)]
+        widths = [self.in_features, *(layer.outputs for layer in self._shell.layers)]
         chain = "-".join(str(w) for w in widths)
         return f"CompiledModel({chain}, int8 {self._shell.kind}, {self.nbytes:,} bytes)"
 
@@ -127,3 +122,15 @@ class CompiledModel(_core.Model):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModel:
         return self  # immutable
+
+
+def _without_numbers(layer: QuantizedLayer) -> QuantizedLayer:
+    def shape_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+    return replace(
+        layer,
+        weight=shape_of(layer.weight),
+        weight_scale=shape_of(layer.weight_scale),
+        bias=shape_of(layer.bias),
+    )
