@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/limits.h"
 #include "bindings/model.h"
 #include "core/arithmetic.h"
 #include "core/cpu.h"
@@ -290,5 +291,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("reference_linear", &reference_linear, py::arg("layer"), strict("codes"),
         strict("row_scale"), strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
         py::arg("out_zero_point") = 0);
+  bindings::register_limits(m);
   bindings::register_model(m);
 }

@@ -1,0 +1,229 @@
+#include "runtime/limits.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "core/cpu.h"
+#include "core/errors.h"
+#include "kernels/peak.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace fastmnist {
+
+extern const PeakProbe kScalarPeak;
+#if defined(FASTMNIST_HAVE_AVX2)
+extern const PeakProbe kAvx2Peak;
+#endif
+#if defined(FASTMNIST_HAVE_AVX512_VNNI)
+extern const PeakProbe kAvx512VnniPeak;
+#endif
+#if defined(FASTMNIST_HAVE_AMX_INT8)
+extern const PeakProbe kAmxInt8Peak;
+#endif
+
+namespace {
+
+constexpr std::int64_t kKilobyte = 1024;
+constexpr std::int64_t kMegabyte = 1024 * kKilobyte;
+
+// ---- which probe --------------------------------------------------------------------------------
+
+struct Built {
+  const char* isa;
+  const PeakProbe* probe;  // nullptr where this build has none
+};
+
+const Built kBuilt[] = {
+#if defined(FASTMNIST_HAVE_AMX_INT8)
+    {"amx_int8", &kAmxInt8Peak},
+#else
+    {"amx_int8", nullptr},
+#endif
+#if defined(FASTMNIST_HAVE_AVX512_VNNI)
+    {"avx512_vnni", &kAvx512VnniPeak},
+#else
+    {"avx512_vnni", nullptr},
+#endif
+#if defined(FASTMNIST_HAVE_AVX2)
+    {"avx2", &kAvx2Peak},
+#else
+    {"avx2", nullptr},
+#endif
+    {"scalar", &kScalarPeak},
+};
+
+// A probe with every function: what a set lacks is that of the next one below it.
+PeakProbe probe_of(std::string_view isa) {
+  const auto known =
+      std::find_if(std::begin(kBuilt), std::end(kBuilt), [&](auto& b) { return isa == b.isa; });
+  if (known == std::end(kBuilt)) {
+    std::string names;
+    for (const Built& built : kBuilt) names += (names.empty() ? "" : ", ") + std::string(built.isa);
+    invalid("isa", "one of " + names, "'" + std::string(isa) + "'");
+  }
+  const std::string why =
+      known->probe == nullptr ? "not built for this processor family" : missing_for(isa);
+  if (!why.empty())
+    invalid("isa", "an instruction set that this machine runs",
+            "'" + std::string(isa) + "' (" + why + ")");
+  PeakProbe probe = *known->probe;
+  for (const Built* below = known + 1; below != std::end(kBuilt); ++below) {
+    if (below->probe == nullptr) continue;
+    if (probe.float_products == nullptr) probe.float_products = below->probe->float_products;
+    if (probe.read == nullptr) probe.read = below->probe->read;
+  }
+  return probe;
+}
+
+// ---- sizes --------------------------------------------------------------------------------------
+
+// "48K", "2048K", "32M" as Linux writes it; 0 where there is no such file.
+std::int64_t cache_bytes(int level) {
+  const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index";
+  for (int i = 0; i < 8; ++i) {
+    const std::string index = folder + std::to_string(i) + "/";
+    int found = 0;
+    std::string type;
+    if (!(std::ifstream(index + "level") >> found) || found != level) continue;
+    if (!(std::ifstream(index + "type") >> type) || type == "Instruction") continue;
+    std::int64_t size = 0;
+    char unit = 0;
+    std::ifstream file(index + "size");
+    if (!(file >> size)) continue;
+    file >> unit;
+    return size * (unit == 'K' ? kKilobyte : unit == 'M' ? kMegabyte : 1);
+  }
+  return 0;
+}
+
+std::int64_t cache_bytes_or(int level, std::int64_t usual) {
+  const std::int64_t size = cache_bytes(level);
+  return size >= 4 * kReadGranularity ? size : usual;
+}
+
+std::int64_t physical_memory() {
+#if defined(__linux__)
+  return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+#else
+  return 4096 * kMegabyte;
+#endif
+}
+
+std::int64_t whole_steps(std::int64_t bytes) {
+  return std::max(bytes / kReadGranularity, std::int64_t{1}) * kReadGranularity;
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+// Random bytes, on huge pages where the system gives them: no probe should wait for page tables.
+class RandomBytes {
+ public:
+  explicit RandomBytes(std::int64_t bytes)
+      : data_(
+            static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), kAlignment))) {
+#if defined(__linux__)
+    madvise(data_.get(), static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // a wish
+#endif
+    std::uint64_t state = 1;
+    for (std::int64_t i = 0; i + 8 <= bytes; i += 8) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      const std::uint64_t mixed = state ^ (state >> 29);
+      std::memcpy(data_.get() + i, &mixed, 8);
+    }
+  }
+  const std::byte* data() const { return data_.get(); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{2 * kMegabyte};
+  struct Free {
+    void operator()(std::byte* memory) const { ::operator delete(memory, kAlignment); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+};
+
+// ---- times --------------------------------------------------------------------------------------
+
+template <typename Work>
+double seconds(const Work& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return std::max(took.count(), 1e-9);
+}
+
+// Units per second of work(rounds), which returns how many units it did: the best of `repeats`
+// runs of a millisecond or more.
+template <typename Work>
+double best_rate(const Work& work, int repeats) {
+  constexpr double kLongEnough = 1e-3;
+  double best = 0;
+  for (std::int64_t rounds = 1; repeats > 0 && rounds < (std::int64_t{1} << 40);) {
+    std::int64_t units = 0;
+    const double took = seconds([&] { units = work(rounds); });
+    if (took < kLongEnough) {
+      rounds *= 2;
+      continue;
+    }
+    best = std::max(best, static_cast<double>(units) / took);
+    --repeats;
+  }
+  return best;
+}
+
+constexpr ReadPattern kPatterns[] = {{1, 0}, {1, 1024}, {4, 0}, {4, 512}, {8, 0}};
+
+double best_read(const PeakProbe& probe, const std::byte* data, std::int64_t bytes, int repeats) {
+  double best = 0;
+  std::uint64_t sum = 0;
+  for (const ReadPattern pattern : kPatterns) {
+    const auto work = [&](std::int64_t rounds) {
+      for (std::int64_t r = 0; r < rounds; ++r) sum ^= probe.read(data, bytes, pattern);
+      return rounds * bytes;
+    };
+    best = std::max(best, best_rate(work, repeats));
+  }
+  __asm__ volatile("" : : "r"(sum));
+  return best;
+}
+
+}  // namespace
+
+Limits measure_limits(std::string_view isa) {
+  const PeakProbe probe = probe_of(isa);
+  Limits limits{};
+  limits.l1.level_bytes = cache_bytes_or(1, 32 * kKilobyte);
+  limits.l2.level_bytes = cache_bytes_or(2, kMegabyte);
+  limits.l3.level_bytes = cache_bytes_or(3, 32 * kMegabyte);
+  limits.l1.buffer_bytes = whole_steps(limits.l1.level_bytes / 2);
+  limits.l2.buffer_bytes = whole_steps(limits.l2.level_bytes / 2);
+  limits.l3.buffer_bytes = whole_steps(
+      std::min(std::max(8 * limits.l2.level_bytes, 16 * kMegabyte), limits.l3.level_bytes / 2));
+  limits.memory.buffer_bytes = whole_steps(
+      std::max(std::min({256 * kMegabyte, 4 * limits.l3.level_bytes, physical_memory() / 8}),
+               limits.l3.buffer_bytes));
+
+  const RandomBytes random(limits.memory.buffer_bytes);
+  alignas(64) static constexpr std::byte kZeros[kPeakOperandBytes] = {};
+  const auto products = [&](const std::byte* operands) {
+    return best_rate([&](std::int64_t rounds) { return probe.products(operands, rounds); }, 7);
+  };
+  limits.products_per_second = products(kZeros);
+  limits.random_products_per_second = products(random.data());
+  limits.float_products_per_second = best_rate(probe.float_products, 7);
+  for (ReadLimit* level : {&limits.l1, &limits.l2, &limits.l3})
+    level->bytes_per_second = best_read(probe, random.data(), level->buffer_bytes, 3);
+  limits.memory.bytes_per_second = best_read(probe, random.data(), limits.memory.buffer_bytes, 1);
+  return limits;
+}
+
+}  // namespace fastmnist
