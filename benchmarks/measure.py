@@ -1,0 +1,117 @@
+"""Every case of one network at one batch size: answers first, then times, all in turns."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.ours import LIBRARY
+from benchmarks.peers import Case, Network, reason
+from benchmarks.peers.description import F32, U8, Call
+from benchmarks.workloads import Workload
+from fastmnist.timing import time_interleaved
+
+# Classes that an int8 variant may decide otherwise than the float network, and how far all outputs
+# may be from its outputs: root mean square, relative.
+MAX_DISAGREEMENT = 0.02
+MAX_ERROR = 0.1
+# Calls in one turn: enough for the median not to see the cache misses that the turn begins with.
+FEWEST_CALLS, MOST_CALLS = 3, 64
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds, and seconds that all of them together should take."""
+
+    rounds: int
+    seconds: float
+
+
+def measure(
+    workload: Workload, cases: list[Case], batch: int, effort: Effort
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Time all cases on `batch` rows.
+
+    Returns
+    -------
+    results : list of dict
+        One per case that answers right, the first case first.
+    failed : dict
+        Name of a case to the reason why it was left out. Ours must not fail.
+    """
+    pixels = workload.pixels
+    # Different rows for small batches: a branch predictor must not learn a single one by heart.
+    starts = np.linspace(0, len(pixels) - batch, 8 if batch < 100 else 2).astype(int)
+    rows = [np.ascontiguousarray(pixels[s : s + batch]) for s in sorted({int(s) for s in starts})]
+    expected = workload.network.float_outputs(rows[0])
+    taken, calls, failed = [], [], {}
+    round_seconds = 0.0
+    with torch.inference_mode():
+        for case in cases:
+            try:
+                own = [case.prepare(r) for r in rows]
+                check(case, own[0], workload.network, expected)
+                round_seconds += _seconds(own[-1])
+            except Exception as error:
+                if case.library == LIBRARY:
+                    raise
+                failed[case.name] = reason(error)
+                continue
+            taken.append(case)
+            calls.append(own)
+        per_round = effort.seconds / effort.rounds / round_seconds
+        timings = time_interleaved(
+            calls,
+            rounds=effort.rounds,
+            calls_per_round=int(min(max(per_round, FEWEST_CALLS), MOST_CALLS)),
+            what=f"{workload.network.name}, batch {batch:,}",
+        )
+    return [
+        {
+            "name": case.name,
+            "library": case.library,
+            "rows": case.rows,
+            "microseconds": timing.p50 * 1e6,
+            # Median over rounds of the ratio within a round, and half its interquartile range.
+            "slower_than_ours": 1 / timing.ratio,
+            "spread": timing.spread / timing.ratio**2,
+        }
+        for case, timing in zip(taken, timings, strict=True)
+    ], failed
+
+
+def check(case: Case, call: Call, network: Network, expected: F32) -> None:
+    """Raise unless a call's answers are those of the float network, but for rounding."""
+    got = as_array(call())
+    if got.shape != expected.shape:
+        raise ValueError(f"{case.name}: outputs {got.shape}, expected {expected.shape}")
+    error = float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+    if not error <= MAX_ERROR:
+        raise ValueError(f"{case.name}: its outputs are {error:.1%} off")
+    if network.classifies and len(expected) >= 100:
+        wrong = float((got.argmax(1) != expected.argmax(1)).mean())
+        if wrong > MAX_DISAGREEMENT:
+            raise ValueError(f"{case.name}: {wrong:.1%} of its answers are wrong")
+
+
+def as_array(outputs: Any) -> F32:
+    """Return any library's outputs as a NumPy array."""
+    if isinstance(outputs, torch.Tensor):
+        return np.asarray(outputs.float().numpy())
+    return np.asarray(outputs, np.float32)
+
+
+def _seconds(call: Call) -> float:
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def rows_of(workload: Workload, batch: int) -> U8:
+    """Return the first `batch` rows."""
+    return np.ascontiguousarray(workload.pixels[:batch])

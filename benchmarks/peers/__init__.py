@@ -1,0 +1,54 @@
+"""The libraries that ours is compared with, one file each."""
+
+from __future__ import annotations
+
+import importlib
+
+from benchmarks.peers.description import Case, FloatLayer, Network
+
+__all__ = ["ONEDNN", "Case", "FloatLayer", "Network", "peer_cases"]
+
+# oneDNN called by hand is no library that people use, so it is compared with on its own.
+ONEDNN = "oneDNN by hand"
+
+_MODULES = {
+    "NumPy": "numpy_float32",
+    "torch": "torch_eager",
+    "torch.ao": "torch_ao",
+    "torchao": "torchao_int8",
+    "ONNX Runtime": "onnx_runtime",
+    "OpenVINO": "open_vino",
+    ONEDNN: "onednn",
+}
+
+
+def peer_cases(network: Network, *, compiled: bool = False) -> tuple[list[Case], dict[str, str]]:
+    """Build `network` with every peer.
+
+    Parameters
+    ----------
+    network : Network
+    compiled : bool
+        Whether torch.compile is a peer too.
+
+    Returns
+    -------
+    cases : list of Case
+    missing : dict
+        Peer to reason, for those that are not installed or could not build it.
+    """
+    modules = _MODULES | ({"torch.compile": "torch_compile"} if compiled else {})
+    cases: list[Case] = []
+    missing = {}
+    for name, module in modules.items():
+        try:
+            cases += importlib.import_module(f"benchmarks.peers.{module}").cases(network)
+        except Exception as error:
+            missing[name] = reason(error)
+    return cases, missing
+
+
+def reason(error: Exception) -> str:
+    """Say in one line why a peer is left out."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

@@ -1,0 +1,91 @@
+"""What every peer is given, and what it gives back. Names no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """One Linear layer: `weight` is ``[outputs, inputs]``; `relu` says whether one follows."""
+
+    weight: F32
+    bias: F32
+    relu: bool
+
+    @property
+    def inputs(self) -> int:
+        return int(self.weight.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight.shape[0])
+
+
+@dataclass(frozen=True)
+class Network:
+    """A float network on pixels, which everybody runs their own way.
+
+    Attributes
+    ----------
+    name : str
+    layers : tuple of FloatLayer
+    calibration : uint8 array ``[n, inputs]``
+        Pixels for those who calibrate; pixel p stands for p/255.
+    classifies : bool
+        Whether the largest output is a decision, which a variant must not change.
+    threads : int
+        On how many threads everybody runs.
+    """
+
+    name: str
+    layers: tuple[FloatLayer, ...]
+    calibration: U8
+    classifies: bool
+    threads: int
+
+    def float_outputs(self, pixels: U8) -> F32:
+        """Compute the outputs in float32: what every case is checked against."""
+        x = floats(pixels)
+        for layer in self.layers:
+            x = x @ layer.weight.T + layer.bias
+            if layer.relu:
+                x = np.maximum(x, 0)
+        return x
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to run a network.
+
+    Attributes
+    ----------
+    name : str
+    library : str
+        Whose it is; the best of all libraries is what ours is compared with.
+    rows : str
+        What the call is given: ``uint8`` or ``float32`` (or ``bfloat16``).
+    prepare : callable
+        uint8 pixels ``[N, inputs]`` to a call without arguments that returns ``[N, outputs]``.
+        Whatever the library can do beforehand for these rows, or for so many, is done here and
+        not timed: converting rows to its favourite type, laying out weights, making buffers.
+    """
+
+    name: str
+    library: str
+    rows: str
+    prepare: Callable[[U8], Call]
+
+
+def floats(pixels: U8) -> F32:
+    """Return what pixels stand for."""
+    return np.asarray(pixels / np.float32(255), np.float32)

@@ -1,0 +1,74 @@
+"""A network as ONNX files: float32, static int8 (QDQ), dynamic int8. For those who read them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.description import Network, floats
+
+
+def write_float32(network: Network, path: Path) -> None:
+    """Write the float network: one Gemm, and one Relu where there is one, per layer."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, initializers, at = [], [], "x"
+    for i, layer in enumerate(network.layers):
+        weight = np.ascontiguousarray(layer.weight.T)
+        initializers.append(numpy_helper.from_array(weight, f"w{i}"))
+        initializers.append(numpy_helper.from_array(layer.bias, f"b{i}"))
+        out = "y" if i == len(network.layers) - 1 else f"r{i}"
+        product = f"h{i}" if layer.relu else out
+        nodes.append(helper.make_node("Gemm", [at, f"w{i}", f"b{i}"], [product], f"gemm{i}"))
+        if layer.relu:
+            nodes.append(helper.make_node("Relu", [product], [out], f"relu{i}"))
+        at = out
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [value("x", TensorProto.FLOAT, ["n", network.layers[0].inputs])],
+        [value("y", TensorProto.FLOAT, ["n", network.layers[-1].outputs])],
+        initializers,
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 9
+    onnx.save(made, str(path))
+
+
+def write_static(network: Network, source: Path, path: Path) -> None:
+    """Write the same with quantizers (QDQ): uint8 activations, int8 weights per channel."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter([{"x": floats(network.calibration)}])
+
+        def get_next(self) -> Any:
+            return next(self.batches, None)
+
+    _silence()
+    quantize_static(
+        str(source),
+        str(path),
+        Reader(),
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def write_dynamic(source: Path, path: Path) -> None:
+    """Write the same with int8 weights, activations quantized at run time."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    _silence()
+    quantize_dynamic(str(source), str(path), weight_type=QuantType.QInt8)
+
+
+def _silence() -> None:
+    logging.getLogger().setLevel(logging.ERROR)  # it recommends a preprocessing that we don't need

@@ -1,0 +1,64 @@
+"""OpenVINO: the float32 model as it runs it by default (in bfloat16 on AMX), and static int8.
+
+The int8 model is ONNX Runtime's QDQ file, which OpenVINO reads. A model is compiled for the very
+batch size, on one stream, with memory of rows and outputs shared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from benchmarks.peers import onnx_files
+from benchmarks.peers.description import U8, Call, Case, Network, floats
+
+
+def cases(network: Network) -> list[Case]:
+    """Build both."""
+    core = ov.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        plain, static = Path(folder, "float32.onnx"), Path(folder, "static.onnx")
+        onnx_files.write_float32(network, plain)
+        onnx_files.write_static(network, plain, static)
+        models = {"float32": core.read_model(plain), "static int8": core.read_model(static)}
+    return [
+        Case(f"OpenVINO {name}", "OpenVINO", "float32", Compiler(core, model, network).prepare)
+        for name, model in models.items()
+    ]
+
+
+class Compiler:
+    """One model, compiled for each batch size that is asked for."""
+
+    def __init__(self, core: Any, model: Any, network: Network) -> None:
+        self.core, self.model, self.network = core, model, network
+        self.compiled: dict[int, Any] = {}
+
+    def prepare(self, pixels: U8) -> Call:
+        """Return a call on these rows, with an inference request of its own."""
+        rows = len(pixels)
+        if rows not in self.compiled:
+            model = self.model.clone()
+            model.reshape([rows, self.network.layers[0].inputs])
+            self.compiled[rows] = self.core.compile_model(
+                model,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "NUM_STREAMS": "1",
+                    "INFERENCE_NUM_THREADS": str(self.network.threads),
+                },
+            )
+        request = self.compiled[rows].create_infer_request()
+        x = floats(pixels)
+        request.set_input_tensor(ov.Tensor(x, shared_memory=True))
+        return partial(_run, request.infer, request.get_output_tensor().data, x)
+
+
+def _run(infer: Any, y: Any, x: Any) -> Any:
+    infer(share_inputs=True, share_outputs=True)
+    return y
