@@ -3,9 +3,9 @@
     python -m benchmarks.dense [--threads 1] [--quick] [--only digits] [--json FILE]
 
 Runs 784-96-256-10 on real digits, and Linear+ReLU of 1,024 and 4,096 on random pixels. Needs the
-extra ``peers``; a peer that is not installed is left out and named. Every case's answers are checked
-against the float network before it is timed; times are medians of interleaved rounds. What the core
-can do at best is measured in the same run. Takes some four minutes, one with --quick.
+extra ``peers``; a peer that is not installed is left out and named. Every case's answers are
+checked against the float network before it is timed; times are medians of interleaved rounds. What
+the core can do at best is measured in the same run. Takes some three minutes, one with --quick.
 
 --isa caps the kernels: the benchmark runs in a child process with FASTMNIST_ISA set, and for avx2
 torch, oneDNN and MKL capped alike (ONNX Runtime, OpenVINO and NumPy know no such cap).

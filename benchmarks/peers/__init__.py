@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from benchmarks.peers.description import Case, FloatLayer, Network
+from benchmarks.peers.description import ONEDNN, Case, FloatLayer, Network
 
 __all__ = ["ONEDNN", "Case", "FloatLayer", "Network", "peer_cases"]
-
-# oneDNN called by hand is no library that people use, so it is compared with on its own.
-ONEDNN = "oneDNN by hand"
 
 _MODULES = {
     "NumPy": "numpy_float32",

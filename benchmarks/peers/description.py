@@ -13,6 +13,9 @@ F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 Call = Callable[[], Any]
 
+# oneDNN called by hand is no library that people use, so it is compared with on its own.
+ONEDNN = "oneDNN by hand"
+
 
 @dataclass(frozen=True)
 class FloatLayer:

@@ -35,7 +35,12 @@ class Timing:
 
 
 def time_interleaved(
-    calls: Sequence[Sequence[Call]], *, rounds: int, calls_per_round: int, what: str
+    calls: Sequence[Sequence[Call]],
+    *,
+    rounds: int,
+    calls_per_round: int,
+    what: str,
+    warm_up: int = 0,
 ) -> list[Timing]:
     """Time each variant's calls, taking turns.
 
@@ -49,15 +54,20 @@ def time_interleaved(
         Calls in a turn.
     what : str
         For the progress bar.
+    warm_up : int
+        Calls at the beginning of a turn that are not timed: weights that the others have driven
+        out of the caches come back.
     """
     times = np.zeros((len(calls), rounds, calls_per_round))
     clock = time.perf_counter_ns
+    order = np.random.default_rng(0)
     with ProgressBar(f"timing {what}", rounds + 1) as bar:
         for turn in range(-1, rounds):
-            # The order turns too: nobody always runs behind the same neighbour.
-            for place in range(len(calls)):
-                i = (place + turn) % len(calls)
+            # In another order each time: nobody always runs behind the same neighbour.
+            for i in order.permutation(len(calls)):
                 own = calls[i]
+                for j in range(warm_up):
+                    own[-1 - j % len(own)]()
                 for j in range(calls_per_round):
                     call = own[j % len(own)]
                     start = clock()
