@@ -56,16 +56,14 @@ def summary_table(report: dict[str, Any], network: dict[str, Any]) -> Table:
     )
     best = [best_library(b) for b in batches]
     table.row("best library", *(f"{c['name']}, {_us(c)} µs" if c else "–" for c in best))
-    by_hand = [find_library(b, ONEDNN) for b in batches]
+    for kind in ("uint8", "float32"):
+        table.row(f"limit of the core, {kind} rows", *(_bound(b["limits"][kind]) for b in batches))
     for kind, name, rows in SUMMARIZED:
-        ours = [find(b, name) for b in batches]
-        if kind == "uint8" and rows == "uint8 rows":
-            table.row("limit, uint8 rows", *(_bound(b["limits"][kind]) for b in batches))
-        if kind == "float32" and rows == "float32 rows":
-            table.row("limit, float32 rows", *(_bound(b["limits"][kind]) for b in batches))
-        table.row(f"{rows}: ahead of the best library", *map(_ahead, ours, best))
-        table.row(f"{rows}: ahead of oneDNN by hand", *map(_ahead, ours, by_hand))
-        table.row(f"{rows}: share of the limit", *(_share(b, kind, name) for b in batches))
+        table.row(rows, *(_standing(b, kind, name) for b in batches))
+    table.note(
+        "how many times faster than the best library / than oneDNN called by hand / share of the "
+        "core's limit that is reached"
+    )
     table.note(
         "limit: the longer of all products at the core's int8 peak, and reading weights and rows "
         "once, each from the nearest cache that holds all of it; measured in the same run"
@@ -130,13 +128,14 @@ def ahead(ours: dict[str, Any], other: dict[str, Any]) -> float:
     return float(other["slower_than_ours"] / ours["slower_than_ours"])
 
 
-def _ahead(ours: Any, other: Any) -> str:
-    return f"{ahead(ours, other):.1f} ×" if ours and other else "–"
-
-
-def _share(batch: dict[str, Any], kind: str, name: str) -> str:
-    case = find(batch, name)
-    return f"{batch['limits'][kind]['microseconds'] / case['microseconds']:.0%}" if case else "–"
+def _standing(batch: dict[str, Any], kind: str, name: str) -> str:
+    ours = find(batch, name)
+    if ours is None:
+        return "–"
+    others = (best_library(batch), find_library(batch, ONEDNN))
+    ratios = [f"{ahead(ours, other):.1f} ×" if other else "–" for other in others]
+    share = batch["limits"][kind]["microseconds"] / ours["microseconds"]
+    return " / ".join([*ratios, f"{share:.0%}"])
 
 
 def _bound(limit: dict[str, Any]) -> str:

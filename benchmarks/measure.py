@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, Network, reason
-from benchmarks.peers.description import F32, U8, Call
+from benchmarks.peers.description import F32, U8, Call, aligned
 from benchmarks.workloads import Workload
 from fastmnist.timing import time_interleaved
 
@@ -49,7 +49,7 @@ def measure(
     pixels = workload.pixels
     # Different rows for small batches: a branch predictor must not learn a single one by heart.
     starts = np.linspace(0, len(pixels) - batch, 8 if batch < 100 else 2).astype(int)
-    rows = [np.ascontiguousarray(pixels[s : s + batch]) for s in sorted({int(s) for s in starts})]
+    rows = [aligned(pixels[s : s + batch]) for s in sorted({int(s) for s in starts})]
     expected = workload.network.float_outputs(rows[0])
     taken, calls, failed = [], [], {}
     round_seconds = 0.0
@@ -121,4 +121,4 @@ def _seconds(call: Call) -> float:
 
 def rows_of(workload: Workload, batch: int) -> U8:
     """Return the first `batch` rows."""
-    return np.ascontiguousarray(workload.pixels[:batch])
+    return aligned(workload.pixels[:batch])

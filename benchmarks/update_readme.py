@@ -1,8 +1,8 @@
-"""Copy the tables of benchmarks/results/ into the README, or check that they are there.
+"""Copy the figures of benchmarks/results/ into the README, or check that they are there.
 
     python -m benchmarks.update_readme [--check]
 
-No figure in the README is typed by hand.
+Also draws benchmarks/results/dense.svg. No figure in the README is typed by hand.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks.digits import table as digits_table
+from benchmarks.dense_plot import write_plot
+from benchmarks.dense_tables import limits_table, scaling_table, summary_table, times_table
 from fastmnist.report import Report, Row
+from fastmnist.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+PLOT = RESULTS / "dense.svg"
 
 
 def compare_table() -> str:
@@ -27,18 +31,37 @@ def compare_table() -> str:
     return f"{report.to_markdown()}\n`fastmnist compare --data mnist --threads 1` on {where}."
 
 
-def benchmark_table() -> str:
-    saved = json.loads((RESULTS / "digits.json").read_text())
-    where = f"{saved['cpu']}, torch {saved['torch']}, Python {saved['python']}"
-    command = "python -m benchmarks.digits --data mnist --threads 1"
-    return f"{digits_table(saved).to_markdown()}\n`{command}` on {where}."
+def dense_results() -> dict[str, Any]:
+    saved: dict[str, Any] = json.loads((RESULTS / "dense.json").read_text())
+    return saved
+
+
+def benchmark_tables() -> str:
+    saved = dense_results()
+    about = saved["about"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    parts = [
+        f"![µs per call of fastmnist and of other libraries]({PLOT.relative_to(ROOT).as_posix()})",
+        *(_markdown(summary_table(saved, network)) for network in saved["networks"]),
+        *([_markdown(scaling_table(saved))] if saved.get("scaling") else []),
+        _markdown(limits_table(saved)),
+        "<details><summary>All times</summary>",
+        *(_markdown(times_table(saved, network)) for network in saved["networks"]),
+        "</details>",
+        f"`{about['command']}` on {about['cpu']}, Python {about['python']}, {versions}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _markdown(table: Table) -> str:
+    return table.to_markdown().strip()
 
 
 def main() -> int:
     path = ROOT / "README.md"
     before = path.read_text()
     text = before
-    for mark, made in (("compare-table", compare_table()), ("benchmark-table", benchmark_table())):
+    for mark, made in (("compare-table", compare_table()), ("benchmark-table", benchmark_tables())):
         block = f"<!-- {mark} -->\n{made}\n<!-- /{mark} -->"
         pattern = f"<!-- {mark} -->.*?<!-- /{mark} -->"
         text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
@@ -48,6 +71,7 @@ def main() -> int:
             return 1
         return 0
     path.write_text(text)
+    write_plot(dense_results(), PLOT)
     return 0
 
 

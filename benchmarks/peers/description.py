@@ -91,4 +91,17 @@ class Case:
 
 def floats(pixels: U8) -> F32:
     """Return what pixels stand for."""
-    return np.asarray(pixels / np.float32(255), np.float32)
+    return aligned(np.asarray(pixels / np.float32(255), np.float32))
+
+
+def aligned(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy to memory that begins at a multiple of 64, as torch's does and NumPy's does not.
+
+    It matters: with rows of 4,096 codes that straddle cache lines, oneDNN and we take 1.4 times as
+    long.
+    """
+    memory = np.empty(values.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
