@@ -109,12 +109,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         batches = []
         for batch in workload.batches:
             results, failed = measure(workload, cases, batch, effort)
-            missing |= failed
             bounds = {
                 kind: lower_bound(limits, workload.network, batch, size)
                 for kind, size in (("uint8", 1), ("float32", 4))
             }
-            batches.append({"batch": batch, "limits": bounds, "cases": results})
+            batches.append({"batch": batch, "limits": bounds, "cases": results, "failed": failed})
         networks.append({"name": workload.network.name, "data": workload.data, "batches": batches})
     report = {
         "about": about(options, rounds, isa),

@@ -19,9 +19,9 @@ COLORS = {
     ONEDNN: "#2e4057",
     "ONNX Runtime": "#30638e",
     "OpenVINO": "#4f9d94",
-    "torch": "#8d99ae",
-    "torch.ao": "#a9b4c2",
-    "torchao": "#c8d0da",
+    "torch": "#7b6d8d",
+    "torch.ao": "#a79bbd",
+    "torchao": "#d2c9e0",
     "NumPy": "#b7a99a",
 }
 
@@ -75,12 +75,12 @@ def _panel(axis: Any, network: dict[str, Any]) -> None:
             if case["library"] == OURS and best:
                 faster = best["slower_than_ours"] / case["slower_than_ours"]
                 axis.annotate(
-                    f"{faster:.1f} ×",
+                    f"{faster:.1f}",
                     (x, case["microseconds"]),
                     (0, 2),
                     textcoords="offset points",
                     ha="center",
-                    fontsize=7.5,
+                    fontsize=8,
                     fontweight="bold",
                     color=color,
                 )

@@ -41,6 +41,9 @@ def times_table(report: dict[str, Any], network: dict[str, Any]) -> Table:
         table.row(name, *(_time(find(b, name)) for b in batches))
     for name, why in report["missing"].items():
         table.note(f"left out: {name} ({why})")
+    for b in batches:
+        for name, why in b["failed"].items():
+            table.note(f"left out at batch {b['batch']:,}: {name} ({why})")
     if about["capped"]:
         caps = " ".join(f"{name}={value}" for name, value in about["capped"].items())
         table.note(f"capped by {caps}")

@@ -57,7 +57,7 @@ def measure(
         for case in cases:
             try:
                 own = [case.prepare(r) for r in rows]
-                check(case, own[0], workload.network, expected)
+                check(own[0], workload.network, expected)
                 round_seconds += _seconds(own[-1])
             except Exception as error:
                 if case.library == LIBRARY:
@@ -91,18 +91,18 @@ def measure(
     ], failed
 
 
-def check(case: Case, call: Call, network: Network, expected: F32) -> None:
+def check(call: Call, network: Network, expected: F32) -> None:
     """Raise unless a call's answers are those of the float network, but for rounding."""
     got = as_array(call())
     if got.shape != expected.shape:
-        raise ValueError(f"{case.name}: outputs {got.shape}, expected {expected.shape}")
+        raise ValueError(f"expected outputs {expected.shape}, got {got.shape}")
     error = float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
     if not error <= MAX_ERROR:
-        raise ValueError(f"{case.name}: its outputs are {error:.1%} off")
+        raise ValueError(f"outputs are {error:.1%} off, allowed are {MAX_ERROR:.0%}")
     if network.classifies and len(expected) >= 100:
         wrong = float((got.argmax(1) != expected.argmax(1)).mean())
         if wrong > MAX_DISAGREEMENT:
-            raise ValueError(f"{case.name}: {wrong:.1%} of its answers are wrong")
+            raise ValueError(f"{wrong:.1%} of the classes are wrong")
 
 
 def as_array(outputs: Any) -> F32:

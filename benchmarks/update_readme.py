@@ -42,7 +42,7 @@ def benchmark_tables() -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts = [
         f"![µs per call of fastmnist and of other libraries]({PLOT.relative_to(ROOT).as_posix()})",
-        *(_markdown(summary_table(saved, network)) for network in saved["networks"]),
+        *_summaries(saved),
         *([_markdown(scaling_table(saved))] if saved.get("scaling") else []),
         _markdown(limits_table(saved)),
         "<details><summary>All times</summary>",
@@ -51,6 +51,13 @@ def benchmark_tables() -> str:
         f"`{about['command']}` on {about['cpu']}, Python {about['python']}, {versions}.",
     ]
     return "\n\n".join(parts)
+
+
+def _summaries(saved: dict[str, Any]) -> list[str]:
+    made = [summary_table(saved, network) for network in saved["networks"]]
+    for table in made[:-1]:
+        table.notes.clear()  # the same below each
+    return [_markdown(table) for table in made]
 
 
 def _markdown(table: Table) -> str:

@@ -48,4 +48,4 @@ def peer_cases(network: Network, *, compiled: bool = False) -> tuple[list[Case],
 def reason(error: Exception) -> str:
     """Say in one line why a peer is left out."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
+    return f"{type(error).__name__}: {lines[-1].strip()[:200]}"  # the last one says what happened

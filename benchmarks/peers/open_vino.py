@@ -6,6 +6,7 @@ batch size, on one stream, with memory of rows and outputs shared.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -44,15 +45,14 @@ class Compiler:
         if rows not in self.compiled:
             model = self.model.clone()
             model.reshape([rows, self.network.layers[0].inputs])
-            self.compiled[rows] = self.core.compile_model(
-                model,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "NUM_STREAMS": "1",
-                    "INFERENCE_NUM_THREADS": str(self.network.threads),
-                },
-            )
+            config = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": "1",
+                "INFERENCE_NUM_THREADS": str(self.network.threads),
+            }
+            if "ONEDNN_MAX_CPU_ISA" in os.environ:  # it would take bfloat16 all the same, and fail
+                config["INFERENCE_PRECISION_HINT"] = "f32"
+            self.compiled[rows] = self.core.compile_model(model, "CPU", config)
         request = self.compiled[rows].create_infer_request()
         x = floats(pixels)
         request.set_input_tensor(ov.Tensor(x, shared_memory=True))
