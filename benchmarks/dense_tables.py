@@ -71,6 +71,8 @@ def summary_table(report: dict[str, Any], network: dict[str, Any]) -> Table:
         "limit: the longer of all products at the core's int8 peak, and reading weights and rows "
         "once, each from the nearest cache that holds all of it; measured in the same run"
     )
+    if report["about"]["threads"] > 1:
+        table.note("limits are those of one core, whatever the number of threads")
     return table
 
 
