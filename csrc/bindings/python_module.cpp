@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "bindings/model.h"
+#include "bindings/model_type.h"
 #include "core/arithmetic.h"
 #include "core/cpu.h"
 #include "core/errors.h"
