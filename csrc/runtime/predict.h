@@ -17,4 +17,8 @@ FASTMNIST_API void predict_network(const NetworkView& network, const Rows& rows,
                                    std::int64_t* index, ScratchPool* pool,
                                    ScratchPool* logits_pool);
 
+// Index of the largest value per row, the first of equals; NaN counts as largest, as in PyTorch.
+FASTMNIST_API void arg_max(const float* logits, std::int64_t rows, std::int64_t columns,
+                           std::int64_t* index);
+
 }  // namespace fastmnist
