@@ -1,21 +1,23 @@
 // NumPy arrays and torch tensors as plain memory, without importing either's C API.
 //
-// NumPy speaks the buffer protocol; torch's tensors speak DLPack's C exchange API, a table of
-// function pointers on their type (no allocation, some 50 ns). Neither copies. What the tables
-// report wrongly is refused: null data with elements (FakeTensor, wrapper subclasses), negative
-// views, other devices. Everything a view cannot take as it is (other dtypes, strides) goes through
-// fastmnist._inputs, in Python, which converts it or raises the error that a user should read.
+// A plain ndarray is read through its C struct: the buffer protocol takes longer and protects no
+// better, as NumPy does not count exports. A torch tensor is read through DLPack's exchange API
+// (torch_tensor.h). Neither copies nor allocates. What DLPack reports wrongly is refused: null data
+// with elements (FakeTensor, wrapper subclasses), negative views, other devices. Everything a view
+// cannot take as it is (other dtypes, strides) goes through fastmnist._inputs, in Python, which
+// converts it or raises the error that a user should read.
+//
+// From taking a view to its last use no Python may run: it could free the memory. So what may run
+// Python comes first, or last.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <vector>
 
-#include "ATen/dlpack.h"
+#include "bindings/torch_tensor.h"
 
 namespace fastmnist::bindings {
 
@@ -24,52 +26,53 @@ namespace py = pybind11;
 enum class Library { kNumpy, kTorch };
 enum class Element { kFloat32, kUint8, kInt64, kOther };
 
-// A view of somebody's array. Holds the exporting buffer, where there is one, for its lifetime.
+// A view of somebody's array, which must outlive it. Holds the buffer where one was exported.
 class ArrayView {
  public:
   static constexpr int kMaxDimensions = 16;
 
-  // Empty where the object is no array, or one that cannot be read as it is.
-  // With `ask` a torch tensor is asked whether it is a negative view, which may run Python;
-  // without, no Python runs, so that views taken before stay valid.
-  static std::optional<ArrayView> of(py::handle object, bool writable = false, bool ask = true);
+  ArrayView() = default;
+  ArrayView(const ArrayView&) = delete;
+  ArrayView& operator=(const ArrayView&) = delete;
+  ~ArrayView() {
+    if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  }
 
-  ArrayView(ArrayView&& other) noexcept;
-  ArrayView& operator=(ArrayView&&) = delete;
-  ~ArrayView();
+  // Takes a plain ndarray or tensor. With `ask` a tensor is asked first whether it is a negative
+  // view, which may run Python. False, without a Python error, where it cannot be taken.
+  bool read(PyObject* object, bool ask = true);
+  // Takes anything writable, without asking. Runs no Python where is_plain(object).
+  bool write(PyObject* object);
 
   Library library() const { return library_; }
   Element element() const { return element_; }
   int dimensions() const { return dimensions_; }
   std::int64_t size(int i) const { return shape_[static_cast<std::size_t>(i)]; }
   std::int64_t count() const;  // elements
+  std::int64_t bytes() const;  // of a float32, uint8 or int64 array
   bool contiguous() const { return contiguous_; }
   void* data() const { return data_; }
   std::string shape_text() const;
 
  private:
-  ArrayView() = default;
-  bool from_buffer(py::handle object, bool writable);
-  bool from_dlpack(py::handle object, bool ask);
+  bool from_numpy(PyObject* array);
+  bool from_buffer(PyObject* object);
+  bool from_dlpack(PyObject* tensor, const DLPackExchangeAPI* api);
+  bool aligned() const;
 
   Library library_ = Library::kNumpy;
   Element element_ = Element::kOther;
   int dimensions_ = 0;
-  std::array<std::int64_t, kMaxDimensions> shape_{};
   bool contiguous_ = false;
   void* data_ = nullptr;
-  Py_buffer buffer_{};  // buffer_.obj is null where there is none to release
+  Py_buffer buffer_{};                              // buffer_.obj is null where there is none
+  std::array<std::int64_t, kMaxDimensions> shape_;  // the first `dimensions_` of them
 };
+
+// Whether `write` takes the object (or refuses it) without running Python.
+bool is_plain(PyObject* object);
 
 // Whether a torch tensor must not be written to behind torch's back. May run Python.
-bool refuses_writing(py::handle object);
-
-// A new array of the library that `like` belongs to. The view of it is valid while `object` lives.
-struct NewArray {
-  py::object object;
-  void* data;
-};
-NewArray new_array(py::handle like, Library library, Element element,
-                   const std::vector<std::int64_t>& shape);
+bool refuses_writing(PyObject* object);
 
 }  // namespace fastmnist::bindings

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/results.h"
 #include "core/errors.h"
 #include "runtime/executor.h"
+#include "runtime/predict.h"
 
 namespace fastmnist::bindings {
 namespace {
@@ -19,17 +18,17 @@ namespace {
 // Taking the GIL back may mean waiting for other threads: not worth it for short calls.
 constexpr std::int64_t kProductsWorthReleasing = 2'000'000;
 
-bool usable(const std::optional<ArrayView>& view) {
-  return view && view->contiguous() &&
-         (view->element() == Element::kFloat32 || view->element() == Element::kUint8);
+std::int64_t products_per_row(const NetworkView& view) {
+  std::int64_t sum = 0;
+  for (std::int64_t i = 0; i < view.layers(); ++i)
+    sum += static_cast<std::int64_t>(view.record(i).inputs) * view.record(i).outputs;
+  return std::max<std::int64_t>(1, sum);
 }
 
-// Rows of x: the object that keeps them alive and their view.
-struct Input {
-  py::object object;
-  ArrayView view;
-  std::int64_t rows;
-};
+bool usable(const ArrayView& view) {
+  return view.contiguous() &&
+         (view.element() == Element::kFloat32 || view.element() == Element::kUint8);
+}
 
 std::int64_t count_rows(const ArrayView& view, std::int64_t inputs) {
   std::int64_t features = 1;
@@ -41,176 +40,147 @@ std::int64_t count_rows(const ArrayView& view, std::int64_t inputs) {
   return view.size(0);
 }
 
-Input read_rows(const py::object& x, std::int64_t inputs) {
-  if (std::optional<ArrayView> view = ArrayView::of(x); usable(view)) {
-    const std::int64_t rows = count_rows(*view, inputs);
-    return {x, std::move(*view), rows};
-  }
-  // Converts (float64, strides, ...) or raises an error that says what was expected.
-  py::object converted = py::module_::import("fastmnist._inputs").attr("prepare")(x);
-  std::optional<ArrayView> view = ArrayView::of(converted);
-  if (!usable(view)) throw py::type_error("x: expected an array of float32 or uint8 on the CPU");
-  const std::int64_t rows = count_rows(*view, inputs);
-  return {std::move(converted), std::move(*view), rows};
-}
-
-[[noreturn]] void throw_bad_out(const py::object& out, const std::optional<ArrayView>& view) {
-  std::string got = py::str(py::type::of(out)).cast<std::string>();
-  if (py::hasattr(out, "dtype")) got = py::str(out.attr("dtype")).cast<std::string>();
-  if (view && !view->contiguous()) got += ", not contiguous";
-  throw py::type_error("out: expected a writable, contiguous float32 array or CPU tensor, got " +
-                       got);
-}
-
-ArrayView read_out(const py::object& out, const Input& x, std::int64_t outputs) {
-  std::optional<ArrayView> view = ArrayView::of(out, /*writable=*/true, /*ask=*/false);
-  if (!view || view->element() != Element::kFloat32 || !view->contiguous())
-    throw_bad_out(out, view);
-  if (view->dimensions() != 2 || view->size(0) != x.rows || view->size(1) != outputs)
-    invalid("out", "shape [" + std::to_string(x.rows) + ", " + std::to_string(outputs) + "]",
-            view->shape_text());
+bool overlap(const ArrayView& a, const ArrayView& b) {
   const auto begin = [](const ArrayView& v) { return reinterpret_cast<std::uintptr_t>(v.data()); };
-  const auto bytes = [](const ArrayView& v) {
-    return static_cast<std::uintptr_t>(v.count() * (v.element() == Element::kUint8 ? 1 : 4));
+  const auto end = [&](const ArrayView& v) {
+    return begin(v) + static_cast<std::uintptr_t>(v.bytes());
   };
-  if (begin(*view) < begin(x.view) + bytes(x.view) && begin(x.view) < begin(*view) + bytes(*view))
-    invalid("out", "memory of its own", "memory that overlaps x");
-  return std::move(*view);
-}
-
-std::int64_t products(const NetworkView& view) {
-  std::int64_t sum = 0;
-  for (std::int64_t i = 0; i < view.layers(); ++i)
-    sum += static_cast<std::int64_t>(view.record(i).inputs) * view.record(i).outputs;
-  return sum;
-}
-
-void run(const NetworkView& view, const Input& x, float* logits, ScratchPool& pool) {
-  const RowType type = x.view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32;
-  const Rows rows{type, x.view.data(), x.rows};
-  if (x.rows > kProductsWorthReleasing / std::max<std::int64_t>(1, products(view))) {
-    const py::gil_scoped_release released;
-    run_network(view, rows, logits, &pool);
-  } else {
-    run_network(view, rows, logits, &pool);
-  }
+  return begin(a) < end(b) && begin(b) < end(a);
 }
 
 }  // namespace
 
-Model::Model(const py::buffer& packed) {
-  const py::buffer_info info = packed.request();
-  if (info.ndim != 1 || info.itemsize != 1 || (info.size > 1 && info.strides[0] != 1))
-    invalid("packed", "a one-dimensional, contiguous uint8 array", "another array");
-  bytes_ = info.size;
-  storage_.reset(static_cast<std::byte*>(::operator new (
-      static_cast<std::size_t>(std::max<std::int64_t>(bytes_, 1)), std::align_val_t{64})));
-  std::memcpy(storage_.get(), info.ptr, static_cast<std::size_t>(bytes_));
-  view_ = view_network(std::span(storage_.get(), static_cast<std::size_t>(bytes_)));
+// Rows of x, and the array that was made of x where it could not be read as it is.
+struct Model::Input {
+  ArrayView view;
+  py::object converted;
+  PyObject* object = nullptr;
+  std::int64_t rows = 0;
+
+  void read(PyObject* x, std::int64_t inputs) {
+    object = x;
+    if (!view.read(x) || !usable(view)) {
+      // Converts (float64, strides, ...) or raises an error that says what was expected.
+      converted = py::module_::import("fastmnist._inputs").attr("prepare")(py::handle(x));
+      object = converted.ptr();
+      if (!view.read(object) || !usable(view))
+        throw py::type_error("x: expected an array of float32 or uint8 on the CPU");
+    }
+    rows = count_rows(view, inputs);
+  }
+
+  // After Python ran, which may have changed the array.
+  void read_again() {
+    const std::int64_t features = rows > 0 ? view.count() / rows : 0;
+    if (!view.read(object, /*ask=*/false) || !usable(view) || view.dimensions() < 1 ||
+        view.size(0) != rows || view.count() != rows * features)
+      throw std::runtime_error("x: it was changed during the call");
+  }
+
+  RowType type() const {
+    return view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32;
+  }
+};
+
+// What the two ways of running have of their own: what the result is.
+struct Model::Task {
+  bool indices;
+  Element element;
+  int dimensions;
+  std::int64_t outputs;
+
+  std::string shape_text(std::int64_t rows) const {
+    return "[" + std::to_string(rows) + (indices ? "]" : ", " + std::to_string(outputs) + "]");
+  }
+
+  void check_out(PyObject* out, const ArrayView& view, bool taken, const Input& x) const {
+    if (!taken || view.element() != element || !view.contiguous()) {
+      const py::handle object(out);
+      std::string got = py::str(py::type::of(object)).cast<std::string>();
+      if (py::hasattr(object, "dtype")) got = py::str(object.attr("dtype")).cast<std::string>();
+      if (taken && !view.contiguous()) got += ", not contiguous";
+      throw py::type_error(std::string("out: expected a writable, contiguous ") +
+                           (indices ? "int64" : "float32") + " array or CPU tensor, got " + got);
+    }
+    if (view.dimensions() != dimensions || view.size(0) != x.rows ||
+        (!indices && view.size(1) != outputs))
+      invalid("out", "shape " + shape_text(x.rows), view.shape_text());
+    if (overlap(view, x.view)) invalid("out", "memory of its own", "memory that overlaps x");
+  }
+};
+
+Model::Model(std::span<const std::byte> packed)
+    : bytes_(static_cast<std::int64_t>(packed.size())),
+      storage_(static_cast<std::byte*>(
+          ::operator new (std::max<std::size_t>(packed.size(), 1), std::align_val_t{64}))) {
+  std::copy(packed.begin(), packed.end(), storage_.get());
+  view_ = view_network(std::span(storage_.get(), packed.size()));
+  rows_that_keep_gil_ = kProductsWorthReleasing / products_per_row(view_);
 }
 
-const NetworkView& Model::view() const {
-  // Python can make an instance without __init__; operator new zeroed it.
-  if (!storage_) throw std::runtime_error("this model was never initialized: __init__ did not run");
-  return view_;
+PyObject* Model::call(PyObject* x, PyObject* out) const {
+  return run({false, Element::kFloat32, 2, view_.outputs()}, x, out);
 }
 
-void* Model::operator new(std::size_t size) {
-  void* memory = ::operator new(size);
-  std::memset(memory, 0, size);
-  return memory;
+PyObject* Model::predict(PyObject* x, PyObject* out) const {
+  if (view_.outputs() < 2)
+    invalid("predict", "a network with at least two outputs", std::to_string(view_.outputs()));
+  return run({true, Element::kInt64, 1, view_.outputs()}, x, out);
 }
 
-py::object Model::call(const py::object& x, const py::object& out) const {
-  view();
-  // Before any view is taken: from the first view on no Python runs that could free its memory.
-  if (!out.is_none() && refuses_writing(out))
+PyObject* Model::run(const Task& task, PyObject* x, PyObject* out) const {
+  Input input;
+  if (out == Py_None) {
+    input.read(x, view_.inputs());
+    check_rows(view_, input.type());
+    Result result(input.object, input.view.library());
+    const std::int64_t shape[2] = {input.rows, task.outputs};
+    void* data = result.allocate(task.element, {shape, static_cast<std::size_t>(task.dimensions)});
+    if (result.ran_python()) input.read_again();
+    compute(task, input, data);
+    return result.release();
+  }
+  // Whatever may run Python comes before the view of x.
+  if (refuses_writing(out))
     invalid("out", "a plain tensor that does not require grad",
             "one that does, or a negative view");
-  const Input input = read_rows(x, view_.inputs());
-  check_rows(view_, input.view.element() == Element::kUint8 ? RowType::kPixels : RowType::kFloat32);
-  if (out.is_none()) {
-    NewArray result = new_array(input.object, input.view.library(), Element::kFloat32,
-                                {input.rows, view_.outputs()});
-    run(view_, input, static_cast<float*>(result.data), pool_);
-    return std::move(result.object);
-  }
-  const ArrayView result = read_out(out, input, view_.outputs());
-  run(view_, input, static_cast<float*>(result.data()), pool_);
+  ArrayView view;
+  const bool plain = is_plain(out);
+  bool taken = !plain && view.write(out);
+  input.read(x, view_.inputs());
+  check_rows(view_, input.type());
+  if (plain) taken = view.write(out);
+  task.check_out(out, view, taken, input);
+  compute(task, input, view.data());
+  Py_INCREF(out);
   return out;
 }
 
-py::object Model::predict(const py::object& x) const {
-  if (view().outputs() < 2)
-    invalid("predict", "a network with at least two outputs", std::to_string(view_.outputs()));
-  const Input input = read_rows(x, view_.inputs());
-  NewArray result = new_array(input.object, input.view.library(), Element::kInt64, {input.rows});
-  std::vector<float> logits(static_cast<std::size_t>(input.rows * view_.outputs()));
-  run(view_, input, logits.data(), pool_);
-  arg_max(logits.data(), input.rows, view_.outputs(), static_cast<std::int64_t*>(result.data));
-  return std::move(result.object);
+void Model::compute(const Task& task, const Input& x, void* result) const {
+  const Rows rows{x.type(), x.view.data(), x.rows};
+  const auto run = [&] {
+    if (task.indices)
+      predict_network(view_, rows, static_cast<std::int64_t*>(result), &scratch_, &logits_);
+    else
+      run_network(view_, rows, static_cast<float*>(result), &scratch_);
+  };
+  if (x.rows > rows_that_keep_gil_) {
+    const py::gil_scoped_release released;
+    run();
+  } else {
+    run();
+  }
 }
 
-py::tuple Model::unpack(std::int64_t i) const {
-  if (i < 0 || i >= view().layers())
+PyObject* Model::unpack(std::int64_t i) const {
+  if (i < 0 || i >= view_.layers())
     invalid("layer", "0 to " + std::to_string(view_.layers() - 1), std::to_string(i));
   const PackedDense layer = view_.dense(i);
   py::array_t<std::int8_t> weight({layer.outputs, layer.inputs});
   py::array_t<float> scale(layer.outputs);
   py::array_t<float> bias(layer.outputs);
   unpack_dense(layer, weight.mutable_data(), scale.mutable_data(), bias.mutable_data());
-  return py::make_tuple(weight, scale, bias);
-}
-
-constexpr const char* kCallDoc = R"(Compute the logits of `x`.
-
-Parameters
-----------
-x : numpy.ndarray or torch.Tensor
-    ``[N, ...]`` with as many values per row as the network has inputs: uint8 pixels (what they
-    stand for was fixed by calibration) or floats; float64, float16 and bfloat16 become float32.
-out : optional
-    A writable, contiguous float32 array or CPU tensor ``[N, classes]`` to write to; no other
-    memory is then allocated.
-
-Returns
--------
-numpy.ndarray or torch.Tensor
-    float32 ``[N, classes]``, of the library that `x` belongs to; `out` where given.
-
-Raises
-------
-TypeError, ValueError
-    For another dtype, shape, device, a missing batch dimension, an `out` that does not fit, or
-    uint8 where the model does not know what a pixel stands for.)";
-
-constexpr const char* kPredictDoc = R"(Return the index of each row's largest logit.
-
-Parameters
-----------
-x : numpy.ndarray or torch.Tensor
-    As for calling the model.
-
-Returns
--------
-numpy.ndarray or torch.Tensor
-    int64 ``[N]``, of the library that `x` belongs to.
-
-Raises
-------
-TypeError, ValueError
-    If the network has a single output; otherwise as calling the model does.)";
-
-void register_model(py::module_& module) {
-  py::class_<Model>(module, "Model", "A packed network: rows in, logits out.")
-      .def(py::init<const py::buffer&>(), py::arg("packed"))
-      .def("__call__", &Model::call, py::arg("x"), py::arg("out") = py::none(), kCallDoc)
-      .def("predict", &Model::predict, py::arg("x"), kPredictDoc)
-      .def("unpack", &Model::unpack, py::arg("layer"))
-      .def_property_readonly("nbytes", &Model::nbytes)
-      .def_property_readonly("in_features", &Model::inputs)
-      .def_property_readonly("out_features", &Model::outputs)
-      .def_property_readonly("takes_pixels", &Model::takes_pixels);
+  return py::make_tuple(weight, scale, bias).release().ptr();
 }
 
 }  // namespace fastmnist::bindings

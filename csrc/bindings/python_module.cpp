@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "bindings/limits.h"
-#include "bindings/model.h"
+#include "bindings/model_type.h"
 #include "core/arithmetic.h"
 #include "core/cpu.h"
 #include "core/errors.h"

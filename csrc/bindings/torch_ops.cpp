@@ -8,6 +8,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <span>
@@ -21,6 +22,7 @@
 #include "pack/network.h"
 #include "runtime/executor.h"
 #include "runtime/linear.h"
+#include "runtime/scratch.h"
 
 namespace {
 
@@ -29,23 +31,28 @@ using fastmnist::Quantizer;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-Tensor empty(const std::vector<std::int64_t>& sizes, ScalarType type) {
-  std::vector<std::int64_t> strides(sizes.size());
+using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
+
+// A new contiguous tensor of these sizes, with another last one where `last` is given.
+Tensor empty(Sizes sizes, ScalarType type, std::int64_t last = -1) {
+  constexpr std::size_t kUsual = 8;
+  std::int64_t usual[2 * kUsual];
+  const std::size_t dimensions = sizes.size();
+  std::vector<std::int64_t> more(dimensions > kUsual ? 2 * dimensions : 0);
+  std::int64_t* const shape = dimensions > kUsual ? more.data() : usual;
+  std::int64_t* const strides = shape + dimensions;
   std::int64_t stride = 1;
-  for (std::size_t i = sizes.size(); i-- > 0; stride *= std::max<std::int64_t>(sizes[i], 1))
+  for (std::size_t i = dimensions; i-- > 0; stride *= std::max<std::int64_t>(shape[i], 1)) {
+    shape[i] = i + 1 == dimensions && last >= 0 ? last : sizes[i];
     strides[i] = stride;
+  }
   AtenTensorHandle handle = nullptr;
   const std::int32_t dtype =
       type == ScalarType::Byte ? aoti_torch_dtype_uint8() : aoti_torch_dtype_float32();
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(sizes.size()),
-                                                         sizes.data(), strides.data(), dtype,
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(dimensions),
+                                                         shape, strides, dtype,
                                                          aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
-}
-
-std::vector<std::int64_t> sizes_of(const Tensor& t) {
-  const auto sizes = t.sizes();
-  return {sizes.begin(), sizes.end()};
 }
 
 Tensor packed_rows(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
@@ -68,7 +75,7 @@ Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
   check_type(x, "x", ScalarType::Float, "float32");
   const Quantizer q = quantizer(scale, zero_point);
   const Tensor rows = packed_rows(x);
-  Tensor out = empty(sizes_of(x), ScalarType::Byte);
+  Tensor out = empty(x.sizes(), ScalarType::Byte);
   fastmnist::active_kernels().quantize(static_cast<const float*>(rows.data_ptr()), rows.numel(), q,
                                        static_cast<std::uint8_t*>(out.data_ptr()));
   return out;
@@ -78,7 +85,7 @@ Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
   check_type(q, "q", ScalarType::Byte, "uint8");
   const Quantizer quant = quantizer(scale, zero_point);
   const Tensor codes = packed_rows(q);
-  Tensor out = empty(sizes_of(q), ScalarType::Float);
+  Tensor out = empty(q.sizes(), ScalarType::Float);
   fastmnist::active_kernels().dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
                                          codes.numel(), quant, static_cast<float*>(out.data_ptr()));
   return out;
@@ -92,30 +99,35 @@ NetworkView view(const Tensor& packed) {
                                            static_cast<std::size_t>(packed.numel())));
 }
 
-// x's sizes with the last one replaced, after checking that the last one is what the layers take.
-std::vector<std::int64_t> output_sizes(const Tensor& x, std::int64_t inputs, std::int64_t outputs,
-                                       std::int64_t out_features) {
-  std::vector<std::int64_t> sizes = sizes_of(x);
-  if (sizes.empty() || sizes.back() != inputs)
-    fastmnist::invalid("x", "rows of " + std::to_string(inputs) + " values",
+// That x's last dimension is what the layers take, and that the caller knows what they give.
+void check_sizes(const Tensor& x, const NetworkView& network, std::int64_t out_features) {
+  const Sizes sizes = x.sizes();
+  if (sizes.empty() || sizes.back() != network.inputs())
+    fastmnist::invalid("x", "rows of " + std::to_string(network.inputs()) + " values",
                        sizes.empty() ? "a single number" : std::to_string(sizes.back()));
-  if (out_features != outputs)
-    fastmnist::invalid("out_features", std::to_string(outputs), std::to_string(out_features));
-  sizes.back() = outputs;
-  return sizes;
+  if (out_features != network.outputs())
+    fastmnist::invalid("out_features", std::to_string(network.outputs()),
+                       std::to_string(out_features));
+}
+
+// Of all calls in the process: a packed tensor has no place where memory could be kept. Never
+// destroyed, as threads may still run when the process ends.
+fastmnist::ScratchPool& scratch_pool() {
+  static auto& pool = *new fastmnist::ScratchPool;
+  return pool;
 }
 
 Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
   const NetworkView network = view(packed);
   const bool pixels = x.scalar_type() == ScalarType::Byte;
   if (!pixels) check_type(x, "x", ScalarType::Float, "float32 or uint8");
-  const auto sizes = output_sizes(x, network.inputs(), network.outputs(), out_features);
+  check_sizes(x, network, out_features);
   const auto type = pixels ? fastmnist::RowType::kPixels : fastmnist::RowType::kFloat32;
   fastmnist::check_rows(network, type);
   const Tensor rows = packed_rows(x);
-  Tensor out = empty(sizes, ScalarType::Float);
+  Tensor out = empty(x.sizes(), ScalarType::Float, network.outputs());
   fastmnist::run_network(network, {type, rows.data_ptr(), rows.numel() / network.inputs()},
-                         static_cast<float*>(out.data_ptr()));
+                         static_cast<float*>(out.data_ptr()), &scratch_pool());
   return out;
 }
 
@@ -127,8 +139,9 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   if (network.layers() != 1 || network.input() == fastmnist::InputKind::kDynamic)
     fastmnist::invalid("packed", "one layer with a static input scale", "another network");
   const bool floats = output == fastmnist::LinearOutput::kFloats;
-  Tensor out = empty(output_sizes(codes, network.inputs(), network.outputs(), out_features),
-                     floats ? ScalarType::Float : ScalarType::Byte);
+  check_sizes(codes, network, out_features);
+  Tensor out =
+      empty(codes.sizes(), floats ? ScalarType::Float : ScalarType::Byte, network.outputs());
   const Tensor rows = packed_rows(codes);
   fastmnist::LinearArgs args{};
   args.x = static_cast<const std::uint8_t*>(rows.data_ptr());

@@ -19,7 +19,7 @@ namespace {
 // Rows that go through all layers together: enough to use loaded weights often, few enough that
 // their activations stay in the second-level cache. A multiple of every kernel's rows per tile.
 constexpr std::int64_t kRowsStep = 96;
-constexpr std::int64_t kActivationBytes = 512 * 1024;
+constexpr std::int64_t kActivationBytes = 160 * 1024;
 // Weights beyond the second-level cache are read anew for every block: then blocks are larger.
 constexpr std::int64_t kCachedWeights = 1024 * 1024;
 // A thread's share must last some 40 µs, or handing it over costs more than it saves.
@@ -248,16 +248,6 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
     run_range(&job, 0, rows.count);
   else
     parallel_for(rows.count, grain, run_range, &job);
-}
-
-void arg_max(const float* logits, std::int64_t rows, std::int64_t columns, std::int64_t* index) {
-  for (std::int64_t m = 0; m < rows; ++m) {
-    const float* row = logits + m * columns;
-    std::int64_t best = 0;
-    for (std::int64_t n = 1; n < columns && !std::isnan(row[best]); ++n)
-      if (row[n] > row[best] || std::isnan(row[n])) best = n;
-    index[m] = best;
-  }
 }
 
 }  // namespace fastmnist

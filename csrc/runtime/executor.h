@@ -39,8 +39,4 @@ FASTMNIST_API void run_network(const NetworkView& network, const Rows& rows, flo
 // Raises for pixels into a network that does not know what a pixel stands for.
 FASTMNIST_API void check_rows(const NetworkView& network, RowType type);
 
-// Index of the largest value per row, the first of equals; NaN counts as largest, as in PyTorch.
-FASTMNIST_API void arg_max(const float* logits, std::int64_t rows, std::int64_t columns,
-                           std::int64_t* index);
-
 }  // namespace fastmnist

@@ -1,82 +1,87 @@
 // Working memory, aligned to 64 bytes, kept between calls.
 //
-// A model owns a pool; a call leases one buffer and returns it. After the first call of a shape no
-// call allocates. Several threads may lease at once: each gets a buffer of its own.
+// A model owns a pool; a call leases one buffer and returns it. After the first call of the largest
+// shape no call allocates. Several threads may lease at once: each gets a buffer of its own. There
+// is no lock, so that a child forked in the middle finds a pool that works: a buffer is always
+// either in its slot or with whoever leased it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <new>
-#include <utility>
 
 namespace fastmnist {
 
-class AlignedBuffer {
- public:
-  AlignedBuffer() = default;
-  explicit AlignedBuffer(std::int64_t bytes)
-      : bytes_(bytes),
-        data_(static_cast<std::byte*>(
-            ::operator new (static_cast<std::size_t>(bytes), std::align_val_t{64}))) {}
-  AlignedBuffer(AlignedBuffer&& other) noexcept
-      : bytes_(std::exchange(other.bytes_, 0)), data_(std::exchange(other.data_, nullptr)) {}
-  AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
-    std::swap(bytes_, other.bytes_);
-    std::swap(data_, other.data_);
-    return *this;
-  }
-  ~AlignedBuffer() { ::operator delete (data_, std::align_val_t{64}); }
-  std::byte* get() const { return data_; }
-  std::int64_t bytes() const { return bytes_; }
+// A buffer's first 64 bytes say how long it is; its user gets what lies behind them.
+struct alignas(64) ScratchBuffer {
+  std::int64_t bytes;
 
- private:
-  std::int64_t bytes_ = 0;
-  std::byte* data_ = nullptr;
+  static ScratchBuffer* make(std::int64_t bytes) {
+    void* memory = ::operator new (sizeof(ScratchBuffer) + static_cast<std::size_t>(bytes),
+                                   std::align_val_t{64});
+    return new (memory) ScratchBuffer{bytes};
+  }
+  static void free(ScratchBuffer* buffer) { ::operator delete (buffer, std::align_val_t{64}); }
+  std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
 class ScratchPool {
  public:
-  // A buffer of at least so many bytes: a kept one that is large enough, else a new one.
-  AlignedBuffer lease(std::int64_t bytes) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      for (AlignedBuffer& kept : kept_)
-        if (kept.bytes() >= bytes) return std::move(kept);
-    }
-    return AlignedBuffer(bytes);
+  ScratchPool() = default;
+  ScratchPool(const ScratchPool&) = delete;
+  ScratchPool& operator=(const ScratchPool&) = delete;
+  ~ScratchPool() {
+    for (std::atomic<ScratchBuffer*>& slot : slots_) ScratchBuffer::free(slot.load());
   }
 
-  // Keeps the buffer in place of the smallest one, if it is larger.
-  void give_back(AlignedBuffer buffer) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    AlignedBuffer* smallest = &kept_[0];
-    for (AlignedBuffer& kept : kept_)
-      if (kept.bytes() < smallest->bytes()) smallest = &kept;
-    if (smallest->bytes() < buffer.bytes()) std::swap(*smallest, buffer);
+  // A buffer of at least so many bytes. One that was kept and is too small makes way for a larger
+  // one, so that a pool never holds more buffers than were leased at once.
+  ScratchBuffer* lease(std::int64_t bytes) {
+    for (std::atomic<ScratchBuffer*>& slot : slots_) {
+      if (slot.load(std::memory_order_relaxed) == nullptr) continue;
+      ScratchBuffer* kept = slot.exchange(nullptr, std::memory_order_acquire);
+      if (kept == nullptr) continue;
+      if (kept->bytes >= bytes) return kept;
+      ScratchBuffer::free(kept);
+      break;
+    }
+    return ScratchBuffer::make(bytes);
+  }
+
+  void give_back(ScratchBuffer* buffer) {
+    for (std::atomic<ScratchBuffer*>& slot : slots_) {
+      ScratchBuffer* empty = nullptr;
+      if (slot.compare_exchange_strong(empty, buffer, std::memory_order_release,
+                                       std::memory_order_relaxed))
+        return;
+    }
+    ScratchBuffer::free(buffer);
   }
 
  private:
-  static constexpr int kKept = 4;
-  std::mutex mutex_;
-  AlignedBuffer kept_[kKept];
+  static constexpr int kSlots = 4;
+  std::atomic<ScratchBuffer*> slots_[kSlots] = {};
 };
 
 // Leases for a scope. Without a pool the buffer is simply allocated and freed.
 class ScratchLease {
  public:
   ScratchLease(ScratchPool* pool, std::int64_t bytes)
-      : pool_(pool), buffer_(pool != nullptr ? pool->lease(bytes) : AlignedBuffer(bytes)) {}
+      : pool_(pool), buffer_(pool != nullptr ? pool->lease(bytes) : ScratchBuffer::make(bytes)) {}
   ScratchLease(const ScratchLease&) = delete;
   ScratchLease& operator=(const ScratchLease&) = delete;
   ~ScratchLease() {
-    if (pool_ != nullptr) pool_->give_back(std::move(buffer_));
+    if (pool_ != nullptr)
+      pool_->give_back(buffer_);
+    else
+      ScratchBuffer::free(buffer_);
   }
-  std::byte* get() const { return buffer_.get(); }
+  std::byte* get() const { return buffer_->data(); }
 
  private:
   ScratchPool* pool_;
-  AlignedBuffer buffer_;
+  ScratchBuffer* buffer_;
 };
 
 }  // namespace fastmnist

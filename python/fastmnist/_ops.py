@@ -53,3 +53,5 @@ for _fake in (_quantize, _dequantize, _linear, _linear_u8, _mlp):
     torch.library.register_fake(f"fastmnist::{_fake.__name__[1:]}", _fake)
 
 mlp = torch.ops.fastmnist.mlp.default
+# The same without a Python frame around it; for code that no tracer reads.
+mlp_eager = getattr(mlp, "_op", mlp)

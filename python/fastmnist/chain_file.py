@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastmnist.calls import Identity
 from fastmnist.canonical import bound_to_json, clamp_from_json, field
 from fastmnist.graph import (
     Graph,
@@ -74,7 +75,7 @@ def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None
         return {"type": "dropout", "path": path, "p": module.p}
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return {"type": "flatten", "path": path}
-    if type(module) is nn.Identity:
+    if type(module) in (nn.Identity, Identity):
         return {"type": "identity", "path": path}
     clamp = module_clamp(module)
     if clamp is not None:
@@ -139,7 +140,7 @@ def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part)
     if kind == "clamp":
         return _activation(*clamp_from_json(step))
     if kind == "identity":
-        return nn.Identity()
+        return Identity()
     if kind == "dropout":
         p = field(step, "p", (int, float))
         if not 0 <= p <= 1:

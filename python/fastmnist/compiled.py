@@ -19,7 +19,9 @@ class CompiledModel(_core.Model):
     Made by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
     threads may call one model at once. Pickles and deep-copies as canonical layers, which do not
     depend on the machine. Calling and :meth:`predict` are native: a Python method around them would
-    cost as much as a small network itself.
+    cost as much as a small network itself. ``model(x, out=None)`` takes ``[N, ...]``, uint8 pixels
+    or floats, NumPy or torch, and returns float32 ``[N, classes]`` of the same library, or `out`
+    (a contiguous float32 array), and then allocates nothing.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from fastmnist.applied import Change, changes, record
+from fastmnist.calls import Identity
 from fastmnist.canonical import (
     bound_to_json,
     clamp_from_json,
@@ -236,7 +237,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
 def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
     kind = field(part, "type", str)
     if kind == "identity":
-        return nn.Identity()
+        return Identity()
     if kind == "linear":
         return build_linear(part, arrays, prefix)
     if kind == "quantized":

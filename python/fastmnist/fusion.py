@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from fastmnist.applied import DROPPED, Change, record
+from fastmnist.calls import Identity
 from fastmnist.canonical import NO_CLAMP, compose
 from fastmnist.copies import bake, has_hooks, plain_copy
 from fastmnist.graph import DROPOUTS, Clamp, Graph, function_clamp, is_linear, module_clamp
@@ -80,7 +81,7 @@ def _fuse_linear(graph: Graph, node: fx.Node) -> list[Change]:
         bounds = module_clamp(module)
         if bounds is not None and graph.is_private(user):
             clamp = compose(clamp, bounds)
-            graph.replace(user, nn.Identity())
+            graph.replace(user, Identity())
         elif function_clamp(user) is not None or (bounds is not None and not _hooked(module)):
             # The function stays in forward (or the module is shared): applying it twice changes
             # nothing, and nothing beyond it can be absorbed.
@@ -98,7 +99,7 @@ def _fuse_linear(graph: Graph, node: fx.Node) -> list[Change]:
             and _foldable(module, linear.out_features)
         ):
             _fold_before(graph, node, module)
-            graph.replace(user, nn.Identity())
+            graph.replace(user, Identity())
         else:
             break
         done.append(Change(name, f"fused with {user.target}"))
@@ -162,7 +163,7 @@ def _fold_into_next(graph: Graph, node: fx.Node) -> list[Change]:
     fused.weight = nn.Parameter((weight * gain).float())
     fused.bias = nn.Parameter((fused.bias.double() + weight @ shift).float())
     fused.columns_differ = graph.is_input(node)
-    graph.replace(node, nn.Identity())
+    graph.replace(node, Identity())
     return [Change(str(user.target), f"fused with {node.target}")]
 
 
@@ -172,7 +173,7 @@ def _drop_dropouts(graph: Graph) -> list[Change]:
     for name, module in [*graph.root.named_modules(remove_duplicate=False)]:
         called = graph.calls[id(module)] > 0 and id(module) not in graph.read
         if type(module) in DROPOUTS and called and not has_hooks(module):
-            graph.root.set_submodule(name, nn.Identity().eval())
+            graph.root.set_submodule(name, Identity().eval())
             done.append(Change(name, DROPPED))
     return done
 

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from fastmnist.calls import Identity
 from fastmnist.copies import has_hooks
 from fastmnist.modules import FusedLinear, QuantizedChain
 
@@ -29,7 +30,7 @@ DROPOUTS = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-TRANSPARENT = (nn.Identity, *DROPOUTS)
+TRANSPARENT = (nn.Identity, Identity, *DROPOUTS)
 
 _RELU: Clamp = (0.0, math.inf)
 _RELU6: Clamp = (0.0, 6.0)
@@ -80,7 +81,7 @@ class _Tracer(fx.Tracer):
             return True  # they see real values only, and nothing is moved across them
         if isinstance(m, nn.Sequential):
             return False
-        return isinstance(m, FusedLinear | QuantizedChain) or super().is_leaf_module(
+        return isinstance(m, FusedLinear | QuantizedChain | Identity) or super().is_leaf_module(
             m, module_qualified_name
         )
 

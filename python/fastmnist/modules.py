@@ -23,9 +23,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
 
 from fastmnist import _ops
+from fastmnist.calls import Missing, QuietModule
 from fastmnist.canonical import (
     NO_CLAMP,
     QuantizedLayer,
@@ -36,6 +38,8 @@ from fastmnist.canonical import (
     pixels_to_json,
     to_arrays,
 )
+
+_FLOATS, _PIXELS = torch.float32, torch.uint8
 
 
 class FusedLinear(nn.Linear):
@@ -127,7 +131,7 @@ class QuantizedLinear(nn.Module):
         return f"{text}, weight={self.weight.dtype}".replace("torch.", "")
 
 
-class QuantizedChain(nn.Module):
+class QuantizedChain(QuietModule):
     """One or more quantized Linear layers, run as one operator: floats or pixels in, floats out.
 
     Between its layers activations are handed over as uint8 (static) or requantized per row
@@ -185,9 +189,28 @@ class QuantizedChain(nn.Module):
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the buffers."""
-        packed = torch.from_numpy(self.network().pack())
+        # Cloned into torch's memory, which is aligned as the kernels like it; NumPy's is not.
+        packed = torch.from_numpy(self.network().pack()).clone()
         # Machine-specific: neither in the state_dict nor in pickles.
         self.register_buffer("packed", packed, persistent=False)
+
+    def __call__(self, input: Any = Missing, /, *args: Any, **kwargs: Any) -> Any:
+        own = self.__dict__
+        # All that is usual in one condition. Whatever else there is, forward converts it or says
+        # what is wrong; shapes and devices are the operator's to refuse.
+        if (
+            type(input) is Tensor
+            and ((dtype := input.dtype) is _FLOATS or (dtype is _PIXELS and own["pixels"]))
+            and not (input.requires_grad or args or kwargs or is_dynamo_compiling())
+            and self.is_quiet()
+        ):
+            try:
+                return _ops.mlp_eager(input, own["_buffers"]["packed"], own["out_features"])
+            except Exception:  # of the types that a C++ program sees
+                pass
+        if input is not Missing:
+            args = (input, *args)
+        return nn.Module.__call__(self, *args, **kwargs)
 
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):

@@ -12,6 +12,7 @@ from torch import nn
 from fastmnist.applied import Change, record
 from fastmnist.batches import carried_pixels, data_pixels
 from fastmnist.calibration import input_rule, observe
+from fastmnist.calls import Identity
 from fastmnist.canonical import NO_CLAMP, QuantizedNetwork
 from fastmnist.copies import bake, check_module, move_hooks, plain_copy
 from fastmnist.folding import FloatLayer, InputRule, quantize_layer
@@ -310,7 +311,7 @@ def _put(
         if other is first:
             root.set_submodule(name, module)
     for name in chain[1:]:
-        root.set_submodule(name, nn.Identity().eval())
+        root.set_submodule(name, Identity().eval())
     kind = f"int8 {network.kind}"
     if len(chain) > 1:
         start = Change(chain[0], f"{kind}, one operator for {', '.join(chain)}")

@@ -168,14 +168,4 @@ TEST(no_rows_and_unknown_pixels) {
   CHECK(logits[0] == 1.0f && logits[1] == 2.0f);
 }
 
-TEST(arg_max_takes_the_first_largest_and_nan) {
-  const float nan = std::nanf("");
-  const float logits[] = {1, 3, 3, 0, nan, 5, nan, 9, -1, -2, -1, -3};
-  std::int64_t index[3];
-  arg_max(logits, 3, 4, index);
-  CHECK(index[0] == 1 && index[1] == 0 && index[2] == 0);
-  arg_max(logits + 5, 1, 3, index);
-  CHECK(index[0] == 1);
-}
-
 }  // namespace

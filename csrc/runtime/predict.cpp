@@ -1,0 +1,55 @@
+#include "runtime/predict.h"
+
+#include <algorithm>
+
+#include "core/threads.h"
+
+namespace fastmnist {
+namespace {
+
+// A thread's share of a block: logits that stay in the second-level cache. Rows come in a multiple
+// of what the executor makes its own blocks of.
+constexpr std::int64_t kLogitsBytes = 32 * 1024;
+constexpr std::int64_t kRowsStep = 192;
+
+std::int64_t rows_per_block(std::int64_t rows, std::int64_t outputs) {
+  const std::int64_t fit = kLogitsBytes / (outputs * 4) / kRowsStep * kRowsStep;
+  const std::int64_t share = std::max(fit, kRowsStep);
+  return rows <= share ? rows : std::min(rows, share * num_threads());
+}
+
+}  // namespace
+
+void predict_network(const NetworkView& network, const Rows& rows, std::int64_t* index,
+                     ScratchPool* pool, ScratchPool* logits_pool) {
+  check_rows(network, rows.type);
+  if (rows.count == 0) return;
+  const std::int64_t block = rows_per_block(rows.count, network.outputs());
+  const ScratchLease lease(logits_pool, block * network.outputs() * 4);
+  auto* logits = reinterpret_cast<float*>(lease.get());
+  const std::int64_t row_bytes = network.inputs() * (rows.type == RowType::kPixels ? 1 : 4);
+  for (std::int64_t first = 0; first < rows.count; first += block) {
+    const std::int64_t count = std::min(block, rows.count - first);
+    const void* data = static_cast<const std::byte*>(rows.data) + first * row_bytes;
+    run_network(network, {rows.type, data, count}, logits, pool);
+    arg_max(logits, count, network.outputs(), index + first);
+  }
+}
+
+// Without branches, which would be guessed wrongly at every second row.
+void arg_max(const float* logits, std::int64_t rows, std::int64_t columns, std::int64_t* index) {
+  for (std::int64_t m = 0; m < rows; ++m) {
+    const float* row = logits + m * columns;
+    float best = row[0];
+    std::int64_t at = 0;
+    for (std::int64_t n = 1; n < columns; ++n) {
+      // "Not smaller or equal" holds for NaN too; behind the first NaN nothing is larger.
+      const bool larger = !(row[n] <= best) & (best == best);
+      at = larger ? n : at;
+      best = larger ? row[n] : best;
+    }
+    index[m] = at;
+  }
+}
+
+}  // namespace fastmnist
