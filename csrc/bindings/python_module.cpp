@@ -13,6 +13,7 @@
 
 #include "bindings/limits.h"
 #include "bindings/model_type.h"
+#include "bindings/plans.h"
 #include "core/arithmetic.h"
 #include "core/cpu.h"
 #include "core/errors.h"
@@ -173,7 +174,8 @@ NetworkView view_packed(const Array<std::uint8_t>& packed) {
 // Layer 0 of `packed` on codes, by the active kernels: what kernel tests call.
 void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
             const Array<float>& row_scale, const Array<std::int32_t>& row_zero_point,
-            const py::array& out, float out_scale, int out_zero_point, bool bounded) {
+            const py::array& out, float out_scale, int out_zero_point, bool bounded,
+            const std::optional<std::string>& kernel) {
   const NetworkView network = view_packed(packed);
   expect(codes.ndim() == 2 && codes.shape(1) == network.record(0).inputs, "codes",
          "[rows, inputs]");
@@ -197,6 +199,11 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   args.clamp = network.record(0).clamp;
   args.y = const_cast<void*>(out.data());
   args.y_stride = out.shape(1);
+  const KernelTable& kernels = active_kernels();
+  const LinearKernel* choice = nullptr;
+  for (int i = 0; kernel && i < kernels.linear_count; ++i)
+    if (*kernel == kernels.linears[i].name) choice = &kernels.linears[i];
+  expect(!kernel || choice != nullptr, "kernel", "one of linear_kernels()");
   LinearOutput output = LinearOutput::kFloats;
   if (!out.dtype().is(py::dtype::of<float>())) {
     expect(out.dtype().is(py::dtype::of<std::uint8_t>()), "out", "float32 or uint8");
@@ -204,7 +211,7 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
     args.y_bounded = bounded;
     output = LinearOutput::kCodes;
   }
-  run_single_linear(active_kernels(), output, args);
+  run_single_linear(kernels, choice, output, args);
 }
 
 // The same by reference.cpp, on canonical weights.
@@ -287,10 +294,18 @@ PYBIND11_MODULE(_core, m) {
         py::arg("pixel_table") = py::none());
   m.def("linear", &linear, strict("codes"), strict("packed"), strict("row_scale"),
         strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
-        py::arg("out_zero_point") = 0, py::arg("bounded") = false);
+        py::arg("out_zero_point") = 0, py::arg("bounded") = false,
+        py::arg("kernel") = py::none());
+  m.def("linear_kernels", [] {
+    std::vector<std::string> names;
+    const KernelTable& kernels = active_kernels();
+    for (int i = 0; i < kernels.linear_count; ++i) names.emplace_back(kernels.linears[i].name);
+    return names;
+  });
   m.def("reference_linear", &reference_linear, py::arg("layer"), strict("codes"),
         strict("row_scale"), strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
         py::arg("out_zero_point") = 0);
+  bindings::register_plans(m);
   bindings::register_limits(m);
   bindings::register_model(m);
 }

@@ -110,13 +110,6 @@ void check_sizes(const Tensor& x, const NetworkView& network, std::int64_t out_f
                        std::to_string(out_features));
 }
 
-// Of all calls in the process: a packed tensor has no place where memory could be kept. Never
-// destroyed, as threads may still run when the process ends.
-fastmnist::ScratchPool& scratch_pool() {
-  static auto& pool = *new fastmnist::ScratchPool;
-  return pool;
-}
-
 Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
   const NetworkView network = view(packed);
   const bool pixels = x.scalar_type() == ScalarType::Byte;
@@ -127,7 +120,7 @@ Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
   const Tensor rows = packed_rows(x);
   Tensor out = empty(x.sizes(), ScalarType::Float, network.outputs());
   fastmnist::run_network(network, {type, rows.data_ptr(), rows.numel() / network.inputs()},
-                         static_cast<float*>(out.data_ptr()), &scratch_pool());
+                         static_cast<float*>(out.data_ptr()), fastmnist::shared_scratch());
   return out;
 }
 
@@ -154,7 +147,7 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   args.y = out.data_ptr();
   args.y_stride = network.outputs();
   args.y_quantizer = y_quantizer;
-  fastmnist::run_single_linear(fastmnist::active_kernels(), output, args);
+  fastmnist::run_single_linear(fastmnist::active_kernels(), nullptr, output, args);
   return out;
 }
 

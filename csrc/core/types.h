@@ -78,6 +78,9 @@ struct LinearArgs {
   Quantizer y_quantizer;  // uint8 output only
   bool y_bounded;         // uint8 output only: no output times inv_scale reaches 2^30
   void* scratch;          // tile kernels only: scratch_bytes(...), aligned to 64
+  // What the caller will read next, for kernels to ask for meanwhile (a hint; may be empty).
+  const void* prefetch;
+  std::int64_t prefetch_bytes;
 };
 
 // Smallest and largest value of a row, each bounded by 0. `finite` is false if it holds NaN or inf.
@@ -87,15 +90,32 @@ struct RowRange {
   bool finite;
 };
 
-// Linear kernels that work on tiles of rows (AMX) and need the unit to be set up around them:
-// enter() once on a thread before any number of calls, leave() on every way out.
-struct TileKernels {
-  void (*enter)();
-  void (*leave)();
-  std::int64_t (*scratch_bytes)(std::int64_t padded_inputs);
+// One way to compute a layer. All ways give the same bits; which is fastest depends on the shape.
+struct LinearKernel {
+  enum class Suits {
+    kAnyRows,    // the set's plain kernel: serves everywhere
+    kFewRows,    // up to 16 rows, or few inputs
+    kManyRows,
+  };
+  const char* name;  // rows x panels of its tile, e.g. "rows 6x4"
+  Suits suits;       // where it serves if nothing was measured
+  bool tiles;        // needs the tile unit, and LinearArgs::scratch
   void (*linear_f32)(const LinearArgs& args);
   void (*linear_u8)(const LinearArgs& args);
 };
+
+// A unit that must be set up around kernels (AMX): enter() once on a thread before any number of
+// calls, leave() on every way out.
+struct TileUnit {
+  void (*enter)();
+  void (*leave)();
+  std::int64_t (*scratch_bytes)(std::int64_t padded_inputs);
+  // Rows of n codes to rows that start at multiples of 64 bytes, with zeros up to the next one.
+  void (*align_rows)(const std::uint8_t* x, std::int64_t stride, std::int64_t rows, std::int64_t n,
+                     std::uint8_t* to, std::int64_t to_stride);
+};
+
+inline constexpr int kMaxLinearKernels = 4;
 
 // One instruction set's kernels. Stateless: no allocation, no threads, no exceptions, no globals.
 struct KernelTable {
@@ -107,9 +127,9 @@ struct KernelTable {
                           const float* offset, std::uint8_t* q);
   void (*dequantize)(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x);
   RowRange (*row_range)(const float* x, std::int64_t n);
-  void (*linear_f32)(const LinearArgs& args);
-  void (*linear_u8)(const LinearArgs& args);
-  const TileKernels* tiles;  // nullptr where the set has none
+  const TileUnit* tiles;  // nullptr where no kernel needs one
+  int linear_count;
+  LinearKernel linears[kMaxLinearKernels];  // the first suits any rows and needs no tile unit
 };
 
 }  // namespace fastmnist

@@ -38,6 +38,13 @@ inline void tile_load(const void* base, std::int64_t stride) {
   __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(base), "r"(stride) : "memory");
 }
 
+// The same for data that will not be needed again soon: it passes by the first-level cache, which
+// the other operand keeps.
+template <int T>
+inline void tile_stream(const void* base, std::int64_t stride) {
+  __asm__ volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(T), "r"(base), "r"(stride) : "memory");
+}
+
 template <int T>
 inline void tile_store(void* base, std::int64_t stride) {
   __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(T), "r"(base), "r"(stride) : "memory");

@@ -223,7 +223,14 @@ void linear(const LinearArgs& args) {
 }  // namespace
 
 extern const KernelTable kAvx2Kernels;
-const KernelTable kAvx2Kernels = {"avx2",    quantize,           quantize_affine,    dequantize,
-                                  row_range, linear<StoreFloat>, linear<StoreCodes>, nullptr};
+const KernelTable kAvx2Kernels = {
+    "avx2",
+    quantize,
+    quantize_affine,
+    dequantize,
+    row_range,
+    nullptr,
+    1,
+    {{"rows 4x1", LinearKernel::Suits::kAnyRows, false, linear<StoreFloat>, linear<StoreCodes>}}};
 
 }  // namespace fastmnist

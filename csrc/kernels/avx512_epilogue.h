@@ -96,6 +96,12 @@ inline bool saturation_is_enough(const LinearArgs& args) {
          args.clamp.hi == __builtin_inff();
 }
 
+// Codes by the kernel that saturates where that is enough, else by the one that clamps.
+template <void (*SATURATE)(const LinearArgs&), void (*CLAMP)(const LinearArgs&)>
+void by_saturation(const LinearArgs& args) {
+  (saturation_is_enough(args) ? SATURATE : CLAMP)(args);
+}
+
 inline const Quantizer& quantizer_of(const LinearArgs& args, std::int64_t row) {
   return args.row_quantizers != nullptr ? args.row_quantizers[row] : args.x_quantizer;
 }

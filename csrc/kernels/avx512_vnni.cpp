@@ -162,18 +162,18 @@ void linear(const LinearArgs& args) {
   }
 }
 
-void linear_u8(const LinearArgs& args) {
-  if (saturation_is_enough(args))
-    linear<Output::kSaturate>(args);
-  else
-    linear<Output::kCodes>(args);
-}
-
 }  // namespace
 
 extern const KernelTable kAvx512VnniKernels;
-const KernelTable kAvx512VnniKernels = {"avx512_vnni", quantize,  quantize_affine,
-                                        dequantize,    row_range, linear<Output::kFloats>,
-                                        linear_u8,     nullptr};
+const KernelTable kAvx512VnniKernels = {
+    "avx512_vnni",
+    quantize,
+    quantize_affine,
+    dequantize,
+    row_range,
+    nullptr,
+    1,
+    {{"rows 6x4", LinearKernel::Suits::kAnyRows, false, linear<Output::kFloats>,
+      by_saturation<linear<Output::kSaturate>, linear<Output::kCodes>>}}};
 
 }  // namespace fastmnist

@@ -16,7 +16,8 @@ extern const KernelTable kAvx512VnniKernels;
 #endif
 
 #if defined(FASTMNIST_HAVE_AMX_INT8)
-extern const TileKernels kAmxInt8Kernels;
+extern const TileUnit kAmxUnit;
+extern const LinearKernel kAmxInt8Kernels[2];
 #endif
 
 namespace {
@@ -32,7 +33,8 @@ const KernelTable& amx_int8_kernels() {
   static const KernelTable kernels = [] {
     KernelTable table = kAvx512VnniKernels;
     table.name = "amx_int8";
-    table.tiles = &kAmxInt8Kernels;
+    table.tiles = &kAmxUnit;
+    for (const LinearKernel& kernel : kAmxInt8Kernels) table.linears[table.linear_count++] = kernel;
     return table;
   }();
   return kernels;
@@ -112,6 +114,15 @@ const KernelTable& active_kernels() {
     return *rung.kernels;
   }
   return kScalarKernels;  // not reached: the last rung is never refused
+}
+
+int rung_of(const KernelTable& kernels) {
+  int rung = 0;
+  for (const Built& built : built_sets()) {
+    if (built.kernels == &kernels) break;
+    ++rung;
+  }
+  return rung;
 }
 
 std::string set_active_kernels(std::string_view name) {

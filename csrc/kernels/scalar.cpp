@@ -69,7 +69,13 @@ void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, floa
 
 extern const KernelTable kScalarKernels;
 const KernelTable kScalarKernels = {
-    "scalar",  quantize, reference::quantize_affine, dequantize, reference::row_range, linear_f32,
-    linear_u8, nullptr};
+    "scalar",
+    quantize,
+    reference::quantize_affine,
+    dequantize,
+    reference::row_range,
+    nullptr,
+    1,
+    {{"rows 1x1", LinearKernel::Suits::kAnyRows, false, linear_f32, linear_u8}}};
 
 }  // namespace fastmnist

@@ -27,6 +27,9 @@ FASTMNIST_API std::vector<Rung> ladder();
 // Throws InvalidArgument for a value of FASTMNIST_ISA that is not a name of the ladder.
 FASTMNIST_API const KernelTable& active_kernels();
 
+// The rung's index in ladder(), of a table that is in it.
+FASTMNIST_API int rung_of(const KernelTable& kernels);
+
 // Takes another rung from now on (for tests and comparisons); throws InvalidArgument where the
 // name is unknown or this machine cannot run it. Returns the name that was active.
 FASTMNIST_API std::string set_active_kernels(std::string_view name);

@@ -23,8 +23,11 @@
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 2;
+inline constexpr std::uint32_t kPackedVersion = 3;
 inline constexpr std::uint32_t kMaxLayers = 1024;
+// Batches are planned for by their number of rows: the last class is everything above the others.
+inline constexpr int kRowClasses = 8;
+inline constexpr std::int64_t kRowClassBounds[kRowClasses - 1] = {1, 2, 4, 8, 16, 32, 64};
 
 // How float rows become codes.
 enum class InputKind : std::uint32_t {
@@ -49,7 +52,10 @@ struct NetworkHeader {
   PixelKind pixels;
   std::uint32_t channels;      // of the pixel table
   std::uint64_t input_offset;  // of the input tables
-  std::uint64_t reserved[3];
+  // The plan, where there is one (runtime/plan.h).
+  std::uint32_t plan_isa;    // 1 + rung of the ladder that it was made for; 0: no plan
+  std::uint32_t block_rows;  // rows that go through all layers together
+  std::uint64_t reserved[2];
 };
 static_assert(sizeof(NetworkHeader) == 64);
 
@@ -61,7 +67,9 @@ struct LayerRecord {
   std::uint64_t panels_offset;
   // Whether no output, divided by the next layer's scale, reaches 2^30 whatever the codes are.
   std::uint64_t y_bounded;
-  std::uint64_t reserved[2];
+  // The plan: per class of rows 1 + the index of the kernel, 0 where the rule decides.
+  std::uint8_t kernels[kRowClasses];
+  std::uint64_t reserved;
 };
 static_assert(sizeof(LayerRecord) == 64);
 
@@ -84,6 +92,7 @@ class FASTMNIST_API NetworkView {
   InputKind input() const { return header_->input; }
   PixelKind pixels() const { return header_->pixels; }
   std::int64_t channels() const { return header_->channels; }
+  const NetworkHeader& header() const { return *header_; }
   const LayerRecord& record(std::int64_t i) const { return records_[i]; }
   PackedDense dense(std::int64_t i) const {
     return view_dense(base_ + records_[i].panels_offset, records_[i].inputs, records_[i].outputs);

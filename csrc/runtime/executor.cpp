@@ -12,63 +12,68 @@
 #include "core/threads.h"
 #include "kernels/tables.h"
 #include "runtime/linear.h"
+#include "runtime/plan.h"
+#include "runtime/shares.h"
 
 namespace fastmnist {
 namespace {
 
-// Rows that go through all layers together: enough to use loaded weights often, few enough that
-// their activations stay in the second-level cache. A multiple of every kernel's rows per tile.
-constexpr std::int64_t kRowsStep = 96;
-constexpr std::int64_t kActivationBytes = 160 * 1024;
-// Weights beyond the second-level cache are read anew for every block: then blocks are larger.
-constexpr std::int64_t kCachedWeights = 1024 * 1024;
-// A thread's share must last some 40 µs, or handing it over costs more than it saves.
-constexpr std::int64_t kProductsPerThread = 12'000'000;
-constexpr std::int64_t kTileProductsPerThread = 40'000'000;
-
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// One block's working memory, carved from one allocation.
+// What layer i takes (i = layers(): what the last one gives), at multiples of 64.
+std::int64_t width_of(const NetworkView& network, std::int64_t i) {
+  return aligned(i < network.layers() ? network.record(i).inputs : network.outputs());
+}
+
+// One block's working memory, carved from one allocation. Layer i reads the buffer i % 2.
 struct Scratch {
   std::uint8_t* codes[2];
-  float* floats[2];  // dynamic only
-  Quantizer* quantizers;
-  bool* bad;  // rows whose outputs are NaN
+  float* floats[2];         // dynamic only
+  std::int64_t strides[2];  // values from row to row, in both
+  Quantizer* quantizers;    // dynamic only
+  bool* bad;                // rows whose outputs are NaN
   std::byte* kernel;
-  std::int64_t stride;
   std::int64_t rows;
 
-  static std::int64_t bytes(const NetworkView& network, const KernelTable& kernels,
-                            std::int64_t rows) {
-    const std::int64_t stride = aligned(network.widest());
-    const std::int64_t floats = network.input() == InputKind::kDynamic ? 2 * rows * stride * 4 : 0;
-    return 2 * rows * stride + floats +
-           aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer))) + aligned(rows) +
-           aligned(linear_scratch_bytes(kernels, stride));
+  Scratch(const NetworkView& network, std::int64_t block_rows, std::byte* start)
+      : codes{}, floats{}, strides{64, 64}, rows(block_rows) {
+    for (std::int64_t i = 0; i < network.layers(); ++i)
+      strides[i % 2] = std::max(strides[i % 2], width_of(network, i));
+    const bool dynamic = network.input() == InputKind::kDynamic;
+    std::byte* at = start;
+    const auto take = [&at](std::int64_t size) {
+      std::byte* piece = at;
+      at += aligned(size);
+      return piece;
+    };
+    if (dynamic) {
+      // Codes never outlive their layer: one buffer serves.
+      codes[0] = reinterpret_cast<std::uint8_t*>(take(rows * std::max(strides[0], strides[1])));
+      codes[1] = codes[0];
+      for (int b : {0, 1}) floats[b] = reinterpret_cast<float*>(take(rows * strides[b] * 4));
+      quantizers = reinterpret_cast<Quantizer*>(
+          take(rows * static_cast<std::int64_t>(sizeof(Quantizer))));
+    } else {
+      for (int b : {0, 1}) codes[b] = reinterpret_cast<std::uint8_t*>(take(rows * strides[b]));
+      quantizers = nullptr;
+    }
+    bad = reinterpret_cast<bool*>(take(rows));
+    kernel = at;
   }
 
-  Scratch(const NetworkView& network, std::int64_t block_rows, std::byte* at)
-      : stride(aligned(network.widest())), rows(block_rows) {
-    const auto take = [&at](std::int64_t size) {
-      std::byte* start = at;
-      at += size;
-      return start;
-    };
-    for (auto& c : codes) c = reinterpret_cast<std::uint8_t*>(take(rows * stride));
-    const bool dynamic = network.input() == InputKind::kDynamic;
-    for (auto& f : floats)
-      f = dynamic ? reinterpret_cast<float*>(take(rows * stride * 4)) : nullptr;
-    quantizers = reinterpret_cast<Quantizer*>(
-        take(aligned(rows * static_cast<std::int64_t>(sizeof(Quantizer)))));
-    bad = reinterpret_cast<bool*>(take(aligned(rows)));
-    kernel = at;
+  // Of the whole, with what kernels need behind it.
+  static std::int64_t bytes(const NetworkView& network, const KernelTable& kernels,
+                            std::int64_t rows) {
+    const Scratch layout(network, rows, nullptr);
+    return (layout.kernel - static_cast<std::byte*>(nullptr)) +
+           aligned(linear_scratch_bytes(kernels, std::max(layout.strides[0], layout.strides[1])));
   }
 };
 
 struct Job {
   const NetworkView& network;
   const KernelTable& kernels;
-  const TileKernels* tiles;  // nullptr where these rows go by row kernels
+  const TileUnit* unit;  // nullptr where no kernel of these rows needs it
   Rows rows;
   float* logits;
   std::byte* scratch;  // one piece per thread slot
@@ -81,55 +86,105 @@ void fill_nan(float* row, std::int64_t n) {
   std::fill(row, row + n, std::numeric_limits<float>::quiet_NaN());
 }
 
-// Static and affine networks: codes from layer to layer.
-void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count) {
+// Codes on their way from layer to layer, or pixels in place.
+struct CodeRows {
+  const std::uint8_t* data;
+  std::int64_t stride;
+  std::int64_t readable;
+};
+
+const std::byte* row_at(const Job& job, std::int64_t row) {
+  const std::int64_t value = job.rows.type == RowType::kPixels ? 1 : sizeof(float);
+  return static_cast<const std::byte*>(job.rows.data) + row * job.network.inputs() * value;
+}
+
+bool aligned_rows(const CodeRows& rows) {
+  return reinterpret_cast<std::uintptr_t>(rows.data) % 64 == 0 && rows.stride % 64 == 0;
+}
+
+// Pixels are codes as they are. Tiles read every row once per two panels, and slowly where rows
+// cross cache lines: then a copy pays for itself.
+CodeRows pixel_codes(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count,
+                     const LinearKernel& kernel) {
+  const std::int64_t inputs = job.network.inputs();
+  const CodeRows rows{reinterpret_cast<const std::uint8_t*>(row_at(job, first)), inputs,
+                      (job.rows.count - first) * inputs};
+  if (!kernel.tiles || aligned_rows(rows)) return rows;
+  job.kernels.tiles->align_rows(rows.data, inputs, count, inputs, s.codes[0],
+                                s.strides[0]);
+  return {s.codes[0], s.strides[0], s.rows * s.strides[0]};
+}
+
+CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first,
+                         std::int64_t count) {
   const NetworkView& net = job.network;
   const std::int64_t inputs = net.inputs();
-  const std::uint8_t* x = nullptr;
-  std::int64_t x_stride = inputs;
-  std::int64_t x_readable = s.rows * s.stride;
-  std::memset(s.bad, 0, static_cast<std::size_t>(count));
-  if (job.rows.type == RowType::kPixels) {
-    x = static_cast<const std::uint8_t*>(job.rows.data) + first * inputs;
-    x_readable = (job.rows.count - first) * inputs;
-  } else {
-    const float* rows = static_cast<const float*>(job.rows.data) + first * inputs;
-    const float* multiplier = net.input() == InputKind::kAffine ? net.tables() : nullptr;
-    for (std::int64_t m = 0; m < count; ++m) {
-      std::uint8_t* q = s.codes[0] + m * s.stride;
-      s.bad[m] =
-          multiplier != nullptr
-              ? job.kernels.quantize_affine(rows + m * inputs, inputs, multiplier,
-                                            multiplier + inputs, q)
-              : job.kernels.quantize(rows + m * inputs, inputs, net.record(0).x_quantizer, q);
-    }
-    x = s.codes[0];
-    x_stride = s.stride;
+  const auto* rows = reinterpret_cast<const float*>(row_at(job, first));
+  const float* multiplier = net.input() == InputKind::kAffine ? net.tables() : nullptr;
+  for (std::int64_t m = 0; m < count; ++m) {
+    const float* x = rows + m * inputs;
+    std::uint8_t* q = s.codes[0] + m * s.strides[0];
+    s.bad[m] = multiplier != nullptr
+                   ? job.kernels.quantize_affine(x, inputs, multiplier, multiplier + inputs, q)
+                   : job.kernels.quantize(x, inputs, net.record(0).x_quantizer, q);
   }
+  return {s.codes[0], s.strides[0], s.rows * s.strides[0]};
+}
+
+// The part of the next block's rows that layer i should ask for: by its share of the products.
+void expect_next_rows(const Job& job, std::int64_t next, std::int64_t end, std::int64_t i,
+                      LinearArgs& args) {
+  const NetworkView& net = job.network;
+  const std::byte* begin = row_at(job, next);
+  const std::int64_t bytes = row_at(job, std::min(next + args.rows, end)) - begin;
+  if (bytes <= 0) return;
+  std::int64_t before = 0;
+  std::int64_t own = 0;
+  std::int64_t all = 0;
+  for (std::int64_t k = 0; k < net.layers(); ++k) {
+    const std::int64_t products =
+        static_cast<std::int64_t>(net.record(k).inputs) * net.record(k).outputs;
+    if (k < i) before += products;
+    if (k == i) own = products;
+    all += products;
+  }
+  args.prefetch = begin + bytes * before / all;
+  args.prefetch_bytes = bytes * own / all;
+}
+
+// Static and affine networks: codes from layer to layer.
+void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count,
+                std::int64_t end) {
+  const NetworkView& net = job.network;
+  std::memset(s.bad, 0, static_cast<std::size_t>(count));
+  const LinearKernel* kernel = &planned_kernel(job.kernels, net, 0, count);
+  CodeRows x = job.rows.type == RowType::kPixels ? pixel_codes(job, s, first, count, *kernel)
+                                                 : quantized_codes(job, s, first, count);
   for (std::int64_t i = 0; i < net.layers(); ++i) {
+    if (i > 0) kernel = &planned_kernel(job.kernels, net, i, count);
     const LayerRecord& layer = net.record(i);
     LinearArgs args{};
-    args.x = x;
-    args.x_stride = x_stride;
-    args.x_readable = x_readable;
+    args.x = x.data;
+    args.x_stride = x.stride;
+    args.x_readable = x.readable;
     args.rows = count;
     args.w = net.dense(i);
     args.x_quantizer = layer.x_quantizer;
     args.clamp = layer.clamp;
     args.scratch = s.kernel;
+    if (first + count < end) expect_next_rows(job, first + count, end, i, args);
     if (i + 1 < net.layers()) {
+      const std::int64_t stride = s.strides[(i + 1) % 2];
       args.y = s.codes[(i + 1) % 2];
-      args.y_stride = s.stride;
+      args.y_stride = stride;
       args.y_quantizer = net.record(i + 1).x_quantizer;
       args.y_bounded = layer.y_bounded != 0;
-      run_linear(job.kernels, job.tiles, LinearOutput::kCodes, args);
-      x = s.codes[(i + 1) % 2];
-      x_stride = s.stride;
-      x_readable = s.rows * s.stride;
+      run_linear(*kernel, LinearOutput::kCodes, args);
+      x = {s.codes[(i + 1) % 2], stride, s.rows * stride};
     } else {
       args.y = job.logits + first * net.outputs();
       args.y_stride = net.outputs();
-      run_linear(job.kernels, job.tiles, LinearOutput::kFloats, args);
+      run_linear(*kernel, LinearOutput::kFloats, args);
     }
   }
   for (std::int64_t m = 0; m < count; ++m)
@@ -151,36 +206,38 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
   if (job.rows.type == RowType::kPixels) {
     const auto* pixels = static_cast<const std::uint8_t*>(job.rows.data) + first * net.inputs();
     for (std::int64_t m = 0; m < count; ++m)
-      look_up_pixels(net, pixels + m * net.inputs(), s.floats[0] + m * s.stride);
+      look_up_pixels(net, pixels + m * net.inputs(), s.floats[0] + m * s.strides[0]);
     x = s.floats[0];
-    x_stride = s.stride;
+    x_stride = s.strides[0];
   } else {
     x = static_cast<const float*>(job.rows.data) + first * net.inputs();
   }
   for (std::int64_t i = 0; i < net.layers(); ++i) {
     const LayerRecord& layer = net.record(i);
+    const std::int64_t stride = s.strides[i % 2];
+    const std::int64_t y_stride = s.strides[(i + 1) % 2];
     for (std::int64_t m = 0; m < count; ++m) {
       const RowRange range = job.kernels.row_range(x + m * x_stride, layer.inputs);
       s.bad[m] = s.bad[m] || !range.finite;
       s.quantizers[m] = quantizer_from_range(range.lo, range.hi);
       job.kernels.quantize(x + m * x_stride, layer.inputs, s.quantizers[m],
-                           s.codes[0] + m * s.stride);
+                           s.codes[0] + m * stride);
     }
     const bool last = i + 1 == net.layers();
     LinearArgs args{};
     args.x = s.codes[0];
-    args.x_stride = s.stride;
-    args.x_readable = s.rows * s.stride;
+    args.x_stride = stride;
+    args.x_readable = s.rows * stride;
     args.rows = count;
     args.w = net.dense(i);
     args.scratch = s.kernel;
     args.row_quantizers = s.quantizers;
     args.clamp = layer.clamp;
     args.y = last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2];
-    args.y_stride = last ? net.outputs() : s.stride;
-    run_linear(job.kernels, job.tiles, LinearOutput::kFloats, args);
+    args.y_stride = last ? net.outputs() : y_stride;
+    run_linear(planned_kernel(job.kernels, net, i, count), LinearOutput::kFloats, args);
     x = s.floats[(i + 1) % 2];
-    x_stride = s.stride;
+    x_stride = y_stride;
   }
   for (std::int64_t m = 0; m < count; ++m)
     if (s.bad[m]) fill_nan(job.logits + (first + m) * net.outputs(), net.outputs());
@@ -191,13 +248,13 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
   // Each running range takes a piece of scratch memory of its own.
   const std::int64_t slot = job.next_scratch->fetch_add(1, std::memory_order_relaxed);
   const Scratch scratch(job.network, job.scratch_rows, job.scratch + slot * job.scratch_stride);
-  const TileGuard guard(job.tiles);
+  const TileGuard guard(job.unit);
   for (std::int64_t first = begin; first < end; first += job.scratch_rows) {
     const std::int64_t count = std::min(job.scratch_rows, end - first);
     if (job.network.input() == InputKind::kDynamic)
       run_dynamic(job, scratch, first, count);
     else
-      run_static(job, scratch, first, count);
+      run_static(job, scratch, first, count, end);
   }
 }
 
@@ -206,6 +263,16 @@ std::int64_t products_per_row(const NetworkView& network) {
   for (std::int64_t i = 0; i < network.layers(); ++i)
     products += static_cast<std::int64_t>(network.record(i).inputs) * network.record(i).outputs;
   return products;
+}
+
+// Whether a block of these rows, or what is left for a last one, goes by a kernel that needs tiles.
+bool needs_tiles(const KernelTable& kernels, const NetworkView& network, std::int64_t rows,
+                 std::int64_t block) {
+  if (kernels.tiles == nullptr) return false;
+  if (rows > block) return true;
+  for (std::int64_t i = 0; i < network.layers(); ++i)
+    if (planned_kernel(kernels, network, i, rows).tiles) return true;
+  return false;
 }
 
 }  // namespace
@@ -218,36 +285,22 @@ void check_rows(const NetworkView& network, RowType type) {
             "uint8");
 }
 
-void run_network(const NetworkView& network, const Rows& rows, float* logits, ScratchPool* pool) {
+void run_network(const NetworkView& network, const Rows& rows, float* logits, ScratchPool* pool,
+                 int max_threads) {
   check_rows(network, rows.type);
   if (rows.count == 0) return;
   const KernelTable& kernels = active_kernels();
-  const TileKernels* tiles = rows.count >= kTilesFromRows ? kernels.tiles : nullptr;
-  const std::int64_t products = std::max<std::int64_t>(1, products_per_row(network));
-  const std::int64_t fit = kActivationBytes / (2 * aligned(network.widest()));
-  const std::int64_t steps =
-      products > kCachedWeights ? 3 : std::clamp<std::int64_t>(fit / kRowsStep, 1, 2);
-  const std::int64_t block = std::min(steps * kRowsStep, (rows.count + 31) / 32 * 32);
-  // Chunks of whole blocks, large enough that a thread's share is worth waking it for, and few
-  // enough that each can have scratch memory of its own.
-  const std::int64_t worth =
-      (tiles != nullptr ? kTileProductsPerThread : kProductsPerThread) / products;
-  std::int64_t grain = rows.count;
-  std::int64_t chunks = 1;
-  if (rows.count > std::max(worth, kRowsStep)) {
-    const std::int64_t threads = num_threads();
-    const std::int64_t share = std::max((rows.count + threads - 1) / threads, worth);
-    grain = (share + kRowsStep - 1) / kRowsStep * kRowsStep;
-    chunks = (rows.count + grain - 1) / grain;
-  }
+  const std::int64_t block = std::min(planned_block_rows(kernels, network),
+                                      (rows.count + kBlockRowsStep - 1) / kBlockRowsStep *
+                                          kBlockRowsStep);
+  const TileUnit* unit = needs_tiles(kernels, network, rows.count, block) ? kernels.tiles : nullptr;
+  const auto [grain, chunks] = shares_of(rows.count, products_per_row(network), unit != nullptr,
+                                       max_threads);
   const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
-  Job job{network, kernels, tiles, rows, logits, scratch.get(), piece, block, &next_scratch};
-  if (chunks == 1)
-    run_range(&job, 0, rows.count);
-  else
-    parallel_for(rows.count, grain, run_range, &job);
+  Job job{network, kernels, unit, rows, logits, scratch.get(), piece, block, &next_scratch};
+  parallel_for(rows.count, grain, run_range, &job);
 }
 
 }  // namespace fastmnist

@@ -32,9 +32,10 @@ struct Rows {
 
 // Writes count x outputs() floats. Throws InvalidArgument for pixels that the network cannot take,
 // std::bad_alloc for scratch memory; nothing is written then.
-// Working memory comes from `pool` where there is one, else it is allocated for the call.
+// Working memory comes from `pool` where there is one, else it is allocated for the call. At most
+// `max_threads` threads work where it is not 0.
 FASTMNIST_API void run_network(const NetworkView& network, const Rows& rows, float* logits,
-                               ScratchPool* pool = nullptr);
+                               ScratchPool* pool = nullptr, int max_threads = 0);
 
 // Raises for pixels into a network that does not know what a pixel stands for.
 FASTMNIST_API void check_rows(const NetworkView& network, RowType type);

@@ -1,17 +1,49 @@
 #include "runtime/linear.h"
 
+#include <cstddef>
+
+#include "core/threads.h"
+#include "runtime/plan.h"
 #include "runtime/scratch.h"
+#include "runtime/shares.h"
 
 namespace fastmnist {
+namespace {
 
-void run_single_linear(const KernelTable& kernels, LinearOutput output, LinearArgs args) {
-  if (args.rows == 0) return;
-  const TileKernels* tiles = args.rows >= kTilesFromRows ? kernels.tiles : nullptr;
+struct Job {
+  const KernelTable& kernels;
+  const LinearKernel& kernel;
+  LinearOutput output;
+  const LinearArgs& args;
+};
+
+void run_rows(void* context, std::int64_t begin, std::int64_t end) {
+  const Job& job = *static_cast<const Job*>(context);
+  LinearArgs args = job.args;
+  const std::int64_t value = job.output == LinearOutput::kCodes ? 1 : sizeof(float);
+  args.x += begin * args.x_stride;
+  args.x_readable -= begin * args.x_stride;
+  args.rows = end - begin;
+  args.y = static_cast<std::byte*>(args.y) + begin * args.y_stride * value;
+  if (args.row_quantizers != nullptr) args.row_quantizers += begin;
+  const TileUnit* unit = job.kernel.tiles ? job.kernels.tiles : nullptr;
   const ScratchLease scratch(
-      nullptr, tiles != nullptr ? linear_scratch_bytes(kernels, args.w.padded_inputs) : 64);
+      shared_scratch(),
+      unit != nullptr ? linear_scratch_bytes(job.kernels, args.w.padded_inputs) : 0);
   args.scratch = scratch.get();
-  const TileGuard guard(tiles);
-  run_linear(kernels, tiles, output, args);
+  const TileGuard guard(unit);
+  run_linear(job.kernel, job.output, args);
+}
+
+}  // namespace
+
+void run_single_linear(const KernelTable& kernels, const LinearKernel* kernel, LinearOutput output,
+                       const LinearArgs& args) {
+  if (args.rows == 0) return;
+  if (kernel == nullptr) kernel = &ruled_kernel(kernels, args.w.inputs, args.rows);
+  Job job{kernels, *kernel, output, args};
+  const Shares shares = shares_of(args.rows, args.w.inputs * args.w.outputs, kernel->tiles);
+  parallel_for(args.rows, shares.rows, run_rows, &job);
 }
 
 }  // namespace fastmnist

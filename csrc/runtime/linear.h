@@ -1,4 +1,4 @@
-// Picks between an instruction set's row kernels and its tile kernels, and sets tiles up.
+// One layer by one kernel, and the tile unit around it.
 #pragma once
 
 #include <cstdint>
@@ -8,47 +8,38 @@
 
 namespace fastmnist {
 
-// Tiles take 16 rows at a time whatever there is: below this many rows the row kernels win
-// (784-96-256-10 from Python, medians: 3 rows 2.80 µs by rows and 2.76 by tiles, 4 rows 3.28 and
-// 2.68).
-inline constexpr std::int64_t kTilesFromRows = 3;
-
 // Sets the tile unit up on this thread and releases it on every way out: a configuration left
-// behind breaks other libraries' kernels on the same thread. Does nothing without tile kernels.
+// behind breaks other libraries' kernels on the same thread. Does nothing without a unit.
 class TileGuard {
  public:
-  explicit TileGuard(const TileKernels* tiles) : tiles_(tiles) {
-    if (tiles_ != nullptr) tiles_->enter();
+  explicit TileGuard(const TileUnit* unit) : unit_(unit) {
+    if (unit_ != nullptr) unit_->enter();
   }
   TileGuard(const TileGuard&) = delete;
   TileGuard& operator=(const TileGuard&) = delete;
   ~TileGuard() {
-    if (tiles_ != nullptr) tiles_->leave();
+    if (unit_ != nullptr) unit_->leave();
   }
 
  private:
-  const TileKernels* tiles_;
+  const TileUnit* unit_;
 };
 
-// Bytes of scratch memory that run_linear may need for a layer with so many inputs.
+// Bytes of scratch memory that a kernel of the table may need for a layer with so many inputs.
 inline std::int64_t linear_scratch_bytes(const KernelTable& kernels, std::int64_t padded_inputs) {
   return kernels.tiles != nullptr ? kernels.tiles->scratch_bytes(padded_inputs) : 0;
 }
 
 enum class LinearOutput { kFloats, kCodes };
 
-// Tiles must be set up (TileGuard) where `tiles` is not nullptr; without them, by rows.
-inline void run_linear(const KernelTable& kernels, const TileKernels* tiles, LinearOutput output,
-                       const LinearArgs& args) {
-  const bool codes = output == LinearOutput::kCodes;
-  if (tiles != nullptr)
-    (codes ? tiles->linear_u8 : tiles->linear_f32)(args);
-  else
-    (codes ? kernels.linear_u8 : kernels.linear_f32)(args);
+// Around a kernel that needs tiles there must be a TileGuard.
+inline void run_linear(const LinearKernel& kernel, LinearOutput output, const LinearArgs& args) {
+  (output == LinearOutput::kCodes ? kernel.linear_u8 : kernel.linear_f32)(args);
 }
 
-// One layer on its own: chooses by the number of rows, sets up and releases.
-FASTMNIST_API void run_single_linear(const KernelTable& kernels, LinearOutput output,
-                                     LinearArgs args);
+// One layer on its own: sets tiles up and releases them, splits many rows over threads.
+// `kernel` is nullptr for the rule's choice.
+FASTMNIST_API void run_single_linear(const KernelTable& kernels, const LinearKernel* kernel,
+                                     LinearOutput output, const LinearArgs& args);
 
 }  // namespace fastmnist

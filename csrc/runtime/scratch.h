@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <new>
 
+#include "core/export.h"
+
 namespace fastmnist {
 
 // A buffer's first 64 bytes say how long it is; its user gets what lies behind them.
@@ -63,6 +65,10 @@ class ScratchPool {
   static constexpr int kSlots = 4;
   std::atomic<ScratchBuffer*> slots_[kSlots] = {};
 };
+
+// For callers that have no place of their own to keep a pool. Never destroyed, as threads may still
+// run when the process ends.
+FASTMNIST_API ScratchPool* shared_scratch();
 
 // Leases for a scope. Without a pool the buffer is simply allocated and freed.
 class ScratchLease {

@@ -1,0 +1,97 @@
+#include "bindings/plans.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "core/errors.h"
+#include "kernels/tables.h"
+#include "runtime/plan.h"
+#include "runtime/planner.h"
+
+namespace fastmnist::bindings {
+namespace {
+
+namespace py = pybind11;
+using Packed = py::array_t<std::uint8_t, py::array::c_style>;
+
+std::span<std::byte> bytes_of(Packed& packed) {
+  return {reinterpret_cast<std::byte*>(packed.mutable_data()),
+          static_cast<std::size_t>(packed.size())};
+}
+
+py::list layer_times(Packed packed, std::int64_t layer) {
+  const NetworkView network = view_network(bytes_of(packed));
+  if (layer < 0 || layer >= network.layers())
+    invalid("layer", "0 to " + std::to_string(network.layers() - 1), std::to_string(layer));
+  const KernelTable& kernels = active_kernels();
+  std::vector<KernelTime> times;
+  {
+    const py::gil_scoped_release released;
+    times = measure_layer(kernels, network, layer);
+  }
+  py::list rows;
+  for (const KernelTime& time : times)
+    rows.append(py::make_tuple(time.rows, kernels.linears[time.kernel].name, time.seconds * 1e6,
+                               time.chosen));
+  return rows;
+}
+
+py::list block_times(Packed packed) {
+  const std::span<std::byte> buffer = bytes_of(packed);
+  std::vector<BlockTime> times;
+  {
+    const py::gil_scoped_release released;
+    times = measure_blocks(active_kernels(), buffer);
+  }
+  py::list rows;
+  for (const BlockTime& time : times)
+    rows.append(py::make_tuple(time.block_rows, time.seconds_per_row * 1e6, time.chosen));
+  return rows;
+}
+
+void set_plan(Packed packed, const std::vector<std::vector<std::string>>& names,
+              std::int64_t block_rows) {
+  const KernelTable& kernels = active_kernels();
+  std::vector<int> choices;
+  for (const std::vector<std::string>& layer : names)
+    for (const std::string& name : layer) {
+      int index = -1;
+      for (int i = 0; i < kernels.linear_count; ++i)
+        if (name == kernels.linears[i].name) index = i;
+      if (index < 0) invalid("names", "kernels of " + std::string(kernels.name), "'" + name + "'");
+      choices.push_back(index);
+    }
+  write_plan(kernels, choices, block_rows, bytes_of(packed));
+}
+
+// What runs: per layer and class of rows the kernel, and the rows of a block.
+py::tuple get_plan(Packed packed) {
+  const NetworkView network = view_network(bytes_of(packed));
+  const KernelTable& kernels = active_kernels();
+  py::list layers;
+  for (std::int64_t i = 0; i < network.layers(); ++i) {
+    py::list names;
+    for (int c = 0; c < kRowClasses; ++c) {
+      const std::int64_t rows =
+          c + 1 < kRowClasses ? kRowClassBounds[c] : kRowClassBounds[kRowClasses - 2] + 1;
+      names.append(planned_kernel(kernels, network, i, rows).name);
+    }
+    layers.append(names);
+  }
+  return py::make_tuple(layers, planned_block_rows(kernels, network));
+}
+
+}  // namespace
+
+void register_plans(py::module_& module) {
+  const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
+  module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"));
+  module.def("measure_blocks", &block_times, strict("packed"));
+  module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"));
+  module.def("get_plan", &get_plan, strict("packed"));
+}
+
+}  // namespace fastmnist::bindings

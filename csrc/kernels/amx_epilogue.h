@@ -1,0 +1,168 @@
+// The epilogue of AMX sums, a few rows at a time, so that it can be done between the products of
+// the block that follows: tile and vector units work side by side.
+//
+// While tiles are in use this core does one floating-point vector instruction a cycle instead of
+// two (measured; it lasts some microseconds beyond the last tile instruction), and an output costs
+// four of them: convert, fma, multiply, convert. That bounds layers with few inputs.
+#pragma once
+
+#include "core/types.h"
+#include "kernels/amx_codes.h"
+#include "kernels/avx512_epilogue.h"
+#include "kernels/unroll.h"
+
+namespace fastmnist {
+namespace {
+
+// Sums of a block of ROWS rows and PANELS panels: [panel][ROWS][16] int32.
+template <Output O, int ROWS, int PANELS>
+class BlockEpilogue {
+ public:
+  static constexpr std::int64_t kSumsOfPanel = ROWS * kPanelOutputs;
+  static constexpr std::int64_t kSumsBytes = PANELS * kSumsOfPanel * 4;
+  static constexpr std::int64_t kRows = 4;  // per step
+  static constexpr std::int64_t kSteps = ROWS / kRows;
+
+  explicit BlockEpilogue(const LinearArgs& args) : args_(args) {}
+
+  // `rows` rows from `row` on, outputs from `first` on.
+  void start(const std::int32_t* sums, std::int64_t row, std::int64_t rows, std::int64_t first) {
+    sums_ = sums;
+    row_ = row;
+    end_ = row + rows;
+    first_ = first;
+    const std::int64_t left = (args_.w.outputs - first + kPanelOutputs - 1) / kPanelOutputs;
+    panels_ = left < PANELS ? static_cast<int>(left) : PANELS;
+    for (int p = 0; p < panels_; ++p)
+      constants_[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);
+    whole_ = O != Output::kCodes && args_.row_quantizers == nullptr &&
+             args_.w.outputs - first >= PANELS * kPanelOutputs;
+  }
+
+  void step() {
+    if (row_ >= end_) return;
+    const std::int64_t rows = end_ - row_ < kRows ? end_ - row_ : kRows;
+    if (whole_ && rows == kRows)
+      whole_rows();
+    else
+      for (std::int64_t r = 0; r < rows; ++r) one_row(r);
+    sums_ += rows * kPanelOutputs;
+    row_ += rows;
+  }
+
+  void finish() {
+    while (row_ < end_) step();
+  }
+
+ private:
+  __m512i code(std::int64_t r, int p, const PanelConstants& c) const {
+    const __m512i sums = _mm512_load_si512(sums_ + p * kSumsOfPanel + r * kPanelOutputs);
+    return codes<O>(real(sums, c), args_);
+  }
+
+  void whole_rows() {
+    PanelConstants c[PANELS];
+    unrolled<PANELS>([&](auto p) { c[p] = constants_[p]; });
+    if constexpr (O != Output::kFloats)
+      packed_rows(c);
+    else if (args_.clamp.hi == __builtin_inff())
+      float_rows<false>(c);
+    else
+      float_rows<true>(c);
+  }
+
+  template <bool UPPER_BOUND>
+  FASTMNIST_INLINE void float_rows(const PanelConstants (&c)[PANELS]) {
+    const __m512 lo = _mm512_set1_ps(args_.clamp.lo);
+    [[maybe_unused]] const __m512 hi = _mm512_set1_ps(args_.clamp.hi);
+    float* out = static_cast<float*>(args_.y) + row_ * args_.y_stride + first_;
+    unrolled<kRows>([&](auto r) {
+      unrolled<PANELS>([&](auto p) {
+        const __m512i sums = _mm512_load_si512(sums_ + p * kSumsOfPanel + r * kPanelOutputs);
+        __m512 y = _mm512_max_ps(lo, real(sums, c[p]));
+        if constexpr (UPPER_BOUND) y = _mm512_min_ps(hi, y);
+        _mm512_storeu_ps(out + r * args_.y_stride + p * kPanelOutputs, y);
+      });
+    });
+  }
+
+  // 64 codes at a time: one row of four panels, or two rows of two.
+  FASTMNIST_INLINE void packed_rows(const PanelConstants (&c)[PANELS]) {
+    auto* out = static_cast<std::uint8_t*>(args_.y) + row_ * args_.y_stride + first_;
+    const std::int64_t stride = args_.y_stride;
+    if constexpr (PANELS == 4) {
+      unrolled<kRows>([&](auto r) {
+        _mm512_storeu_si512(out + r * stride, pack_codes(code(r, 0, c[0]), code(r, 1, c[1]),
+                                                         code(r, 2, c[2]), code(r, 3, c[3])));
+      });
+    } else {
+      static_assert(PANELS == 2);
+      unrolled<kRows / 2>([&](auto i) {
+        const std::int64_t r = 2 * i;
+        const __m512i q = pack_codes(code(r, 0, c[0]), code(r, 1, c[1]), code(r + 1, 0, c[0]),
+                                     code(r + 1, 1, c[1]));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * stride),
+                            _mm512_castsi512_si256(q));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (r + 1) * stride),
+                            _mm512_extracti64x4_epi64(q, 1));
+      });
+    }
+  }
+
+  void one_row(std::int64_t r) {
+    for (int p = 0; p < panels_; ++p) {
+      const PanelConstants c =
+          args_.row_quantizers == nullptr
+              ? constants_[p]
+              : constants_of(args_.w, first_ / kPanelOutputs + p, args_.row_quantizers[row_ + r]);
+      const std::int64_t n = first_ + p * kPanelOutputs;
+      const __m512i sums = _mm512_load_si512(sums_ + p * kSumsOfPanel + r * kPanelOutputs);
+      store<O>(args_, (row_ + r) * args_.y_stride + n, real(sums, c), args_.w.outputs - n);
+    }
+  }
+
+  const LinearArgs& args_;
+  PanelConstants constants_[PANELS];
+  const std::int32_t* sums_ = nullptr;  // of the next row
+  std::int64_t row_ = 0;
+  std::int64_t end_ = 0;
+  std::int64_t first_ = 0;
+  int panels_ = 0;
+  bool whole_ = false;  // unmasked, one quantizer for all rows
+};
+
+// The pieces of scratch memory: sums of two blocks (one being made, one in the epilogue), and copies
+// of rows that end too close to the end of x.
+struct Working {
+  static constexpr std::int64_t kSumsBytes = 2 * kTileRows * 2 * kPanelOutputs * 4;  // of 4 tiles
+  static std::int64_t bytes(std::int64_t padded_inputs) {
+    return 2 * kSumsBytes + 2 * copy_bytes(padded_inputs);
+  }
+  explicit Working(const LinearArgs& args)
+      : sums{reinterpret_cast<std::int32_t*>(args.scratch),
+             reinterpret_cast<std::int32_t*>(static_cast<std::byte*>(args.scratch) + kSumsBytes)},
+        copies(static_cast<std::uint8_t*>(args.scratch) + 2 * kSumsBytes) {}
+  std::int32_t* sums[2];
+  std::uint8_t* copies;
+};
+
+// Asks for the lines that the caller will read next, some with each step of products.
+class Prefetch {
+ public:
+  Prefetch(const LinearArgs& args, std::int64_t steps)
+      : at_(static_cast<const char*>(args.prefetch)), end_(at_ + args.prefetch_bytes) {
+    per_step_ = (args.prefetch_bytes + 64 * steps - 1) / (64 * steps) * 64;
+  }
+  void step() {
+    const char* stop = end_ - at_ < per_step_ ? end_ : at_ + per_step_;
+    for (; at_ < stop; at_ += 64) _mm_prefetch(at_, _MM_HINT_T1);
+  }
+
+ private:
+  const char* at_;
+  const char* end_;
+  std::int64_t per_step_;
+};
+
+}  // namespace
+}  // namespace fastmnist

@@ -1,0 +1,113 @@
+// AMX linear kernel for few rows, or few inputs: strips of 16 rows x 4 panels.
+//
+//              p     p+1     p+2     p+3
+//     rows  +-------+-------+-------+-------+     up to 128 inputs: the rows' codes stay in tmm4
+//     0..15 | tmm0  | tmm1  | tmm2  | tmm3  |     and tmm5 for all panels, only weights are loaded
+//           +-------+-------+-------+-------+
+//
+// Weights stream by once per 16 rows, so with one strip they are read at the speed of memory.
+#pragma once
+
+#include "kernels/amx_codes.h"
+#include "kernels/amx_epilogue.h"
+
+namespace fastmnist {
+namespace {
+
+constexpr std::int64_t kStripPanels = 4;
+constexpr std::int64_t kStripOutputs = kStripPanels * kPanelOutputs;
+
+template <Output O>
+class Strips {
+ public:
+  explicit Strips(const LinearArgs& args)
+      : args_(args),
+        working_(args),
+        epilogue_(args),
+        steps_(args.w.padded_inputs / kTileInputs),
+        prefetch_(args, steps_ * ((args.rows + kTileRows - 1) / kTileRows) *
+                            ((args.w.outputs + kStripOutputs - 1) / kStripOutputs)) {}
+
+  // All panels over 16 rows, then over the next 16.
+  void run() {
+    for (std::int64_t m = 0; m < args_.rows; m += kTileRows) {
+      const std::int64_t rows = args_.rows - m < kTileRows ? args_.rows - m : kTileRows;
+      codes_ = codes_of(args_, m, working_.copies);
+      if (steps_ == 2) tile_load<4>(codes_.body, codes_.body_stride);
+      if (steps_ <= 2) tile_load<5>(codes_.tail, codes_.tail_stride);
+      for (std::int64_t first = 0; first < args_.w.outputs; first += kStripOutputs, turn_ ^= 1) {
+        const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride;
+        const std::int64_t left = args_.w.outputs - first;
+        if (left > 3 * kPanelOutputs)
+          multiply<4>(w);
+        else if (left > 2 * kPanelOutputs)
+          multiply<3>(w);
+        else if (left > kPanelOutputs)
+          multiply<2>(w);
+        else
+          multiply<1>(w);
+        epilogue_.finish();
+        epilogue_.start(working_.sums[turn_], m, rows, first);
+      }
+    }
+    epilogue_.finish();
+  }
+
+ private:
+  using Epilogue = BlockEpilogue<O, kTileRows, kStripPanels>;
+
+  template <int P>
+  FASTMNIST_INLINE void store_sums() {
+    tile_store<P>(working_.sums[turn_] + P * Epilogue::kSumsOfPanel, 64);
+  }
+
+  template <int PANELS>
+  void multiply(const std::byte* w) {
+    const std::int64_t stride = args_.w.panel_stride;
+    if (steps_ <= 2) {
+      // The codes stay in tmm4 (if there are two steps) and tmm5.
+      unrolled<PANELS>([&](auto p) {
+        tile_zero<p>();
+        const std::byte* panel = w + p * stride;
+        if (steps_ == 2) {
+          tile_load<6>(panel, 64);
+          tile_multiply<p, 4, 6>();
+          panel += kTileBytes;
+        }
+        tile_load<7>(panel, 64);
+        tile_multiply<p, 5, 7>();
+        prefetch_.step();
+        epilogue_.step();
+        if constexpr (p > 0) store_sums<p - 1>();
+      });
+      store_sums<PANELS - 1>();
+      return;
+    }
+    unrolled<PANELS>([&](auto p) { tile_zero<p>(); });
+    const std::uint8_t* x = codes_.body;
+    for (std::int64_t s = 0; s < steps_; ++s, x += kTileInputs, w += kTileBytes) {
+      if (s + 1 < steps_)
+        tile_load<4>(x, codes_.body_stride);
+      else
+        tile_load<4>(codes_.tail, codes_.tail_stride);
+      unrolled<PANELS>([&](auto p) {
+        tile_load<6 + p % 2>(w + p * stride, 64);
+        tile_multiply<p, 4, 6 + p % 2>();
+      });
+      prefetch_.step();
+      epilogue_.step();
+    }
+    unrolled<PANELS>([&](auto p) { store_sums<p>(); });
+  }
+
+  const LinearArgs& args_;
+  Working working_;
+  Epilogue epilogue_;
+  std::int64_t steps_;
+  Prefetch prefetch_;
+  Codes codes_{};
+  int turn_ = 0;
+};
+
+}  // namespace
+}  // namespace fastmnist

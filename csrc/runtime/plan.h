@@ -1,0 +1,41 @@
+// Which kernel computes each layer, by number of rows, and how many rows go through all layers
+// together.
+//
+// A plan is part of the packed network (pack/network.h), which is machine-specific anyway. It is
+// measured (planner.h) or there is none; then, and under another instruction set than the plan was
+// made for, a rule decides. Every choice gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+#include "core/export.h"
+#include "core/types.h"
+#include "pack/network.h"
+
+namespace fastmnist {
+
+inline int row_class(std::int64_t rows) {
+  int c = 0;
+  while (c < kRowClasses - 1 && rows > kRowClassBounds[c]) ++c;
+  return c;
+}
+
+// The rule: tiles from 3 rows on (784-96-256-10: 3 rows take 2.80 µs by rows and 2.76 by tiles, 4
+// rows 3.28 and 2.68), strips for few rows or inputs, blocks for the rest.
+FASTMNIST_API const LinearKernel& ruled_kernel(const KernelTable& kernels, std::int64_t inputs,
+                                               std::int64_t rows);
+
+// What the network's plan says, else the rule. Indexes out of range are the rule's, too.
+FASTMNIST_API const LinearKernel& planned_kernel(const KernelTable& kernels,
+                                                 const NetworkView& network, std::int64_t layer,
+                                                 std::int64_t rows);
+
+// Rows that go through all layers together: the plan's, else the rule's. A multiple of 32.
+FASTMNIST_API std::int64_t planned_block_rows(const KernelTable& kernels,
+                                              const NetworkView& network);
+
+// Limits of a block: less leaves loaded weights unused, more pushes activations out of the cache.
+inline constexpr std::int64_t kBlockRowsStep = 32;
+inline constexpr std::int64_t kMaxBlockRows = 1024;
+
+}  // namespace fastmnist

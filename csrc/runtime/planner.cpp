@@ -1,0 +1,191 @@
+#include "runtime/planner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "core/errors.h"
+#include "kernels/tables.h"
+#include "runtime/executor.h"
+#include "runtime/linear.h"
+#include "runtime/plan.h"
+#include "runtime/scratch.h"
+
+namespace fastmnist {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kManyRows = 96;       // stands for the last class
+constexpr double kSecondsPerCase = 60e-6;    // that a case's repetitions last together, about
+constexpr int kMostRepeats = 25;
+constexpr int kFewestRepeats = 3;
+constexpr double kFarBehind = 2.0;
+constexpr double kNoise = 0.03;
+constexpr std::int64_t kBlockActivations = 160 * 1024;
+constexpr std::int64_t kBlockMeasureRows = 384;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Numbers like a hidden layer's codes: half zeros, else anything. (Tile products are slower on
+// random bytes than on zeros.)
+void fill_codes(std::uint8_t* codes, std::int64_t n) {
+  std::uint32_t state = 1;
+  for (std::int64_t i = 0; i < n; ++i) {
+    state = state * 1664525u + 1013904223u;
+    codes[i] = (state >> 31) != 0 ? static_cast<std::uint8_t>(state >> 16) : std::uint8_t{0};
+  }
+}
+
+std::int64_t rows_of_class(int c) { return c < kRowClasses - 1 ? kRowClassBounds[c] : kManyRows; }
+
+// Times candidates in turns; the least time of each. One that is far behind drops out.
+template <typename Run>
+std::vector<double> least_times(int candidates, int first, const Run& run) {
+  std::vector<double> least(static_cast<std::size_t>(candidates),
+                            std::numeric_limits<double>::infinity());
+  double best = least[0];
+  int repeats = kFewestRepeats;
+  for (int turn = 0; turn <= repeats; ++turn)
+    for (int k = 0; k < candidates; ++k) {
+      const int i = (first + k) % candidates;
+      double& own = least[static_cast<std::size_t>(i)];
+      if (turn > 1 && own > kFarBehind * best) continue;
+      const auto start = Clock::now();
+      run(i);
+      const double seconds = seconds_since(start);
+      if (turn == 0) continue;  // warms up
+      own = std::min(own, seconds);
+      best = std::min(best, own);
+      if (turn == 1 && k + 1 == candidates)
+        repeats = std::clamp(static_cast<int>(kSecondsPerCase / best), kFewestRepeats,
+                             kMostRepeats);
+    }
+  return least;
+}
+
+// The usual choice, unless another is faster by more than the noise.
+int fastest(const std::vector<double>& times, int usual) {
+  int best = usual;
+  for (int i = 0; i < static_cast<int>(times.size()); ++i)
+    if (times[static_cast<std::size_t>(i)] < times[static_cast<std::size_t>(best)]) best = i;
+  const double gain = 1.0 - times[static_cast<std::size_t>(best)] /
+                                times[static_cast<std::size_t>(usual)];
+  return gain > kNoise ? best : usual;
+}
+
+NetworkHeader& header_of(std::span<std::byte> buffer) {
+  return *reinterpret_cast<NetworkHeader*>(buffer.data());
+}
+
+}  // namespace
+
+std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkView& network,
+                                      std::int64_t layer) {
+  const PackedDense w = network.dense(layer);
+  const LayerRecord& record = network.record(layer);
+  const bool codes = layer + 1 < network.layers() && network.input() != InputKind::kDynamic;
+  const std::int64_t y_stride = (w.outputs + 63) / 64 * 64;
+  const ScratchLease x(nullptr, kManyRows * w.padded_inputs);
+  const ScratchLease y(nullptr, kManyRows * y_stride * 4);
+  const ScratchLease scratch(nullptr, linear_scratch_bytes(kernels, w.padded_inputs));
+  const std::vector<Quantizer> row_quantizers(kManyRows, Quantizer{1.0f, 1.0f, 3});
+  fill_codes(reinterpret_cast<std::uint8_t*>(x.get()), kManyRows * w.padded_inputs);
+  LinearArgs args{};
+  args.x = reinterpret_cast<const std::uint8_t*>(x.get());
+  args.x_stride = w.padded_inputs;
+  args.x_readable = kManyRows * w.padded_inputs;
+  args.w = w;
+  args.x_quantizer = record.x_quantizer;
+  if (network.input() == InputKind::kDynamic) args.row_quantizers = row_quantizers.data();
+  args.clamp = record.clamp;
+  args.y = y.get();
+  args.y_stride = y_stride;
+  if (codes) args.y_quantizer = network.record(layer + 1).x_quantizer;
+  args.y_bounded = record.y_bounded != 0;
+  args.scratch = scratch.get();
+
+  std::vector<KernelTime> times;
+  for (int c = 0; c < kRowClasses; ++c) {
+    args.rows = rows_of_class(c);
+    int usual = 0;
+    for (int i = 0; i < kernels.linear_count; ++i)
+      if (&ruled_kernel(kernels, w.inputs, args.rows) == &kernels.linears[i]) usual = i;
+    const TileGuard guard(kernels.tiles);
+    const std::vector<double> least = least_times(kernels.linear_count, usual, [&](int i) {
+      run_linear(kernels.linears[i], codes ? LinearOutput::kCodes : LinearOutput::kFloats, args);
+    });
+    const int chosen = fastest(least, usual);
+    for (int i = 0; i < kernels.linear_count; ++i)
+      times.push_back({args.rows, i, least[static_cast<std::size_t>(i)], i == chosen});
+  }
+  return times;
+}
+
+std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std::byte> buffer) {
+  const NetworkView network = view_network(buffer);
+  NetworkHeader& header = header_of(buffer);
+  header.plan_isa = static_cast<std::uint32_t>(rung_of(kernels)) + 1;
+  header.block_rows = 0;
+  const std::int64_t ruled = planned_block_rows(kernels, network);
+  std::vector<BlockTime> blocks;
+  for (const std::int64_t rows : {32, 64, 96, 128, 160, 192, 288, 384})
+    if (rows == ruled || 2 * rows * network.widest() <= kBlockActivations)
+      blocks.push_back({rows, 0, false});
+  int usual = 0;
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    if (blocks[i].block_rows == ruled) usual = static_cast<int>(i);
+  if (blocks.size() > 1) {
+    const std::int64_t count = kBlockMeasureRows;
+    const bool pixels = network.pixels() != PixelKind::kNone;
+    const ScratchLease rows(nullptr, count * network.inputs() * (pixels ? 1 : 4));
+    if (pixels)
+      fill_codes(reinterpret_cast<std::uint8_t*>(rows.get()), count * network.inputs());
+    else
+      std::fill_n(reinterpret_cast<float*>(rows.get()), count * network.inputs(), 0.5f);
+    const ScratchLease logits(nullptr, count * network.outputs() * 4);
+    ScratchPool pool;
+    const std::vector<double> least =
+        least_times(static_cast<int>(blocks.size()), usual, [&](int i) {
+          header.block_rows =
+              static_cast<std::uint32_t>(blocks[static_cast<std::size_t>(i)].block_rows);
+          run_network(network, {pixels ? RowType::kPixels : RowType::kFloat32, rows.get(), count},
+                      reinterpret_cast<float*>(logits.get()), &pool, /*max_threads=*/1);
+        });
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      blocks[i].seconds_per_row = least[i] / static_cast<double>(count);
+    usual = fastest(least, usual);
+  }
+  if (!blocks.empty()) blocks[static_cast<std::size_t>(usual)].chosen = true;
+  header.block_rows = static_cast<std::uint32_t>(
+      blocks.empty() ? ruled : blocks[static_cast<std::size_t>(usual)].block_rows);
+  return blocks;
+}
+
+void write_plan(const KernelTable& kernels, std::span<const int> choices, std::int64_t block_rows,
+                std::span<std::byte> buffer) {
+  const NetworkView network = view_network(buffer);
+  if (static_cast<std::int64_t>(choices.size()) != network.layers() * kRowClasses)
+    invalid("choices", std::to_string(kRowClasses) + " kernels per layer",
+            std::to_string(choices.size()));
+  if (block_rows < kBlockRowsStep || block_rows > kMaxBlockRows)
+    invalid("block_rows", "32 to 1024", std::to_string(block_rows));
+  for (const int choice : choices)
+    if (choice < 0 || choice >= kernels.linear_count)
+      invalid("choices", "indexes of the instruction set's kernels", std::to_string(choice));
+  NetworkHeader& header = header_of(buffer);
+  header.plan_isa = static_cast<std::uint32_t>(rung_of(kernels)) + 1;
+  header.block_rows = static_cast<std::uint32_t>(block_rows);
+  auto* records = reinterpret_cast<LayerRecord*>(buffer.data() + sizeof(NetworkHeader));
+  for (std::int64_t i = 0; i < network.layers(); ++i)
+    for (int c = 0; c < kRowClasses; ++c)
+      records[i].kernels[c] =
+          static_cast<std::uint8_t>(choices[static_cast<std::size_t>(i * kRowClasses + c)] + 1);
+}
+
+}  // namespace fastmnist

@@ -1,0 +1,53 @@
+// Measures which kernel is fastest for each layer and number of rows, and how many rows should go
+// through all layers together; writes the choices into the packed network.
+//
+//     rows        1     2     4     8     16    32    64    96 and more
+//     layer 0   rows  strips  ...               blocks ...                 <- measure_layer
+//     layer 1   ...
+//                                     all layers, 384 rows, in blocks of 32, 64, ... 
+//                                     each in turn                         <- measure_blocks
+//
+// What is measured is what runs: the layer's own packed weights, codes in cache, one thread. The
+// rule's choice (plan.h) is left only for one that is faster by more than the noise.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/export.h"
+#include "core/types.h"
+#include "pack/network.h"
+
+namespace fastmnist {
+
+struct KernelTime {
+  std::int64_t rows;  // the largest of its class
+  int kernel;         // index in the table
+  double seconds;     // per call
+  bool chosen;
+};
+
+struct BlockTime {
+  std::int64_t block_rows;
+  double seconds_per_row;
+  bool chosen;
+};
+
+// Every kernel at every class of rows. Some 3 ms for a layer of 784-96-256-10. A kernel that is far
+// behind is timed once.
+FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
+                                                    const NetworkView& network, std::int64_t layer);
+
+// Every size of blocks whose activations stay in the second-level cache. `buffer` holds the
+// network; its plan's block_rows is changed on the way, and is the chosen one in the end.
+FASTMNIST_API std::vector<BlockTime> measure_blocks(const KernelTable& kernels,
+                                                    std::span<std::byte> buffer);
+
+// Indexes of kernels per layer, kRowClasses each. Throws InvalidArgument for another number of
+// them, a kernel that the table has not, or block_rows outside 32...1024.
+FASTMNIST_API void write_plan(const KernelTable& kernels, std::span<const int> choices,
+                              std::int64_t block_rows, std::span<std::byte> buffer);
+
+}  // namespace fastmnist
