@@ -294,8 +294,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("pixel_table") = py::none());
   m.def("linear", &linear, strict("codes"), strict("packed"), strict("row_scale"),
         strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
-        py::arg("out_zero_point") = 0, py::arg("bounded") = false,
-        py::arg("kernel") = py::none());
+        py::arg("out_zero_point") = 0, py::arg("bounded") = false, py::arg("kernel") = py::none());
   m.def("linear_kernels", [] {
     std::vector<std::string> names;
     const KernelTable& kernels = active_kernels();

@@ -93,8 +93,8 @@ struct RowRange {
 // One way to compute a layer. All ways give the same bits; which is fastest depends on the shape.
 struct LinearKernel {
   enum class Suits {
-    kAnyRows,    // the set's plain kernel: serves everywhere
-    kFewRows,    // up to 16 rows, or few inputs
+    kAnyRows,  // the set's plain kernel: serves everywhere
+    kFewRows,  // up to 16 rows, or few inputs
     kManyRows,
   };
   const char* name;  // rows x panels of its tile, e.g. "rows 6x4"

@@ -35,8 +35,7 @@ class BlockEpilogue {
     panels_ = left < PANELS ? static_cast<int>(left) : PANELS;
     for (int p = 0; p < panels_; ++p)
       constants_[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);
-    whole_ = O != Output::kCodes && args_.row_quantizers == nullptr &&
-             args_.w.outputs - first >= PANELS * kPanelOutputs;
+    whole_ = args_.row_quantizers == nullptr && args_.w.outputs - first >= PANELS * kPanelOutputs;
   }
 
   void step() {
@@ -90,17 +89,19 @@ class BlockEpilogue {
   FASTMNIST_INLINE void packed_rows(const PanelConstants (&c)[PANELS]) {
     auto* out = static_cast<std::uint8_t*>(args_.y) + row_ * args_.y_stride + first_;
     const std::int64_t stride = args_.y_stride;
+    const __m512i zero_point = packed_zero_point(args_.y_quantizer);
     if constexpr (PANELS == 4) {
       unrolled<kRows>([&](auto r) {
-        _mm512_storeu_si512(out + r * stride, pack_codes(code(r, 0, c[0]), code(r, 1, c[1]),
-                                                         code(r, 2, c[2]), code(r, 3, c[3])));
+        _mm512_storeu_si512(out + r * stride,
+                            pack_codes(code(r, 0, c[0]), code(r, 1, c[1]), code(r, 2, c[2]),
+                                       code(r, 3, c[3]), zero_point));
       });
     } else {
       static_assert(PANELS == 2);
       unrolled<kRows / 2>([&](auto i) {
         const std::int64_t r = 2 * i;
         const __m512i q = pack_codes(code(r, 0, c[0]), code(r, 1, c[1]), code(r + 1, 0, c[0]),
-                                     code(r + 1, 1, c[1]));
+                                     code(r + 1, 1, c[1]), zero_point);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * stride),
                             _mm512_castsi512_si256(q));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (r + 1) * stride),
@@ -131,8 +132,8 @@ class BlockEpilogue {
   bool whole_ = false;  // unmasked, one quantizer for all rows
 };
 
-// The pieces of scratch memory: sums of two blocks (one being made, one in the epilogue), and copies
-// of rows that end too close to the end of x.
+// The pieces of scratch memory: sums of two blocks (one being made, one in the epilogue), and
+// copies of rows that end too close to the end of x.
 struct Working {
   static constexpr std::int64_t kSumsBytes = 2 * kTileRows * 2 * kPanelOutputs * 4;  // of 4 tiles
   static std::int64_t bytes(std::int64_t padded_inputs) {

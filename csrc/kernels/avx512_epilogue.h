@@ -1,10 +1,10 @@
 // From exact sums to outputs, for the AVX-512 kernels: shared by avx512_vnni.cpp and amx_int8.cpp,
 // in an anonymous namespace, so that each keeps a copy of its own.
 //
-// The normative epilogue clamps, quantizes and clamps again. `kSaturate` drops the clamps where
-// they change nothing: with zero point 0 and a lower bound of at most 0 the unsigned saturation of
-// the packs does the same, provided that no value overflows int32 on its way, which packing proved
-// from the weights (LinearArgs::y_bounded). NaN converts to INT_MIN and so packs to 0, as it must.
+// The normative epilogue clamps, quantizes and clamps again. The last clamp is the saturation of
+// the packs. `kSaturate` drops the others, too, where they change nothing: with zero point 0 and a
+// lower bound of at most 0 the packs do the same, provided that no value overflows int32 on its
+// way, which packing proved from the weights (LinearArgs::y_bounded).
 #pragma once
 
 #include <immintrin.h>
@@ -24,20 +24,12 @@ inline __mmask16 lanes(std::int64_t n) {
                      : static_cast<__mmask16>((1u << n) - 1u);
 }
 
-inline __m512 rne(__m512 v) {
-  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-// Values that are integers or NaN, bounded to codes. NaN -> 0 by operand order.
-inline __m512i bounded(__m512 v) {
-  v = _mm512_max_ps(v, _mm512_setzero_ps());
-  v = _mm512_min_ps(v, _mm512_set1_ps(255.0f));
-  return _mm512_cvtps_epi32(v);
-}
-
-inline __m512i quantize_lanes(__m512 x, const Quantizer& quantizer) {
-  const __m512 scaled = rne(_mm512_mul_ps(x, _mm512_set1_ps(quantizer.inv_scale)));
-  return bounded(_mm512_add_ps(scaled, _mm512_set1_ps(static_cast<float>(quantizer.zero_point))));
+// Float to integer, nearest even; beyond 512 anything is as good, as codes end at 255. NaN and what
+// is below int32 become INT_MIN, which ends as code 0. (Compared as integers, floats above 0 keep
+// their order and all below are smaller, so one integer instruction serves as bound.)
+inline __m512i rounded(__m512 v) {
+  const __m512i bits = _mm512_min_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x44000000));
+  return _mm512_cvtps_epi32(_mm512_castsi512_ps(bits));
 }
 
 // One panel's constants for one quantizer of the inputs.
@@ -63,20 +55,34 @@ inline __m512 clamped(__m512 y, const Clamp& clamp) {
   return _mm512_min_ps(_mm512_set1_ps(clamp.hi), _mm512_max_ps(_mm512_set1_ps(clamp.lo), y));
 }
 
-// Codes in 32-bit lanes; kSaturate leaves bounding them to the pack.
+// Codes in 32-bit lanes, still without zero point and bounds: packing adds them.
 template <Output O>
 inline __m512i codes(__m512 y, const LinearArgs& args) {
+  const __m512 inv_scale = _mm512_set1_ps(args.y_quantizer.inv_scale);
   if constexpr (O == Output::kSaturate)
-    return _mm512_cvtps_epi32(_mm512_mul_ps(y, _mm512_set1_ps(args.y_quantizer.inv_scale)));
+    return _mm512_cvtps_epi32(_mm512_mul_ps(y, inv_scale));
   else
-    return quantize_lanes(clamped(y, args.clamp), args.y_quantizer);
+    return rounded(_mm512_mul_ps(clamped(y, args.clamp), inv_scale));
 }
 
-// Four vectors of codes to 64 bytes in order, with saturation.
-inline __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d) {
+// Four vectors of codes to 64 bytes in order: zero point added, all bounded by saturation.
+inline __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d, __m512i zero_point) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i mixed = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-  return _mm512_permutexvar_epi32(order, mixed);
+  const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+  const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+  return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+}
+
+// As pack_codes takes it.
+inline __m512i packed_zero_point(const Quantizer& quantizer) {
+  return _mm512_set1_epi16(static_cast<short>(quantizer.zero_point));
+}
+
+// Codes of up to 16 values to bytes.
+inline void store_codes(std::uint8_t* q, __mmask16 on, __m512i codes, const Quantizer& quantizer) {
+  const __m512i sum = _mm512_add_epi32(codes, _mm512_set1_epi32(quantizer.zero_point));
+  _mm_mask_storeu_epi8(q, on,
+                       _mm512_cvtusepi32_epi8(_mm512_max_epi32(sum, _mm512_setzero_si512())));
 }
 
 // One row's outputs of one panel: `n` of them are left in the row from `at` on.
@@ -85,9 +91,8 @@ inline void store(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_
   if constexpr (O == Output::kFloats) {
     _mm512_mask_storeu_ps(static_cast<float*>(args.y) + at, lanes(n), clamped(y, args.clamp));
   } else {
-    const __m512i q = _mm512_max_epi32(codes<O>(y, args), _mm512_setzero_si512());
-    _mm_mask_storeu_epi8(static_cast<std::uint8_t*>(args.y) + at, lanes(n),
-                         _mm512_cvtusepi32_epi8(q));
+    store_codes(static_cast<std::uint8_t*>(args.y) + at, lanes(n), codes<O>(y, args),
+                args.y_quantizer);
   }
 }
 

@@ -20,32 +20,54 @@ std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
   return static_cast<std::int32_t>(v);
 }
 
-// Codes in the low byte of each lane, to bytes.
-__m128i bytes(__m512i q) { return _mm512_cvtepi32_epi8(q); }
-
-bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
-  __mmask16 nan = 0;
-  for (std::int64_t i = 0; i < n; i += kLanes) {
+// Codes of a row: rounded(scaled(x, i)) plus zero point, 64 at a time. A positive NaN would pass
+// for a large number: where there is one the row is done again, and with care.
+template <typename Scaled>
+FASTMNIST_INLINE bool quantize_row(const float* x, std::int64_t n, const Quantizer& quantizer,
+                                   std::uint8_t* q, const Scaled& scaled) {
+  const __m512i zero_point = packed_zero_point(quantizer);
+  __mmask16 no_nan = 0xffff;
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    __m512 v[4];
+    unrolled<4>([&](auto j) { v[j] = _mm512_loadu_ps(x + i + j * kLanes); });
+    no_nan = _mm512_mask_cmp_ps_mask(no_nan, v[0], v[1], _CMP_ORD_Q);
+    no_nan = _mm512_mask_cmp_ps_mask(no_nan, v[2], v[3], _CMP_ORD_Q);
+    __m512i c[4];
+    unrolled<4>([&](auto j) { c[j] = rounded(scaled(v[j], i + j * kLanes, __mmask16{0xffff})); });
+    _mm512_storeu_si512(q + i, pack_codes(c[0], c[1], c[2], c[3], zero_point));
+  }
+  for (; i < n; i += kLanes) {
     const __mmask16 on = lanes(n - i);
     const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
-    nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
-    _mm_mask_storeu_epi8(q + i, on, bytes(quantize_lanes(v, quantizer)));
+    no_nan = _mm512_mask_cmp_ps_mask(no_nan, v, v, _CMP_ORD_Q);
+    store_codes(q + i, on, rounded(scaled(v, i, on)), quantizer);
   }
-  return nan != 0;
+  if (no_nan == 0xffff) [[likely]]
+    return false;
+  for (i = 0; i < n; i += kLanes) {
+    const __mmask16 on = lanes(n - i);
+    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
+    const __mmask16 number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
+    const __m512i c = rounded(scaled(v, i, on));
+    store_codes(q + i, on, _mm512_mask_mov_epi32(_mm512_set1_epi32(-256), number, c), quantizer);
+  }
+  return true;
+}
+
+bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
+  const __m512 inv_scale = _mm512_set1_ps(quantizer.inv_scale);
+  return quantize_row(x, n, quantizer, q, [inv_scale](__m512 v, std::int64_t, __mmask16) {
+    return _mm512_mul_ps(v, inv_scale);
+  });
 }
 
 bool quantize_affine(const float* x, std::int64_t n, const float* multiplier, const float* offset,
                      std::uint8_t* q) {
-  __mmask16 nan = 0;
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    const __mmask16 on = lanes(n - i);
-    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
-    nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
+  return quantize_row(x, n, Quantizer{}, q, [=](__m512 v, std::int64_t i, __mmask16 on) {
     const __m512 product = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(on, multiplier + i));
-    const __m512 sum = _mm512_add_ps(product, _mm512_maskz_loadu_ps(on, offset + i));
-    _mm_mask_storeu_epi8(q + i, on, bytes(bounded(rne(sum))));
-  }
-  return nan != 0;
+    return _mm512_add_ps(product, _mm512_maskz_loadu_ps(on, offset + i));
+  });
 }
 
 void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x) {
@@ -99,11 +121,12 @@ FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_
     unrolled<PANELS>([&](auto p) {
       y[p] = real(acc[r][p], constants_of(w, panel + p, quantizer_of(args, m + r)));
     });
-    if constexpr (O == Output::kSaturate && PANELS == 4) {
+    if constexpr (O != Output::kFloats && PANELS == 4) {
       if (whole) {
-        _mm512_storeu_si512(static_cast<std::uint8_t*>(args.y) + at,
-                            pack_codes(codes<O>(y[0], args), codes<O>(y[1], args),
-                                       codes<O>(y[2], args), codes<O>(y[3], args)));
+        _mm512_storeu_si512(
+            static_cast<std::uint8_t*>(args.y) + at,
+            pack_codes(codes<O>(y[0], args), codes<O>(y[1], args), codes<O>(y[2], args),
+                       codes<O>(y[3], args), packed_zero_point(args.y_quantizer)));
         return;
       }
     }

@@ -51,8 +51,8 @@ struct Scratch {
       codes[0] = reinterpret_cast<std::uint8_t*>(take(rows * std::max(strides[0], strides[1])));
       codes[1] = codes[0];
       for (int b : {0, 1}) floats[b] = reinterpret_cast<float*>(take(rows * strides[b] * 4));
-      quantizers = reinterpret_cast<Quantizer*>(
-          take(rows * static_cast<std::int64_t>(sizeof(Quantizer))));
+      quantizers =
+          reinterpret_cast<Quantizer*>(take(rows * static_cast<std::int64_t>(sizeof(Quantizer))));
     } else {
       for (int b : {0, 1}) codes[b] = reinterpret_cast<std::uint8_t*>(take(rows * strides[b]));
       quantizers = nullptr;
@@ -102,21 +102,21 @@ bool aligned_rows(const CodeRows& rows) {
   return reinterpret_cast<std::uintptr_t>(rows.data) % 64 == 0 && rows.stride % 64 == 0;
 }
 
-// Pixels are codes as they are. Tiles read every row once per two panels, and slowly where rows
-// cross cache lines: then a copy pays for itself.
+// Pixels are codes as they are. Tiles read every row once per two panels, slowly where rows cross
+// cache lines: with many panels a copy pays for itself (it costs as much as some 12 passes lose).
 CodeRows pixel_codes(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count,
                      const LinearKernel& kernel) {
   const std::int64_t inputs = job.network.inputs();
   const CodeRows rows{reinterpret_cast<const std::uint8_t*>(row_at(job, first)), inputs,
                       (job.rows.count - first) * inputs};
-  if (!kernel.tiles || aligned_rows(rows)) return rows;
-  job.kernels.tiles->align_rows(rows.data, inputs, count, inputs, s.codes[0],
-                                s.strides[0]);
+  constexpr std::int64_t kManyOutputs = 512;
+  if (!kernel.tiles || job.network.record(0).outputs < kManyOutputs || aligned_rows(rows))
+    return rows;
+  job.kernels.tiles->align_rows(rows.data, inputs, count, inputs, s.codes[0], s.strides[0]);
   return {s.codes[0], s.strides[0], s.rows * s.strides[0]};
 }
 
-CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first,
-                         std::int64_t count) {
+CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count) {
   const NetworkView& net = job.network;
   const std::int64_t inputs = net.inputs();
   const auto* rows = reinterpret_cast<const float*>(row_at(job, first));
@@ -290,12 +290,12 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   check_rows(network, rows.type);
   if (rows.count == 0) return;
   const KernelTable& kernels = active_kernels();
-  const std::int64_t block = std::min(planned_block_rows(kernels, network),
-                                      (rows.count + kBlockRowsStep - 1) / kBlockRowsStep *
-                                          kBlockRowsStep);
+  const std::int64_t block =
+      std::min(planned_block_rows(kernels, network),
+               (rows.count + kBlockRowsStep - 1) / kBlockRowsStep * kBlockRowsStep);
   const TileUnit* unit = needs_tiles(kernels, network, rows.count, block) ? kernels.tiles : nullptr;
-  const auto [grain, chunks] = shares_of(rows.count, products_per_row(network), unit != nullptr,
-                                       max_threads);
+  const auto [grain, chunks] =
+      shares_of(rows.count, products_per_row(network), unit != nullptr, max_threads);
   const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};

@@ -26,9 +26,9 @@ bool has_plan(const KernelTable& kernels, const NetworkView& network) {
 
 const LinearKernel& ruled_kernel(const KernelTable& kernels, std::int64_t inputs,
                                  std::int64_t rows) {
-  const auto wanted = rows < kTilesFromRows                        ? LinearKernel::Suits::kAnyRows
+  const auto wanted = rows < kTilesFromRows                      ? LinearKernel::Suits::kAnyRows
                       : rows <= kFewRows || inputs <= kFewInputs ? LinearKernel::Suits::kFewRows
-                                                                   : LinearKernel::Suits::kManyRows;
+                                                                 : LinearKernel::Suits::kManyRows;
   for (int i = 0; i < kernels.linear_count; ++i)
     if (kernels.linears[i].suits == wanted) return kernels.linears[i];
   return kernels.linears[0];

@@ -19,8 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kManyRows = 96;       // stands for the last class
-constexpr double kSecondsPerCase = 60e-6;    // that a case's repetitions last together, about
+constexpr std::int64_t kManyRows = 96;     // stands for the last class
+constexpr double kSecondsPerCase = 60e-6;  // that a case's repetitions last together, about
 constexpr int kMostRepeats = 25;
 constexpr int kFewestRepeats = 3;
 constexpr double kFarBehind = 2.0;
@@ -63,8 +63,8 @@ std::vector<double> least_times(int candidates, int first, const Run& run) {
       own = std::min(own, seconds);
       best = std::min(best, own);
       if (turn == 1 && k + 1 == candidates)
-        repeats = std::clamp(static_cast<int>(kSecondsPerCase / best), kFewestRepeats,
-                             kMostRepeats);
+        repeats =
+            std::clamp(static_cast<int>(kSecondsPerCase / best), kFewestRepeats, kMostRepeats);
     }
   return least;
 }
@@ -74,8 +74,8 @@ int fastest(const std::vector<double>& times, int usual) {
   int best = usual;
   for (int i = 0; i < static_cast<int>(times.size()); ++i)
     if (times[static_cast<std::size_t>(i)] < times[static_cast<std::size_t>(best)]) best = i;
-  const double gain = 1.0 - times[static_cast<std::size_t>(best)] /
-                                times[static_cast<std::size_t>(usual)];
+  const double gain =
+      1.0 - times[static_cast<std::size_t>(best)] / times[static_cast<std::size_t>(usual)];
   return gain > kNoise ? best : usual;
 }
 

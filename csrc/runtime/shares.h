@@ -9,7 +9,7 @@
 namespace fastmnist {
 
 struct Shares {
-  std::int64_t rows;   // per share, a multiple of 32; the last share may have fewer
+  std::int64_t rows;  // per share, a multiple of 32; the last share may have fewer
   std::int64_t count;
 };
 

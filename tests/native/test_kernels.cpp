@@ -14,25 +14,28 @@ using namespace support;
 
 constexpr float kSentinel = -12345.0f;
 
-// By row kernels or by tiles, whatever the number of rows.
-void run_both(const KernelTable& kernels, bool tiles, LinearArgs args, float* floats,
-              std::uint8_t* codes) {
-  const TileKernels* unit = tiles ? kernels.tiles : nullptr;
+// One kernel, whatever it suits.
+void run_both(const KernelTable& kernels, const LinearKernel& kernel, LinearArgs args,
+              float* floats, std::uint8_t* codes) {
+  const TileUnit* unit = kernel.tiles ? kernels.tiles : nullptr;
   Guarded<std::byte> scratch(
       unit != nullptr ? static_cast<std::size_t>(unit->scratch_bytes(args.w.padded_inputs)) : 64,
       Edge::kLast);
   args.scratch = scratch.data();
+  // A hint to read anything does no harm, whatever is there.
+  args.prefetch = args.x;
+  args.prefetch_bytes = args.x_readable + 5000;
   const TileGuard guard(unit);
   args.y = floats;
-  run_linear(kernels, unit, LinearOutput::kFloats, args);
+  run_linear(kernel, LinearOutput::kFloats, args);
   args.y = codes;
-  run_linear(kernels, unit, LinearOutput::kCodes, args);
+  run_linear(kernel, LinearOutput::kCodes, args);
 }
 
-void check_linear(const KernelTable& kernels, bool tiles, Random& random, std::int64_t rows,
-                  std::int64_t k, std::int64_t n, Edge edge, std::int64_t x_gap,
+void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random& random,
+                  std::int64_t rows, std::int64_t k, std::int64_t n, Edge edge, std::int64_t x_gap,
                   std::int64_t y_gap) {
-  const std::string where = std::string(kernels.name) + (tiles ? " tiles " : " ") +
+  const std::string where = std::string(kernels.name) + " " + kernel.name + " " +
                             std::to_string(rows) + "x" + std::to_string(k) + "x" +
                             std::to_string(n);
   const Layer layer(random, k, n);
@@ -79,7 +82,7 @@ void check_linear(const KernelTable& kernels, bool tiles, Random& random, std::i
   for (const float value : expected)
     args.y_bounded = args.y_bounded &&
                      std::abs(value) * args.y_quantizer.inv_scale < static_cast<float>(1 << 30);
-  run_both(kernels, tiles, args, y.data(), q.data());
+  run_both(kernels, kernel, args, y.data(), q.data());
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t j = 0; j < n; ++j) {
       CHECK_IN(where, same_bits(y.data()[m * y_stride + j],
@@ -94,17 +97,27 @@ void check_linear(const KernelTable& kernels, bool tiles, Random& random, std::i
   }
 }
 
+std::span<const LinearKernel> linears(const Rung& rung) {
+  return {rung.kernels->linears, static_cast<std::size_t>(rung.kernels->linear_count)};
+}
+
 TEST(linear_equals_reference) {
   Random random(2);
-  const std::int64_t sizes[] = {1, 2, 3, 4, 5, 15, 16, 17, 31, 63, 64, 65, 97, 127, 130, 193};
-  const std::int64_t batches[] = {1, 2, 3, 4, 5, 7, 13, 15, 16, 17, 29, 31, 32, 33, 47, 64, 65};
+  const std::int64_t sizes[] = {1,  2,  3,  4,  5,   15,  16,  17,  31,  63,
+                                64, 65, 97, 127, 128, 130, 193, 256, 320, 450};
+  const std::int64_t batches[] = {1,  2,  3,  4,  5,  7,  13, 15, 16, 17,
+                                  29, 31, 32, 33, 47, 64, 65, 80, 97, 130};
   for (const Rung& rung : runnable())
-    for (const bool tiles : {false, true})
-      for (int repeat = 0; repeat < (tiles && rung.kernels->tiles == nullptr ? 0 : 250); ++repeat)
-        check_linear(*rung.kernels, tiles, random, batches[integer(random, 0, 16)],
-                     sizes[integer(random, 0, 15)], sizes[integer(random, 0, 15)],
-                     repeat % 2 == 0 ? Edge::kFirst : Edge::kLast, integer(random, 0, 3) * 5,
+    for (const LinearKernel& kernel : linears(rung))
+      for (int repeat = 0; repeat < 250; ++repeat) {
+        const std::int64_t k = sizes[integer(random, 0, 19)];
+        // Rows that all start at multiples of 64 are read in other ways.
+        const std::int64_t to_line = (64 - k % 64) % 64;
+        check_linear(*rung.kernels, kernel, random, batches[integer(random, 0, 19)], k,
+                     sizes[integer(random, 0, 19)], repeat % 2 == 0 ? Edge::kFirst : Edge::kLast,
+                     repeat % 3 == 0 ? to_line : integer(random, 0, 3) * 5,
                      integer(random, 0, 3) * 3);
+      }
 }
 
 TEST(longest_sums_are_exact) {
@@ -133,8 +146,8 @@ TEST(longest_sums_are_exact) {
       args.clamp = layer.clamp;
       args.y_stride = 17;
       args.y_quantizer = make_quantizer(1.0f, 0);
-      for (const bool tiles : {false, true}) {
-        run_both(*rung.kernels, tiles, args, y.data(), q.data());
+      for (const LinearKernel& kernel : linears(rung)) {
+        run_both(*rung.kernels, kernel, args, y.data(), q.data());
         for (const float value : y.values())
           CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));
       }
