@@ -20,6 +20,10 @@ settings.register_profile("fastmnist", max_examples=100, **_COMMON)
 settings.register_profile("ci-sanitize", max_examples=15, **_COMMON)
 settings.load_profile("fastmnist")
 
+# Tests make thousands of small networks: what the planner measures has tests of its own
+# (test_planning.py). Set before fastmnist is used, so that subprocesses inherit it.
+os.environ["FASTMNIST_PLAN"] = "fixed"
+
 _REPO = Path(__file__).resolve().parents[1]
 
 

@@ -97,7 +97,7 @@ struct LinearKernel {
     kFewRows,  // up to 16 rows, or few inputs
     kManyRows,
   };
-  const char* name;  // rows x panels of its tile, e.g. "rows 6x4"
+  const char* name;  // set, and rows x panels of its tile: "avx512_vnni 6x4"
   Suits suits;       // where it serves if nothing was measured
   bool tiles;        // needs the tile unit, and LinearArgs::scratch
   void (*linear_f32)(const LinearArgs& args);

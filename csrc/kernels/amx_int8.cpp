@@ -44,9 +44,9 @@ const TileUnit kAmxUnit = {enter, leave, Working::bytes, copy_rows};
 
 extern const LinearKernel kAmxInt8Kernels[2];
 const LinearKernel kAmxInt8Kernels[2] = {
-    {"strips 16x4", LinearKernel::Suits::kFewRows, true, strips<Output::kFloats>,
+    {"amx_int8 16x4", LinearKernel::Suits::kFewRows, true, strips<Output::kFloats>,
      by_saturation<strips<Output::kSaturate>, strips<Output::kCodes>>},
-    {"blocks 32x2", LinearKernel::Suits::kManyRows, true, blocks<Output::kFloats>,
+    {"amx_int8 32x2", LinearKernel::Suits::kManyRows, true, blocks<Output::kFloats>,
      by_saturation<blocks<Output::kSaturate>, blocks<Output::kCodes>>}};
 
 }  // namespace fastmnist

@@ -231,6 +231,6 @@ const KernelTable kAvx2Kernels = {
     row_range,
     nullptr,
     1,
-    {{"rows 4x1", LinearKernel::Suits::kAnyRows, false, linear<StoreFloat>, linear<StoreCodes>}}};
+    {{"avx2 4x1", LinearKernel::Suits::kAnyRows, false, linear<StoreFloat>, linear<StoreCodes>}}};
 
 }  // namespace fastmnist

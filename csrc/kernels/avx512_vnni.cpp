@@ -196,7 +196,7 @@ const KernelTable kAvx512VnniKernels = {
     row_range,
     nullptr,
     1,
-    {{"rows 6x4", LinearKernel::Suits::kAnyRows, false, linear<Output::kFloats>,
+    {{"avx512_vnni 6x4", LinearKernel::Suits::kAnyRows, false, linear<Output::kFloats>,
       by_saturation<linear<Output::kSaturate>, linear<Output::kCodes>>}}};
 
 }  // namespace fastmnist

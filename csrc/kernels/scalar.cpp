@@ -76,6 +76,6 @@ const KernelTable kScalarKernels = {
     reference::row_range,
     nullptr,
     1,
-    {{"rows 1x1", LinearKernel::Suits::kAnyRows, false, linear_f32, linear_u8}}};
+    {{"scalar 1x1", LinearKernel::Suits::kAnyRows, false, linear_f32, linear_u8}}};
 
 }  // namespace fastmnist

@@ -79,6 +79,22 @@ int fastest(const std::vector<double>& times, int usual) {
   return gain > kNoise ? best : usual;
 }
 
+int ruled_index(const KernelTable& kernels, std::int64_t inputs, std::int64_t rows) {
+  return static_cast<int>(&ruled_kernel(kernels, inputs, rows) - kernels.linears);
+}
+
+// What setting the tile unit up and releasing it costs.
+double guard_seconds(const TileUnit* unit) {
+  constexpr int kTimes = 100;
+  double least = std::numeric_limits<double>::infinity();
+  for (int turn = 0; turn < 5; ++turn) {
+    const auto start = Clock::now();
+    for (int i = 0; i < kTimes; ++i) const TileGuard guard(unit);
+    least = std::min(least, seconds_since(start) / kTimes);
+  }
+  return least;
+}
+
 NetworkHeader& header_of(std::span<std::byte> buffer) {
   return *reinterpret_cast<NetworkHeader*>(buffer.data());
 }
@@ -113,18 +129,48 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
   std::vector<KernelTime> times;
   for (int c = 0; c < kRowClasses; ++c) {
     args.rows = rows_of_class(c);
-    int usual = 0;
-    for (int i = 0; i < kernels.linear_count; ++i)
-      if (&ruled_kernel(kernels, w.inputs, args.rows) == &kernels.linears[i]) usual = i;
+    const int usual = ruled_index(kernels, w.inputs, args.rows);
     const TileGuard guard(kernels.tiles);
     const std::vector<double> least = least_times(kernels.linear_count, usual, [&](int i) {
       run_linear(kernels.linears[i], codes ? LinearOutput::kCodes : LinearOutput::kFloats, args);
     });
-    const int chosen = fastest(least, usual);
     for (int i = 0; i < kernels.linear_count; ++i)
-      times.push_back({args.rows, i, least[static_cast<std::size_t>(i)], i == chosen});
+      times.push_back({args.rows, i, least[static_cast<std::size_t>(i)]});
   }
   return times;
+}
+
+std::vector<int> choose_kernels(const KernelTable& kernels, std::span<const std::int64_t> inputs,
+                                std::span<const double> times) {
+  const auto count = static_cast<std::size_t>(kernels.linear_count);
+  if (times.size() != inputs.size() * kRowClasses * count)
+    invalid("times", "one per layer, class of rows and kernel", std::to_string(times.size()));
+  const double guard = kernels.tiles != nullptr ? guard_seconds(kernels.tiles) : 0;
+  std::vector<int> choices(inputs.size() * kRowClasses);
+  for (std::size_t c = 0; c < kRowClasses; ++c) {
+    // The best of all, and the best without tiles.
+    double any_sum = 0;
+    double plain_sum = 0;
+    std::vector<int> plain(inputs.size());
+    bool tiles = false;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const std::vector<double> own(times.begin() + (i * kRowClasses + c) * count,
+                                    times.begin() + (i * kRowClasses + c + 1) * count);
+      std::vector<double> without = own;
+      for (std::size_t k = 0; k < count; ++k)
+        if (kernels.linears[k].tiles) without[k] = std::numeric_limits<double>::infinity();
+      const int best =
+          fastest(own, ruled_index(kernels, inputs[i], rows_of_class(static_cast<int>(c))));
+      plain[i] = fastest(without, 0);
+      choices[i * kRowClasses + c] = best;
+      tiles = tiles || kernels.linears[best].tiles;
+      any_sum += own[static_cast<std::size_t>(best)];
+      plain_sum += own[static_cast<std::size_t>(plain[i])];
+    }
+    if (tiles && plain_sum <= any_sum + guard)
+      for (std::size_t i = 0; i < inputs.size(); ++i) choices[i * kRowClasses + c] = plain[i];
+  }
+  return choices;
 }
 
 std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std::byte> buffer) {

@@ -26,7 +26,6 @@ struct KernelTime {
   std::int64_t rows;  // the largest of its class
   int kernel;         // index in the table
   double seconds;     // per call
-  bool chosen;
 };
 
 struct BlockTime {
@@ -35,10 +34,16 @@ struct BlockTime {
   bool chosen;
 };
 
-// Every kernel at every class of rows. Some 3 ms for a layer of 784-96-256-10. A kernel that is far
-// behind is timed once.
+// Every kernel at every class of rows: [class][kernel]. Some 2 ms for a layer of 784-96-256-10. A
+// kernel that is far behind is timed once.
 FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
                                                     const NetworkView& network, std::int64_t layer);
+
+// Indexes of kernels, [layer][class], from every layer's times as measure_layer gives them. All
+// layers of a class are chosen together: setting the tile unit up must pay, too.
+FASTMNIST_API std::vector<int> choose_kernels(const KernelTable& kernels,
+                                              std::span<const std::int64_t> inputs,
+                                              std::span<const double> times);
 
 // Every size of blocks whose activations stay in the second-level cache. `buffer` holds the
 // network; its plan's block_rows is changed on the way, and is the chosen one in the end.

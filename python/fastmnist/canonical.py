@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from fastmnist import _core
 from fastmnist.pixels import PixelNormalization
+from fastmnist.planning import Plan, Shape, plan_into, plan_mode
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
@@ -126,6 +127,21 @@ class QuantizedNetwork:
             self.offset,
             table,
         )
+
+    def shapes(self) -> list[Shape]:
+        """Tell the planner what the layers' speed depends on."""
+        last = len(self.layers) - 1
+        dynamic = self.kind == "dynamic"
+        return [
+            Shape(layer.inputs, layer.outputs, i < last and not dynamic, dynamic)
+            for i, layer in enumerate(self.layers)
+        ]
+
+    def planned(self, plan: str | None = None) -> tuple[npt.NDArray[np.uint8], Plan]:
+        """Pack, and choose kernels: see :mod:`fastmnist.planning`."""
+        mode = plan_mode(plan)
+        packed = self.pack()
+        return packed, plan_into(packed, self.shapes(), mode)
 
     def clamped(self, clamp: tuple[float, float]) -> QuantizedNetwork:
         """Put an activation behind the last layer's own."""

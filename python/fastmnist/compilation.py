@@ -20,6 +20,7 @@ from fastmnist.graph import (
     only_asks_for_sizes,
 )
 from fastmnist.modules import QuantizedChain
+from fastmnist.planning import plan_mode, using
 from fastmnist.quantization import Dynamic, Static, quantize
 
 USE_THE_MODULE = (
@@ -36,6 +37,7 @@ def compile(
     std: Any = None,
     max_samples: int = 512,
     batch_fn: Callable[[Any], Any] | None = None,
+    plan: str | None = None,
 ) -> CompiledModel:
     """Turn a chain of layers into one native call.
 
@@ -54,6 +56,8 @@ def compile(
         What a pixel stands for, as for the two.
     max_samples, batch_fn
         As for :class:`fastmnist.Static`.
+    plan : {"measured", "fixed"}, optional
+        How kernels are chosen, as for :class:`fastmnist.CompiledModel`.
 
     Returns
     -------
@@ -62,8 +66,9 @@ def compile(
     Raises
     ------
     TypeError, ValueError
-        If `model` is no chain (the module that cannot be taken is named), or is float and neither
-        `calibration` nor ``dynamic=True`` is given, or is quantized and one of them is.
+        If `plan` is unknown; if `model` is no chain (the module that cannot be taken is named), or
+        is float and neither `calibration` nor ``dynamic=True`` is given, or is quantized and one
+        of them is.
 
     Examples
     --------
@@ -72,29 +77,32 @@ def compile(
     >>> net.predict(torch.rand(3, 784)).shape
     torch.Size([3])
     """
+    mode = plan_mode(plan)
     options = {"calibration": calibration, "mean": mean, "std": std}
     given = [name for name, value in options.items() if value is not None]
     given += ["dynamic"] if dynamic else []
     if isinstance(model, CompiledModel):
         _refuse_options(given, "a CompiledModel")
-        return model
+        return model if plan in (None, model.plan) else CompiledModel(model.network, mode)
     model = check_module(model)
-    if any(isinstance(module, QuantizedChain) for module in model.modules()):
-        _refuse_options(given, "a model that is quantized already")
-        quantized = plain_copy(model)
-    elif dynamic and calibration is not None:
-        raise ValueError("dynamic: expected calibration or dynamic=True, got both")
-    elif dynamic:
-        quantized = quantize(model, Dynamic(mean, std))
-    elif calibration is not None:
-        config = Static(calibration, mean, std, max_samples=max_samples, batch_fn=batch_fn)
-        quantized = quantize(model, config)
-    else:
-        raise ValueError(
-            "model: expected a quantized model, got a float one: give calibration=data (static "
-            "int8) or dynamic=True, or quantize it first with fm.quantize"
-        )
-    return CompiledModel(network_of(quantized))
+    with using("fixed"):  # what the modules pack is not kept
+        if any(isinstance(module, QuantizedChain) for module in model.modules()):
+            _refuse_options(given, "a model that is quantized already")
+            quantized = plain_copy(model)
+        elif dynamic and calibration is not None:
+            raise ValueError("dynamic: expected calibration or dynamic=True, got both")
+        elif dynamic:
+            quantized = quantize(model, Dynamic(mean, std))
+        elif calibration is not None:
+            config = Static(calibration, mean, std, max_samples=max_samples, batch_fn=batch_fn)
+            quantized = quantize(model, config)
+        else:
+            raise ValueError(
+                "model: expected a quantized model, got a float one: give calibration=data (static "
+                "int8) or dynamic=True, or quantize it first with fm.quantize"
+            )
+        network = network_of(quantized)
+    return CompiledModel(network, mode)
 
 
 def _refuse_options(given: list[str], what: str) -> None:

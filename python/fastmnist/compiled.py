@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from fastmnist import _core
 from fastmnist.canonical import QuantizedLayer, QuantizedNetwork
+from fastmnist.explanation import explained
 from fastmnist.tables import Table
 
 
@@ -27,6 +29,15 @@ class CompiledModel(_core.Model):
     ----------
     network : QuantizedNetwork
         The layers, and how rows become codes.
+    plan : {"measured", "fixed"}, optional
+        How kernels are chosen: by measuring them here (some 6 ms for the digits network, once per
+        shape and CPU), or by a rule. The default is ``FASTMNIST_PLAN``, else "measured". The
+        answers are the same.
+
+    Raises
+    ------
+    ValueError
+        If `plan` is something else.
 
     Examples
     --------
@@ -37,8 +48,9 @@ class CompiledModel(_core.Model):
     torch.Size([2, 10])
     """
 
-    def __init__(self, network: QuantizedNetwork) -> None:
-        super().__init__(network.pack())
+    def __init__(self, network: QuantizedNetwork, plan: str | None = None) -> None:
+        packed, self._plan = network.planned(plan)
+        super().__init__(packed)
         # Everything but the numbers, which the packed form already holds: they are unpacked when
         # somebody asks. What stands in for them has their shapes and takes no memory.
         self._shell = replace(
@@ -58,6 +70,11 @@ class CompiledModel(_core.Model):
     def layers(self) -> tuple[QuantizedLayer, ...]:
         """The fused layers: name, weight, weight_scale, bias, clamp, input scale, zero point."""
         return self.network.layers
+
+    @property
+    def plan(self) -> str:
+        """How kernels were chosen: "measured" or "fixed"."""
+        return self._plan.mode
 
     @property
     def pixels(self) -> Any:
@@ -82,29 +99,29 @@ class CompiledModel(_core.Model):
         logits /= logits.sum(axis=1, keepdims=True)
         return logits
 
-    def explain(self) -> Table:
-        """Say what runs: each layer's shape, kernel, activation, input rule and bytes."""
-        isa = _core.cpu_info()["isa"]
-        table = Table(
-            f"{self.in_features} → {self.out_features}, {self._shell.kind}, kernels: {isa}",
-            ["layer", "shape", "activation", "input", "kernel", "weights"],
-        )
-        for i, layer in enumerate(self._shell.layers):
-            table.row(
-                layer.name,
-                f"{layer.inputs} → {layer.outputs}",
-                layer.activation or "none",
-                self._input_rule(i),
-                f"{isa} int8",
-                f"{layer.weight.nbytes / 1024:.1f} KB",
-            )
-        pixels = self.pixels
-        table.note(
-            "uint8 rows are refused: the model does not know what a pixel stands for"
-            if pixels is None
-            else f"uint8 rows: pixel p stands for {pixels.formula}"
-        )
-        return table
+    def explain(self, rows: Sequence[int] = (1, 32, 1024)) -> Table:
+        """Say what runs, how near it comes to what one core can do, and why others lost.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            The batches to speak of.
+
+        Returns
+        -------
+        Table
+            A line per layer and batch: the kernel (instruction set), its tile (rows × panels of 16
+            outputs), the time measured for a batch, or for the 96 rows that stand for
+            larger ones, the share of the core's limit (int8 products per second, or reading the
+            weights, whichever takes longer), and how much slower other kernels were. Measures the
+            limits when it is first called (under a second).
+
+        Raises
+        ------
+        ValueError
+            If `rows` holds something else than positive integers.
+        """
+        return explained(self.network, self._plan, rows, self._input_rule)
 
     def _input_rule(self, i: int) -> str:
         layer = self._shell.layers[i]
@@ -120,7 +137,7 @@ class CompiledModel(_core.Model):
         return f"CompiledModel({chain}, int8 {self._shell.kind}, {self.nbytes:,} bytes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.network,)
+        return type(self), (self.network, self._plan.mode)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModel:
         return self  # immutable

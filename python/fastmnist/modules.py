@@ -190,7 +190,7 @@ class QuantizedChain(QuietModule):
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the buffers."""
         # Cloned into torch's memory, which is aligned as the kernels like it; NumPy's is not.
-        packed = torch.from_numpy(self.network().pack()).clone()
+        packed = torch.from_numpy(self.network().planned()[0]).clone()
         # Machine-specific: neither in the state_dict nor in pickles.
         self.register_buffer("packed", packed, persistent=False)
 

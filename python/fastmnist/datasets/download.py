@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import io
-import os
-import tempfile
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastmnist.cache import write_whole
 from fastmnist.datasets.errors import DatasetError, DatasetWarning
 from fastmnist.datasets.idx import decompress
 from fastmnist.datasets.mnist import MnistFile, verify
@@ -57,7 +55,7 @@ def fetch(file: MnistFile, folder: Path | None, mirrors: Sequence[str]) -> tuple
             continue
         if folder is not None:
             try:
-                _write(folder / file.download_name, packed)
+                write_whole(folder / file.download_name, packed)
             except OSError as error:
                 warnings.warn(
                     f"{file.download_name} was downloaded, but can't be kept in {folder} "
@@ -88,19 +86,3 @@ def _get(url: str, file: MnistFile) -> bytes:
     if total is not None and got != total:
         raise DatasetError(f"the connection ended after {got:,} of {total:,} bytes")
     return b"".join(parts)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: others may read or write the same cache meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmnist.cache import cache_folder
 from fastmnist.datasets import download as downloads
 from fastmnist.datasets.errors import DatasetError, DatasetWarning
 from fastmnist.datasets.idx import parse_idx
@@ -54,27 +54,17 @@ def mnist_arrays(root: str | os.PathLike[str] | None, download: bool) -> Arrays:
             looked.append(f"- {torchvision} (torchvision's): {error}")
     else:
         looked.append(f"- {torchvision} (torchvision's), in {Path.cwd()}: not there")
-    return _cached_or_downloaded(cache_folder(), download, looked)
+    return _cached_or_downloaded(mnist_cache(), download, looked)
 
 
 class NamedFolderError(DatasetError):
     """The folder that was named for MNIST has no good MNIST: nothing else is tried."""
 
 
-def cache_folder() -> Path | None:
+def mnist_cache() -> Path | None:
     """Tell where downloads are kept on this platform; None where there is no home folder."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if given and os.path.isabs(given):  # the XDG specification: relative paths are ignored
-        base = Path(given)
-    elif sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        base = Path(os.environ["LOCALAPPDATA"])
-    else:
-        try:
-            home = Path.home()
-        except RuntimeError:
-            return None
-        base = home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return base / "fastmnist" / "mnist"
+    folder = cache_folder()
+    return None if folder is None else folder / "mnist"
 
 
 def _named(folder: Path, name: str) -> Arrays:

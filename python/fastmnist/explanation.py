@@ -1,0 +1,112 @@
+"""What a compiled network runs, as a table. Free of torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastmnist import _core
+from fastmnist.canonical import QuantizedNetwork
+from fastmnist.planning import ROWS, Plan, layer_times
+from fastmnist.tables import Table
+
+Times = dict[str, float]  # kernel -> µs
+_ABOUT = ("layer", "shape", "activation", "input", "weights")
+_MEASURED = ("rows", "kernel", "tile", "µs", "of limit", "others: × slower")
+
+
+def explained(
+    network: QuantizedNetwork, plan: Plan, rows: Sequence[int], input_rule: Callable[[int], str]
+) -> Table:
+    """See :meth:`fastmnist.CompiledModel.explain`."""
+    for n in rows:
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"rows: expected positive integers, got {n!r}")
+    isa = _core.cpu_info()["isa"]
+    table = Table(
+        f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
+        f"kernels: {isa}, blocks of {plan.block_rows} rows",
+        [*_ABOUT, *_MEASURED],
+    )
+    packed, _ = network.planned("fixed")
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes(), strict=True)):
+        by_class = _times(packed, i, layer_times(packed, i, shape))
+        about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
+        about += [input_rule(i), f"{layer.weight.nbytes / 1024:.1f} KB"]
+        for n in rows:
+            c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
+            chosen, times = plan.kernels[i][c], by_class[c]
+            if chosen not in times:  # another instruction set than the plan was made for
+                chosen = min(times, key=lambda name: times[name])
+            kernel, tile = chosen.split()
+            measured = n if n <= ROWS[-2] else ROWS[-1]
+            share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
+            table.row(
+                *about,
+                f"{n:,}" if n <= ROWS[-2] else f"{n:,} by {measured}",
+                kernel,
+                tile.replace("x", "×"),
+                f"{times[chosen]:.2f}",
+                f"{share:.0%}",
+                _others(times, chosen),
+            )
+            about = [""] * len(about)
+    for note in _notes(network, plan, isa):
+        table.note(note)
+    return table
+
+
+def _times(packed: Any, i: int, remembered: list[float]) -> list[Times]:
+    kernels = _core.linear_kernels()
+    if len(kernels) == 1:
+        remembered = [time for _, _, time in _core.measure_layer(packed, i)]
+    steps = range(0, len(remembered), len(kernels))
+    return [dict(zip(kernels, remembered[at : at + len(kernels)], strict=True)) for at in steps]
+
+
+def _others(times: Times, chosen: str) -> str:
+    lost = []
+    for name, time in times.items():
+        if name != chosen:
+            isa, tile = name.split()
+            ratio = time / times[chosen]
+            mark = "*" if ratio < 0.97 else ""
+            lost.append(f"{isa} {tile.replace('x', '×')}: {ratio:.1f}{mark}")
+    return ", ".join(lost) or "none"
+
+
+def _limit(inputs: int, outputs: int, rows: int, isa: str) -> float:
+    """µs that a core needs at least: for the products, or for reading the weights."""
+    limits = _limits(isa)
+    weights = inputs * outputs
+    level = "l2" if weights < limits["l2"]["level_bytes"] else "l3"
+    products = weights * rows / float(limits["products_per_second"])
+    return 1e6 * max(products, weights / float(limits[level]["bytes_per_second"]))
+
+
+@functools.cache
+def _limits(isa: str) -> dict[str, Any]:
+    return _core.measure_limits(isa)
+
+
+def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
+    limits = _limits(isa)
+    notes = [
+        "uint8 rows are refused: the model does not know what a pixel stands for"
+        if network.pixels is None
+        else f"uint8 rows: pixel p stands for {network.pixels.formula}",
+        "tile: rows × panels of 16 outputs; µs: one layer alone, one thread, codes in cache; "
+        f"a number of rows is timed as the next of {', '.join(map(str, ROWS))}",
+        f"limit: {limits['products_per_second'] / 1e12:.2f} T products/s, weights read at "
+        f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
+        f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
+    ]
+    if plan.mode == "fixed":
+        notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
+    elif len(_core.linear_kernels()) > 1:
+        notes.append(
+            "the others lost because they were slower, or not faster by more than the noise (3 %); "
+            "* setting up the tile unit would have cost more than it saved"
+        )
+    return notes

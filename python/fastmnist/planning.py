@@ -1,0 +1,227 @@
+"""Which kernel computes each layer: measured once per shape and CPU, and remembered.
+
+A plan never changes an answer, only how long it takes. What was measured is kept for the process
+and in the user's cache folder, so that the second model of the same shapes, and the next process,
+measure nothing. ``plan="fixed"``, or ``FASTMNIST_PLAN=fixed``, measures nothing at all: a rule
+decides, and many workers may start at once. Free of torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmnist import _core
+from fastmnist.cache import cache_folder, write_whole
+
+PLANS = ("measured", "fixed")
+# The largest batch of each class of rows that a plan knows; the last stands for all above.
+ROWS = (1, 2, 4, 8, 16, 32, 64, 96)
+_FORMAT = 1
+_MOST_ENTRIES = 1000  # per machine: the latest are kept
+_default: ContextVar[str | None] = ContextVar("plan", default=None)
+_lock = threading.Lock()
+_known: dict[str, dict[str, Any]] = {}  # machine -> what was measured there
+_unsaved: set[str] = set()
+_read_from: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a layer's speed depends on."""
+
+    inputs: int
+    outputs: int
+    codes: bool  # hands over uint8
+    per_row: bool  # a scale per row
+
+    @property
+    def key(self) -> str:
+        """Its name in the file."""
+        return f"{self.inputs}x{self.outputs}{' codes' * self.codes}{' rows' * self.per_row}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs.
+
+    Attributes
+    ----------
+    mode : str
+        "measured" or "fixed".
+    kernels : tuple of tuples of str
+        Per layer and class of :data:`ROWS` the kernel's name: instruction set, and rows × panels
+        of 16 outputs of its tile.
+    block_rows : int
+        Rows that go through all layers together.
+    """
+
+    mode: str
+    kernels: tuple[tuple[str, ...], ...]
+    block_rows: int
+
+
+@contextmanager
+def using(plan: str) -> Iterator[None]:
+    """Let this be the default meanwhile: for packed weights that are thrown away again."""
+    token = _default.set(plan)
+    try:
+        yield
+    finally:
+        _default.reset(token)
+
+
+def plan_mode(plan: str | None) -> str:
+    """Check a `plan` argument; without one take ``FASTMNIST_PLAN``, else "measured".
+
+    Raises
+    ------
+    ValueError
+        If it, or the variable, is neither "measured" nor "fixed".
+    """
+    name = "plan"
+    if plan is None:
+        plan = _default.get()
+    if plan is None:
+        name, plan = "FASTMNIST_PLAN", os.environ.get("FASTMNIST_PLAN") or "measured"
+    if plan not in PLANS:
+        raise ValueError(f"{name}: expected 'measured' or 'fixed', got {plan!r}")
+    return plan
+
+
+def plan_into(packed: npt.NDArray[np.uint8], shapes: list[Shape], mode: str) -> Plan:
+    """Write the plan into a packed network: from memory, or measured now; nothing if fixed."""
+    if mode == "measured":
+        with _lock:
+            times = [layer_times(packed, i, shape) for i, shape in enumerate(shapes)]
+            flat = [t / 1e6 for layer in times for t in layer]
+            kernels = _core.choose_kernels([shape.inputs for shape in shapes], flat)
+            _core.set_plan(packed, kernels, _block_rows(packed, shapes, kernels))
+            _save()
+    names, block_rows = _core.get_plan(packed)
+    return Plan(mode, tuple(tuple(layer) for layer in names), block_rows)
+
+
+def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[float]:
+    """µs of each kernel at each class of rows, ``[class][kernel]`` flat: remembered or measured."""
+    kernels = _core.linear_kernels()
+    if len(kernels) == 1:
+        return [1.0] * len(ROWS)  # nothing to choose
+    return _remembered(
+        f"layer {shape.key}",
+        lambda: [time for _, _, time in _core.measure_layer(packed, i)],
+        len(ROWS) * len(kernels),
+    )
+
+
+def _block_rows(
+    packed: npt.NDArray[np.uint8], shapes: list[Shape], kernels: list[list[str]]
+) -> int:
+    def measure() -> list[float]:
+        _core.set_plan(packed, kernels, 32)
+        return [float(rows) for rows, _, chosen in _core.measure_blocks(packed) if chosen]
+
+    key = "blocks " + ", ".join(shape.key for shape in shapes)
+    return round(_remembered(key, measure, 1, least=32, most=1024)[0])
+
+
+def _remembered(
+    key: str,
+    measure: Callable[[], list[float]],
+    count: int,
+    least: float = 0.0,
+    most: float = math.inf,
+) -> list[float]:
+    """Look a measurement up in what is known of this machine, or make it."""
+    machine = _machine(tuple(_core.linear_kernels()))
+    known = _known.setdefault(machine, {})
+    _read_once(machine, known)
+    values = known.get(key)
+    if values is None or not _good(values, count, least, most):
+        values = [round(value, 3) for value in measure()]
+        known.pop(key, None)
+        known[key] = values
+        _unsaved.add(machine)
+    return [float(value) for value in values]
+
+
+def _good(values: Any, count: int, least: float, most: float) -> bool:
+    """Whether remembered numbers can be used: the file may hold anything."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(v) in (int, float) and least <= v <= most and v < math.inf for v in values)
+    )
+
+
+@functools.cache
+def _machine(kernels: tuple[str, ...]) -> str:
+    """Name what times depend on beside the shape. (Asking the CPU takes some 0.1 ms.)"""
+    from fastmnist import __version__
+
+    model = _core.cpu_info()["model"]
+    return f"{model} | {', '.join(kernels)} | fastmnist {__version__}"
+
+
+def _read_once(machine: str, known: dict[str, Any]) -> None:
+    path = _path()
+    if path is None or f"{path} {machine}" in _read_from:
+        return
+    _read_from.add(f"{path} {machine}")
+    for key, values in _file_content(path).get(machine, {}).items():
+        known.setdefault(key, values)
+
+
+def _path() -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "plans.json"
+
+
+def _file_content(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return {}
+    machines = content.get("machines")
+    if not isinstance(machines, dict):
+        return {}
+    return {key: value for key, value in machines.items() if isinstance(value, dict)}
+
+
+def _save() -> None:
+    """Add what is new to the file, which other processes may have changed meanwhile."""
+    path = _path()
+    while path is not None and _unsaved:
+        machine = _unsaved.pop()
+        try:
+            machines = _file_content(path)
+            entries = {**machines.get(machine, {}), **_known[machine]}
+            machines[machine] = dict([*entries.items()][-_MOST_ENTRIES:])
+            content = {"format": _FORMAT, "machines": machines}
+            write_whole(path, json.dumps(content, indent=1).encode())
+        except OSError:
+            pass  # a cache that cannot be written costs some milliseconds next time
+
+
+def _forget_lock() -> None:
+    """A child forked while another thread measured must not wait for that thread."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)

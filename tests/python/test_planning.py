@@ -1,0 +1,198 @@
+"""The planner: what it chooses changes no bit, is remembered, and can be told not to measure."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fastmnist as fm
+from fastmnist import _core, planning
+from fastmnist.compiled import CompiledModel
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Plans are measured, and remembered in an empty place; gives the file's path."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("FASTMNIST_PLAN", "measured")
+    forget()
+    yield tmp_path / "fastmnist" / "plans.json"
+    forget()
+
+
+def forget() -> None:
+    planning._known.clear()
+    planning._read_from.clear()
+    planning._unsaved.clear()
+
+
+def model(*widths: int) -> nn.Module:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i, (k, n) in enumerate(pairwise(widths)):
+        layers += [nn.Linear(k, n), nn.ReLU()][: 2 if i < len(widths) - 2 else 1]
+    return nn.Sequential(*layers)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (700, 90), dtype=np.uint8)
+
+
+def compiled(plan: str | None = None) -> CompiledModel:
+    return fm.compile(model(90, 150, 70, 10), calibration=PIXELS[:64], plan=plan)
+
+
+def count_measurements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+    for name in ("measure_layer", "measure_blocks"):
+        measure = getattr(_core, name)
+        monkeypatch.setattr(_core, name, lambda *a, m=measure, n=name: (calls.append(n), m(*a))[1])
+    return calls
+
+
+def test_every_plan_gives_the_same_bits(isa: str) -> None:
+    """Whatever kernels and blocks a plan names, for every number of rows and both row types."""
+    network = compiled("fixed").network
+    floats = PIXELS.astype(np.float32) / np.float32(255)
+    expected = CompiledModel(network, "fixed")(PIXELS)
+    kernels = _core.linear_kernels()
+    rng = np.random.default_rng(1)
+    for block_rows in (32, 64, 96, 160, 1024):
+        packed = network.pack()
+        names = [[str(rng.choice(kernels)) for _ in planning.ROWS] for _ in network.layers]
+        _core.set_plan(packed, names, block_rows)
+        assert _core.get_plan(packed) == (names, block_rows)
+        net = _core.Model(packed)
+        for rows in (1, 2, 3, 5, 15, 16, 17, 31, 33, 64, 65, 97, 161, 700):
+            assert (net(PIXELS[:rows]) == expected[:rows]).all()
+            assert (net(floats[-rows:]) == expected[-rows:]).all()
+
+
+def test_another_instruction_set_goes_by_the_rule() -> None:
+    """A plan is made for one set; under another it is ignored, not misread."""
+    packed = compiled("fixed").network.pack()
+    ladder = [rung["isa"] for rung in fm.cpu_info()["ladder"] if not rung["why_not"]]
+    _core.set_plan(packed, [[_core.linear_kernels()[-1]] * len(planning.ROWS)] * 3, 64)
+    before = _core.set_isa(ladder[-1])
+    try:
+        names, _ = _core.get_plan(packed)
+        assert {name for layer in names for name in layer} == {"scalar 1x1"}
+    finally:
+        _core.set_isa(before)
+
+
+def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if len(_core.linear_kernels()) == 1:
+        pytest.skip("this instruction set has one kernel")
+    calls = count_measurements(monkeypatch)
+    first = compiled()
+    assert calls.count("measure_layer") == 3
+    calls.clear()
+    second = compiled()
+    assert calls == []
+    forget()  # as in a new process
+    third = compiled()
+    assert calls == []
+    assert first._plan == second._plan == third._plan
+    assert json.loads(memory.read_text())["format"] == 1
+    assert not [*memory.parent.glob("*.part")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe not json",
+        b"[]",
+        b'{"format": 1, "machines": 5}',
+        b'{"format": 1, "machines": {"MACHINE": 7}}',
+        b'{"format": 1, "machines": {"MACHINE": {"layer 90x150 codes": [NaN, "x", -1]}}}',
+        b'{"format": 1, "machines": {"MACHINE": {"blocks 90x150 codes": [1e9]}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_damaged_memory_is_measured_again(memory: Path, content: bytes) -> None:
+    machine = planning._machine(tuple(_core.linear_kernels()))
+    memory.parent.mkdir(parents=True)
+    memory.write_bytes(content.replace(b"MACHINE", machine.encode()))
+    net = compiled()
+    assert (net(PIXELS) == compiled("fixed")(PIXELS)).all()
+
+
+def test_a_memory_that_cannot_be_written_does_no_harm(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.parent.parent.joinpath("fastmnist").write_text("a file where a folder should be")
+    assert compiled()._plan.mode == "measured"
+
+
+def test_fixed_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = count_measurements(monkeypatch)
+    assert compiled("fixed")._plan.mode == "fixed"
+    monkeypatch.setenv("FASTMNIST_PLAN", "fixed")
+    net = compiled()
+    assert net._plan.mode == "fixed"
+    assert pickle.loads(pickle.dumps(net))._plan.mode == "fixed"
+    fm.quantize(model(90, 20, 5), fm.Dynamic())
+    assert calls == []
+    assert not memory.exists()
+
+
+def test_unknown_plans_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"plan: expected 'measured' or 'fixed', got 'fast'"):
+        compiled("fast")
+    monkeypatch.setenv("FASTMNIST_PLAN", "quick")
+    with pytest.raises(ValueError, match="FASTMNIST_PLAN: expected"):
+        compiled()
+
+
+def test_set_plan_refuses_what_does_not_fit() -> None:
+    packed = compiled("fixed").network.pack()
+    names = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
+    for bad, block_rows, message in (
+        (names[:2], 64, "choices"),
+        ([["nonsense"] * len(planning.ROWS)] * 3, 64, "nonsense"),
+        (names, 16, "block_rows"),
+        (names, 2048, "block_rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _core.set_plan(packed, bad, block_rows)
+    assert _core.get_plan(packed) == _core.get_plan(compiled("fixed").network.pack())
+    with pytest.raises(ValueError, match="times"):
+        _core.choose_kernels([1, 2], [1.0])
+    with pytest.raises(ValueError, match="layer"):
+        _core.measure_layer(packed, 3)
+
+
+def test_tiles_must_pay_for_their_set_up() -> None:
+    """A kernel that is faster by less than setting the tile unit up costs is not taken."""
+    kernels = _core.linear_kernels()
+    if not any("amx" in name for name in kernels):
+        pytest.skip("this machine has no tiles")
+    per_class = [2e-9 if "amx" in name else 4e-9 for name in kernels]
+    names = _core.choose_kernels([64], per_class * len(planning.ROWS))
+    assert all("amx" not in name for name in names[0])
+    per_class = [2e-6 if "amx" in name else 4e-6 for name in kernels]
+    names = _core.choose_kernels([64], per_class * len(planning.ROWS))
+    assert all("amx" in name for name in names[0])
+
+
+def test_explain(isa: str, memory: Path) -> None:
+    net = compiled()
+    table = net.explain(rows=[1, 40, 5000])
+    assert len(table.rows) == 9
+    columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
+    assert {*columns["kernel"]} <= {name.split()[0] for name in _core.linear_kernels()}
+    assert all(float(time) > 0 for time in columns["µs"])
+    assert all(share.endswith("%") for share in columns["of limit"])
+    with pytest.raises(ValueError, match="rows"):
+        net.explain(rows=[0])
+    assert net.explain()._repr_html_()
+    assert "rule" in str(compiled("fixed").explain())
