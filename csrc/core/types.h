@@ -68,6 +68,7 @@ struct LinearArgs {
   const std::uint8_t* x;
   std::int64_t x_stride;    // codes from one row to the next
   std::int64_t x_readable;  // codes from x on that may be read: at least those of the rows
+  bool x_tiled;             // x is in tile order, see TileUnit::tile_rows; kernels with tiles only
   std::int64_t rows;
   PackedDense w;
   Quantizer x_quantizer;            // of all rows, unless row_quantizers is set (dynamic)
@@ -110,9 +111,11 @@ struct TileUnit {
   void (*enter)();
   void (*leave)();
   std::int64_t (*scratch_bytes)(std::int64_t padded_inputs);
-  // Rows of n codes to rows that start at multiples of 64 bytes, with zeros up to the next one.
-  void (*align_rows)(const std::uint8_t* x, std::int64_t stride, std::int64_t rows, std::int64_t n,
-                     std::uint8_t* to, std::int64_t to_stride);
+  // Rows of n codes to tile order: 16 rows x 64 codes, on end, are a kilobyte on end, rows of tiles
+  // follow each other. `to` is aligned to 64 and holds ceil(rows / 16) * 16 rows of n padded to 64,
+  // the padding zero; rows that do not exist stay as they are.
+  void (*tile_rows)(const std::uint8_t* x, std::int64_t stride, std::int64_t rows, std::int64_t n,
+                    std::uint8_t* to);
 };
 
 inline constexpr int kMaxLinearKernels = 4;

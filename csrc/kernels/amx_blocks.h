@@ -17,12 +17,11 @@
 
 #include "kernels/amx_codes.h"
 #include "kernels/amx_epilogue.h"
+#include "kernels/amx_memory.h"
 
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kBlockRows = 2 * kTileRows;
-constexpr std::int64_t kBlockOutputs = 2 * kPanelOutputs;
 constexpr std::int64_t kTilesOfSums = 4;
 
 template <Output O>
@@ -37,24 +36,17 @@ class Blocks {
                             ((args.w.outputs + kBlockOutputs - 1) / kBlockOutputs)) {}
 
   void run() {
-    const PackedDense& w = args_.w;
-    const std::int64_t panels = (w.outputs + kPanelOutputs - 1) / kPanelOutputs;
-    if (args_.rows <= kBlockRows || panels * w.panel_stride <= kNearWeights)
+    if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights)
       rows_first();
-    else if (kBlockOutputs * w.padded_inputs <= kFirstLevel)
-      panels_first<kRows>();
     else
-      panels_first<kBoth>();
+      panels_first<kRows>();
     hand_over();
     epilogue_.finish();
   }
 
  private:
   // Which operand is loaded past the first-level cache.
-  enum Streamed { kWeights, kRows, kBoth };
-
-  static constexpr std::int64_t kNearWeights = 1280 * 1024;  // fit the second-level cache
-  static constexpr std::int64_t kFirstLevel = 32 * 1024;     // most of it
+  enum Streamed { kWeights, kRows };
 
   // All panels over 32 rows, then over the next: the rows stay near, the weights stream by. Rows
   // that cross cache lines cost little here (0.9 µs where aligned ones take 0.8; 1.5 otherwise).
@@ -171,8 +163,8 @@ class Blocks {
       for (std::int64_t s = 1; s < steps_; ++s) {
         for (std::int64_t i = 0; i < quanta; ++i) epilogue_.step();
         if (s + kTilesOfSums >= steps_) expect_sums(steps_ - 1 - s);
-        x0 += kTileInputs;
-        x1 += kTileInputs;
+        x0 += c0.step;
+        x1 += c1.step;
         w += kTileBytes;
         if (s + 1 < steps_)
           step<HALVES, PANELS, S, false>(x0, c0.body_stride, x1, c1.body_stride, w);

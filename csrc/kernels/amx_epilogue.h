@@ -7,7 +7,6 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/amx_codes.h"
 #include "kernels/avx512_epilogue.h"
 #include "kernels/unroll.h"
 
@@ -51,6 +50,11 @@ class BlockEpilogue {
 
   void finish() {
     while (row_ < end_) step();
+  }
+
+  // Whether rows of the block of sums that begins here are still to be done.
+  bool reads(const std::int32_t* sums) const {
+    return row_ < end_ && sums_ >= sums && sums_ < sums + kSumsOfPanel;
   }
 
  private:
@@ -130,39 +134,6 @@ class BlockEpilogue {
   std::int64_t first_ = 0;
   int panels_ = 0;
   bool whole_ = false;  // unmasked, one quantizer for all rows
-};
-
-// The pieces of scratch memory: sums of two blocks (one being made, one in the epilogue), and
-// copies of rows that end too close to the end of x.
-struct Working {
-  static constexpr std::int64_t kSumsBytes = 2 * kTileRows * 2 * kPanelOutputs * 4;  // of 4 tiles
-  static std::int64_t bytes(std::int64_t padded_inputs) {
-    return 2 * kSumsBytes + 2 * copy_bytes(padded_inputs);
-  }
-  explicit Working(const LinearArgs& args)
-      : sums{reinterpret_cast<std::int32_t*>(args.scratch),
-             reinterpret_cast<std::int32_t*>(static_cast<std::byte*>(args.scratch) + kSumsBytes)},
-        copies(static_cast<std::uint8_t*>(args.scratch) + 2 * kSumsBytes) {}
-  std::int32_t* sums[2];
-  std::uint8_t* copies;
-};
-
-// Asks for the lines that the caller will read next, some with each step of products.
-class Prefetch {
- public:
-  Prefetch(const LinearArgs& args, std::int64_t steps)
-      : at_(static_cast<const char*>(args.prefetch)), end_(at_ + args.prefetch_bytes) {
-    per_step_ = (args.prefetch_bytes + 64 * steps - 1) / (64 * steps) * 64;
-  }
-  void step() {
-    const char* stop = end_ - at_ < per_step_ ? end_ : at_ + per_step_;
-    for (; at_ < stop; at_ += 64) _mm_prefetch(at_, _MM_HINT_T1);
-  }
-
- private:
-  const char* at_;
-  const char* end_;
-  std::int64_t per_step_;
 };
 
 }  // namespace

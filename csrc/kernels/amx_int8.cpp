@@ -11,6 +11,7 @@
 
 #include "core/types.h"
 #include "kernels/amx_blocks.h"
+#include "kernels/amx_slices.h"
 #include "kernels/amx_strips.h"
 
 namespace fastmnist {
@@ -29,7 +30,10 @@ void leave() { tile_release(); }
 
 template <Output O>
 void blocks(const LinearArgs& args) {
-  Blocks<O>(args).run();
+  if (Slices<O>::suits(args))
+    Slices<O>(args).run();
+  else
+    Blocks<O>(args).run();
 }
 
 template <Output O>
@@ -40,7 +44,7 @@ void strips(const LinearArgs& args) {
 }  // namespace
 
 extern const TileUnit kAmxUnit;
-const TileUnit kAmxUnit = {enter, leave, Working::bytes, copy_rows};
+const TileUnit kAmxUnit = {enter, leave, Working::bytes, tile_rows};
 
 extern const LinearKernel kAmxInt8Kernels[2];
 const LinearKernel kAmxInt8Kernels[2] = {

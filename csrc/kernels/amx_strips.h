@@ -10,6 +10,7 @@
 
 #include "kernels/amx_codes.h"
 #include "kernels/amx_epilogue.h"
+#include "kernels/amx_memory.h"
 
 namespace fastmnist {
 namespace {
@@ -85,7 +86,7 @@ class Strips {
     }
     unrolled<PANELS>([&](auto p) { tile_zero<p>(); });
     const std::uint8_t* x = codes_.body;
-    for (std::int64_t s = 0; s < steps_; ++s, x += kTileInputs, w += kTileBytes) {
+    for (std::int64_t s = 0; s < steps_; ++s, x += codes_.step, w += kTileBytes) {
       if (s + 1 < steps_)
         tile_load<4>(x, codes_.body_stride);
       else

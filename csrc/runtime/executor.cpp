@@ -18,11 +18,21 @@
 namespace fastmnist {
 namespace {
 
+constexpr std::int64_t kManyOutputs = 512;
+
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // What layer i takes (i = layers(): what the last one gives), at multiples of 64.
 std::int64_t width_of(const NetworkView& network, std::int64_t i) {
   return aligned(i < network.layers() ? network.record(i).inputs : network.outputs());
+}
+
+// The widest inputs that may be brought to tile order (tile_order_pays, below).
+std::int64_t widest_for_tiles(const NetworkView& network) {
+  std::int64_t widest = 0;
+  for (std::int64_t i = 0; i < network.layers(); ++i)
+    if (network.record(i).outputs >= kManyOutputs) widest = std::max(widest, width_of(network, i));
+  return widest;
 }
 
 // One block's working memory, carved from one allocation. Layer i reads the buffer i % 2.
@@ -32,6 +42,7 @@ struct Scratch {
   std::int64_t strides[2];  // values from row to row, in both
   Quantizer* quantizers;    // dynamic only
   bool* bad;                // rows whose outputs are NaN
+  std::uint8_t* tiles;      // codes of one layer in tile order, where that may pay
   std::byte* kernel;
   std::int64_t rows;
 
@@ -58,6 +69,7 @@ struct Scratch {
       quantizers = nullptr;
     }
     bad = reinterpret_cast<bool*>(take(rows));
+    tiles = reinterpret_cast<std::uint8_t*>(take(rows * widest_for_tiles(network)));
     kernel = at;
   }
 
@@ -102,18 +114,19 @@ bool aligned_rows(const CodeRows& rows) {
   return reinterpret_cast<std::uintptr_t>(rows.data) % 64 == 0 && rows.stride % 64 == 0;
 }
 
-// Pixels are codes as they are. Tiles read every row once per two panels, slowly where rows cross
-// cache lines: with many panels a copy pays for itself (it costs as much as some 12 passes lose).
-CodeRows pixel_codes(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count,
-                     const LinearKernel& kernel) {
+CodeRows pixel_codes(const Job& job, std::int64_t first) {
   const std::int64_t inputs = job.network.inputs();
-  const CodeRows rows{reinterpret_cast<const std::uint8_t*>(row_at(job, first)), inputs,
-                      (job.rows.count - first) * inputs};
-  constexpr std::int64_t kManyOutputs = 512;
-  if (!kernel.tiles || job.network.record(0).outputs < kManyOutputs || aligned_rows(rows))
-    return rows;
-  job.kernels.tiles->align_rows(rows.data, inputs, count, inputs, s.codes[0], s.strides[0]);
-  return {s.codes[0], s.strides[0], s.rows * s.strides[0]};
+  return {reinterpret_cast<const std::uint8_t*>(row_at(job, first)), inputs,
+          (job.rows.count - first) * inputs};
+}
+
+// Many panels, each passing over all rows, are worth bringing the codes to tile order first: where
+// rows cross cache lines, or are so wide that every one lies in a page of its own.
+bool tile_order_pays(const PackedDense& w, const CodeRows& x, std::int64_t rows) {
+  constexpr std::int64_t kManyRows = 32;
+  constexpr std::int64_t kWideInputs = 1024;
+  return rows > kManyRows && w.outputs >= kManyOutputs &&
+         (!aligned_rows(x) || w.padded_inputs >= kWideInputs);
 }
 
 CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count) {
@@ -158,7 +171,7 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
   const NetworkView& net = job.network;
   std::memset(s.bad, 0, static_cast<std::size_t>(count));
   const LinearKernel* kernel = &planned_kernel(job.kernels, net, 0, count);
-  CodeRows x = job.rows.type == RowType::kPixels ? pixel_codes(job, s, first, count, *kernel)
+  CodeRows x = job.rows.type == RowType::kPixels ? pixel_codes(job, first)
                                                  : quantized_codes(job, s, first, count);
   for (std::int64_t i = 0; i < net.layers(); ++i) {
     if (i > 0) kernel = &planned_kernel(job.kernels, net, i, count);
@@ -169,6 +182,11 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     args.x_readable = x.readable;
     args.rows = count;
     args.w = net.dense(i);
+    if (kernel->tiles && tile_order_pays(args.w, x, count)) {
+      job.kernels.tiles->tile_rows(x.data, x.stride, count, args.w.inputs, s.tiles);
+      args.x = s.tiles;
+      args.x_tiled = true;
+    }
     args.x_quantizer = layer.x_quantizer;
     args.clamp = layer.clamp;
     args.scratch = s.kernel;

@@ -64,6 +64,15 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   args.x_readable = (rows - 1) * x_stride + k;
   args.rows = rows;
   args.w = pack_dense(layer.canonical(), panels.data());
+  // Tile order holds whole tiles, and nothing may be read behind them.
+  Guarded<std::uint8_t> tiles(
+      static_cast<std::size_t>((rows + 15) / 16 * 16 * args.w.padded_inputs), edge);
+  if (kernel.tiles && integer(random, 0, 2) == 0) {
+    for (std::uint8_t& v : tiles.values()) v = 0x77;
+    kernels.tiles->tile_rows(x.data(), x_stride, rows, k, tiles.data());
+    args.x = tiles.data();
+    args.x_tiled = true;
+  }
   args.x_quantizer = quantizers[0];
   args.row_quantizers = per_row ? guarded_quantizers.data() : nullptr;
   args.clamp = layer.clamp;
@@ -103,7 +112,7 @@ std::span<const LinearKernel> linears(const Rung& rung) {
 
 TEST(linear_equals_reference) {
   Random random(2);
-  const std::int64_t sizes[] = {1,  2,  3,  4,  5,   15,  16,  17,  31,  63,
+  const std::int64_t sizes[] = {1,  2,  3,  4,   5,   15,  16,  17,  31,  63,
                                 64, 65, 97, 127, 128, 130, 193, 256, 320, 450};
   const std::int64_t batches[] = {1,  2,  3,  4,  5,  7,  13, 15, 16, 17,
                                   29, 31, 32, 33, 47, 64, 65, 80, 97, 130};
@@ -118,6 +127,22 @@ TEST(linear_equals_reference) {
                      repeat % 3 == 0 ? to_line : integer(random, 0, 3) * 5,
                      integer(random, 0, 3) * 3);
       }
+}
+
+// Weights that leave the second-level cache go by other loops.
+TEST(large_layers_equal_reference) {
+  Random random(7);
+  struct Size {
+    std::int64_t rows, k, n;
+  };
+  for (const Rung& rung : runnable())
+    for (const LinearKernel& kernel : linears(rung)) {
+      if (!kernel.tiles) continue;
+      for (const Size size : {Size{33, 2100, 650}, Size{48, 1025, 1290}, Size{95, 1300, 1030},
+                              Size{40, 700, 2000}, Size{300, 2048, 642}})
+        check_linear(*rung.kernels, kernel, random, size.rows, size.k, size.n, Edge::kLast,
+                     size.rows % 2 == 0 ? 0 : (64 - size.k % 64) % 64, 3);
+    }
 }
 
 TEST(longest_sums_are_exact) {

@@ -1,0 +1,62 @@
+// What AMX linear kernels know about memory: their scratch, what is near, what to ask for early.
+#pragma once
+
+#include <immintrin.h>
+
+#include "core/types.h"
+#include "kernels/amx_codes.h"
+
+namespace fastmnist {
+namespace {
+
+constexpr std::int64_t kBlockRows = 2 * kTileRows;
+constexpr std::int64_t kBlockOutputs = 2 * kPanelOutputs;
+constexpr std::int64_t kNearWeights =
+    1280 * 1024;  // bytes that stay in a second-level cache of 2 MB
+// Slices (amx_slices.h) keep the sums of so many rows.
+constexpr std::int64_t kSliceInputs = 1024;
+constexpr std::int64_t kGroupRows = 288;
+
+inline std::int64_t weight_bytes(const PackedDense& w) {
+  return (w.outputs + kPanelOutputs - 1) / kPanelOutputs * w.panel_stride;
+}
+
+// The pieces of scratch memory: sums (of a group of rows where there are slices, else of two
+// blocks: one being made, one in the epilogue), and copies of rows that end too close to the end of
+// x.
+struct Working {
+  static constexpr std::int64_t kSumsBytes = kBlockRows * kBlockOutputs * 4;  // of 4 tiles
+  static constexpr std::int64_t all_sums(std::int64_t padded_inputs) {
+    return padded_inputs > kSliceInputs ? kGroupRows / kBlockRows * kSumsBytes : 2 * kSumsBytes;
+  }
+  static std::int64_t bytes(std::int64_t padded_inputs) {
+    return all_sums(padded_inputs) + 2 * copy_bytes(padded_inputs);
+  }
+  explicit Working(const LinearArgs& args)
+      : sums{reinterpret_cast<std::int32_t*>(args.scratch),
+             reinterpret_cast<std::int32_t*>(static_cast<std::byte*>(args.scratch) + kSumsBytes)},
+        copies(static_cast<std::uint8_t*>(args.scratch) + all_sums(args.w.padded_inputs)) {}
+  std::int32_t* sums[2];
+  std::uint8_t* copies;
+};
+
+// Asks for the lines that the caller will read next, some with each step of products.
+class Prefetch {
+ public:
+  Prefetch(const LinearArgs& args, std::int64_t steps)
+      : at_(static_cast<const char*>(args.prefetch)), end_(at_ + args.prefetch_bytes) {
+    per_step_ = (args.prefetch_bytes + 64 * steps - 1) / (64 * steps) * 64;
+  }
+  void step() {
+    const char* stop = end_ - at_ < per_step_ ? end_ : at_ + per_step_;
+    for (; at_ < stop; at_ += 64) _mm_prefetch(at_, _MM_HINT_T1);
+  }
+
+ private:
+  const char* at_;
+  const char* end_;
+  std::int64_t per_step_;
+};
+
+}  // namespace
+}  // namespace fastmnist
