@@ -18,8 +18,8 @@ from oracle import KINDS, Kind, assert_same_bits, random_network
 
 from fastmnist import _core
 
-WIDTHS = (256, 200, 30)  # 57,200 products a row: 500 rows are worth several threads
-ROWS = 500
+WIDTHS = (256, 200, 30)  # 57,200 products a row: enough rows for several threads, on tiles too
+ROWS = 2500
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +215,24 @@ def test_flush_to_zero_is_the_same_on_every_thread(isa: str, kind: Kind) -> None
     _core.set_num_threads(1)
     assert_same_bits(plain, model(x))
     assert np.any(plain != results[0])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
+def test_no_second_openmp_runtime() -> None:
+    """Two of them in one process hang or slow each other down: only torch's own may be there."""
+    done = python(
+        """
+import re, torch
+def runtimes():
+    names = {line.split()[-1] for line in open("/proc/self/maps")}
+    return {n for n in names if re.search(r"lib(gomp|iomp|omp)[^/]*[.]so", n)}
+before = runtimes()
+import fastmnist as fm, fastmnist._ops
+net = fm.compile(fm.NeuralNetwork(), dynamic=True)
+fm.set_num_threads(2)
+net(torch.rand(5000, 784))
+assert runtimes() == before, (before, runtimes())
+print("same")
+"""
+    )
+    assert done.stdout.strip() == "same", done.stderr
