@@ -82,6 +82,7 @@ def measure(
             "name": case.name,
             "library": case.library,
             "rows": case.rows,
+            "prepared": case.prepared,
             "microseconds": timing.p50 * 1e6,
             # Median over rounds of the ratio within a round, and half its interquartile range.
             "slower_than_ours": 1 / timing.ratio,

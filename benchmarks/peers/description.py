@@ -81,12 +81,16 @@ class Case:
         uint8 pixels ``[N, inputs]`` to a call without arguments that returns ``[N, outputs]``.
         Whatever the library can do beforehand for these rows, or for so many, is done here and
         not timed: converting rows to its favourite type, laying out weights, making buffers.
+    prepared : bool
+        Whether it was tied to the very rows or their number beforehand (bound buffers, a model
+        compiled for one batch size), and so is faster than the call that its guides teach.
     """
 
     name: str
     library: str
     rows: str
     prepare: Callable[[U8], Call]
+    prepared: bool = False
 
 
 def floats(pixels: U8) -> F32:
