@@ -1,8 +1,8 @@
 """OpenVINO: the float32 model as it runs it by default (in bfloat16 on AMX), and static int8.
 
 The int8 model is ONNX Runtime's QDQ file, which OpenVINO reads. Once as its guides show (compiled
-for any batch size, called with an array), once compiled for the very batch size, with memory of rows
-and outputs shared; both on one stream.
+for any batch size, called with an array), once compiled for the very batch size, with memory of
+rows and outputs shared; both on one stream.
 """
 
 from __future__ import annotations

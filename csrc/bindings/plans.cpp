@@ -80,18 +80,18 @@ void set_plan(Packed packed, const std::vector<std::vector<std::string>>& names,
 // What runs: per layer and class of rows the kernel, and the rows of a block.
 py::tuple get_plan(Packed packed) {
   const NetworkView network = view_network(bytes_of(packed));
-  const KernelTable& kernels = active_kernels();
+  const PlanView plan(active_kernels(), network);
   py::list layers;
   for (std::int64_t i = 0; i < network.layers(); ++i) {
     py::list names;
     for (int c = 0; c < kRowClasses; ++c) {
       const std::int64_t rows =
           c + 1 < kRowClasses ? kRowClassBounds[c] : kRowClassBounds[kRowClasses - 2] + 1;
-      names.append(planned_kernel(kernels, network, i, rows).name);
+      names.append(plan.kernel(i, rows).name);
     }
     layers.append(names);
   }
-  return py::make_tuple(layers, planned_block_rows(kernels, network));
+  return py::make_tuple(layers, plan.block_rows());
 }
 
 }  // namespace

@@ -85,6 +85,7 @@ struct Scratch {
 struct Job {
   const NetworkView& network;
   const KernelTable& kernels;
+  const PlanView& plan;
   const TileUnit* unit;  // nullptr where no kernel of these rows needs it
   Rows rows;
   float* logits;
@@ -170,11 +171,11 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
                 std::int64_t end) {
   const NetworkView& net = job.network;
   std::memset(s.bad, 0, static_cast<std::size_t>(count));
-  const LinearKernel* kernel = &planned_kernel(job.kernels, net, 0, count);
+  const LinearKernel* kernel = &job.plan.kernel(0, count);
   CodeRows x = job.rows.type == RowType::kPixels ? pixel_codes(job, first)
                                                  : quantized_codes(job, s, first, count);
   for (std::int64_t i = 0; i < net.layers(); ++i) {
-    if (i > 0) kernel = &planned_kernel(job.kernels, net, i, count);
+    if (i > 0) kernel = &job.plan.kernel(i, count);
     const LayerRecord& layer = net.record(i);
     LinearArgs args{};
     args.x = x.data;
@@ -253,7 +254,7 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
     args.clamp = layer.clamp;
     args.y = last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2];
     args.y_stride = last ? net.outputs() : y_stride;
-    run_linear(planned_kernel(job.kernels, net, i, count), LinearOutput::kFloats, args);
+    run_linear(job.plan.kernel(i, count), LinearOutput::kFloats, args);
     x = s.floats[(i + 1) % 2];
     x_stride = y_stride;
   }
@@ -283,16 +284,6 @@ std::int64_t products_per_row(const NetworkView& network) {
   return products;
 }
 
-// Whether a block of these rows, or what is left for a last one, goes by a kernel that needs tiles.
-bool needs_tiles(const KernelTable& kernels, const NetworkView& network, std::int64_t rows,
-                 std::int64_t block) {
-  if (kernels.tiles == nullptr) return false;
-  if (rows > block) return true;
-  for (std::int64_t i = 0; i < network.layers(); ++i)
-    if (planned_kernel(kernels, network, i, rows).tiles) return true;
-  return false;
-}
-
 }  // namespace
 
 void check_rows(const NetworkView& network, RowType type) {
@@ -308,16 +299,16 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   check_rows(network, rows.type);
   if (rows.count == 0) return;
   const KernelTable& kernels = active_kernels();
-  const std::int64_t block =
-      std::min(planned_block_rows(kernels, network),
-               (rows.count + kBlockRowsStep - 1) / kBlockRowsStep * kBlockRowsStep);
-  const TileUnit* unit = needs_tiles(kernels, network, rows.count, block) ? kernels.tiles : nullptr;
+  const PlanView plan(kernels, network);
+  const std::int64_t block = std::min(
+      plan.block_rows(), (rows.count + kBlockRowsStep - 1) / kBlockRowsStep * kBlockRowsStep);
+  const TileUnit* unit = plan.needs_tiles(rows.count) ? kernels.tiles : nullptr;
   const auto [grain, chunks] =
       shares_of(rows.count, products_per_row(network), unit != nullptr, max_threads);
   const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
-  Job job{network, kernels, unit, rows, logits, scratch.get(), piece, block, &next_scratch};
+  Job job{network, kernels, plan, unit, rows, logits, scratch.get(), piece, block, &next_scratch};
   parallel_for(rows.count, grain, run_range, &job);
 }
 

@@ -34,28 +34,39 @@ const LinearKernel& ruled_kernel(const KernelTable& kernels, std::int64_t inputs
   return kernels.linears[0];
 }
 
-const LinearKernel& planned_kernel(const KernelTable& kernels, const NetworkView& network,
-                                   std::int64_t layer, std::int64_t rows) {
-  const LayerRecord& record = network.record(layer);
-  if (has_plan(kernels, network)) {
+PlanView::PlanView(const KernelTable& kernels, const NetworkView& network)
+    : kernels_(kernels), network_(network), planned_(has_plan(kernels, network)) {}
+
+const LinearKernel& PlanView::kernel(std::int64_t layer, std::int64_t rows) const {
+  const LayerRecord& record = network_.record(layer);
+  if (planned_) {
     const int planned = record.kernels[row_class(rows)];
-    if (planned >= 1 && planned <= kernels.linear_count) return kernels.linears[planned - 1];
+    if (planned >= 1 && planned <= kernels_.linear_count) return kernels_.linears[planned - 1];
   }
-  return ruled_kernel(kernels, record.inputs, rows);
+  return ruled_kernel(kernels_, record.inputs, rows);
 }
 
-std::int64_t planned_block_rows(const KernelTable& kernels, const NetworkView& network) {
+std::int64_t PlanView::block_rows() const {
   std::int64_t rows = kRows;
-  if (has_plan(kernels, network) && network.header().block_rows != 0) {
-    rows = network.header().block_rows;
+  if (planned_ && network_.header().block_rows != 0) {
+    rows = network_.header().block_rows;
   } else {
     std::int64_t weights = 0;
-    for (std::int64_t i = 0; i < network.layers(); ++i)
-      weights += static_cast<std::int64_t>(network.record(i).inputs) * network.record(i).outputs;
-    const std::int64_t fit = kActivationBytes / (2 * network.widest());
+    for (std::int64_t i = 0; i < network_.layers(); ++i)
+      weights += static_cast<std::int64_t>(network_.record(i).inputs) * network_.record(i).outputs;
+    const std::int64_t fit = kActivationBytes / (2 * network_.widest());
     rows = weights > kCachedWeights ? kManyRows : std::min(kRows, fit);
   }
   return std::clamp(rows / kBlockRowsStep * kBlockRowsStep, kBlockRowsStep, kMaxBlockRows);
+}
+
+bool PlanView::needs_tiles(std::int64_t rows) const {
+  if (kernels_.tiles == nullptr) return false;
+  // The largest first: blocks of that class come first, smaller ones are what is left over.
+  for (int c = row_class(rows); c >= 0; --c)
+    for (std::int64_t i = 0; i < network_.layers(); ++i)
+      if (kernel(i, c < kRowClasses - 1 ? kRowClassBounds[c] : rows).tiles) return true;
+  return false;
 }
 
 }  // namespace fastmnist

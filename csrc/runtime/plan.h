@@ -25,14 +25,25 @@ inline int row_class(std::int64_t rows) {
 FASTMNIST_API const LinearKernel& ruled_kernel(const KernelTable& kernels, std::int64_t inputs,
                                                std::int64_t rows);
 
-// What the network's plan says, else the rule. Indexes out of range are the rule's, too.
-FASTMNIST_API const LinearKernel& planned_kernel(const KernelTable& kernels,
-                                                 const NetworkView& network, std::int64_t layer,
-                                                 std::int64_t rows);
+// A network's plan as one call reads it: looked up once, asked for every layer and block.
+class FASTMNIST_API PlanView {
+ public:
+  PlanView(const KernelTable& kernels, const NetworkView& network);
 
-// Rows that go through all layers together: the plan's, else the rule's. A multiple of 32.
-FASTMNIST_API std::int64_t planned_block_rows(const KernelTable& kernels,
-                                              const NetworkView& network);
+  // What the plan says, else the rule. Indexes out of range are the rule's, too.
+  const LinearKernel& kernel(std::int64_t layer, std::int64_t rows) const;
+
+  // Rows that go through all layers together: the plan's, else the rule's. A multiple of 32.
+  std::int64_t block_rows() const;
+
+  // Whether any block of at most so many rows goes by a kernel that needs the tile unit.
+  bool needs_tiles(std::int64_t rows) const;
+
+ private:
+  const KernelTable& kernels_;
+  const NetworkView& network_;
+  bool planned_;  // there is a plan, and for these kernels
+};
 
 // Limits of a block: less leaves loaded weights unused, more pushes activations out of the cache.
 inline constexpr std::int64_t kBlockRowsStep = 32;

@@ -178,7 +178,7 @@ std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std:
   NetworkHeader& header = header_of(buffer);
   header.plan_isa = static_cast<std::uint32_t>(rung_of(kernels)) + 1;
   header.block_rows = 0;
-  const std::int64_t ruled = planned_block_rows(kernels, network);
+  const std::int64_t ruled = PlanView(kernels, network).block_rows();
   std::vector<BlockTime> blocks;
   for (const std::int64_t rows : {32, 64, 96, 128, 160, 192, 288, 384})
     if (rows == ruled || 2 * rows * network.widest() <= kBlockActivations)

@@ -70,9 +70,31 @@ def test_every_plan_gives_the_same_bits(isa: str) -> None:
         _core.set_plan(packed, names, block_rows)
         assert _core.get_plan(packed) == (names, block_rows)
         net = _core.Model(packed)
+        # Threads get shares of other classes than the whole.
+        _core.set_num_threads(1 + block_rows % 3)
         for rows in (1, 2, 3, 5, 15, 16, 17, 31, 33, 64, 65, 97, 161, 700):
             assert (net(PIXELS[:rows]) == expected[:rows]).all()
             assert (net(floats[-rows:]) == expected[-rows:]).all()
+    _core.set_num_threads(0)
+
+
+def test_tiles_are_set_up_where_only_a_share_needs_them() -> None:
+    """1,100 rows by row kernels, but what is left of a share after whole blocks by tiles."""
+    kernels = _core.linear_kernels()
+    tiles = [name for name in kernels if "amx" in name]
+    if not tiles:
+        pytest.skip("this machine has no tiles")
+    network = compiled("fixed").network
+    rows = np.concatenate([PIXELS, PIXELS])[:1100]
+    expected = CompiledModel(network, "fixed")(rows)
+    packed = network.pack()
+    names = [[*([tiles[0]] * 7), kernels[0]]] * 3
+    for threads in (1, 2, 3):
+        _core.set_num_threads(threads)
+        for block_rows in (96, 1024):
+            _core.set_plan(packed, names, block_rows)
+            assert (_core.Model(packed)(rows) == expected).all()
+    _core.set_num_threads(0)
 
 
 def test_another_instruction_set_goes_by_the_rule() -> None:
