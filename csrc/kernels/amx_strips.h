@@ -92,7 +92,7 @@ class Strips {
       else
         tile_load<4>(codes_.tail, codes_.tail_stride);
       unrolled<PANELS>([&](auto p) {
-        tile_load<6 + p % 2>(w + p * stride, 64);
+        tile_stream<6 + p % 2>(w + p * stride, 64);
         tile_multiply<p, 4, 6 + p % 2>();
       });
       prefetch_.step();
