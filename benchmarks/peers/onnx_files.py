@@ -62,6 +62,26 @@ def write_static(network: Network, source: Path, path: Path) -> None:
     )
 
 
+def write_uint8(static: Path, path: Path) -> None:
+    """Write the static network once more, for pixels: without its first quantizer.
+
+    Calibrated on 0…1 that one has a scale of 1/255 and a zero point of 0: a pixel is its code.
+    """
+    import onnx
+    from onnx import TensorProto
+
+    model = onnx.load(str(static))
+    graph = model.graph
+    (first,) = (n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "x")
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name == first.output[0]:
+                node.input[i] = "x"
+    graph.node.remove(first)
+    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.save(model, str(path))
+
+
 def write_dynamic(source: Path, path: Path) -> None:
     """Write the same with int8 weights, activations quantized at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -16,23 +16,26 @@ from typing import Any
 import openvino as ov
 
 from benchmarks.peers import onnx_files
-from benchmarks.peers.description import U8, Call, Case, Network, floats
+from benchmarks.peers.description import U8, Call, Case, Network, aligned, floats
 
 
 def cases(network: Network) -> list[Case]:
     """Build both."""
     core = ov.Core()
     with tempfile.TemporaryDirectory() as folder:
-        plain, static = Path(folder, "float32.onnx"), Path(folder, "static.onnx")
-        onnx_files.write_float32(network, plain)
-        onnx_files.write_static(network, plain, static)
-        models = {"float32": core.read_model(plain), "static int8": core.read_model(static)}
+        paths = [Path(folder, f"{kind}.onnx") for kind in ("float32", "static", "uint8")]
+        onnx_files.write_float32(network, paths[0])
+        onnx_files.write_static(network, *paths[:2])
+        onnx_files.write_uint8(*paths[1:])
+        names = ("float32", "static int8", "static int8, uint8 rows")
+        models = {n: core.read_model(path) for n, path in zip(names, paths, strict=True)}
     result = []
     for name, model in models.items():
-        compiler = Compiler(core, model, network)
+        rows = "uint8" if "uint8" in name else "float32"
+        compiler = Compiler(core, model, network, rows)
         result += [
-            Case(f"OpenVINO {name}", "OpenVINO", "float32", compiler.usual),
-            Case(f"OpenVINO {name}, one batch size", "OpenVINO", "float32", compiler.prepare, True),
+            Case(f"OpenVINO {name}", "OpenVINO", rows, compiler.usual),
+            Case(f"OpenVINO {name}, one batch size", "OpenVINO", rows, compiler.prepare, True),
         ]
     return result
 
@@ -40,8 +43,9 @@ def cases(network: Network) -> list[Case]:
 class Compiler:
     """One model, compiled for each batch size that is asked for."""
 
-    def __init__(self, core: Any, model: Any, network: Network) -> None:
+    def __init__(self, core: Any, model: Any, network: Network, rows: str) -> None:
         self.core, self.model, self.network = core, model, network
+        self.convert = aligned if rows == "uint8" else floats
         self.compiled: dict[int, Any] = {}
         self.config = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -55,7 +59,7 @@ class Compiler:
         """Return a call of the model that takes any number of rows."""
         if 0 not in self.compiled:
             self.compiled[0] = self.core.compile_model(self.model, "CPU", self.config)
-        return partial(_first, self.compiled[0], floats(pixels))
+        return partial(_first, self.compiled[0], self.convert(pixels))
 
     def prepare(self, pixels: U8) -> Call:
         """Return a call on these rows, with an inference request of its own."""
@@ -65,7 +69,7 @@ class Compiler:
             model.reshape([rows, self.network.layers[0].inputs])
             self.compiled[rows] = self.core.compile_model(model, "CPU", self.config)
         request = self.compiled[rows].create_infer_request()
-        x = floats(pixels)
+        x = self.convert(pixels)
         request.set_input_tensor(ov.Tensor(x, shared_memory=True))
         return partial(_run, request.infer, request.get_output_tensor().data, x)
 

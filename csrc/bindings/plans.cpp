@@ -40,9 +40,9 @@ py::list layer_times(Packed packed, std::int64_t layer) {
 
 // [layer][class of rows]: names of kernels.
 std::vector<std::vector<std::string>> choose(const std::vector<std::int64_t>& inputs,
-                                             const std::vector<double>& times) {
+                                             const std::vector<double>& times, double set_up) {
   const KernelTable& kernels = active_kernels();
-  const std::vector<int> choices = choose_kernels(kernels, inputs, times);
+  const std::vector<int> choices = choose_kernels(kernels, inputs, times, set_up);
   std::vector<std::vector<std::string>> names(inputs.size());
   for (std::size_t i = 0; i < choices.size(); ++i)
     names[i / kRowClasses].emplace_back(kernels.linears[choices[i]].name);
@@ -99,7 +99,8 @@ py::tuple get_plan(Packed packed) {
 void register_plans(py::module_& module) {
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
   module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"));
-  module.def("choose_kernels", &choose, py::arg("inputs"), py::arg("times"));
+  module.def("choose_kernels", &choose, py::arg("inputs"), py::arg("times"), py::arg("set_up"));
+  module.def("measure_set_up", [] { return measure_set_up(active_kernels()); });
   module.def("measure_blocks", &block_times, strict("packed"));
   module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"));
   module.def("get_plan", &get_plan, strict("packed"));

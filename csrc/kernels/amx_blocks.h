@@ -39,7 +39,7 @@ class Blocks {
     if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights)
       rows_first();
     else
-      panels_first<kRows>();
+      panels_first();
     hand_over();
     epilogue_.finish();
   }
@@ -57,10 +57,9 @@ class Blocks {
   }
 
   // Two panels over all rows, then the next two: weights are read from far away only once.
-  template <Streamed S>
   void panels_first() {
     for (std::int64_t first = 0; first < args_.w.outputs; first += kBlockOutputs)
-      for (std::int64_t m = 0; m < args_.rows; m += kBlockRows) block<S>(m, first);
+      for (std::int64_t m = 0; m < args_.rows; m += kBlockRows) block<kRows>(m, first);
   }
 
   template <Streamed S>
@@ -73,14 +72,13 @@ class Blocks {
         codes_[1] = codes_of(args_, m + kTileRows, working_.copies + copy_bytes(w.padded_inputs));
       codes_at_ = m;
     }
-    next_ = {m, rows, first};
     const bool two_panels = w.outputs - first > kPanelOutputs;
     const std::byte* weights = w.panels + first / kPanelOutputs * w.panel_stride;
     if (rows > kTileRows)
       two_panels ? multiply<2, 2, S>(weights) : multiply<2, 1, S>(weights);
     else
       two_panels ? multiply<1, 2, S>(weights) : multiply<1, 1, S>(weights);
-    last_ = next_;
+    last_ = {m, rows, first};
     turn_ ^= 1;
   }
 
@@ -185,7 +183,6 @@ class Blocks {
   Codes codes_[2] = {};
   std::int64_t codes_at_ = -1;  // the rows that codes_, and the copies it points to, belong to
   Place last_{};                // whose lower half is still in tmm2 and tmm3; no rows: none
-  Place next_{};
   int turn_ = 0;
 };
 

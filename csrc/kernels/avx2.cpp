@@ -210,13 +210,17 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   });
 }
 
-// A panel's weights are read once for all rows before the next panel's.
+// A panel's weights are read once for all rows before the next panel's; what is left of fours is
+// one tile, so up to four rows read the weights once.
 template <typename Store>
 void linear(const LinearArgs& args) {
   for (std::int64_t panel = 0; panel * kPanelOutputs < args.w.outputs; ++panel) {
     std::int64_t m = 0;
     for (; m + 4 <= args.rows; m += 4) tile<4, Store>(args, m, panel);
-    for (; m < args.rows; ++m) tile<1, Store>(args, m, panel);
+    const std::int64_t left = args.rows - m;
+    if (left == 3) tile<3, Store>(args, m, panel);
+    if (left == 2) tile<2, Store>(args, m, panel);
+    if (left == 1) tile<1, Store>(args, m, panel);
   }
 }
 

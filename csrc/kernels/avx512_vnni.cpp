@@ -179,13 +179,26 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   finish<ROWS, PANELS, O>(args, m, panel, acc[0]);
 }
 
-// A group of panels stays in cache while all rows pass over it.
+// A group of panels stays in cache while all rows pass over it, six at a time; what is left is one
+// tile, so up to six rows read the weights once.
 template <int PANELS, Output O>
 void rows_over(const LinearArgs& args, std::int64_t panel) {
   std::int64_t m = 0;
   for (; m + 6 <= args.rows; m += 6) tile<6, PANELS, O>(args, m, panel);
-  for (; m + 2 <= args.rows; m += 2) tile<2, PANELS, O>(args, m, panel);
-  for (; m < args.rows; ++m) tile<1, PANELS, O>(args, m, panel);
+  switch (args.rows - m) {
+    case 5:
+      return tile<5, PANELS, O>(args, m, panel);
+    case 4:
+      return tile<4, PANELS, O>(args, m, panel);
+    case 3:
+      return tile<3, PANELS, O>(args, m, panel);
+    case 2:
+      return tile<2, PANELS, O>(args, m, panel);
+    case 1:
+      return tile<1, PANELS, O>(args, m, panel);
+    default:
+      return;
+  }
 }
 
 template <Output O>

@@ -151,7 +151,9 @@ void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
     record.panels_offset = at;
     if (i + 1 < spec.layers.size() && spec.input != InputKind::kDynamic) {
       const double inv_scale = spec.layers[i + 1].x_quantizer.inv_scale;
-      record.y_bounded = largest_output(layer) * inv_scale < 1 << 30 ? 1 : 0;
+      const double largest = largest_output(layer);
+      // In float32 it must not overflow on the way, either.
+      record.y_bounded = largest < FLT_MAX && largest * inv_scale < 1 << 30 ? 1 : 0;
     }
     std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
     pack_dense(layer, buffer.data() + at);
@@ -197,6 +199,13 @@ NetworkView view_network(std::span<const std::byte> buffer) {
   }
   if (at != header.bytes) not_packed("size");
   return view;
+}
+
+std::int64_t NetworkView::products_per_row() const {
+  std::int64_t products = 0;
+  for (std::int64_t i = 0; i < layers(); ++i)
+    products += static_cast<std::int64_t>(records_[i].inputs) * records_[i].outputs;
+  return products;
 }
 
 std::int64_t NetworkView::widest() const {

@@ -100,6 +100,7 @@ class FASTMNIST_API NetworkView {
   const float* tables() const {
     return reinterpret_cast<const float*>(base_ + header_->input_offset);
   }
+  std::int64_t products_per_row() const;
   std::int64_t widest() const;  // of all inputs and outputs
 
  private:

@@ -95,6 +95,13 @@ struct Job {
   std::atomic<std::int64_t>* next_scratch;
 };
 
+// The plan's kernel. (A torch operator's packed bytes may change during a call; a kernel that needs
+// tiles must not run without them.)
+const LinearKernel& kernel_of(const Job& job, std::int64_t layer, std::int64_t rows) {
+  const LinearKernel& kernel = job.plan.kernel(layer, rows);
+  return kernel.tiles && job.unit == nullptr ? job.kernels.linears[0] : kernel;
+}
+
 void fill_nan(float* row, std::int64_t n) {
   std::fill(row, row + n, std::numeric_limits<float>::quiet_NaN());
 }
@@ -171,11 +178,11 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
                 std::int64_t end) {
   const NetworkView& net = job.network;
   std::memset(s.bad, 0, static_cast<std::size_t>(count));
-  const LinearKernel* kernel = &job.plan.kernel(0, count);
+  const LinearKernel* kernel = &kernel_of(job, 0, count);
   CodeRows x = job.rows.type == RowType::kPixels ? pixel_codes(job, first)
                                                  : quantized_codes(job, s, first, count);
   for (std::int64_t i = 0; i < net.layers(); ++i) {
-    if (i > 0) kernel = &job.plan.kernel(i, count);
+    if (i > 0) kernel = &kernel_of(job, i, count);
     const LayerRecord& layer = net.record(i);
     LinearArgs args{};
     args.x = x.data;
@@ -254,7 +261,7 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
     args.clamp = layer.clamp;
     args.y = last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2];
     args.y_stride = last ? net.outputs() : y_stride;
-    run_linear(job.plan.kernel(i, count), LinearOutput::kFloats, args);
+    run_linear(kernel_of(job, i, count), LinearOutput::kFloats, args);
     x = s.floats[(i + 1) % 2];
     x_stride = y_stride;
   }
@@ -277,13 +284,6 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
   }
 }
 
-std::int64_t products_per_row(const NetworkView& network) {
-  std::int64_t products = 0;
-  for (std::int64_t i = 0; i < network.layers(); ++i)
-    products += static_cast<std::int64_t>(network.record(i).inputs) * network.record(i).outputs;
-  return products;
-}
-
 }  // namespace
 
 void check_rows(const NetworkView& network, RowType type) {
@@ -304,7 +304,7 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
       plan.block_rows(), (rows.count + kBlockRowsStep - 1) / kBlockRowsStep * kBlockRowsStep);
   const TileUnit* unit = plan.needs_tiles(rows.count) ? kernels.tiles : nullptr;
   const auto [grain, chunks] =
-      shares_of(rows.count, products_per_row(network), unit != nullptr, max_threads);
+      shares_of(rows.count, network.products_per_row(), unit != nullptr, max_threads);
   const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};

@@ -51,9 +51,7 @@ std::int64_t PlanView::block_rows() const {
   if (planned_ && network_.header().block_rows != 0) {
     rows = network_.header().block_rows;
   } else {
-    std::int64_t weights = 0;
-    for (std::int64_t i = 0; i < network_.layers(); ++i)
-      weights += static_cast<std::int64_t>(network_.record(i).inputs) * network_.record(i).outputs;
+    const std::int64_t weights = network_.products_per_row();
     const std::int64_t fit = kActivationBytes / (2 * network_.widest());
     rows = weights > kCachedWeights ? kManyRows : std::min(kRows, fit);
   }

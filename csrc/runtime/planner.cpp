@@ -83,18 +83,6 @@ int ruled_index(const KernelTable& kernels, std::int64_t inputs, std::int64_t ro
   return static_cast<int>(&ruled_kernel(kernels, inputs, rows) - kernels.linears);
 }
 
-// What setting the tile unit up and releasing it costs.
-double guard_seconds(const TileUnit* unit) {
-  constexpr int kTimes = 100;
-  double least = std::numeric_limits<double>::infinity();
-  for (int turn = 0; turn < 5; ++turn) {
-    const auto start = Clock::now();
-    for (int i = 0; i < kTimes; ++i) const TileGuard guard(unit);
-    least = std::min(least, seconds_since(start) / kTimes);
-  }
-  return least;
-}
-
 NetworkHeader& header_of(std::span<std::byte> buffer) {
   return *reinterpret_cast<NetworkHeader*>(buffer.data());
 }
@@ -140,12 +128,23 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
   return times;
 }
 
+double measure_set_up(const KernelTable& kernels) {
+  constexpr int kTimes = 100;
+  if (kernels.tiles == nullptr) return 0;
+  double least = std::numeric_limits<double>::infinity();
+  for (int turn = 0; turn < 5; ++turn) {
+    const auto start = Clock::now();
+    for (int i = 0; i < kTimes; ++i) const TileGuard guard(kernels.tiles);
+    least = std::min(least, seconds_since(start) / kTimes);
+  }
+  return least;
+}
+
 std::vector<int> choose_kernels(const KernelTable& kernels, std::span<const std::int64_t> inputs,
-                                std::span<const double> times) {
+                                std::span<const double> times, double set_up_seconds) {
   const auto count = static_cast<std::size_t>(kernels.linear_count);
   if (times.size() != inputs.size() * kRowClasses * count)
     invalid("times", "one per layer, class of rows and kernel", std::to_string(times.size()));
-  const double guard = kernels.tiles != nullptr ? guard_seconds(kernels.tiles) : 0;
   std::vector<int> choices(inputs.size() * kRowClasses);
   for (std::size_t c = 0; c < kRowClasses; ++c) {
     // The best of all, and the best without tiles.
@@ -167,7 +166,7 @@ std::vector<int> choose_kernels(const KernelTable& kernels, std::span<const std:
       any_sum += own[static_cast<std::size_t>(best)];
       plain_sum += own[static_cast<std::size_t>(plain[i])];
     }
-    if (tiles && plain_sum <= any_sum + guard)
+    if (tiles && plain_sum <= any_sum + set_up_seconds)
       for (std::size_t i = 0; i < inputs.size(); ++i) choices[i * kRowClasses + c] = plain[i];
   }
   return choices;

@@ -39,11 +39,14 @@ struct BlockTime {
 FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
                                                     const NetworkView& network, std::int64_t layer);
 
+// What setting the tile unit up and releasing it costs; 0 where there is none.
+FASTMNIST_API double measure_set_up(const KernelTable& kernels);
+
 // Indexes of kernels, [layer][class], from every layer's times as measure_layer gives them. All
 // layers of a class are chosen together: setting the tile unit up must pay, too.
 FASTMNIST_API std::vector<int> choose_kernels(const KernelTable& kernels,
                                               std::span<const std::int64_t> inputs,
-                                              std::span<const double> times);
+                                              std::span<const double> times, double set_up_seconds);
 
 // Every size of blocks whose activations stay in the second-level cache. `buffer` holds the
 // network; its plan's block_rows is changed on the way, and is the chosen one in the end.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/threads.h"
+#include "runtime/shares.h"
 
 namespace fastmnist {
 namespace {
@@ -11,11 +12,17 @@ namespace {
 // of what the executor makes its own blocks of.
 constexpr std::int64_t kLogitsBytes = 32 * 1024;
 constexpr std::int64_t kRowsStep = 192;
+constexpr int kMaxShares = 1024;
 
-std::int64_t rows_per_block(std::int64_t rows, std::int64_t outputs) {
-  const std::int64_t fit = kLogitsBytes / (outputs * 4) / kRowsStep * kRowsStep;
+std::int64_t rows_per_block(const NetworkView& network, std::int64_t rows) {
+  const std::int64_t fit = kLogitsBytes / (network.outputs() * 4) / kRowsStep * kRowsStep;
   const std::int64_t share = std::max(fit, kRowsStep);
-  return rows <= share ? rows : std::min(rows, share * num_threads());
+  if (rows <= share) return rows;
+  const std::int64_t threads = num_threads();
+  // What a thread must get for the handing over to pay.
+  const std::int64_t worth =
+      threads == 1 ? 0 : shares_of(rows, network.products_per_row(), true, kMaxShares).rows;
+  return std::min(rows, std::max(share, worth) * threads);
 }
 
 }  // namespace
@@ -24,7 +31,7 @@ void predict_network(const NetworkView& network, const Rows& rows, std::int64_t*
                      ScratchPool* pool, ScratchPool* logits_pool) {
   check_rows(network, rows.type);
   if (rows.count == 0) return;
-  const std::int64_t block = rows_per_block(rows.count, network.outputs());
+  const std::int64_t block = rows_per_block(network, rows.count);
   const ScratchLease lease(logits_pool, block * network.outputs() * 4);
   auto* logits = reinterpret_cast<float*>(lease.get());
   const std::int64_t row_bytes = network.inputs() * (rows.type == RowType::kPixels ? 1 : 4);

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+# Native code reads so many dimensions; more are the same rows with fewer.
+_MOST_DIMENSIONS = 16
+
 EXPECTED = "expected uint8 pixels or floats, a NumPy array or a CPU tensor of shape [N, ...]"
 
 
@@ -40,7 +43,8 @@ def _prepare_numpy(x: np.ndarray[Any, Any]) -> Any:
         if isinstance(x, np.ma.MaskedArray):
             raise TypeError(f"x: {EXPECTED}, got a masked array: fill it first, x.filled(0)")
         with np.errstate(over="ignore"):
-            return np.require(x, dtype=dtype, requirements=["C", "A"]).view(np.ndarray)
+            plain = np.require(x, dtype=dtype, requirements=["C", "A"]).view(np.ndarray)
+        return plain if plain.ndim <= _MOST_DIMENSIONS else plain.reshape(len(plain), -1)
     raise TypeError(f"x: {EXPECTED}, got {x.dtype}: {_integer_hint()}")
 
 
@@ -61,6 +65,8 @@ def _prepare_torch(torch: Any, x: Any) -> Any:
     plain = x.detach().resolve_conj().resolve_neg()
     plain = plain if plain.dtype == torch.uint8 else plain.float()
     plain = plain.contiguous()
+    if plain.dim() > _MOST_DIMENSIONS:
+        plain = plain.reshape(len(plain), -1)
     if type(plain) is not torch.Tensor:
         plain = plain.as_subclass(torch.Tensor)
     if plain.numel() > 0 and (plain.is_meta or _has_no_data(plain)):

@@ -141,7 +141,8 @@ class QuantizedNetwork:
         """Pack, and choose kernels: see :mod:`fastmnist.planning`."""
         mode = plan_mode(plan)
         packed = self.pack()
-        return packed, plan_into(packed, self.shapes(), mode)
+        about = f"{self.kind}{' pixels' * (self.pixels is not None)}"
+        return packed, plan_into(packed, self.shapes(), mode, about)
 
     def clamped(self, clamp: tuple[float, float]) -> QuantizedNetwork:
         """Put an activation behind the last layer's own."""

@@ -77,13 +77,13 @@ def compile(
     >>> net.predict(torch.rand(3, 784)).shape
     torch.Size([3])
     """
-    mode = plan_mode(plan)
+    plan_mode(plan)  # refused before anything is done
     options = {"calibration": calibration, "mean": mean, "std": std}
     given = [name for name, value in options.items() if value is not None]
     given += ["dynamic"] if dynamic else []
     if isinstance(model, CompiledModel):
         _refuse_options(given, "a CompiledModel")
-        return model if plan in (None, model.plan) else CompiledModel(model.network, mode)
+        return model if plan in (None, model.plan) else CompiledModel(model.network, plan)
     model = check_module(model)
     with using("fixed"):  # what the modules pack is not kept
         if any(isinstance(module, QuantizedChain) for module in model.modules()):
@@ -102,7 +102,7 @@ def compile(
                 "int8) or dynamic=True, or quantize it first with fm.quantize"
             )
         network = network_of(quantized)
-    return CompiledModel(network, mode)
+    return CompiledModel(network, plan)
 
 
 def _refuse_options(given: list[str], what: str) -> None:

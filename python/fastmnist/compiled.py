@@ -49,8 +49,9 @@ class CompiledModel(_core.Model):
     """
 
     def __init__(self, network: QuantizedNetwork, plan: str | None = None) -> None:
-        packed, self._plan = network.planned(plan)
+        packed, chosen = network.planned(plan)
         super().__init__(packed)
+        self._plan, self._asked = chosen, plan
         # Everything but the numbers, which the packed form already holds: they are unpacked when
         # somebody asks. What stands in for them has their shapes and takes no memory.
         self._shell = replace(
@@ -137,7 +138,7 @@ class CompiledModel(_core.Model):
         return f"CompiledModel({chain}, int8 {self._shell.kind}, {self.nbytes:,} bytes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.network, self._plan.mode)
+        return type(self), (self.network, self._asked)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModel:
         return self  # immutable

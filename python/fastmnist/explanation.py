@@ -24,12 +24,15 @@ def explained(
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise ValueError(f"rows: expected positive integers, got {n!r}")
     isa = _core.cpu_info()["isa"]
+    packed, ruled = network.planned("fixed")
+    ignored = plan.made_for != ruled.made_for
+    if ignored:
+        plan = ruled
     table = Table(
         f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
         f"kernels: {isa}, blocks of {plan.block_rows} rows",
         [*_ABOUT, *_MEASURED],
     )
-    packed, _ = network.planned("fixed")
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes(), strict=True)):
         by_class = _times(packed, i, layer_times(packed, i, shape))
         about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
@@ -37,8 +40,6 @@ def explained(
         for n in rows:
             c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
             chosen, times = plan.kernels[i][c], by_class[c]
-            if chosen not in times:  # another instruction set than the plan was made for
-                chosen = min(times, key=lambda name: times[name])
             kernel, tile = chosen.split()
             measured = n if n <= ROWS[-2] else ROWS[-1]
             share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
@@ -54,6 +55,8 @@ def explained(
             about = [""] * len(about)
     for note in _notes(network, plan, isa):
         table.note(note)
+    if ignored:
+        table.note("the plan was made for another instruction set: here the rule decides")
     return table
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
 
@@ -213,6 +213,8 @@ class QuantizedChain(QuietModule):
         return nn.Module.__call__(self, *args, **kwargs)
 
     def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, fx.Proxy):  # torch.fx traces: the operator is recorded
+            return _ops.mlp(input, self.packed, self.out_features)
         if not isinstance(input, Tensor):
             raise TypeError(
                 f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor"

@@ -23,6 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from fastmnist import _core
 from fastmnist.cache import cache_folder, write_whole
 
@@ -66,11 +71,15 @@ class Plan:
         of 16 outputs of its tile.
     block_rows : int
         Rows that go through all layers together.
+    made_for : tuple of str
+        The kernels that there were. With others (after a change of the instruction set) the plan
+        is ignored and the rule decides.
     """
 
     mode: str
     kernels: tuple[tuple[str, ...], ...]
     block_rows: int
+    made_for: tuple[str, ...]
 
 
 @contextmanager
@@ -101,17 +110,24 @@ def plan_mode(plan: str | None) -> str:
     return plan
 
 
-def plan_into(packed: npt.NDArray[np.uint8], shapes: list[Shape], mode: str) -> Plan:
-    """Write the plan into a packed network: from memory, or measured now; nothing if fixed."""
+def plan_into(
+    packed: npt.NDArray[np.uint8], shapes: list[Shape], mode: str, about: str = ""
+) -> Plan:
+    """Write the plan into a packed network: from memory, or measured now; nothing if fixed.
+
+    `about` tells networks of the same shapes apart that take their rows in different ways.
+    """
     if mode == "measured":
         with _lock:
             times = [layer_times(packed, i, shape) for i, shape in enumerate(shapes)]
             flat = [t / 1e6 for layer in times for t in layer]
-            kernels = _core.choose_kernels([shape.inputs for shape in shapes], flat)
-            _core.set_plan(packed, kernels, _block_rows(packed, shapes, kernels))
+            inputs = [shape.inputs for shape in shapes]
+            kernels = _core.choose_kernels(inputs, flat, _set_up())
+            _core.set_plan(packed, kernels, _block_rows(packed, shapes, kernels, about))
             _save()
     names, block_rows = _core.get_plan(packed)
-    return Plan(mode, tuple(tuple(layer) for layer in names), block_rows)
+    chosen = tuple(tuple(layer) for layer in names)
+    return Plan(mode, chosen, block_rows, tuple(_core.linear_kernels()))
 
 
 def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[float]:
@@ -126,14 +142,19 @@ def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[flo
     )
 
 
+def _set_up() -> float:
+    """Seconds that setting the tile unit up costs."""
+    return _remembered("set-up", lambda: [_core.measure_set_up() * 1e6], 1)[0] / 1e6
+
+
 def _block_rows(
-    packed: npt.NDArray[np.uint8], shapes: list[Shape], kernels: list[list[str]]
+    packed: npt.NDArray[np.uint8], shapes: list[Shape], kernels: list[list[str]], about: str
 ) -> int:
     def measure() -> list[float]:
         _core.set_plan(packed, kernels, 32)
         return [float(rows) for rows, _, chosen in _core.measure_blocks(packed) if chosen]
 
-    key = "blocks " + ", ".join(shape.key for shape in shapes)
+    key = f"blocks {about} " + ", ".join(shape.key for shape in shapes)
     return round(_remembered(key, measure, 1, least=32, most=1024)[0])
 
 
@@ -149,21 +170,25 @@ def _remembered(
     known = _known.setdefault(machine, {})
     _read_once(machine, known)
     values = known.get(key)
-    if values is None or not _good(values, count, least, most):
-        values = [round(value, 3) for value in measure()]
+    good = _checked(values, count, least, most)
+    if good is None:
+        good = [round(value, 3) for value in measure()]
         known.pop(key, None)
-        known[key] = values
+        known[key] = good
         _unsaved.add(machine)
-    return [float(value) for value in values]
+    return good
 
 
-def _good(values: Any, count: int, least: float, most: float) -> bool:
-    """Whether remembered numbers can be used: the file may hold anything."""
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(type(v) in (int, float) and least <= v <= most and v < math.inf for v in values)
-    )
+def _checked(values: Any, count: int, least: float, most: float) -> list[float] | None:
+    """Return remembered numbers if they can be used: the file may hold anything."""
+    if not isinstance(values, list) or len(values) != count:
+        return None
+    try:
+        numbers = [float(value) for value in values if type(value) in (int, float)]
+    except OverflowError:
+        return None
+    usable = [v for v in numbers if least <= v <= most and v < math.inf]
+    return usable if len(usable) == count else None
 
 
 @functools.cache
@@ -191,7 +216,7 @@ def _path() -> Path | None:
 
 def _file_content(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
@@ -203,18 +228,29 @@ def _file_content(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _save() -> None:
-    """Add what is new to the file, which other processes may have changed meanwhile."""
+    """Add what is new to the file, which other processes may be changing, too."""
     path = _path()
     while path is not None and _unsaved:
         machine = _unsaved.pop()
         try:
-            machines = _file_content(path)
-            entries = {**machines.get(machine, {}), **_known[machine]}
-            machines[machine] = dict([*entries.items()][-_MOST_ENTRIES:])
-            content = {"format": _FORMAT, "machines": machines}
-            write_whole(path, json.dumps(content, indent=1).encode())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _file_lock(path.with_suffix(".lock")):
+                machines = _file_content(path)
+                entries = {**machines.get(machine, {}), **_known[machine]}
+                machines[machine] = dict([*entries.items()][-_MOST_ENTRIES:])
+                content = {"format": _FORMAT, "machines": machines}
+                write_whole(path, json.dumps(content, indent=1).encode())
         except OSError:
             pass  # a cache that cannot be written costs some milliseconds next time
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    """Keep other processes out meanwhile, where the system can. The file stays, and is empty."""
+    with open(path, "ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # goes with the file
+        yield
 
 
 def _forget_lock() -> None:

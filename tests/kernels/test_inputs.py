@@ -227,7 +227,6 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "0 dimensions": (lambda x: np.array(1, np.float32), ValueError, "[N, ...]"),
     "wrong features": (lambda x: x[:, :5], ValueError, f"{FEATURES} values per row"),
     "transposed": (lambda x: x.T, ValueError, f"got shape [{FEATURES}, 7]"),
-    "17 dimensions": (lambda x: x.reshape(7, *[1] * 15, FEATURES), TypeError, "x: expected"),
 }
 
 

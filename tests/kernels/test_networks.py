@@ -220,3 +220,30 @@ def test_layers_must_fit_each_other() -> None:
     first, second = random_network(11, (9, 4)), random_network(11, (5, 4))
     with pytest.raises(ValueError, match=r"layers\[1\]\.weight: expected 4 inputs"):
         _core.pack([first.layers[0].native, second.layers[0].native], "static")
+
+
+@pytest.mark.parametrize(
+    "scales", [(1e20, 1e19, 3e38), (1e18, 1e18, 3e38), (1e15, 1e20, 3e38), (1e10, 1e19, 1e33)]
+)
+def test_outputs_beyond_float32_saturate_alike(isa: str, scales: tuple[float, ...]) -> None:
+    """Between two layers a number may be infinite in float32: its code is 255 everywhere."""
+    x_scale, w_scale, y_scale = scales
+    weight = np.ones((64, 64), np.int8)
+    zeros = np.zeros(64, np.float32)
+    first = _core.Layer(weight, np.full(64, w_scale, np.float32), zeros, 0.0, np.inf, x_scale, 0)
+    second = _core.Layer(
+        np.eye(64, dtype=np.int8),
+        np.full(64, 1e-30, np.float32),
+        zeros,
+        -np.inf,
+        np.inf,
+        y_scale,
+        0,
+    )
+    packed = _core.pack([first, second], "static", True)
+    rows = np.full((40, 64), 3, np.uint8)
+    got = _core.Model(packed)(rows)
+    before = _core.set_isa("scalar")
+    expected = _core.Model(packed)(rows)
+    _core.set_isa(before)
+    assert_same_bits(got, expected)

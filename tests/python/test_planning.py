@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -51,7 +54,7 @@ def compiled(plan: str | None = None) -> CompiledModel:
 
 def count_measurements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
-    for name in ("measure_layer", "measure_blocks"):
+    for name in ("measure_layer", "measure_blocks", "measure_set_up"):
         measure = getattr(_core, name)
         monkeypatch.setattr(_core, name, lambda *a, m=measure, n=name: (calls.append(n), m(*a))[1])
     return calls
@@ -137,6 +140,7 @@ def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.Monke
         b'{"format": 1, "machines": {"MACHINE": 7}}',
         b'{"format": 1, "machines": {"MACHINE": {"layer 90x150 codes": [NaN, "x", -1]}}}',
         b'{"format": 1, "machines": {"MACHINE": {"blocks 90x150 codes": [1e9]}}}',
+        b'{"format": 1, "machines": {"MACHINE": {"set-up": [1' + b"0" * 400 + b"]}}}",
         b"[" * 100_000,
     ],
 )
@@ -161,7 +165,7 @@ def test_fixed_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FASTMNIST_PLAN", "fixed")
     net = compiled()
     assert net._plan.mode == "fixed"
-    assert pickle.loads(pickle.dumps(net))._plan.mode == "fixed"
+    assert pickle.loads(pickle.dumps(compiled("fixed")))._plan.mode == "fixed"
     fm.quantize(model(90, 20, 5), fm.Dynamic())
     assert calls == []
     assert not memory.exists()
@@ -188,7 +192,7 @@ def test_set_plan_refuses_what_does_not_fit() -> None:
             _core.set_plan(packed, bad, block_rows)
     assert _core.get_plan(packed) == _core.get_plan(compiled("fixed").network.pack())
     with pytest.raises(ValueError, match="times"):
-        _core.choose_kernels([1, 2], [1.0])
+        _core.choose_kernels([1, 2], [1.0], 0.0)
     with pytest.raises(ValueError, match="layer"):
         _core.measure_layer(packed, 3)
 
@@ -199,10 +203,10 @@ def test_tiles_must_pay_for_their_set_up() -> None:
     if not any("amx" in name for name in kernels):
         pytest.skip("this machine has no tiles")
     per_class = [2e-9 if "amx" in name else 4e-9 for name in kernels]
-    names = _core.choose_kernels([64], per_class * len(planning.ROWS))
+    names = _core.choose_kernels([64], per_class * len(planning.ROWS), 50e-9)
     assert all("amx" not in name for name in names[0])
     per_class = [2e-6 if "amx" in name else 4e-6 for name in kernels]
-    names = _core.choose_kernels([64], per_class * len(planning.ROWS))
+    names = _core.choose_kernels([64], per_class * len(planning.ROWS), 50e-9)
     assert all("amx" in name for name in names[0])
 
 
@@ -218,3 +222,39 @@ def test_explain(isa: str, memory: Path) -> None:
         net.explain(rows=[0])
     assert net.explain()._repr_html_()
     assert "rule" in str(compiled("fixed").explain())
+
+
+def test_a_pickle_keeps_what_was_asked_for(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a plan asked for, the process that unpickles decides: workers may want none."""
+    default, named = pickle.dumps(compiled()), pickle.dumps(compiled("measured"))
+    monkeypatch.setenv("FASTMNIST_PLAN", "fixed")
+    assert pickle.loads(default).plan == "fixed"
+    assert pickle.loads(named).plan == "measured"
+
+
+def test_processes_that_start_at_once_lose_nothing(memory: Path) -> None:
+    """Each measures shapes of its own; all are in the file in the end."""
+    if len(_core.linear_kernels()) == 1:
+        pytest.skip("this instruction set has one kernel")
+    code = (
+        "import sys, torch, fastmnist as fm; n = int(sys.argv[1]);"
+        "fm.compile(torch.nn.Sequential(torch.nn.Linear(n, n)), dynamic=True)"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code, str(n)], env={**os.environ})
+        for n in (41, 42, 43, 44)
+    ]
+    assert [worker.wait(timeout=120) for worker in workers] == [0] * 4
+    (entries,) = json.loads(memory.read_text())["machines"].values()
+    assert {f"layer {n}x{n} rows" for n in (41, 42, 43, 44)} <= {*entries}
+
+
+def test_explain_after_a_change_of_the_set(memory: Path) -> None:
+    net = compiled()
+    before = _core.set_isa("scalar")
+    try:
+        table = net.explain()
+        assert {row[table.columns.index("kernel")] for row in table.rows} == {"scalar"}
+        assert before == "scalar" or any("another instruction set" in n for n in table.notes)
+    finally:
+        _core.set_isa(before)
