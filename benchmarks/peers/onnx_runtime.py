@@ -13,7 +13,6 @@ import onnxruntime as ort
 from benchmarks.peers import onnx_files
 from benchmarks.peers.description import U8, Call, Case, Network, floats
 
-
 NAMES = {
     "float32": "float32",
     "static": "static int8",
