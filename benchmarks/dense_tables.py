@@ -75,8 +75,8 @@ def summary_table(report: dict[str, Any], network: dict[str, Any]) -> Table:
         "the core's limit that is reached"
     )
     table.note(
-        "our uint8 rows against everybody on the rows that they like best, our float32 rows against "
-        "those that take float32 (oneDNN by hand starts from uint8)"
+        "our uint8 rows against everybody on the rows that they like best, our float32 rows "
+        "against those that take float32 (oneDNN by hand starts from uint8)"
     )
     table.note(
         "limit: the longer of all products at the core's int8 peak, and reading weights and rows "

@@ -97,6 +97,7 @@ struct LinearKernel {
     kAnyRows,  // the set's plain kernel: serves everywhere
     kFewRows,  // up to 16 rows, or few inputs
     kManyRows,
+    kWhereMeasured,  // the rule never takes it
   };
   const char* name;  // set, and rows x panels of its tile: "avx512_vnni 6x4"
   Suits suits;       // where it serves if nothing was measured
@@ -118,7 +119,7 @@ struct TileUnit {
                     std::uint8_t* to);
 };
 
-inline constexpr int kMaxLinearKernels = 4;
+inline constexpr int kMaxLinearKernels = 6;
 
 // One instruction set's kernels. Stateless: no allocation, no threads, no exceptions, no globals.
 struct KernelTable {
