@@ -44,6 +44,7 @@ struct Scratch {
   bool* bad;                // rows whose outputs are NaN
   std::uint8_t* tiles;      // codes of one layer in tile order, where that may pay
   std::byte* kernel;
+  std::int64_t kernel_at;  // bytes before it
   std::int64_t rows;
 
   Scratch(const NetworkView& network, std::int64_t block_rows, std::byte* start)
@@ -51,9 +52,9 @@ struct Scratch {
     for (std::int64_t i = 0; i < network.layers(); ++i)
       strides[i % 2] = std::max(strides[i % 2], width_of(network, i));
     const bool dynamic = network.input() == InputKind::kDynamic;
-    std::byte* at = start;
-    const auto take = [&at](std::int64_t size) {
-      std::byte* piece = at;
+    std::int64_t at = 0;
+    const auto take = [&at, start](std::int64_t size) {
+      std::byte* piece = start != nullptr ? start + at : nullptr;
       at += aligned(size);
       return piece;
     };
@@ -70,14 +71,15 @@ struct Scratch {
     }
     bad = reinterpret_cast<bool*>(take(rows));
     tiles = reinterpret_cast<std::uint8_t*>(take(rows * widest_for_tiles(network)));
-    kernel = at;
+    kernel = take(0);
+    kernel_at = at;
   }
 
   // Of the whole, with what kernels need behind it.
   static std::int64_t bytes(const NetworkView& network, const KernelTable& kernels,
                             std::int64_t rows) {
     const Scratch layout(network, rows, nullptr);
-    return (layout.kernel - static_cast<std::byte*>(nullptr)) +
+    return layout.kernel_at +
            aligned(linear_scratch_bytes(kernels, std::max(layout.strides[0], layout.strides[1])));
   }
 };
