@@ -62,7 +62,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--scaling", action="store_true", help="only one thread against two")
     parser.add_argument("--compile", action="store_true", help="torch.compile is a peer too")
-    parser.add_argument("--isa", help="cap the kernels, e.g. avx2")
+    isas = [rung["isa"] for rung in fm.cpu_info()["ladder"]]
+    parser.add_argument("--isa", choices=isas, help="cap the kernels")
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args(arguments)
 

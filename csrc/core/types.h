@@ -1,8 +1,9 @@
 // The vocabulary that kernels share with the rest of the library: plain structs, no functions.
 //
-// This is the only project header a kernel file includes. Kernel files are compiled with wider
-// instruction sets than the rest; an inline function shared with them could be emitted twice, and
-// the linker might keep the copy that older processors cannot run. So nothing here has a body.
+// Beside headers of kernels/ that are all anonymous namespace, this is the only project header a
+// kernel file includes. Kernel files are compiled with wider instruction sets than the rest; an
+// inline function shared with them could be emitted twice, and the linker might keep the copy that
+// older processors cannot run. So nothing here has a body.
 //
 // Packed dense weights, one layer of N outputs and K inputs ("panel" = 16 outputs):
 //

@@ -140,8 +140,9 @@ def _set_up(options: argparse.Namespace) -> Any:
     import torch
 
     import fastmnist as fm
+    from fastmnist.planning import check_environment
 
-    fm.cpu_info()  # a wrong FASTMNIST_ISA is an error now, not after minutes of training
+    check_environment()  # a wrong FASTMNIST_ISA is an error now, not after minutes of training
     if options.threads is not None:
         fm.set_num_threads(options.threads)
         torch.set_num_threads(options.threads)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastmnist import _core
 from fastmnist.canonical import QuantizedNetwork
-from fastmnist.planning import ROWS, Plan, layer_times
+from fastmnist.planning import ROWS, Plan, layer_times, memory_note
 from fastmnist.tables import Table
 
 Times = dict[str, float]  # kernel -> µs
@@ -20,9 +21,7 @@ def explained(
     network: QuantizedNetwork, plan: Plan, rows: Sequence[int], input_rule: Callable[[int], str]
 ) -> Table:
     """See :meth:`fastmnist.CompiledModel.explain`."""
-    for n in rows:
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"rows: expected positive integers, got {n!r}")
+    rows = _checked(rows)
     isa = _core.cpu_info()["isa"]
     packed, ruled = network.planned("fixed")
     ignored = plan.made_for != ruled.made_for
@@ -30,7 +29,7 @@ def explained(
         plan = ruled
     table = Table(
         f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
-        f"kernels: {isa}, blocks of {plan.block_rows} rows",
+        f"kernels up to {isa}, blocks of {plan.block_rows} rows",
         [*_ABOUT, *_MEASURED],
     )
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes(), strict=True)):
@@ -45,10 +44,10 @@ def explained(
             share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
             table.row(
                 *about,
-                f"{n:,}" if n <= ROWS[-2] else f"{n:,} by {measured}",
+                f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
                 kernel,
                 tile.replace("x", "×"),
-                f"{times[chosen]:.2f}",
+                f"{times[chosen]:,.2f}",
                 f"{share:.0%}",
                 _others(times, chosen),
             )
@@ -58,6 +57,16 @@ def explained(
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
     return table
+
+
+def _checked(rows: Any) -> list[int]:
+    try:
+        numbers = [operator.index(n) for n in (rows if isinstance(rows, Iterable) else [rows])]
+    except TypeError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ValueError(f"rows: expected positive integers, got {rows!r}")
+    return numbers
 
 
 def _times(packed: Any, i: int, remembered: list[float]) -> list[Times]:
@@ -99,9 +108,10 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
         "uint8 rows are refused: the model does not know what a pixel stands for"
         if network.pixels is None
         else f"uint8 rows: pixel p stands for {network.pixels.formula}",
-        "tile: rows × panels of 16 outputs; µs: one layer alone, one thread, codes in cache; "
-        f"a number of rows is timed as the next of {', '.join(map(str, ROWS))}",
-        f"limit: {limits['products_per_second'] / 1e12:.2f} T products/s, weights read at "
+        "tile: rows × panels of 16 outputs; µs: these rows through one layer alone, one thread, "
+        f"codes in cache; a number of rows is timed as the next of {', '.join(map(str, ROWS))}, "
+        f"and larger batches go {ROWS[-1]} by {ROWS[-1]} rows or so",
+        f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
         f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
     ]
@@ -112,4 +122,5 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
             "the others lost because they were slower, or not faster by more than the noise (3 %); "
             "* setting up the tile unit would have cost more than it saved"
         )
+        notes.append(f"times are remembered from when they were first measured: {memory_note()}")
     return notes

@@ -35,6 +35,7 @@ from fastmnist.model_file import Arrays, network_from, read, write
 from fastmnist.modules import FusedLinear, QuantizedChain
 from fastmnist.network import NeuralNetwork
 from fastmnist.pixels import model_pixels, set_model_pixels
+from fastmnist.planning import check_environment
 
 
 def save(path: str | os.PathLike[str], models: Any) -> None:
@@ -100,6 +101,7 @@ def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
     if into is not None and not isinstance(into, nn.Module):
         hint = f": did you mean {into.__name__}()?" if isinstance(into, type) else ""
         raise TypeError(f"into: expected a torch.nn.Module, got {type(into).__name__}{hint}")
+    check_environment()
     records, single = read(path)
     loaded = Loaded(str(path), records, into)
     return loaded["model"] if single and "model" in records else loaded

@@ -110,6 +110,13 @@ def plan_mode(plan: str | None) -> str:
     return plan
 
 
+def check_environment() -> None:
+    """Raise for wrong environment variables before anything else could be blamed for them."""
+    plan_mode(None)
+    _core.linear_kernels()
+    _core.num_threads()
+
+
 def plan_into(
     packed: npt.NDArray[np.uint8], shapes: list[Shape], mode: str, about: str = ""
 ) -> Plan:
@@ -212,6 +219,12 @@ def _read_once(machine: str, known: dict[str, Any]) -> None:
 def _path() -> Path | None:
     folder = cache_folder()
     return None if folder is None else folder / "plans.json"
+
+
+def memory_note() -> str:
+    """Say where measurements are kept, and how to have them made again."""
+    path = _path()
+    return "in this process only" if path is None else f"delete {path} to measure again"
 
 
 def _file_content(path: Path) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import os
 from fastmnist.compiled import CompiledModel
 from fastmnist.cpu import cpu_info, num_threads, set_num_threads
 from fastmnist.model_file import network_from, read
+from fastmnist.planning import check_environment
 
 __all__ = ["CompiledModel", "cpu_info", "load", "num_threads", "set_num_threads"]
 
@@ -35,6 +36,7 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel
         If there is no such file or model, the file is damaged, or the model is float or no
         chain, which needs torch.
     """
+    check_environment()
     models, _ = read(path)
     if name is None:
         if len(models) > 1:
