@@ -30,7 +30,7 @@ class CompiledModel(_core.Model):
     network : QuantizedNetwork
         The layers, and how rows become codes.
     plan : {"measured", "fixed"}, optional
-        How kernels are chosen: by measuring them here (some 6 ms for the digits network, once per
+        How kernels are chosen: by measuring them here (some 15 ms for the digits network, once per
         shape and CPU), or by a rule. The default is ``FASTMNIST_PLAN``, else "measured". The
         answers are the same.
 
