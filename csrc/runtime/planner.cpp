@@ -58,8 +58,7 @@ std::vector<double> least_times(int candidates, int first, const Run& run) {
       const int i = (first + k) % candidates;
       double& own = least[static_cast<std::size_t>(i)];
       if (turn > 2 && own > kFarBehind * best) continue;  // twice: it may have been interrupted
-      // Several in a row: right behind another kernel the tile unit takes a while to speed up (9 µs
-      // a call instead of 4), which calls of one kind back to back do not see.
+      // Several in a row, as callers in a loop see it, not right behind another kernel.
       for (int call = 0; call < kInARow; ++call) {
         const auto start = Clock::now();
         run(i);

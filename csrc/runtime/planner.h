@@ -35,7 +35,7 @@ struct BlockTime {
 };
 
 // Every kernel at every class of rows: [class][kernel]. At most some 8 ms for a layer of
-// 784-96-256-10. A kernel that is far behind is timed once.
+// 784-96-256-10. A kernel that is far behind soon drops out.
 FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
                                                     const NetworkView& network, std::int64_t layer);
 
