@@ -40,11 +40,15 @@ class AlignedCopy {
   ScratchLease lease_;
 };
 
+void check_layer(const NetworkView& network, std::int64_t layer) {
+  if (layer < 0 || layer >= network.layers())
+    invalid("layer", "0 to " + std::to_string(network.layers() - 1), std::to_string(layer));
+}
+
 py::list layer_times(Packed packed, std::int64_t layer) {
   const AlignedCopy copy(bytes_of(packed));
   const NetworkView network = view_network(copy.bytes());
-  if (layer < 0 || layer >= network.layers())
-    invalid("layer", "0 to " + std::to_string(network.layers() - 1), std::to_string(layer));
+  check_layer(network, layer);
   const KernelTable& kernels = active_kernels();
   std::vector<KernelTime> times;
   {
@@ -58,11 +62,12 @@ py::list layer_times(Packed packed, std::int64_t layer) {
 }
 
 // [layer][class of rows]: names of kernels.
-std::vector<std::vector<std::string>> choose(const std::vector<std::int64_t>& inputs,
-                                             const std::vector<double>& times, double set_up) {
+std::vector<std::vector<std::string>> choose(Packed packed, const std::vector<double>& times,
+                                             double set_up) {
   const KernelTable& kernels = active_kernels();
-  const std::vector<int> choices = choose_kernels(kernels, inputs, times, set_up);
-  std::vector<std::vector<std::string>> names(inputs.size());
+  const NetworkView network = view_network(bytes_of(packed));
+  const std::vector<int> choices = choose_kernels(kernels, network, times, set_up);
+  std::vector<std::vector<std::string>> names(static_cast<std::size_t>(network.layers()));
   for (std::size_t i = 0; i < choices.size(); ++i)
     names[i / kRowClasses].emplace_back(kernels.linears[choices[i]].name);
   return names;
@@ -96,6 +101,34 @@ void set_plan(Packed packed, const std::vector<std::vector<std::string>>& names,
   write_plan(kernels, choices, block_rows, bytes_of(packed));
 }
 
+// The kernels that layer i could go by: those whose form of weights there is.
+std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer) {
+  const NetworkView network = view_network(bytes_of(packed));
+  check_layer(network, layer);
+  const KernelTable& kernels = active_kernels();
+  std::vector<std::string> names;
+  for (int i = 0; i < kernels.linear_count; ++i)
+    if (network.has_form(layer, kernels.linears[i].form)) names.emplace_back(kernels.linears[i].name);
+  return names;
+}
+
+// What layer i takes: bytes of the dense form, and of the sparse ones, 0 where there is none.
+py::dict layer_forms(Packed packed, std::int64_t layer) {
+  const NetworkView network = view_network(bytes_of(packed));
+  check_layer(network, layer);
+  const LayerRecord& record = network.record(layer);
+  const SparseSizes sizes = network.sparse_sizes(layer);
+  SparseSizes bitmask = sizes;
+  bitmask.picks = false;
+  SparseSizes picks = sizes;
+  picks.bitmask = false;
+  py::dict forms;
+  forms["dense"] = packed_dense_bytes(record.inputs, record.outputs);
+  forms["bitmask"] = packed_sparse_bytes(bitmask, record.inputs, record.outputs);
+  forms["picks"] = packed_sparse_bytes(picks, record.inputs, record.outputs);
+  return forms;
+}
+
 // What runs: per layer and class of rows the kernel, and the rows of a block.
 py::tuple get_plan(Packed packed) {
   const NetworkView network = view_network(bytes_of(packed));
@@ -118,7 +151,9 @@ py::tuple get_plan(Packed packed) {
 void register_plans(py::module_& module) {
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
   module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"));
-  module.def("choose_kernels", &choose, py::arg("inputs"), py::arg("times"), py::arg("set_up"));
+  module.def("choose_kernels", &choose, strict("packed"), py::arg("times"), py::arg("set_up"));
+  module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"));
+  module.def("layer_forms", &layer_forms, strict("packed"), py::arg("layer"));
   module.def("measure_set_up", [] { return measure_set_up(active_kernels()); });
   module.def("measure_blocks", &block_times, strict("packed"));
   module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"));

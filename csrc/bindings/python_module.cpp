@@ -22,6 +22,7 @@
 #include "kernels/tables.h"
 #include "pack/network.h"
 #include "runtime/linear.h"
+#include "runtime/plan.h"
 
 namespace {
 
@@ -131,12 +132,46 @@ LayerArrays make_layer(Array<std::int8_t> weight, Array<float> weight_scale,
           make_quantizer(input_scale, input_zero_point)};
 }
 
+bool has_kernel(WeightForm form) {
+  const KernelTable& kernels = active_kernels();
+  for (int i = 0; i < kernels.linear_count; ++i)
+    if (kernels.linears[i].form == form) return true;
+  return false;
+}
+
+// The forms that are named, or else those that may pay and the active kernels read.
+std::vector<SparseSizes> sparse_forms(
+    const std::vector<CanonicalLayer>& layers,
+    const std::optional<std::vector<std::vector<std::string>>>& forms) {
+  expect(!forms || forms->size() == layers.size(), "forms", "one list per layer");
+  const bool bitmask = has_kernel(WeightForm::kBitmask);
+  const bool picks = has_kernel(WeightForm::kPicks);
+  std::vector<SparseSizes> sizes;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (!forms) {
+      const SparseSizes own = measure_sparse(layers[i]);
+      sizes.push_back(measure_forms(layers[i], own.bitmask && bitmask, own.picks && picks));
+      continue;
+    }
+    bool wants_bitmask = false;
+    bool wants_picks = false;
+    for (const std::string& form : (*forms)[i]) {
+      expect(form == "bitmask" || form == "picks", "forms", "'bitmask' or 'picks'");
+      (form == "picks" ? wants_picks : wants_bitmask) = true;
+    }
+    sizes.push_back(measure_forms(layers[i], wants_bitmask, wants_picks));
+  }
+  return sizes;
+}
+
 py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std::string& input,
                                bool pixel_codes, const std::optional<Array<float>>& multiplier,
                                const std::optional<Array<float>>& offset,
-                               const std::optional<Array<float>>& pixel_table) {
+                               const std::optional<Array<float>>& pixel_table,
+                               const std::optional<std::vector<std::vector<std::string>>>& forms) {
   NetworkSpec spec;
   for (const LayerArrays& layer : layers) spec.layers.push_back(layer.view());
+  spec.sparse = sparse_forms(spec.layers, forms);
   if (input == "static") {
     spec.input = InputKind::kStatic;
   } else if (input == "affine") {
@@ -191,7 +226,6 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   args.x_stride = codes.shape(1);
   args.x_readable = codes.size();
   args.rows = codes.shape(0);
-  args.w = network.dense(0);
   if (one)
     args.x_quantizer = quantizers[0];
   else
@@ -200,10 +234,13 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   args.y = const_cast<void*>(out.data());
   args.y_stride = out.shape(1);
   const KernelTable& kernels = active_kernels();
-  const LinearKernel* choice = nullptr;
+  const LinearKernel* choice =
+      kernel ? nullptr : &PlanView(kernels, network).kernel(0, codes.shape(0));
   for (int i = 0; kernel && i < kernels.linear_count; ++i)
     if (*kernel == kernels.linears[i].name) choice = &kernels.linears[i];
-  expect(!kernel || choice != nullptr, "kernel", "one of linear_kernels()");
+  expect(choice != nullptr && network.has_form(0, choice->form), "kernel",
+         "one of layer_kernels(packed, 0)");
+  network.weights(0, choice->form, args);
   LinearOutput output = LinearOutput::kFloats;
   if (!out.dtype().is(py::dtype::of<float>())) {
     expect(out.dtype().is(py::dtype::of<std::uint8_t>()), "out", "float32 or uint8");
@@ -211,7 +248,7 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
     args.y_bounded = bounded;
     output = LinearOutput::kCodes;
   }
-  run_single_linear(kernels, choice, output, args);
+  run_single_linear(kernels, *choice, output, args);
 }
 
 // The same by reference.cpp, on canonical weights.
@@ -291,7 +328,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("input_scale"), py::arg("input_zero_point"));
   m.def("pack", &pack, py::arg("layers"), py::arg("input"), py::arg("pixel_codes") = false,
         py::arg("multiplier") = py::none(), py::arg("offset") = py::none(),
-        py::arg("pixel_table") = py::none());
+        py::arg("pixel_table") = py::none(), py::arg("forms") = py::none());
   m.def("linear", &linear, strict("codes"), strict("packed"), strict("row_scale"),
         strict("row_zero_point"), strict("out"), py::arg("out_scale") = 1.0f,
         py::arg("out_zero_point") = 0, py::arg("bounded") = false, py::arg("kernel") = py::none());

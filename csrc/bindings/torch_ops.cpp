@@ -22,6 +22,7 @@
 #include "pack/network.h"
 #include "runtime/executor.h"
 #include "runtime/linear.h"
+#include "runtime/plan.h"
 #include "runtime/scratch.h"
 
 namespace {
@@ -141,13 +142,16 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   args.x_stride = network.inputs();
   args.x_readable = rows.numel();
   args.rows = rows.numel() / network.inputs();
-  args.w = network.dense(0);
   args.x_quantizer = network.record(0).x_quantizer;
   args.clamp = network.record(0).clamp;
   args.y = out.data_ptr();
   args.y_stride = network.outputs();
   args.y_quantizer = y_quantizer;
-  fastmnist::run_single_linear(fastmnist::active_kernels(), nullptr, output, args);
+  const fastmnist::KernelTable& kernels = fastmnist::active_kernels();
+  const fastmnist::LinearKernel& kernel =
+      fastmnist::PlanView(kernels, network).kernel(0, args.rows);
+  network.weights(0, kernel.form, args);
+  fastmnist::run_single_linear(kernels, kernel, output, args);
   return out;
 }
 

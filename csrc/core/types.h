@@ -44,11 +44,50 @@ static_assert(sizeof(PanelEpilogue) == 3 * 64);
 // A view of one packed layer. Owns nothing.
 struct PackedDense {
   const std::byte* panels;
-  std::int64_t inputs;         // K
-  std::int64_t outputs;        // N
-  std::int64_t padded_inputs;  // K rounded up to kInputPadding
-  std::int64_t panel_stride;   // bytes: padded_inputs * 16 + sizeof(PanelEpilogue)
+  std::int64_t inputs;           // K
+  std::int64_t outputs;          // N
+  std::int64_t padded_inputs;    // K rounded up to kInputPadding
+  std::int64_t panel_stride;     // bytes: padded_inputs * 16 + sizeof(PanelEpilogue)
+  const std::byte* epilogues;    // panel 0's: in the panels, or by themselves with sparse weights
+  std::int64_t epilogue_stride;  // bytes from one panel's to the next
 };
+
+// Sparse weights, beside the dense ones, in one or both of two forms; none is {}.
+//
+// "bitmask": of every block the 64 bits that say which of its bytes are not zero, and those bytes.
+// Costs per block, whatever the sparsity: a register is filled from the next popcount(mask) values.
+//
+//     masks    [m m m m ...]  one uint64 a block, in the order of dense blocks and panels
+//     values   [v v v v v v v v ...]  int8 on end; panel p from value_starts[p] on
+//
+// "picks": costs per non-zero weight. A block of 16 outputs x 4 slots takes its inputs from a
+// window of 128 that begins where the block says: bytes are picked from two registers of inputs.
+//
+//     window_starts  [b b b ...]                  uint16 a block: its window is inputs b .. b + 127
+//     pick_blocks    [64 picks][64 weights] ...   picks: 0..127 within the window, output-major like
+//                                                 a dense block; weight 0 where a slot stays empty
+//     panel p has blocks pick_starts[p] .. pick_starts[p + 1] - 1
+//
+//     inputs of output 0   ---x----x-------x--x|------x------      The window begins at the first
+//     inputs of output 1   x------x--x--x------|--x----------      input that some output still
+//     ...                  [     window        |      ]            needs; each takes its next four.
+struct PackedSparse {
+  const std::uint64_t* value_starts;  // [panels]
+  const std::uint64_t* masks;         // [panels][padded_inputs / 4]; nullptr: not in this form
+  const std::int8_t* values;          // kValuePadding more bytes behind them may be read
+  std::int64_t value_count;
+  const std::uint64_t* pick_starts;    // [panels + 1]
+  const std::uint16_t* window_starts;  // nullptr: not in this form
+  const std::byte* pick_blocks;
+  std::int64_t pick_block_count;
+};
+
+inline constexpr std::int64_t kWindowInputs = 128;
+inline constexpr std::int64_t kPickBlockBytes = 2 * kBlockBytes;
+// What 16 blocks, between two checks of where the values end, may read at most; and one load.
+inline constexpr std::int64_t kValuePadding = 16 * kBlockBytes + kBlockBytes;
+
+enum class WeightForm : std::uint8_t { kDense, kBitmask, kPicks };
 
 // Real value x stands for code clamp(rne(x * inv_scale) + zero_point, 0, 255).
 struct Quantizer {
@@ -72,6 +111,7 @@ struct LinearArgs {
   bool x_tiled;             // x is in tile order, see TileUnit::tile_rows; kernels with tiles only
   std::int64_t rows;
   PackedDense w;
+  PackedSparse sparse;              // for kernels of those forms
   Quantizer x_quantizer;            // of all rows, unless row_quantizers is set (dynamic)
   const Quantizer* row_quantizers;  // one per row, or nullptr
   Clamp clamp;
@@ -100,8 +140,9 @@ struct LinearKernel {
     kManyRows,
     kWhereMeasured,  // the rule never takes it
   };
-  const char* name;  // set, and rows x panels of its tile: "avx512_vnni 6x4"
-  Suits suits;       // where it serves if nothing was measured
+  const char* name;  // set, rows x panels of its tile, form of weights: "avx512_vnni 8x1 bitmask"
+  WeightForm form;
+  Suits suits;       // where it serves if nothing was measured (dense; plan.h for the others)
   bool tiles;        // needs the tile unit, and LinearArgs::scratch
   void (*linear_f32)(const LinearArgs& args);
   void (*linear_u8)(const LinearArgs& args);
@@ -112,7 +153,7 @@ struct LinearKernel {
 struct TileUnit {
   void (*enter)();
   void (*leave)();
-  std::int64_t (*scratch_bytes)(std::int64_t padded_inputs);
+  std::int64_t (*scratch_bytes)(std::int64_t padded_inputs, bool sparse);
   // Rows of n codes to tile order: 16 rows x 64 codes, on end, are a kilobyte on end, rows of tiles
   // follow each other. `to` is aligned to 64 and holds ceil(rows / 16) * 16 rows of n padded to 64,
   // the padding zero; rows that do not exist stay as they are.
@@ -120,7 +161,7 @@ struct TileUnit {
                     std::uint8_t* to);
 };
 
-inline constexpr int kMaxLinearKernels = 6;
+inline constexpr int kMaxLinearKernels = 10;
 
 // One instruction set's kernels. Stateless: no allocation, no threads, no exceptions, no globals.
 struct KernelTable {

@@ -16,6 +16,12 @@ constexpr std::int64_t kNearWeights =
 // Slices (amx_slices.h) keep the sums of so many rows.
 constexpr std::int64_t kSliceInputs = 1024;
 constexpr std::int64_t kGroupRows = 288;
+// Room for sparse weights that are decoded (amx_sparse.cpp): two panels, or a few tiles on their way.
+constexpr std::int64_t kDecodedBytes = 16 * kTileBytes;
+constexpr std::int64_t decoded_bytes(std::int64_t padded_inputs) {
+  const std::int64_t panels = 2 * padded_inputs * kPanelOutputs;
+  return panels > kDecodedBytes ? panels : kDecodedBytes;
+}
 
 inline std::int64_t weight_bytes(const PackedDense& w) {
   return (w.outputs + kPanelOutputs - 1) / kPanelOutputs * w.panel_stride;
@@ -29,8 +35,9 @@ struct Working {
   static constexpr std::int64_t all_sums(std::int64_t padded_inputs) {
     return padded_inputs > kSliceInputs ? kGroupRows / kBlockRows * kSumsBytes : 2 * kSumsBytes;
   }
-  static std::int64_t bytes(std::int64_t padded_inputs) {
-    return all_sums(padded_inputs) + 2 * copy_bytes(padded_inputs);
+  static std::int64_t bytes(std::int64_t padded_inputs, bool sparse) {
+    return all_sums(padded_inputs) + 2 * copy_bytes(padded_inputs) +
+           (sparse ? decoded_bytes(padded_inputs) : 0);
   }
   explicit Working(const LinearArgs& args)
       : sums{reinterpret_cast<std::int32_t*>(args.scratch),
@@ -39,6 +46,11 @@ struct Working {
   std::int32_t* sums[2];
   std::uint8_t* copies;
 };
+
+// Behind the copies.
+inline std::byte* decoded_of(const LinearArgs& args, const Working& working) {
+  return reinterpret_cast<std::byte*>(working.copies) + 2 * copy_bytes(args.w.padded_inputs);
+}
 
 // Asks for the lines that the caller will read next, some with each step of products.
 class Prefetch {

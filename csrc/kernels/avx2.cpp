@@ -196,7 +196,7 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
     accumulate<ROWS>(acc, reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs, block);
   }
   const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
-      w.panels + panel * w.panel_stride + w.padded_inputs * kPanelOutputs);
+      w.epilogues + panel * w.epilogue_stride);
   unrolled<ROWS>([&](auto r) {
     const Quantizer& q =
         args.row_quantizers != nullptr ? args.row_quantizers[m + r] : args.x_quantizer;
@@ -235,6 +235,6 @@ const KernelTable kAvx2Kernels = {
     row_range,
     nullptr,
     1,
-    {{"avx2 4x1", LinearKernel::Suits::kAnyRows, false, linear<StoreFloat>, linear<StoreCodes>}}};
+    {{"avx2 4x1", WeightForm::kDense, LinearKernel::Suits::kAnyRows, false, linear<StoreFloat>, linear<StoreCodes>}}};
 
 }  // namespace fastmnist

@@ -40,8 +40,8 @@ struct PanelConstants {
 };
 
 inline PanelConstants constants_of(const PackedDense& w, std::int64_t panel, const Quantizer& q) {
-  const auto& e = *reinterpret_cast<const PanelEpilogue*>(w.panels + panel * w.panel_stride +
-                                                          w.padded_inputs * kPanelOutputs);
+  const auto& e =
+      *reinterpret_cast<const PanelEpilogue*>(w.epilogues + panel * w.epilogue_stride);
   return {_mm512_mul_ps(_mm512_set1_ps(q.scale), _mm512_loadu_ps(e.scale)), _mm512_loadu_ps(e.bias),
           _mm512_mullo_epi32(_mm512_loadu_si512(e.weight_sum), _mm512_set1_epi32(q.zero_point))};
 }
@@ -109,6 +109,13 @@ void by_saturation(const LinearArgs& args) {
 
 inline const Quantizer& quantizer_of(const LinearArgs& args, std::int64_t row) {
   return args.row_quantizers != nullptr ? args.row_quantizers[row] : args.x_quantizer;
+}
+
+// The last 1..3 inputs of a row, without reading past them.
+inline std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
+  std::uint32_t v = 0;
+  for (std::int64_t i = 0; i < n; ++i) v |= static_cast<std::uint32_t>(p[i]) << (8 * i);
+  return static_cast<std::int32_t>(v);
 }
 
 }  // namespace

@@ -13,13 +13,6 @@
 namespace fastmnist {
 namespace {
 
-// The last 1..3 inputs of a row, without reading past them.
-std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
-  std::uint32_t v = 0;
-  for (std::int64_t i = 0; i < n; ++i) v |= static_cast<std::uint32_t>(p[i]) << (8 * i);
-  return static_cast<std::int32_t>(v);
-}
-
 // Codes of a row: rounded(scaled(x, i)) plus zero point, 64 at a time. A positive NaN would pass
 // for a large number: where there is one the row is done again, and with care.
 template <typename Scaled>
@@ -221,7 +214,7 @@ void linear(const LinearArgs& args) {
 template <int ROWS, int PANELS>
 constexpr LinearKernel kernel(const char* name, LinearKernel::Suits suits) {
   return {
-      name, suits, false, linear<ROWS, PANELS, Output::kFloats>,
+      name, WeightForm::kDense, suits, false, linear<ROWS, PANELS, Output::kFloats>,
       by_saturation<linear<ROWS, PANELS, Output::kSaturate>, linear<ROWS, PANELS, Output::kCodes>>};
 }
 

@@ -15,9 +15,13 @@ extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512VnniKernels;
 #endif
 
+#if defined(FASTMNIST_HAVE_AVX512_SPARSE)
+extern const LinearKernel kAvx512SparseKernels[2];
+#endif
 #if defined(FASTMNIST_HAVE_AMX_INT8)
 extern const TileUnit kAmxUnit;
 extern const LinearKernel kAmxInt8Kernels[2];
+extern const LinearKernel kAmxSparseKernels[1];
 #endif
 
 namespace {
@@ -27,14 +31,33 @@ struct Built {
   const KernelTable* kernels;
 };
 
+#if defined(FASTMNIST_HAVE_AVX512_VNNI)
+// Sparse weights need more than VNNI.
+const KernelTable& avx512_vnni_kernels() {
+  static const KernelTable kernels = [] {
+    KernelTable table = kAvx512VnniKernels;
+#if defined(FASTMNIST_HAVE_AVX512_SPARSE)
+    if (missing_for("avx512_sparse").empty())
+      for (const LinearKernel& kernel : kAvx512SparseKernels)
+        table.linears[table.linear_count++] = kernel;
+#endif
+    return table;
+  }();
+  return kernels;
+}
+#endif
+
 #if defined(FASTMNIST_HAVE_AMX_INT8)
 // AMX has linear kernels only; the rest, and few rows, are AVX-512 VNNI's.
 const KernelTable& amx_int8_kernels() {
   static const KernelTable kernels = [] {
-    KernelTable table = kAvx512VnniKernels;
+    KernelTable table = avx512_vnni_kernels();
     table.name = "amx_int8";
     table.tiles = &kAmxUnit;
     for (const LinearKernel& kernel : kAmxInt8Kernels) table.linears[table.linear_count++] = kernel;
+    if (missing_for("avx512_sparse").empty())
+      for (const LinearKernel& kernel : kAmxSparseKernels)
+        table.linears[table.linear_count++] = kernel;
     return table;
   }();
   return kernels;
@@ -50,7 +73,7 @@ const Built (&built_sets())[4] {
     {"amx_int8", nullptr},
 #endif
 #if defined(FASTMNIST_HAVE_AVX512_VNNI)
-    {"avx512_vnni", &kAvx512VnniKernels},
+    {"avx512_vnni", &avx512_vnni_kernels()},
 #else
     {"avx512_vnni", nullptr},
 #endif

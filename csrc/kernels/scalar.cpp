@@ -1,5 +1,6 @@
 // Portable kernels: what runs where no vector kernel is built, and the first row of the ladder.
 // The loops over 16 outputs are short and constant, so compilers vectorize them for the baseline.
+#include <bit>
 #include <cmath>
 
 #include "core/arithmetic.h"
@@ -10,13 +11,14 @@ namespace fastmnist {
 namespace {
 
 const PanelEpilogue& epilogue_of(const PackedDense& w, std::int64_t panel) {
-  return *reinterpret_cast<const PanelEpilogue*>(w.panels + panel * w.panel_stride +
-                                                 w.padded_inputs * kPanelOutputs);
+  return *reinterpret_cast<const PanelEpilogue*>(w.epilogues + panel * w.epilogue_stride);
 }
 
 // Sums of products of one row with the 16 outputs of one panel.
-void accumulate(const std::uint8_t* x, const PackedDense& w, std::int64_t panel,
-                std::int32_t (&acc)[kPanelOutputs]) {
+using Sums = std::int32_t[kPanelOutputs];
+
+void accumulate_dense(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel, Sums& acc) {
+  const PackedDense& w = args.w;
   const auto* weights = reinterpret_cast<const std::int8_t*>(w.panels + panel * w.panel_stride);
   for (std::int32_t& a : acc) a = 0;
   for (std::int64_t k = 0; k < w.inputs; ++k) {
@@ -26,7 +28,26 @@ void accumulate(const std::uint8_t* x, const PackedDense& w, std::int64_t panel,
   }
 }
 
-template <typename Store>
+// From non-zero to non-zero. (Values are bounded: packed bytes may come from anywhere.)
+void accumulate_bitmask(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel,
+                        Sums& acc) {
+  const PackedSparse& sparse = args.sparse;
+  const std::int64_t blocks = args.w.padded_inputs / kBlockInputs;
+  const std::uint64_t* masks = sparse.masks + panel * blocks;
+  auto at = static_cast<std::int64_t>(sparse.value_starts[panel]);
+  if (at < 0) at = sparse.value_count;
+  for (std::int32_t& a : acc) a = 0;
+  for (std::int64_t k = 0; k < args.w.inputs; k += kBlockInputs)
+    for (std::uint64_t mask = masks[k / kBlockInputs]; mask != 0; mask &= mask - 1) {
+      const int i = std::countr_zero(mask);
+      if (at >= sparse.value_count || k + i % kBlockInputs >= args.w.inputs) return;
+      acc[i / kBlockInputs] += std::int32_t{x[k + i % kBlockInputs]} * sparse.values[at++];
+    }
+}
+
+using Accumulate = void (*)(const LinearArgs&, const std::uint8_t*, std::int64_t, Sums&);
+
+template <Accumulate ACCUMULATE, typename Store>
 void linear(const LinearArgs& args, Store store) {
   const PackedDense& w = args.w;
   for (std::int64_t first = 0, panel = 0; first < w.outputs; first += kPanelOutputs, ++panel) {
@@ -36,8 +57,8 @@ void linear(const LinearArgs& args, Store store) {
     for (std::int64_t m = 0; m < args.rows; ++m) {
       const Quantizer& q =
           args.row_quantizers != nullptr ? args.row_quantizers[m] : args.x_quantizer;
-      std::int32_t acc[kPanelOutputs];
-      accumulate(args.x + m * args.x_stride, w, panel, acc);
+      Sums acc;
+      ACCUMULATE(args, args.x + m * args.x_stride, panel, acc);
       for (std::int64_t j = 0; j < count; ++j)
         store(m * args.y_stride + first + j,
               epilogue(acc[j], constants.weight_sum[j], constants.scale[j], constants.bias[j], q,
@@ -46,15 +67,17 @@ void linear(const LinearArgs& args, Store store) {
   }
 }
 
+template <Accumulate ACCUMULATE>
 void linear_f32(const LinearArgs& args) {
   float* out = static_cast<float*>(args.y);
-  linear(args, [out](std::int64_t i, float y) { out[i] = y; });
+  linear<ACCUMULATE>(args, [out](std::int64_t i, float y) { out[i] = y; });
 }
 
+template <Accumulate ACCUMULATE>
 void linear_u8(const LinearArgs& args) {
   std::uint8_t* out = static_cast<std::uint8_t*>(args.y);
   const Quantizer q = args.y_quantizer;
-  linear(args, [out, q](std::int64_t i, float y) { out[i] = quantize_one(y, q); });
+  linear<ACCUMULATE>(args, [out, q](std::int64_t i, float y) { out[i] = quantize_one(y, q); });
 }
 
 bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
@@ -75,7 +98,10 @@ const KernelTable kScalarKernels = {
     dequantize,
     reference::row_range,
     nullptr,
-    1,
-    {{"scalar 1x1", LinearKernel::Suits::kAnyRows, false, linear_f32, linear_u8}}};
+    2,
+    {{"scalar 1x1", WeightForm::kDense, LinearKernel::Suits::kAnyRows, false,
+      linear_f32<accumulate_dense>, linear_u8<accumulate_dense>},
+     {"scalar 1x1 bitmask", WeightForm::kBitmask, LinearKernel::Suits::kWhereMeasured, false,
+      linear_f32<accumulate_bitmask>, linear_u8<accumulate_bitmask>}}};
 
 }  // namespace fastmnist

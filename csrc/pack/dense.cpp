@@ -21,8 +21,10 @@ std::int64_t epilogue_position(const PackedDense& view, std::int64_t n) {
 
 PackedDense view_dense(const std::byte* panels, std::int64_t inputs, std::int64_t outputs) {
   const std::int64_t padded = round_up(inputs, kInputPadding);
-  return {panels, inputs, outputs, padded,
-          padded * kPanelOutputs + static_cast<std::int64_t>(sizeof(PanelEpilogue))};
+  const std::int64_t blocks = padded * kPanelOutputs;
+  const std::int64_t stride = blocks + static_cast<std::int64_t>(sizeof(PanelEpilogue));
+  const std::byte* epilogues = panels != nullptr ? panels + blocks : nullptr;
+  return {panels, inputs, outputs, padded, stride, epilogues, stride};
 }
 
 std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs) {

@@ -97,6 +97,10 @@ double largest_output(const CanonicalLayer& layer) {
   return 1.001 * largest;
 }
 
+SparseSizes sparse_of(const NetworkSpec& spec, std::size_t layer) {
+  return spec.sparse.empty() ? SparseSizes{} : spec.sparse[layer];
+}
+
 [[noreturn]] void not_packed(const char* what) {
   throw InvalidArgument(std::string("packed: not a packed network of this version (") + what +
                         "); pack the layers again");
@@ -109,8 +113,11 @@ std::int64_t packed_network_bytes(const NetworkSpec& spec) {
   std::int64_t bytes =
       static_cast<std::int64_t>(sizeof(NetworkHeader) + sizeof(LayerRecord) * spec.layers.size());
   bytes += aligned(table_floats(spec.input, spec.pixels, spec.layers[0].inputs, spec.channels) * 4);
-  for (const CanonicalLayer& layer : spec.layers)
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const CanonicalLayer& layer = spec.layers[i];
     bytes += packed_dense_bytes(layer.inputs, layer.outputs);
+    bytes += packed_sparse_bytes(sparse_of(spec, i), layer.inputs, layer.outputs);
+  }
   return bytes;
 }
 
@@ -155,9 +162,14 @@ void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
       // In float32 it must not overflow on the way, either.
       record.y_bounded = largest < FLT_MAX && largest * inv_scale < 1 << 30 ? 1 : 0;
     }
+    const SparseSizes sparse = sparse_of(spec, i);
+    const std::int64_t sparse_bytes = packed_sparse_bytes(sparse, layer.inputs, layer.outputs);
+    record.sparse_bytes = static_cast<std::uint64_t>(sparse_bytes);
     std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
-    pack_dense(layer, buffer.data() + at);
+    const PackedDense dense = pack_dense(layer, buffer.data() + at);
     at += static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs));
+    if (sparse.any()) pack_sparse(layer, sparse, dense, buffer.data() + at);
+    at += static_cast<std::size_t>(sparse_bytes);
   }
 }
 
@@ -194,11 +206,36 @@ NetworkView view_network(std::span<const std::byte> buffer) {
         record.outputs > kMaxOutputs || record.panels_offset != at)
       not_packed("layer record");
     at += static_cast<std::uint64_t>(packed_dense_bytes(record.inputs, record.outputs));
-    if (at > header.bytes) not_packed("layer record");
+    if (at > header.bytes || record.sparse_bytes > header.bytes - at) not_packed("layer record");
+    if (record.sparse_bytes != 0) {
+      if (record.sparse_bytes % kAlignment != 0 || !view.sparse_sizes(i).any())
+        not_packed("sparse weights");
+      at += record.sparse_bytes;
+    }
     before = record.outputs;
   }
   if (at != header.bytes) not_packed("size");
   return view;
+}
+
+bool NetworkView::has_form(std::int64_t i, WeightForm form) const {
+  if (form == WeightForm::kDense) return true;
+  if (records_[i].sparse_bytes == 0) return false;
+  const SparseSizes sizes = sparse_sizes(i);
+  return form == WeightForm::kBitmask ? sizes.bitmask : sizes.picks;
+}
+
+bool NetworkView::any_sparse() const {
+  for (std::int64_t i = 0; i < layers(); ++i)
+    if (records_[i].sparse_bytes != 0) return true;
+  return false;
+}
+
+void NetworkView::weights(std::int64_t i, WeightForm form, LinearArgs& args) const {
+  args.w = dense(i);
+  if (form == WeightForm::kDense) return;
+  args.w = with_sparse_epilogues(args.w, sparse_section(i));
+  args.sparse = sparse(i);
 }
 
 std::int64_t NetworkView::products_per_row() const {

@@ -1,10 +1,10 @@
 // A whole packed network in one buffer, the form in which torch operators receive it.
 //
-//     +--------+----------------+------------------------+---------------+----------+- ...
-//     | header | layer records  | input tables (if any)  | layer 0       | layer 1  |
-//     | 64 B   | 64 B each      | multiplier and offset, | panels, see   |
-//     |        |                | or 256 floats a channel| core/types.h  |
-//     +--------+----------------+------------------------+---------------+----------+- ...
+//     +--------+----------------+------------------------+--------------+-------------+- ...
+//     | header | layer records  | input tables (if any)  | layer 0:     | its sparse  | layer 1
+//     | 64 B   | 64 B each      | multiplier and offset, | panels, see  | section, if |
+//     |        |                | or 256 floats a channel| core/types.h | any zeros   |
+//     +--------+----------------+------------------------+--------------+-------------+- ...
 //
 // Everything starts at a multiple of 64 bytes. The buffer is made and read on one machine and never
 // saved. It may still come from anywhere (an operator takes any uint8 tensor), so view_network
@@ -20,10 +20,11 @@
 #include "core/export.h"
 #include "core/types.h"
 #include "pack/dense.h"
+#include "pack/sparse.h"
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 3;
+inline constexpr std::uint32_t kPackedVersion = 4;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 // Batches are planned for by their number of rows: the last class is everything above the others.
 inline constexpr int kRowClasses = 8;
@@ -69,12 +70,13 @@ struct LayerRecord {
   std::uint64_t y_bounded;
   // The plan: per class of rows 1 + the index of the kernel, 0 where the rule decides.
   std::uint8_t kernels[kRowClasses];
-  std::uint64_t reserved;
+  std::uint64_t sparse_bytes;  // of the section behind the panels (pack/sparse.h), 0: none
 };
 static_assert(sizeof(LayerRecord) == 64);
 
 struct NetworkSpec {
   std::vector<CanonicalLayer> layers;
+  std::vector<SparseSizes> sparse;  // per layer the forms wanted beside the dense one; or empty
   InputKind input = InputKind::kStatic;
   PixelKind pixels = PixelKind::kNone;
   const float* multiplier = nullptr;   // [inputs], kAffine
@@ -97,6 +99,20 @@ class FASTMNIST_API NetworkView {
   PackedDense dense(std::int64_t i) const {
     return view_dense(base_ + records_[i].panels_offset, records_[i].inputs, records_[i].outputs);
   }
+  // {} without sparse weights.
+  PackedSparse sparse(std::int64_t i) const {
+    const LayerRecord& record = records_[i];
+    return view_sparse(sparse_section(i), sparse_sizes(i), record.inputs, record.outputs);
+  }
+  SparseSizes sparse_sizes(std::int64_t i) const {
+    const LayerRecord& record = records_[i];
+    return read_sparse_sizes({sparse_section(i), record.sparse_bytes}, record.inputs,
+                             record.outputs);
+  }
+  bool has_form(std::int64_t i, WeightForm form) const;
+  bool any_sparse() const;
+  // The weights in that form, as kernels take them.
+  void weights(std::int64_t i, WeightForm form, LinearArgs& args) const;
   const float* tables() const {
     return reinterpret_cast<const float*>(base_ + header_->input_offset);
   }
@@ -104,6 +120,11 @@ class FASTMNIST_API NetworkView {
   std::int64_t widest() const;  // of all inputs and outputs
 
  private:
+  const std::byte* sparse_section(std::int64_t i) const {
+    const LayerRecord& record = records_[i];
+    return base_ + record.panels_offset + packed_dense_bytes(record.inputs, record.outputs);
+  }
+
   friend FASTMNIST_API NetworkView view_network(std::span<const std::byte> buffer);
   const std::byte* base_ = nullptr;
   const NetworkHeader* header_ = nullptr;

@@ -80,7 +80,8 @@ struct Scratch {
                             std::int64_t rows) {
     const Scratch layout(network, rows, nullptr);
     return layout.kernel_at +
-           aligned(linear_scratch_bytes(kernels, std::max(layout.strides[0], layout.strides[1])));
+           aligned(linear_scratch_bytes(kernels, std::max(layout.strides[0], layout.strides[1]),
+                                        network.any_sparse()));
   }
 };
 
@@ -191,7 +192,7 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     args.x_stride = x.stride;
     args.x_readable = x.readable;
     args.rows = count;
-    args.w = net.dense(i);
+    net.weights(i, kernel->form, args);
     if (kernel->tiles && tile_order_pays(args.w, x, count)) {
       job.kernels.tiles->tile_rows(x.data, x.stride, count, args.w.inputs, s.tiles);
       args.x = s.tiles;
@@ -257,13 +258,14 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
     args.x_stride = stride;
     args.x_readable = s.rows * stride;
     args.rows = count;
-    args.w = net.dense(i);
+    const LinearKernel& kernel = kernel_of(job, i, count);
+    net.weights(i, kernel.form, args);
     args.scratch = s.kernel;
     args.row_quantizers = s.quantizers;
     args.clamp = layer.clamp;
     args.y = last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2];
     args.y_stride = last ? net.outputs() : y_stride;
-    run_linear(kernel_of(job, i, count), LinearOutput::kFloats, args);
+    run_linear(kernel, LinearOutput::kFloats, args);
     x = s.floats[(i + 1) % 2];
     x_stride = y_stride;
   }

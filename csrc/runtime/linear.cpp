@@ -29,7 +29,9 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
   const TileUnit* unit = job.kernel.tiles ? job.kernels.tiles : nullptr;
   const ScratchLease scratch(
       shared_scratch(),
-      unit != nullptr ? linear_scratch_bytes(job.kernels, args.w.padded_inputs) : 0);
+      unit != nullptr ? linear_scratch_bytes(job.kernels, args.w.padded_inputs,
+                                             job.kernel.form != WeightForm::kDense)
+                      : 0);
   args.scratch = scratch.get();
   const TileGuard guard(unit);
   run_linear(job.kernel, job.output, args);
@@ -37,12 +39,11 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-void run_single_linear(const KernelTable& kernels, const LinearKernel* kernel, LinearOutput output,
+void run_single_linear(const KernelTable& kernels, const LinearKernel& kernel, LinearOutput output,
                        const LinearArgs& args) {
   if (args.rows == 0) return;
-  if (kernel == nullptr) kernel = &ruled_kernel(kernels, args.w.inputs, args.rows);
-  Job job{kernels, *kernel, output, args};
-  const Shares shares = shares_of(args.rows, args.w.inputs * args.w.outputs, kernel->tiles);
+  Job job{kernels, kernel, output, args};
+  const Shares shares = shares_of(args.rows, args.w.inputs * args.w.outputs, kernel.tiles);
   parallel_for(args.rows, shares.rows, run_rows, &job);
 }
 

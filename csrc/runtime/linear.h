@@ -26,8 +26,9 @@ class TileGuard {
 };
 
 // Bytes of scratch memory that a kernel of the table may need for a layer with so many inputs.
-inline std::int64_t linear_scratch_bytes(const KernelTable& kernels, std::int64_t padded_inputs) {
-  return kernels.tiles != nullptr ? kernels.tiles->scratch_bytes(padded_inputs) : 0;
+inline std::int64_t linear_scratch_bytes(const KernelTable& kernels, std::int64_t padded_inputs,
+                                         bool sparse) {
+  return kernels.tiles != nullptr ? kernels.tiles->scratch_bytes(padded_inputs, sparse) : 0;
 }
 
 enum class LinearOutput { kFloats, kCodes };
@@ -38,8 +39,7 @@ inline void run_linear(const LinearKernel& kernel, LinearOutput output, const Li
 }
 
 // One layer on its own: sets tiles up and releases them, splits many rows over threads.
-// `kernel` is nullptr for the rule's choice.
-FASTMNIST_API void run_single_linear(const KernelTable& kernels, const LinearKernel* kernel,
+FASTMNIST_API void run_single_linear(const KernelTable& kernels, const LinearKernel& kernel,
                                      LinearOutput output, const LinearArgs& args);
 
 }  // namespace fastmnist

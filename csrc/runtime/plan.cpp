@@ -16,6 +16,27 @@ constexpr std::int64_t kRows = 96;
 constexpr std::int64_t kManyRows = 288;
 constexpr std::int64_t kActivationBytes = 512 * 1024;
 constexpr std::int64_t kCachedWeights = 1024 * 1024;
+constexpr std::int64_t kSparseRows = 2;
+
+// By the bytes that must be read, or are as good as read: decoding a bitmask costs per block, and
+// so do picks, whether weights come from near or far.
+WeightForm ruled_form(const NetworkView& network, std::int64_t layer, std::int64_t rows) {
+  if (rows > kSparseRows) return WeightForm::kDense;
+  const LayerRecord& record = network.record(layer);
+  const SparseSizes sizes = network.sparse_sizes(layer);
+  const std::int64_t dense = packed_dense_bytes(record.inputs, record.outputs);
+  const bool near = dense < kCachedWeights;
+  WeightForm form = WeightForm::kDense;
+  std::int64_t least = dense / 10 * 9;  // must be worth it
+  if (sizes.bitmask && !near) {
+    const std::int64_t cost = std::max(dense / 8 + sizes.values, dense / 5 * 2);
+    if (cost < least) form = WeightForm::kBitmask;
+    least = std::min(least, cost);
+  }
+  if (sizes.picks && sizes.pick_blocks * kPickBlockBytes * (near ? 2 : 1) < least)
+    form = WeightForm::kPicks;
+  return form;
+}
 
 bool has_plan(const KernelTable& kernels, const NetworkView& network) {
   const std::uint32_t isa = network.header().plan_isa;
@@ -24,13 +45,20 @@ bool has_plan(const KernelTable& kernels, const NetworkView& network) {
 
 }  // namespace
 
-const LinearKernel& ruled_kernel(const KernelTable& kernels, std::int64_t inputs,
-                                 std::int64_t rows) {
-  const auto wanted = rows < kTilesFromRows                      ? LinearKernel::Suits::kAnyRows
-                      : rows <= kFewRows || inputs <= kFewInputs ? LinearKernel::Suits::kFewRows
-                                                                 : LinearKernel::Suits::kManyRows;
+const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& network,
+                                 std::int64_t layer, std::int64_t rows) {
+  const LayerRecord& record = network.record(layer);
+  if (record.sparse_bytes != 0) {
+    const WeightForm form = ruled_form(network, layer, rows);
+    for (int i = 0; form != WeightForm::kDense && i < kernels.linear_count; ++i)
+      if (kernels.linears[i].form == form && !kernels.linears[i].tiles) return kernels.linears[i];
+  }
+  const auto wanted = rows < kTilesFromRows                             ? LinearKernel::Suits::kAnyRows
+                      : rows <= kFewRows || record.inputs <= kFewInputs ? LinearKernel::Suits::kFewRows
+                                                                        : LinearKernel::Suits::kManyRows;
   for (int i = 0; i < kernels.linear_count; ++i)
-    if (kernels.linears[i].suits == wanted) return kernels.linears[i];
+    if (kernels.linears[i].form == WeightForm::kDense && kernels.linears[i].suits == wanted)
+      return kernels.linears[i];
   return kernels.linears[0];
 }
 
@@ -41,9 +69,12 @@ const LinearKernel& PlanView::kernel(std::int64_t layer, std::int64_t rows) cons
   const LayerRecord& record = network_.record(layer);
   if (planned_) {
     const int planned = record.kernels[row_class(rows)];
-    if (planned >= 1 && planned <= kernels_.linear_count) return kernels_.linears[planned - 1];
+    if (planned >= 1 && planned <= kernels_.linear_count) {
+      const LinearKernel& kernel = kernels_.linears[planned - 1];
+      if (network_.has_form(layer, kernel.form)) return kernel;
+    }
   }
-  return ruled_kernel(kernels_, record.inputs, rows);
+  return ruled_kernel(kernels_, network_, layer, rows);
 }
 
 std::int64_t PlanView::block_rows() const {

@@ -21,8 +21,10 @@ inline int row_class(std::int64_t rows) {
 }
 
 // The rule: tiles from 3 rows on (784-96-256-10: 3 rows take 2.80 µs by rows and 2.76 by tiles, 4
-// rows 3.28 and 2.68), strips for few rows or inputs, blocks for the rest.
-FASTMNIST_API const LinearKernel& ruled_kernel(const KernelTable& kernels, std::int64_t inputs,
+// rows 3.28 and 2.68), strips for few rows or inputs, blocks for the rest. Few rows of a layer with
+// sparse weights go by the form that should take the least time by its size.
+FASTMNIST_API const LinearKernel& ruled_kernel(const KernelTable& kernels,
+                                               const NetworkView& network, std::int64_t layer,
                                                std::int64_t rows);
 
 // A network's plan as one call reads it: looked up once, asked for every layer and block.

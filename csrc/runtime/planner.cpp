@@ -84,8 +84,9 @@ int fastest(const std::vector<double>& times, int usual) {
   return gain > kNoise ? best : usual;
 }
 
-int ruled_index(const KernelTable& kernels, std::int64_t inputs, std::int64_t rows) {
-  return static_cast<int>(&ruled_kernel(kernels, inputs, rows) - kernels.linears);
+int ruled_index(const KernelTable& kernels, const NetworkView& network, std::int64_t layer,
+                std::int64_t rows) {
+  return static_cast<int>(&ruled_kernel(kernels, network, layer, rows) - kernels.linears);
 }
 
 NetworkHeader& header_of(std::span<std::byte> buffer) {
@@ -102,14 +103,14 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
   const std::int64_t y_stride = (w.outputs + 63) / 64 * 64;
   const ScratchLease x(nullptr, kManyRows * w.padded_inputs);
   const ScratchLease y(nullptr, kManyRows * y_stride * 4);
-  const ScratchLease scratch(nullptr, linear_scratch_bytes(kernels, w.padded_inputs));
+  const ScratchLease scratch(
+      nullptr, linear_scratch_bytes(kernels, w.padded_inputs, record.sparse_bytes != 0));
   const std::vector<Quantizer> row_quantizers(kManyRows, Quantizer{1.0f, 1.0f, 3});
   fill_codes(reinterpret_cast<std::uint8_t*>(x.get()), kManyRows * w.padded_inputs);
   LinearArgs args{};
   args.x = reinterpret_cast<const std::uint8_t*>(x.get());
   args.x_stride = w.padded_inputs;
   args.x_readable = kManyRows * w.padded_inputs;
-  args.w = w;
   args.x_quantizer = record.x_quantizer;
   if (network.input() == InputKind::kDynamic) args.row_quantizers = row_quantizers.data();
   args.clamp = record.clamp;
@@ -119,16 +120,25 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
   args.y_bounded = record.y_bounded != 0;
   args.scratch = scratch.get();
 
+  std::vector<int> candidates;  // the forms of weights that there are
+  for (int i = 0; i < kernels.linear_count; ++i)
+    if (network.has_form(layer, kernels.linears[i].form)) candidates.push_back(i);
   std::vector<KernelTime> times;
   for (int c = 0; c < kRowClasses; ++c) {
     args.rows = rows_of_class(c);
-    const int usual = ruled_index(kernels, w.inputs, args.rows);
+    const int usual = ruled_index(kernels, network, layer, args.rows);
+    const auto first = std::find(candidates.begin(), candidates.end(), usual);
     const TileGuard guard(kernels.tiles);
-    const std::vector<double> least = least_times(kernels.linear_count, usual, [&](int i) {
-      run_linear(kernels.linears[i], codes ? LinearOutput::kCodes : LinearOutput::kFloats, args);
-    });
-    for (int i = 0; i < kernels.linear_count; ++i)
-      times.push_back({args.rows, i, least[static_cast<std::size_t>(i)]});
+    const std::vector<double> least =
+        least_times(static_cast<int>(candidates.size()),
+                    static_cast<int>(first - candidates.begin()), [&](int i) {
+                      const LinearKernel& kernel =
+                          kernels.linears[candidates[static_cast<std::size_t>(i)]];
+                      network.weights(layer, kernel.form, args);
+                      run_linear(kernel, codes ? LinearOutput::kCodes : LinearOutput::kFloats, args);
+                    });
+    for (std::size_t i = 0; i < candidates.size(); ++i)
+      times.push_back({args.rows, candidates[i], least[i]});
   }
   return times;
 }
@@ -145,26 +155,28 @@ double measure_set_up(const KernelTable& kernels) {
   return least;
 }
 
-std::vector<int> choose_kernels(const KernelTable& kernels, std::span<const std::int64_t> inputs,
+std::vector<int> choose_kernels(const KernelTable& kernels, const NetworkView& network,
                                 std::span<const double> times, double set_up_seconds) {
   const auto count = static_cast<std::size_t>(kernels.linear_count);
-  if (times.size() != inputs.size() * kRowClasses * count)
+  const auto layers = static_cast<std::size_t>(network.layers());
+  if (times.size() != layers * kRowClasses * count)
     invalid("times", "one per layer, class of rows and kernel", std::to_string(times.size()));
-  std::vector<int> choices(inputs.size() * kRowClasses);
+  std::vector<int> choices(layers * kRowClasses);
   for (std::size_t c = 0; c < kRowClasses; ++c) {
     // The best of all, and the best without tiles.
     double any_sum = 0;
     double plain_sum = 0;
-    std::vector<int> plain(inputs.size());
+    std::vector<int> plain(layers);
     bool tiles = false;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
+    for (std::size_t i = 0; i < layers; ++i) {
       const std::vector<double> own(times.begin() + (i * kRowClasses + c) * count,
                                     times.begin() + (i * kRowClasses + c + 1) * count);
       std::vector<double> without = own;
       for (std::size_t k = 0; k < count; ++k)
         if (kernels.linears[k].tiles) without[k] = std::numeric_limits<double>::infinity();
       const int best =
-          fastest(own, ruled_index(kernels, inputs[i], rows_of_class(static_cast<int>(c))));
+          fastest(own, ruled_index(kernels, network, static_cast<std::int64_t>(i),
+                                   rows_of_class(static_cast<int>(c))));
       plain[i] = fastest(without, 0);
       choices[i * kRowClasses + c] = best;
       tiles = tiles || kernels.linears[best].tiles;
@@ -172,7 +184,7 @@ std::vector<int> choose_kernels(const KernelTable& kernels, std::span<const std:
       plain_sum += own[static_cast<std::size_t>(plain[i])];
     }
     if (tiles && plain_sum <= any_sum + set_up_seconds)
-      for (std::size_t i = 0; i < inputs.size(); ++i) choices[i * kRowClasses + c] = plain[i];
+      for (std::size_t i = 0; i < layers; ++i) choices[i * kRowClasses + c] = plain[i];
   }
   return choices;
 }

@@ -34,7 +34,7 @@ struct BlockTime {
   bool chosen;
 };
 
-// Every kernel at every class of rows: [class][kernel]. At most some 8 ms for a layer of
+// Every kernel whose form of weights there is, at every class of rows: [class][kernel]. At most some 8 ms for a layer of
 // 784-96-256-10. A kernel that is far behind soon drops out.
 FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
                                                     const NetworkView& network, std::int64_t layer);
@@ -42,10 +42,11 @@ FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
 // What setting the tile unit up and releasing it costs; 0 where there is none.
 FASTMNIST_API double measure_set_up(const KernelTable& kernels);
 
-// Indexes of kernels, [layer][class], from every layer's times as measure_layer gives them. All
-// layers of a class are chosen together: setting the tile unit up must pay, too.
+// Indexes of kernels, [layer][class], from every layer's times: [layer][class][kernel of the table],
+// infinite where it was not measured. All layers of a class are chosen together: setting the tile
+// unit up must pay, too.
 FASTMNIST_API std::vector<int> choose_kernels(const KernelTable& kernels,
-                                              std::span<const std::int64_t> inputs,
+                                              const NetworkView& network,
                                               std::span<const double> times, double set_up_seconds);
 
 // Every size of blocks whose activations stay in the second-level cache. `buffer` holds the

@@ -1,0 +1,177 @@
+// AVX-512 kernels for sparse weights (drawn in core/types.h): for processors with VBMI and VBMI2.
+//
+// Both compute exactly what the dense kernels do, as zeros add nothing to an integer sum. Neither
+// is bound by products: a bitmask by its decoding, three instructions on port 5 for 64 weights
+// (KMOV, and VPEXPANDB's two); picks by reading 128 bytes for up to 64 non-zero weights, and by
+// VPERMI2B, two on port 5. So weights are decoded once for up to eight (four) rows.
+#include <immintrin.h>
+
+#include "core/types.h"
+#include "kernels/avx512_epilogue.h"
+#include "kernels/expand.h"
+#include "kernels/unroll.h"
+
+namespace fastmnist {
+namespace {
+
+// Outputs of one panel for ROWS rows from m on.
+template <int ROWS, Output O>
+FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
+                             const __m512i (&acc)[ROWS]) {
+  const std::int64_t first = panel * kPanelOutputs;
+  unrolled<ROWS>([&](auto r) {
+    const PanelConstants constants = constants_of(args.w, panel, quantizer_of(args, m + r));
+    store<O>(args, (m + r) * args.y_stride + first, real(acc[r], constants),
+             args.w.outputs - first);
+  });
+}
+
+// ---- bitmask ----------------------------------------------------------------------------------
+
+template <int ROWS>
+FASTMNIST_INLINE void add_block(__m512i (&acc)[ROWS], __m512i w, const std::uint8_t* x,
+                                std::int64_t x_stride) {
+  unrolled<ROWS>([&](auto r) {
+    const __m512i x4 = _mm512_broadcastd_epi32(_mm_loadu_si32(x + r * x_stride));
+    acc[r] = _mm512_dpbusd_epi32(acc[r], x4, w);
+  });
+}
+
+template <int ROWS, Output O>
+void bitmask_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
+  constexpr int TURNS = ROWS == 1 ? 4 : ROWS == 2 ? 2 : 1;  // VPDPBUSD takes 5 cycles
+  const std::int64_t inputs = args.w.inputs;
+  const std::uint8_t* x = args.x + m * args.x_stride;
+  MaskedValues values(args.sparse, args.w, panel);
+  __m512i acc[TURNS][ROWS];
+  unrolled<TURNS>(
+      [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });
+  std::int64_t k = 0;
+  for (; k + kInputPadding <= inputs; k += kInputPadding) {
+    values.begin_group();
+    unrolled<kInputPadding / kBlockInputs>([&](auto b) {
+      add_block<ROWS>(acc[b % TURNS], values.next(), x + k + b * kBlockInputs, args.x_stride);
+    });
+  }
+  values.begin_group();
+  for (; k + kBlockInputs <= inputs; k += kBlockInputs)
+    add_block<ROWS>(acc[0], values.next(), x + k, args.x_stride);
+  if (k < inputs) {
+    std::int32_t tails[ROWS];
+    for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, inputs - k);
+    add_block<ROWS>(acc[0], values.next(), reinterpret_cast<const std::uint8_t*>(tails),
+                    kBlockInputs);
+  }
+  unrolled<TURNS>([&](auto t) {
+    if constexpr (t > 0)
+      unrolled<ROWS>([&](auto r) { acc[0][r] = _mm512_add_epi32(acc[0][r], acc[t][r]); });
+  });
+  finish<ROWS, O>(args, m, panel, acc[0]);
+}
+
+// ---- picks ------------------------------------------------------------------------------------
+
+// A window of a row: inputs 0..63 and 64..127 of it. Rows shorter than a window end in zeros.
+struct Window {
+  __m512i low, high;
+
+  template <bool SHORT>
+  FASTMNIST_INLINE static Window load(const std::uint8_t* x, std::int64_t inputs) {
+    if constexpr (!SHORT) return {_mm512_loadu_si512(x), _mm512_loadu_si512(x + 64)};
+    const auto first = [](std::int64_t n) {
+      return n >= 64 ? ~__mmask64{0} : n <= 0 ? __mmask64{0} : (__mmask64{1} << n) - 1;
+    };
+    return {_mm512_maskz_loadu_epi8(first(inputs), x),
+            _mm512_maskz_loadu_epi8(first(inputs - 64), x + 64)};
+  }
+};
+
+template <int ROWS, bool SHORT>
+FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], const LinearArgs& args, std::int64_t m,
+                                std::int64_t block, std::int64_t last_window) {
+  const std::byte* data = args.sparse.pick_blocks + block * kPickBlockBytes;
+  const __m512i picks = _mm512_loadu_si512(data);
+  const __m512i w = _mm512_loadu_si512(data + kBlockBytes);
+  // Bounded: packed bytes may come from anywhere.
+  const std::int64_t said = args.sparse.window_starts[block];
+  const std::uint8_t* x =
+      args.x + m * args.x_stride + (said < last_window ? said : last_window);
+  unrolled<ROWS>([&](auto r) {
+    const Window window = Window::load<SHORT>(x + r * args.x_stride, args.w.inputs);
+    const __m512i picked = _mm512_permutex2var_epi8(window.low, picks, window.high);
+    acc[r] = _mm512_dpbusd_epi32(acc[r], picked, w);
+  });
+}
+
+template <int ROWS, bool SHORT, Output O>
+void pick_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
+  constexpr int TURNS = ROWS <= 2 ? 2 : 1;
+  const PackedSparse& sparse = args.sparse;
+  const std::int64_t last_window =
+      args.w.inputs > kWindowInputs ? args.w.inputs - kWindowInputs : 0;
+  const auto bounded = [&sparse](std::uint64_t block) {
+    const auto count = static_cast<std::uint64_t>(sparse.pick_block_count);
+    return static_cast<std::int64_t>(block < count ? block : count);
+  };
+  std::int64_t block = bounded(sparse.pick_starts[panel]);
+  const std::int64_t end = bounded(sparse.pick_starts[panel + 1]);
+  __m512i acc[TURNS][ROWS];
+  unrolled<TURNS>(
+      [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });
+  for (; block + TURNS <= end; block += TURNS)
+    unrolled<TURNS>(
+        [&](auto t) { add_picks<ROWS, SHORT>(acc[t], args, m, block + t, last_window); });
+  for (; block < end; ++block) add_picks<ROWS, SHORT>(acc[0], args, m, block, last_window);
+  unrolled<TURNS>([&](auto t) {
+    if constexpr (t > 0)
+      unrolled<ROWS>([&](auto r) { acc[0][r] = _mm512_add_epi32(acc[0][r], acc[t][r]); });
+  });
+  finish<ROWS, O>(args, m, panel, acc[0]);
+}
+
+// ---- a layer ----------------------------------------------------------------------------------
+
+using RowsOfPanel = void (*)(const LinearArgs&, std::int64_t m, std::int64_t panel);
+
+// BY_ROWS[n - 1] does n rows; its last as many as it can at once.
+template <int MOST, const RowsOfPanel (&BY_ROWS)[MOST]>
+FASTMNIST_INLINE void over_panels(const LinearArgs& args) {
+  const std::int64_t panels = (args.w.outputs + kPanelOutputs - 1) / kPanelOutputs;
+  for (std::int64_t panel = 0; panel < panels; ++panel)
+    for (std::int64_t m = 0; m < args.rows; m += MOST) {
+      const std::int64_t left = args.rows - m;
+      BY_ROWS[(left < MOST ? left : MOST) - 1](args, m, panel);
+    }
+}
+
+template <Output O>
+constexpr RowsOfPanel kBitmask[8] = {bitmask_rows<1, O>, bitmask_rows<2, O>, bitmask_rows<3, O>,
+                                     bitmask_rows<4, O>, bitmask_rows<5, O>, bitmask_rows<6, O>,
+                                     bitmask_rows<7, O>, bitmask_rows<8, O>};
+template <bool SHORT, Output O>
+constexpr RowsOfPanel kPicks[4] = {pick_rows<1, SHORT, O>, pick_rows<2, SHORT, O>,
+                                   pick_rows<3, SHORT, O>, pick_rows<4, SHORT, O>};
+
+template <Output O>
+void bitmask(const LinearArgs& args) {
+  over_panels<8, kBitmask<O>>(args);
+}
+
+template <Output O>
+void picks(const LinearArgs& args) {
+  if (args.w.inputs < kWindowInputs)
+    over_panels<4, kPicks<true, O>>(args);
+  else
+    over_panels<4, kPicks<false, O>>(args);
+}
+
+}  // namespace
+
+extern const LinearKernel kAvx512SparseKernels[2];
+const LinearKernel kAvx512SparseKernels[2] = {
+    {"avx512_vnni 8x1 bitmask", WeightForm::kBitmask, LinearKernel::Suits::kFewRows, false,
+     bitmask<Output::kFloats>, by_saturation<bitmask<Output::kSaturate>, bitmask<Output::kCodes>>},
+    {"avx512_vnni 4x1 picks", WeightForm::kPicks, LinearKernel::Suits::kFewRows, false,
+     picks<Output::kFloats>, by_saturation<picks<Output::kSaturate>, picks<Output::kCodes>>}};
+
+}  // namespace fastmnist
