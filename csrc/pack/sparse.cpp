@@ -8,8 +8,10 @@
 namespace fastmnist {
 namespace {
 
-// A form is tried where it could win: a bitmask saves memory traffic from some zeros on; picks must
-// be well below the dense bytes, as each of their blocks costs more than a dense one.
+// A form is tried where it could win: not before a quarter of the weights is zero. A bitmask saves
+// memory traffic; picks must be well below the dense bytes, as each of their blocks costs more than
+// a dense one.
+constexpr std::int64_t kMostValuesPercent = 75;  // of the weights
 constexpr std::int64_t kBitmaskPercent = 80;  // of dense bytes
 constexpr std::int64_t kPicksPercent = 80;
 
@@ -158,6 +160,7 @@ SparseSizes measure_forms(const CanonicalLayer& layer, bool bitmask, bool picks)
 
 SparseSizes measure_sparse(const CanonicalLayer& layer) {
   const std::int64_t values = count_values(layer);
+  if (values * 100 > layer.inputs * layer.outputs * kMostValuesPercent) return {};
   const std::int64_t dense = packed_dense_bytes(layer.inputs, layer.outputs);
   const auto below = [dense](std::int64_t bytes, std::int64_t percent) {
     return bytes * 100 < dense * percent;

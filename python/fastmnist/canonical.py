@@ -28,6 +28,7 @@ import numpy.typing as npt
 from fastmnist import _core
 from fastmnist.pixels import PixelNormalization
 from fastmnist.planning import Plan, Shape, plan_into, plan_mode
+from fastmnist.sparse_encoding import Encoded, decode, encode
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
@@ -75,6 +76,17 @@ class QuantizedLayer:
     def activation(self) -> str:
         return activation_name(self.clamp)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the zeros, where that is smaller."""
+        encoded = encode(self.weight)
+        return self.__dict__ | ({} if encoded is None else {"weight": encoded})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight = state["weight"]
+        if isinstance(weight, Encoded):
+            state = state | {"weight": decode(weight)}
+        self.__dict__.update(state)
+
     def native(self) -> _core.Layer:
         return _core.Layer(
             self.weight,
@@ -114,8 +126,12 @@ class QuantizedNetwork:
     def outputs(self) -> int:
         return self.layers[-1].outputs
 
-    def pack(self) -> npt.NDArray[np.uint8]:
-        """Lay the network out for this machine's kernels: one uint8 buffer."""
+    def pack(self, forms: list[list[str]] | None = None) -> npt.NDArray[np.uint8]:
+        """Lay the network out for this machine's kernels: one uint8 buffer.
+
+        `forms` names per layer the sparse forms that are wanted beside the dense one ("bitmask",
+        "picks"); None takes those that may pay.
+        """
         table = None
         if self.pixels is not None and self.kind == "dynamic":
             table = pixel_table(self.pixels)
@@ -126,6 +142,7 @@ class QuantizedNetwork:
             self.multiplier,
             self.offset,
             table,
+            forms,
         )
 
     def shapes(self) -> list[Shape]:
@@ -137,12 +154,23 @@ class QuantizedNetwork:
             for i, layer in enumerate(self.layers)
         ]
 
-    def planned(self, plan: str | None = None) -> tuple[npt.NDArray[np.uint8], Plan]:
+    def planned(self, mode: str | None = None) -> tuple[npt.NDArray[np.uint8], Plan]:
         """Pack, and choose kernels: see :mod:`fastmnist.planning`."""
-        mode = plan_mode(plan)
+        mode = plan_mode(mode)
         packed = self.pack()
         about = f"{self.kind}{' pixels' * (self.pixels is not None)}"
-        return packed, plan_into(packed, self.shapes(), mode, about)
+        plan = plan_into(packed, self.shapes(), mode, about)
+        # Forms of weights that no kernel of the plan reads would only take memory.
+        made = [packed_forms(packed, i) for i in range(len(self.layers))]
+        used = [
+            [form for form in forms if any(name.endswith(f" {form}") for name in names)]
+            for forms, names in zip(made, plan.kernels, strict=True)
+        ]
+        if used != made:
+            packed = self.pack(used)
+            if mode == "measured":
+                _core.set_plan(packed, [[*names] for names in plan.kernels], plan.block_rows)
+        return packed, plan
 
     def clamped(self, clamp: tuple[float, float]) -> QuantizedNetwork:
         """Put an activation behind the last layer's own."""
@@ -162,6 +190,12 @@ class QuantizedNetwork:
         return QuantizedNetwork(
             self.layers + other.layers, self.kind, self.multiplier, self.offset, self.pixels
         )
+
+
+def packed_forms(packed: npt.NDArray[np.uint8], i: int) -> list[str]:
+    """The sparse forms in which a packed network holds layer `i`."""
+    sizes = _core.layer_forms(packed, i)
+    return [form for form in ("bitmask", "picks") if sizes[form]]
 
 
 def compose(inner: tuple[float, float], outer: tuple[float, float]) -> tuple[float, float]:

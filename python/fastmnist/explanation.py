@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastmnist import _core
+from fastmnist.break_even import break_even
 from fastmnist.canonical import QuantizedNetwork
-from fastmnist.planning import ROWS, Plan, layer_times, memory_note
+from fastmnist.planning import ROWS, Plan, Times, is_sparse, layer_times, memory_note
 from fastmnist.tables import Table
 
-Times = dict[str, float]  # kernel -> µs
 _ABOUT = ("layer", "shape", "activation", "input", "weights")
-_MEASURED = ("rows", "kernel", "tile", "µs", "of limit", "others: × slower")
+_MEASURED = ("rows", "kernel", "tile", "µs", "of limit")
+_SPARSE = ("dense µs", "sparse µs", "sparse pays from")
+_OTHERS = "others: × slower"
+_MOST_OTHERS = 3
+_WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse kernels
 
 
 def explained(
@@ -23,23 +27,27 @@ def explained(
     """See :meth:`fastmnist.CompiledModel.explain`."""
     rows = _checked(rows)
     isa = _core.cpu_info()["isa"]
-    packed, ruled = network.planned("fixed")
+    packed = network.pack()  # with all forms of weights, also those that the plan has no use for
+    ruled = network.planned("fixed")[1]
     ignored = plan.made_for != ruled.made_for
     if ignored:
         plan = ruled
+    zeros = [float((layer.weight == 0).mean()) for layer in network.layers]
+    pruned = max(zeros) >= _WORTH_ASKING and has_sparse_kernels()
     table = Table(
         f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
         f"kernels up to {isa}, blocks of {plan.block_rows} rows",
-        [*_ABOUT, *_MEASURED],
+        [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS],
     )
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes(), strict=True)):
         by_class = _times(packed, i, layer_times(packed, i, shape))
         about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
-        about += [input_rule(i), f"{layer.weight.nbytes / 1024:.1f} KB"]
+        about += [input_rule(i), _weights(layer.weight.nbytes, zeros[i])]
+        even = break_even(shape) if pruned and zeros[i] >= _WORTH_ASKING else {}
         for n in rows:
             c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
             chosen, times = plan.kernels[i][c], by_class[c]
-            kernel, tile = chosen.split()
+            kernel, tile = chosen.split(maxsplit=1)
             measured = n if n <= ROWS[-2] else ROWS[-1]
             share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
             table.row(
@@ -49,6 +57,7 @@ def explained(
                 tile.replace("x", "×"),
                 f"{times[chosen]:,.2f}",
                 f"{share:.0%}",
+                *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
                 _others(times, chosen),
             )
             about = [""] * len(about)
@@ -57,6 +66,24 @@ def explained(
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
     return table
+
+
+def has_sparse_kernels() -> bool:
+    """Whether kernels for sparse weights are among those that are used here."""
+    return any(is_sparse(name) for name in _core.linear_kernels())
+
+
+def _weights(size: int, zeros: float) -> str:
+    return f"{size / 1024:.1f} KB" + (f", {zeros:.0%} zeros" if zeros >= 0.01 else "")
+
+
+def _sparse_cells(times: Times, pays_from: float | None) -> tuple[str, str, str]:
+    """Best time of either kind, and from which share of zeros sparse weights win."""
+    best = [[t for name, t in times.items() if is_sparse(name) == kind] for kind in (False, True)]
+    dense, sparse = (f"{min(t):,.2f}" if t else "" for t in best)
+    if pays_from is None:
+        return dense, sparse, ""
+    return dense, sparse, "never" if pays_from > 1 else f"{pays_from:.0%} zeros"
 
 
 def _checked(rows: Any) -> list[int]:
@@ -69,23 +96,21 @@ def _checked(rows: Any) -> list[int]:
     return numbers
 
 
-def _times(packed: Any, i: int, remembered: list[float]) -> list[Times]:
-    kernels = _core.linear_kernels()
-    if len(kernels) == 1:
-        remembered = [time for _, _, time in _core.measure_layer(packed, i)]
-    steps = range(0, len(remembered), len(kernels))
-    return [dict(zip(kernels, remembered[at : at + len(kernels)], strict=True)) for at in steps]
+def _times(packed: Any, i: int, remembered: list[Times]) -> list[Times]:
+    if len(remembered[0]) > 1:
+        return remembered
+    return [{kernel: time} for _, kernel, time in _core.measure_layer(packed, i)]
 
 
 def _others(times: Times, chosen: str) -> str:
     lost = []
-    for name, time in times.items():
+    for name, time in sorted(times.items(), key=lambda item: item[1])[: _MOST_OTHERS + 1]:
         if name != chosen:
-            isa, tile = name.split()
+            isa, tile = name.split(maxsplit=1)
             ratio = time / times[chosen]
             mark = "*" if ratio < 0.97 else ""
             lost.append(f"{isa} {tile.replace('x', '×')}: {ratio:.1f}{mark}")
-    return ", ".join(lost) or "none"
+    return ", ".join(lost[:_MOST_OTHERS]) or "none"
 
 
 def _limit(inputs: int, outputs: int, rows: int, isa: str) -> float:
@@ -115,9 +140,11 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
         f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
     ]
+    if any(is_sparse(name) for layer in plan.kernels for name in layer):
+        notes.append("of limit: of what dense weights allow; sparse ones may take less time")
     if plan.mode == "fixed":
         notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
-    elif len(_core.linear_kernels()) > 1:
+    elif len(_core.layer_kernels(network.pack(), 0)) > 1:
         notes.append(
             "the others lost because they were slower, or not faster by more than the noise (3 %); "
             "* setting up the tile unit would have cost more than it saved"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
@@ -31,7 +32,7 @@ from fastmnist.chain_file import (
 )
 from fastmnist.compiled import CompiledModel
 from fastmnist.copies import bake, is_pruned, plain_copy
-from fastmnist.model_file import Arrays, network_from, read, write
+from fastmnist.model_file import Arrays, dense_arrays, network_from, read, write
 from fastmnist.modules import FusedLinear, QuantizedChain
 from fastmnist.network import NeuralNetwork
 from fastmnist.pixels import model_pixels, set_model_pixels
@@ -174,6 +175,9 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"models: '{name}' holds '{key}', which is no tensor")
         arrays[key] = value.detach().numpy()
+    for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
+        key = f"{path}.{tensor}" if path else tensor
+        arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
     return description, arrays
 
 
@@ -208,6 +212,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         return CompiledModel(network_from(description, arrays))
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
+    arrays = dense_arrays(description, arrays)
     replaced = field(description, "replaced", dict)
     if "" in replaced:
         model: nn.Module = _part(replaced[""], "", arrays)

@@ -1,8 +1,10 @@
 """The file: safetensors, with a JSON description in its metadata. Free of torch.
 
 Tensors are named ``<model>/<state-dict key>``; the metadata entry ``fastmnist`` describes each
-model. Nothing in a file is executed or unpickled, nothing in it is trusted: every field and every
-tensor's dtype and shape is checked before use.
+model. A tensor with many zeros is two, ``<name>.bitmask`` and ``<name>.values``
+(:mod:`fastmnist.sparse_encoding`), and the metadata gives its shape. Nothing in a file is executed
+or unpickled, nothing in it is trusted: every field and every tensor's dtype and shape is checked
+before use.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from fastmnist.canonical import QuantizedNetwork, clamp_from_json, field, from_arrays
+from fastmnist.sparse_encoding import Encoded, decode, encode
 
 FORMAT = 1
 KEY = "fastmnist"
@@ -40,10 +43,18 @@ def write(
     tensors: Arrays = {}
     described: dict[str, Any] = {}
     for name, (description, arrays) in models.items():
-        described[name] = description
-        tensors |= {
-            f"{name}/{key}": np.ascontiguousarray(a).reshape(a.shape) for key, a in arrays.items()
-        }
+        sparse: dict[str, list[int]] = {}
+        for key, array in arrays.items():
+            taken = f"{key}.bitmask" in arrays or f"{key}.values" in arrays
+            encoded = None if taken else encode(array)
+            if encoded is None:
+                tensors[f"{name}/{key}"] = np.ascontiguousarray(array).reshape(array.shape)
+            else:
+                sparse[key] = [*encoded.shape]
+                tensors[f"{name}/{key}.bitmask"] = encoded.bitmask
+                tensors[f"{name}/{key}.values"] = encoded.values
+        # Files without are what earlier versions wrote, and read.
+        described[name] = {**description, "sparse": sparse} if sparse else description
     text = json.dumps(
         {"format": FORMAT, "single": single, "models": described}, separators=(",", ":")
     )
@@ -138,6 +149,29 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[dict[str, Any], 
         raise ValueError(f"{target}: {error}") from None
 
 
+def dense_arrays(description: dict[str, Any], arrays: Arrays) -> Arrays:
+    """Put the arrays that are stored without their zeros among a model's others.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensor whose parts are missing or do not belong together.
+    """
+    sparse = description.get("sparse", {})
+    if not isinstance(sparse, dict):
+        raise ValueError("field 'sparse': expected a table of shapes")
+    dense = dict(arrays)
+    for key, shape in sparse.items():
+        bitmask, values = (dense.pop(f"{key}.{part}", None) for part in ("bitmask", "values"))
+        if key in dense or bitmask is None or values is None or not isinstance(shape, list):
+            raise ValueError(f"tensor '{key}': expected a shape, bitmask and values, nothing else")
+        try:
+            dense[key] = decode(Encoded(bitmask, values, tuple(shape)))
+        except ValueError as error:
+            raise ValueError(f"tensor '{key}': {error}") from None
+    return dense
+
+
 def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwork:
     """Read one model's record as a chain of quantized layers.
 
@@ -146,6 +180,7 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
     ValueError
         If the record is damaged, or is no such chain.
     """
+    arrays = dense_arrays(description, arrays)
     if description.get("type") == "compiled":
         return from_arrays(arrays, "network.", field(description, "network", dict))
     root = field(description, "replaced", dict).get("")

@@ -38,6 +38,7 @@ from fastmnist.canonical import (
     pixels_to_json,
     to_arrays,
 )
+from fastmnist.sparse_encoding import Encoded, decode, encode
 
 _FLOATS, _PIXELS = torch.float32, torch.uint8
 
@@ -117,6 +118,22 @@ class QuantizedLinear(nn.Module):
     @property
     def out_features(self) -> int:
         return self.weight.shape[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the zeros, where that is smaller."""
+        state = self.__dict__.copy()
+        on_cpu = self.weight.device.type == "cpu"
+        encoded = encode(self.weight.detach().numpy()) if on_cpu else None
+        if encoded is not None:
+            state["_buffers"] = {**self._buffers, "weight": encoded}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight = state["_buffers"]["weight"]
+        if isinstance(weight, Encoded):
+            dense = torch.from_numpy(decode(weight))
+            state = {**state, "_buffers": {**state["_buffers"], "weight": dense}}
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
         _apply_keeping_dtypes(self, fn)

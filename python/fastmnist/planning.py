@@ -37,6 +37,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 96)
 _FORMAT = 1
 _MOST_ENTRIES = 1000  # per machine: the latest are kept
 _default: ContextVar[str | None] = ContextVar("plan", default=None)
+Times = dict[str, float]  # kernel -> µs
 _lock = threading.Lock()
 _known: dict[str, dict[str, Any]] = {}  # machine -> what was measured there
 _unsaved: set[str] = set()
@@ -126,10 +127,15 @@ def plan_into(
     """
     if mode == "measured":
         with _lock:
+            table = _core.linear_kernels()
             times = [layer_times(packed, i, shape) for i, shape in enumerate(shapes)]
-            flat = [t / 1e6 for layer in times for t in layer]
-            inputs = [shape.inputs for shape in shapes]
-            kernels = _core.choose_kernels(inputs, flat, _set_up())
+            flat = [
+                by_kernel.get(name, math.inf) / 1e6
+                for layer in times
+                for by_kernel in layer
+                for name in table
+            ]
+            kernels = _core.choose_kernels(packed, flat, _set_up())
             _core.set_plan(packed, kernels, _block_rows(packed, shapes, kernels, about))
             _save()
     names, block_rows = _core.get_plan(packed)
@@ -137,16 +143,48 @@ def plan_into(
     return Plan(mode, chosen, block_rows, tuple(_core.linear_kernels()))
 
 
-def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[float]:
-    """µs of each kernel at each class of rows, ``[class][kernel]`` flat: remembered or measured."""
-    kernels = _core.linear_kernels()
+def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[Times]:
+    """µs of each kernel that layer `i` could go by, per class of rows: remembered or measured."""
+    kernels = _core.layer_kernels(packed, i)
     if len(kernels) == 1:
-        return [1.0] * len(ROWS)  # nothing to choose
-    return _remembered(
-        f"layer {shape.key}",
+        return [{kernels[0]: 1.0} for _ in ROWS]  # nothing to choose
+    flat = _remembered(
+        f"layer {shape.key}{_sparse_key(packed, i)}",
         lambda: [time for _, _, time in _core.measure_layer(packed, i)],
         len(ROWS) * len(kernels),
     )
+    steps = range(0, len(flat), len(kernels))
+    return [dict(zip(kernels, flat[at : at + len(kernels)], strict=True)) for at in steps]
+
+
+def is_sparse(kernel: str) -> bool:
+    """Whether a kernel of that name reads sparse weights."""
+    return kernel.endswith((" bitmask", " picks"))
+
+
+def synthetic_times(shape: Shape, zeros: float) -> list[Times]:
+    """µs of each kernel for a layer of this shape, of which a random share of weights is zero."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (shape.outputs, shape.inputs), dtype=np.int8)
+    weight[rng.random(weight.shape, np.float32) < zeros] = 0
+    ones = np.full(shape.outputs, 1e-3, np.float32)
+    layers = [_core.Layer(weight, ones, None, 0.0, math.inf, 0.01, 0)]
+    if shape.codes:  # a layer that takes them
+        last = np.zeros((1, shape.outputs), np.int8)
+        layers.append(_core.Layer(last, ones[:1], None, -math.inf, math.inf, 0.01, 0))
+    packed = _core.pack(layers, "dynamic" if shape.per_row else "static")
+    with _lock:
+        times = layer_times(packed, 0, shape)
+        _save()
+    return times
+
+
+def _sparse_key(packed: npt.NDArray[np.uint8], i: int) -> str:
+    """Name what the speed of sparse weights depends on beside the shape: how large they are."""
+    forms = _core.layer_forms(packed, i)
+    dense = forms.pop("dense")
+    shares = {form: round(50 * size / dense) * 2 for form, size in forms.items() if size}
+    return "".join(f" {form} {share}%" for form, share in shares.items())
 
 
 def _set_up() -> float:

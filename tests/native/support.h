@@ -18,6 +18,7 @@
 #include "kernels/reference.h"
 #include "kernels/tables.h"
 #include "pack/dense.h"
+#include "pack/sparse.h"
 
 namespace support {
 
@@ -122,6 +123,35 @@ struct Layer {
   fastmnist::reference::Linear reference() const {
     return {weight.data(), scale.data(), bias_or_null(), inputs, outputs, clamp};
   }
+};
+
+// A layer's weights in the form that a kernel reads, in guarded memory.
+class Packed {
+ public:
+  Packed(const Layer& layer, fastmnist::WeightForm form, Edge edge)
+      : sizes_(fastmnist::measure_forms(layer.canonical(), form == fastmnist::WeightForm::kBitmask,
+                                        form == fastmnist::WeightForm::kPicks)),
+        panels_(static_cast<std::size_t>(
+                    fastmnist::packed_dense_bytes(layer.inputs, layer.outputs)),
+                edge),
+        section_(static_cast<std::size_t>(
+                     fastmnist::packed_sparse_bytes(sizes_, layer.inputs, layer.outputs)),
+                 edge),
+        dense_(fastmnist::pack_dense(layer.canonical(), panels_.data())) {
+    if (!sizes_.any()) return;
+    fastmnist::pack_sparse(layer.canonical(), sizes_, dense_, section_.data());
+    dense_ = fastmnist::with_sparse_epilogues(dense_, section_.data());
+    sparse_ = fastmnist::view_sparse(section_.data(), sizes_, layer.inputs, layer.outputs);
+  }
+  const fastmnist::PackedDense& dense() const { return dense_; }
+  const fastmnist::PackedSparse& sparse() const { return sparse_; }
+
+ private:
+  fastmnist::SparseSizes sizes_;
+  Guarded<std::byte> panels_;
+  Guarded<std::byte> section_;
+  fastmnist::PackedDense dense_;
+  fastmnist::PackedSparse sparse_{};
 };
 
 // Rungs of the ladder that this machine can run, whatever FASTMNIST_ISA says.

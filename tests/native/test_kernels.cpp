@@ -38,8 +38,11 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   const std::string where = std::string(kernels.name) + " " + kernel.name + " " +
                             std::to_string(rows) + "x" + std::to_string(k) + "x" +
                             std::to_string(n);
-  const Layer layer(random, k, n);
-  Guarded<std::byte> panels(static_cast<std::size_t>(packed_dense_bytes(k, n)), edge);
+  Layer layer(random, k, n);
+  const std::int64_t zeros = integer(random, 0, 10);  // tenths of the weights
+  for (std::int8_t& w : layer.weight)
+    if (integer(random, 0, 9) < zeros) w = 0;
+  const Packed packed(layer, kernel.form, edge);
   const bool per_row = integer(random, 0, 1) != 0;
   std::vector<Quantizer> quantizers;
   for (std::int64_t m = 0; m < rows; ++m)
@@ -63,7 +66,8 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   args.x_stride = x_stride;
   args.x_readable = (rows - 1) * x_stride + k;
   args.rows = rows;
-  args.w = pack_dense(layer.canonical(), panels.data());
+  args.w = packed.dense();
+  args.sparse = packed.sparse();
   // Tile order holds whole tiles, and nothing may be read behind them.
   Guarded<std::uint8_t> tiles(
       static_cast<std::size_t>((rows + 15) / 16 * 16 * args.w.padded_inputs), edge);
@@ -157,7 +161,6 @@ TEST(longest_sums_are_exact) {
     layer.clamp = {-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
     const std::vector<std::uint8_t> codes(static_cast<std::size_t>(k), 255);
     Guarded<std::uint8_t> x(std::span<const std::uint8_t>(codes), Edge::kLast);
-    Guarded<std::byte> panels(static_cast<std::size_t>(packed_dense_bytes(k, 17)), Edge::kLast);
     for (const Rung& rung : runnable()) {
       Guarded<float> y(17, Edge::kLast);
       Guarded<std::uint8_t> q(17, Edge::kLast);
@@ -166,12 +169,14 @@ TEST(longest_sums_are_exact) {
       args.x_stride = k;
       args.x_readable = k;
       args.rows = 1;
-      args.w = pack_dense(layer.canonical(), panels.data());
       args.x_quantizer = make_quantizer(1.0f, 0);
       args.clamp = layer.clamp;
       args.y_stride = 17;
       args.y_quantizer = make_quantizer(1.0f, 0);
       for (const LinearKernel& kernel : linears(rung)) {
+        const Packed packed(layer, kernel.form, Edge::kLast);
+        args.w = packed.dense();
+        args.sparse = packed.sparse();
         run_both(*rung.kernels, kernel, args, y.data(), q.data());
         for (const float value : y.values())
           CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));

@@ -184,7 +184,7 @@ TENSORS = [
     "static/0.layers.0.bias", "static/0.layers.0.input_scale",
     "static/0.layers.0.input_zero_point", "affine/1.input_multiplier", "affine/1.input_offset",
     "net/network.layers.0.weight", "net/network.layers.1.weight_scale", "float/1.weight",
-    "float/0.running_var", "fused/1.bias", "pruned/0.weight",
+    "float/0.running_var", "fused/1.bias", "pruned/0.weight.values", "pruned/0.weight.bitmask",
 ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_every_plan_gives_the_same_bits(isa: str) -> None:
     network = compiled("fixed").network
     floats = PIXELS.astype(np.float32) / np.float32(255)
     expected = CompiledModel(network, "fixed")(PIXELS)
-    kernels = _core.linear_kernels()
+    kernels = _core.layer_kernels(network.pack(), 0)
     rng = np.random.default_rng(1)
     for block_rows in (32, 64, 96, 160, 1024):
         packed = network.pack()
@@ -114,7 +114,7 @@ def test_another_instruction_set_goes_by_the_rule() -> None:
 
 
 def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if len(_core.linear_kernels()) == 1:
+    if len(_core.layer_kernels(compiled("fixed").network.pack(), 0)) == 1:
         pytest.skip("this instruction set has one kernel")
     calls = count_measurements(monkeypatch)
     first = compiled()
@@ -192,7 +192,7 @@ def test_set_plan_refuses_what_does_not_fit() -> None:
             _core.set_plan(packed, bad, block_rows)
     assert _core.get_plan(packed) == _core.get_plan(compiled("fixed").network.pack())
     with pytest.raises(ValueError, match="times"):
-        _core.choose_kernels([1, 2], [1.0], 0.0)
+        _core.choose_kernels(packed, [1.0], 0.0)
     with pytest.raises(ValueError, match="layer"):
         _core.measure_layer(packed, 3)
 
@@ -202,11 +202,12 @@ def test_tiles_must_pay_for_their_set_up() -> None:
     kernels = _core.linear_kernels()
     if not any("amx" in name for name in kernels):
         pytest.skip("this machine has no tiles")
+    packed = fm.compile(model(64, 20), dynamic=True, plan="fixed").network.pack()
     per_class = [2e-9 if "amx" in name else 4e-9 for name in kernels]
-    names = _core.choose_kernels([64], per_class * len(planning.ROWS), 50e-9)
+    names = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
     assert all("amx" not in name for name in names[0])
     per_class = [2e-6 if "amx" in name else 4e-6 for name in kernels]
-    names = _core.choose_kernels([64], per_class * len(planning.ROWS), 50e-9)
+    names = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
     assert all("amx" in name for name in names[0])
 
 
@@ -234,7 +235,7 @@ def test_a_pickle_keeps_what_was_asked_for(memory: Path, monkeypatch: pytest.Mon
 
 def test_processes_that_start_at_once_lose_nothing(memory: Path) -> None:
     """Each measures shapes of its own; all are in the file in the end."""
-    if len(_core.linear_kernels()) == 1:
+    if len(_core.layer_kernels(compiled("fixed").network.pack(), 0)) == 1:
         pytest.skip("this instruction set has one kernel")
     code = (
         "import sys, torch, fastmnist as fm; n = int(sys.argv[1]);"
