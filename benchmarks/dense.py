@@ -36,7 +36,7 @@ from benchmarks.scaling import measure_scaling
 from benchmarks.workloads import Workload, digits, wide
 from fastmnist import _core
 
-VERSIONS = ("numpy", "torch", "torchao", "onnx", "onnxruntime", "openvino")
+VERSIONS = ("numpy", "scipy", "torch", "torchao", "onnx", "onnxruntime", "openvino")
 CAPS = {
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -128,7 +128,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def about(options: argparse.Namespace, rounds: int, isa: str) -> dict[str, Any]:
+def about(
+    options: argparse.Namespace, rounds: int, isa: str, module: str = "benchmarks.dense"
+) -> dict[str, Any]:
     """Say what ran where."""
     versions = {}
     for name in VERSIONS:
@@ -137,7 +139,7 @@ def about(options: argparse.Namespace, rounds: int, isa: str) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "command": shlex.join(["python", "-m", "benchmarks.dense", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "cpu": fm.cpu_info()["model"],
         "isa": isa,
         "capped": {name: os.environ[name] for name in _caps() if name in os.environ},

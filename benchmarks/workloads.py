@@ -24,12 +24,18 @@ class Workload:
     data: str
 
 
-def digits(data_name: str, threads: int) -> Workload:
-    """Train 784-96-256-10 for a moment; its rows are the test set."""
-    data = fm.load_dataset(data_name)
+def digits_model(data: fm.Data) -> fm.NeuralNetwork:
+    """Train 784-96-256-10 for a moment."""
     torch.manual_seed(0)
     model = fm.NeuralNetwork()
     fm.train(model, data, epochs=2)
+    return model
+
+
+def digits(data_name: str, threads: int) -> Workload:
+    """Make the digits network; its rows are the test set."""
+    data = fm.load_dataset(data_name)
+    model = digits_model(data)
     layers = tuple(
         FloatLayer(linear.weight.detach().numpy(), linear.bias.detach().numpy(), relu)
         for linear, relu in ((model.linear1, True), (model.linear2, True), (model.linear3, False))
@@ -45,11 +51,17 @@ def digits(data_name: str, threads: int) -> Workload:
     )
 
 
-def wide(width: int, threads: int) -> Workload:
-    """Make Linear(width, width)+ReLU of random weights, and random pixels."""
+def wide(width: int, threads: int, zeros: float = 0.0) -> Workload:
+    """Make Linear(width, width)+ReLU of random weights, and random pixels.
+
+    With `zeros`, that share of the weights, those of smallest magnitude, is zero.
+    """
     rng = np.random.default_rng(width)
+    weight = rng.normal(scale=0.05, size=(width, width)).astype(np.float32)
+    if zeros:
+        weight[np.abs(weight) < np.quantile(np.abs(weight), zeros)] = 0
     layer = FloatLayer(
-        rng.normal(scale=0.05, size=(width, width)).astype(np.float32),
+        weight,
         rng.normal(scale=0.05, size=width).astype(np.float32),
         True,
     )
@@ -61,6 +73,7 @@ def wide(width: int, threads: int) -> Workload:
             pixels[:CALIBRATION_ROWS],
             False,
             threads,
+            zeros,
         ),
         pixels[CALIBRATION_ROWS:],
         (1, 16, 256),

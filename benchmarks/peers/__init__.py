@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 
 from benchmarks.peers.description import ONEDNN, Case, FloatLayer, Network
 
@@ -17,9 +18,12 @@ _MODULES = {
     "OpenVINO": "open_vino",
     ONEDNN: "onednn",
 }
+_ASKED_FOR = {"torch.compile": "torch_compile", "SciPy": "scipy_csr"}
 
 
-def peer_cases(network: Network, *, compiled: bool = False) -> tuple[list[Case], dict[str, str]]:
+def peer_cases(
+    network: Network, *, compiled: bool = False, only: Sequence[str] = ()
+) -> tuple[list[Case], dict[str, str]]:
     """Build `network` with every peer.
 
     Parameters
@@ -27,6 +31,8 @@ def peer_cases(network: Network, *, compiled: bool = False) -> tuple[list[Case],
     network : Network
     compiled : bool
         Whether torch.compile is a peer too.
+    only : sequence of str
+        These peers; otherwise all but those that must be asked for.
 
     Returns
     -------
@@ -34,7 +40,8 @@ def peer_cases(network: Network, *, compiled: bool = False) -> tuple[list[Case],
     missing : dict
         Peer to reason, for those that are not installed or could not build it.
     """
-    modules = _MODULES | ({"torch.compile": "torch_compile"} if compiled else {})
+    names = [*only] or [*_MODULES, *(["torch.compile"] if compiled else [])]
+    modules = {name: (_MODULES | _ASKED_FOR)[name] for name in names}
     cases: list[Case] = []
     missing = {}
     for name, module in modules.items():

@@ -48,6 +48,8 @@ class Network:
         Whether the largest output is a decision, which a variant must not change.
     threads : int
         On how many threads everybody runs.
+    zeros : float
+        Share of zeros among the weights, for those who must be told.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Network:
     calibration: U8
     classifies: bool
     threads: int
+    zeros: float = 0.0
 
     def float_outputs(self, pixels: U8) -> F32:
         """Compute the outputs in float32: what every case is checked against."""
