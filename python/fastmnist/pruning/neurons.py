@@ -52,7 +52,7 @@ class NeuronPruner:
             )
 
     def _name(self, module: nn.Module) -> str:
-        names = {id(m): name for name, m in self._root.named_modules()}
+        names: dict[int, str] = {id(m): name for name, m in self._root.named_modules()}
         return names[id(module)]
 
     def _follow(self, target: Target) -> Flow | None:
