@@ -128,6 +128,10 @@ def _chosen(
         )
     if not taken:
         raise ValueError("include, exclude: expected to leave a layer to prune, got none left")
+    if all(own.get(name) == 0 for name in taken):
+        raise ValueError(
+            "amounts: expected a share that removes something, got 0, which removes none"
+        )
     return [
         Target(name, names[name], own.get(name, method.amount), name in own, name in explicit)
         for name in dict.fromkeys(by_name.values())
@@ -220,5 +224,6 @@ def check_prunable(name: str, layer: nn.Linear) -> None:
 
 def own_weight(layer: nn.Module) -> nn.Parameter | None:
     """The parameter behind a layer's weight: under a mask it is called ``weight_orig``."""
-    weight = layer._parameters.get("weight")
-    return layer._parameters.get("weight_orig") if weight is None else weight
+    # spectral_norm has a weight_orig too, but no mask.
+    masked = layer._buffers.get("weight_mask") is not None
+    return layer._parameters.get("weight_orig" if masked else "weight")
