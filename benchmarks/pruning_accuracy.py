@@ -58,33 +58,52 @@ def main() -> int:
 def cases(data: Any, *, quick: bool, seed: int) -> dict[str, Callable[[nn.Module], nn.Module]]:
     """How each variant is made from the trained network."""
 
-    def tuned(method: Any, steps: int, last: int) -> Callable[[nn.Module], nn.Module]:
+    def tuned(
+        method: Any, steps: int, last: int, finetune: Any
+    ) -> Callable[[nn.Module], nn.Module]:
         def make(model: nn.Module) -> nn.Module:
             torch.manual_seed(seed)
             if quick:
-                return fm.prune(model, method, finetune=data)
+                return fm.prune(model, method, finetune=finetune)
             cubic = fm.Cubic(steps=steps)
-            return fm.prune(model, method, finetune=data, schedule=cubic, epochs=last)
+            return fm.prune(model, method, finetune=finetune, schedule=cubic, epochs=last)
 
         return make
 
-    def trained_on(model: nn.Module) -> nn.Module:
-        longer = copy.deepcopy(model)
-        fm.train(longer, data, epochs=QUICK_EPOCHS if quick else 10, seed=seed)
-        return longer.eval()
+    def no_dropout(model: nn.Module) -> Any:
+        """One epoch: what is left of a network at 95 % has nothing to spare."""
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return fm.train(model, data, epochs=1)
 
-    after = "1 epoch" if quick else "{} epochs"
+    def longer(epochs: int, *, dropout: bool) -> Callable[[nn.Module], nn.Module]:
+        def make(model: nn.Module) -> nn.Module:
+            torch.manual_seed(seed)
+            trained = copy.deepcopy(model)
+            for _ in range(1 if quick else epochs):
+                fm.train(trained, data, epochs=1) if dropout else no_dropout(trained)
+            return trained.eval()
+
+        return make
+
+    def after(epochs: int) -> str:
+        return "1 epoch" if quick else f"{epochs} epochs"
+
     at_80, at_95 = fm.L1Unstructured(0.8, scope="global"), fm.L1Unstructured(0.95, scope="global")
     half = fm.Structured(0.5)
     return {
         "original": lambda model: model,
-        f"original, {after.format(10)} more": trained_on,
+        f"original, {after(5)} more": longer(5, dropout=True),
+        f"original, {after(19)} more, no dropout": longer(19, dropout=False),
         "80 % global": lambda model: fm.prune(model, at_80),
-        f"80 % global, {after.format(5)}": tuned(at_80, 3, 3),
+        f"80 % global, {after(5)}": tuned(at_80, 3, 3, data),
         "95 % global": lambda model: fm.prune(model, at_95),
-        f"95 % global, {after.format(10)}": tuned(at_95, 5, 6),
+        f"95 % global, {after(19)}": tuned(at_95, 10, 10, data),
+        f"95 % global, {after(19)}, no dropout": tuned(at_95, 10, 10, no_dropout),
         "half the neurons": lambda model: fm.prune(model, half),
-        f"half the neurons, {after.format(5)}": tuned(half, 3, 3),
+        f"half the neurons, {after(5)}": tuned(half, 3, 3, data),
+        f"half the neurons, {after(5)}, no dropout": tuned(half, 3, 3, no_dropout),
     }
 
 
