@@ -266,6 +266,8 @@ def test_several_readers():
         lambda m, x: x.relu().reshape(x.shape[0], -1),
         lambda m, x: m.norm(F.dropout(x, 0.5, m.training)),
         lambda m, x: -x.square(),
+        lambda m, x: x * torch.sigmoid(x) + x,
+        lambda m, x: F.dropout(x, 0.5, training=False).pow(2).mul(0.5),
     ],
 )
 def test_functions_between(between):
@@ -379,6 +381,10 @@ BLOCKED = [
     (
         lambda: nn.Sequential(nn.Linear(12, 12), nn.LayerNorm(12), nn.Linear(12, 4)),
         r"got '0': what it gives goes into '1', which is a LayerNorm",
+    ),
+    (
+        lambda: fm.quantize_dynamic(mlp(), {"5"}),
+        r"got '3': what it gives goes into '5', which is a QuantizedChain",
     ),
     (
         lambda: nn.Sequential(nn.Linear(12, 12), nn.Softmax(1), nn.Linear(12, 4)),

@@ -47,7 +47,7 @@ _ELEMENTWISE_NAMES = frozenset(
     leaky_relu leaky_relu_ log1p logsigmoid mish neg relu relu6 relu_ selu selu_ sigmoid sigmoid_
     silu softplus softshrink softsign sqrt square tanh tanh_ tanhshrink threshold""".split()  # noqa: SIM905
 )
-# With plain numbers as the other operand.
+# With plain numbers, or the same neurons, as the other operand.
 _ARITHMETIC_NAMES = frozenset(
     "add add_ div div_ iadd imul isub itruediv mul mul_ pow sub sub_ truediv".split()  # noqa: SIM905
 )
@@ -98,7 +98,7 @@ def follow(graph: Graph, node: fx.Node) -> Flow:
             flow.is_output = True
         elif module is not None:
             _through_module(graph, flow, reached, at, module)
-        elif _keeps_neurons_apart(at):
+        elif _keeps_neurons_apart(at, reached):
             reached.add(at)
             flow.between.append(at)
         elif not _asks_for_rows(at):
@@ -183,14 +183,14 @@ def _user_hooks(module: nn.Module) -> bool:
     )
 
 
-def _keeps_neurons_apart(node: fx.Node) -> bool:
+def _keeps_neurons_apart(node: fx.Node, reached: set[fx.Node]) -> bool:
     """Whether a function or method does to each neuron what it would do to it alone."""
     name = _name(node)
     if is_flatten(node):
         # A width that is written down would be another one afterwards.
         return name not in ("view", "reshape") or _last_size(node) == -1
-    if len(node.all_input_nodes) != 1 or node.op == "get_attr":
-        return False
+    if not reached.issuperset(node.all_input_nodes):
+        return False  # a sum of two layers, a factor for each neuron
     known = node.op == "call_method" or _is_torchs(node.target)
     return known and (name in _ELEMENTWISE_NAMES or name in _ARITHMETIC_NAMES)
 
@@ -223,7 +223,7 @@ def _asks_for_rows(node: fx.Node) -> bool:
 
 
 def _weights_follow(graph: Graph, node: fx.Node) -> bool:
-    """Whether anything that has parameters comes after the node, on any way to the outputs."""
+    """Whether anything that holds tensors comes after the node, on any way to the outputs."""
     seen, waiting = {node}, [*node.users]
     while waiting:
         at = waiting.pop()
@@ -231,9 +231,9 @@ def _weights_follow(graph: Graph, node: fx.Node) -> bool:
             continue
         seen.add(at)
         module = graph.module(at)
-        if (module is not None and any(True for _ in module.parameters())) or any(
-            n.op == "get_attr" for n in at.all_input_nodes
-        ):
+        if module is not None and module.state_dict():
+            return True
+        if any(n.op == "get_attr" for n in at.all_input_nodes):
             return True
         waiting += at.users
     return False
@@ -254,7 +254,7 @@ def constants(graph: Graph, flow: Flow) -> dict[fx.Node, torch.Tensor]:
         before = values[next(n for n in node.all_input_nodes if n in values)]
         if module is not None:
             values[node] = module(before.clone()).detach()
-        elif is_flatten(node):
+        elif is_flatten(node) or "dropout" in _name(node):
             values[node] = before
         else:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n].clone())

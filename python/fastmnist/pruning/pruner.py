@@ -53,10 +53,10 @@ def prune(
         Shares of single layers, from 0 to 1, instead of the method's; 0 leaves a layer alone. A
         global method takes its share of all the other layers together.
     finetune : data or function, optional
-        Trains what is left: data for :func:`fastmnist.train`, in whose manner each epoch is
-        shown; or a function that trains the model it is given in place, such as
-        ``lambda m: fm.train(m, data, epochs=1, lr=3e-4)``, called instead of each epoch. Make
-        the optimizer in there: parameters may be new ones after every step.
+        Trains what is left: data for :func:`fastmnist.train`; or a function that trains the
+        model it is given in place, such as ``lambda m: fm.train(m, data, epochs=1, lr=3e-4)``,
+        called instead of each epoch. Make the optimizer in there: parameters may be new ones
+        after every step. Stopped from the keyboard (Ctrl-C), the rest is pruned untrained.
     schedule : Cubic or Constant, optional
         Prunes in steps, with training between them. Each step chooses afresh among all weights
         that `model` had left, so that a removed one comes back where others have become smaller;
