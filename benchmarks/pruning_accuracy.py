@@ -103,7 +103,7 @@ def cases(data: Any, *, quick: bool, seed: int) -> dict[str, Callable[[nn.Module
         f"95 % global, {after(19)}, no dropout": tuned(at_95, 10, 10, no_dropout),
         "half the neurons": lambda model: fm.prune(model, half),
         f"half the neurons, {after(5)}": tuned(half, 3, 3, data),
-        f"half the neurons, {after(5)}, no dropout": tuned(half, 3, 3, no_dropout),
+        f"half the neurons, {after(19)}": tuned(half, 10, 10, data),
     }
 
 

@@ -117,9 +117,9 @@ class Structured:
     """The given share of each layer's neurons, those whose weights have the smallest norm.
 
     Neurons are ranked as by ``torch.nn.utils.prune.ln_structured(layer, "weight", amount, n,
-    dim=0)``, by the norm of their row of the weight, but they are removed, not set to zero: the
-    layer, a BatchNorm1d behind it and the layers that read it become smaller. The output layer
-    keeps its neurons.
+    dim=0)``, by the norm of their row of the weight (all layers before any is changed), but they
+    are removed, not set to zero: the layer, a BatchNorm1d behind it and the layers that read it
+    become smaller. The output layer keeps its neurons.
 
     A layer of ``width`` neurons should keep ``wanted = width - round(amount * width)``. It keeps
     the multiple of `multiple_of` nearest to that (of two as near, the larger), but no less than

@@ -83,16 +83,22 @@ class NeuronPruner:
         self._root.eval()  # a neuron's constant is that of inference
         try:
             with torch.no_grad():
-                for (target, flow), width in zip(self._flows, self._widths, strict=True):
+                # All ranked before any goes: what goes must not depend on the layers' order.
+                ranks = [self._norms(flow) for _, flow in self._flows]
+                for (target, flow), width, norms in zip(
+                    self._flows, self._widths, ranks, strict=True
+                ):
                     kept = self._method.kept(width, now(target.amount))
-                    if kept < flow.layer.out_features:
-                        self._shrink(flow, kept)
+                    if kept < len(norms):
+                        self._shrink(flow, norms, kept)
         finally:
             for module, mode in modes:
                 module.training = mode
 
-    def _shrink(self, flow: Flow, kept: int) -> None:
-        norms = torch.linalg.vector_norm(flow.layer.weight, ord=self._method.n, dim=1)
+    def _norms(self, flow: Flow) -> Tensor:
+        return torch.linalg.vector_norm(flow.layer.weight, ord=self._method.n, dim=1)
+
+    def _shrink(self, flow: Flow, norms: Tensor, kept: int) -> None:
         keep = torch.zeros(len(norms), dtype=torch.bool)
         keep[torch.topk(norms, kept).indices] = True
         _keep_constants(self._graph, flow, (norms == 0) & ~keep)
