@@ -96,7 +96,8 @@ class NeuronPruner:
                 module.training = mode
 
     def _norms(self, flow: Flow) -> Tensor:
-        return torch.linalg.vector_norm(flow.layer.weight, ord=self._method.n, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(flow.layer.weight, ord=self._method.n, dim=1)
+        return norms
 
     def _shrink(self, flow: Flow, norms: Tensor, kept: int) -> None:
         keep = torch.zeros(len(norms), dtype=torch.bool)
