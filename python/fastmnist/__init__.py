@@ -15,14 +15,20 @@ __version__ = "0.1.0"
 # the module would hide the function.
 _EXPORTS = {
     "CompiledModel": "compiled",
+    "Constant": "pruning",
+    "Cubic": "pruning",
+    "CustomMask": "pruning",
     "Data": "datasets",
     "DatasetFallbackWarning": "datasets",
     "Dynamic": "quantization",
     "Half": "datasets",
     "L1Unstructured": "pruning",
     "NeuralNetwork": "network",
+    "RandomUnstructured": "pruning",
     "Report": "comparison",
+    "Sparsity": "pruning",
     "Static": "quantization",
+    "Structured": "pruning",
     "changes": "applied",
     "compare": "comparison",
     "compile": "compilation",
@@ -37,8 +43,10 @@ _EXPORTS = {
     "quantize_dynamic": "quantization",
     "save": "files",
     "set_num_threads": "cpu",
+    "sparsity": "pruning",
     "summary": "layer_table",
     "train": "training",
+    "unprune": "pruning",
     "variants": "lineup",
 }
 
@@ -63,8 +71,16 @@ if TYPE_CHECKING:
     from fastmnist.layer_table import summary as summary
     from fastmnist.lineup import variants as variants
     from fastmnist.network import NeuralNetwork as NeuralNetwork
+    from fastmnist.pruning import Constant as Constant
+    from fastmnist.pruning import Cubic as Cubic
+    from fastmnist.pruning import CustomMask as CustomMask
     from fastmnist.pruning import L1Unstructured as L1Unstructured
+    from fastmnist.pruning import RandomUnstructured as RandomUnstructured
+    from fastmnist.pruning import Sparsity as Sparsity
+    from fastmnist.pruning import Structured as Structured
     from fastmnist.pruning import prune as prune
+    from fastmnist.pruning import sparsity as sparsity
+    from fastmnist.pruning import unprune as unprune
     from fastmnist.quantization import Dynamic as Dynamic
     from fastmnist.quantization import Static as Static
     from fastmnist.quantization import quantize as quantize

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.prune import BasePruningMethod
 
 from fastmnist.batches import Batch, BatchFn, count_samples, iter_batches
 from fastmnist.datasets.bundle import Data
@@ -18,6 +17,7 @@ from fastmnist.evaluation import Evaluation, device_of, effective_pixels, evalua
 from fastmnist.history import EpochRecord, History
 from fastmnist.pixels import set_model_pixels
 from fastmnist.progress import ProgressBar
+from fastmnist.pruning.masks import apply_masks
 from fastmnist.scoring import LossFn, Metric, compute_loss, hits, metric_total
 
 __all__ = ["EpochRecord", "Evaluation", "History", "evaluate", "train"]
@@ -155,7 +155,7 @@ def train(
             )
         finally:
             optimizer.zero_grad(set_to_none=True)
-            _apply_masks(model)
+            apply_masks(model)
     return history
 
 
@@ -275,16 +275,3 @@ def _validation(validation: Any, data: Any) -> Any:
             f"{type(data).__name__}: give the validation data itself"
         )
     return data.test
-
-
-def _apply_masks(model: nn.Module) -> None:
-    """Bring pruned weights up to date with the last step, and free of its graph.
-
-    torch computes them in the next forward pass only: until then `weight` is one step behind,
-    and copying the model fails.
-    """
-    for module in model.modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, BasePruningMethod):
-                with torch.no_grad():
-                    hook(module, None)

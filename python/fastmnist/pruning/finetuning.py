@@ -1,0 +1,90 @@
+"""Training between and after the steps of pruning: the library's, or the user's own function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastmnist.pruning.masks import apply_masks
+from fastmnist.pruning.methods import CustomMask, Method, checked_integer
+from fastmnist.pruning.schedules import Constant, Cubic, Schedule
+from fastmnist.pruning.targets import Target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """In which steps to prune, and how to train after each.
+
+    Attributes
+    ----------
+    schedule : Cubic or Constant
+    finetune : None, function or data
+    epochs : int
+        How long to train after the last step.
+    """
+
+    schedule: Schedule
+    finetune: Any
+    epochs: int
+
+
+def checked_plan(method: Method, finetune: Any, schedule: Any, epochs: Any) -> Plan:
+    """Check the arguments against each other."""
+    if isinstance(finetune, type | nn.Module):
+        raise TypeError(
+            "finetune: expected data to train on, or a function that trains the model it is given, "
+            f"got {finetune.__name__ if isinstance(finetune, type) else type(finetune).__name__}"
+        )
+    if schedule is not None and not isinstance(schedule, Cubic | Constant):
+        raise TypeError(
+            "schedule: expected Cubic(steps=5) or Constant(), got "
+            f"{schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__}"
+        )
+    if finetune is None and (schedule is not None or epochs is not None):
+        what = "epochs" if schedule is None else "schedule"
+        raise ValueError(
+            f"{what}: expected finetune= with it (data, or a function that trains the model)"
+        )
+    if isinstance(method, CustomMask) and schedule is not None:
+        raise ValueError("schedule: expected none with masks, which have no amount to go up")
+    checked = checked_integer("epochs", 1 if epochs is None else epochs, 1)
+    return Plan(Constant() if schedule is None else schedule, finetune, checked)
+
+
+def check_start(schedule: Schedule, targets: list[Target]) -> None:
+    """Raise ValueError if a schedule starts above what it should reach."""
+    start = schedule.start if isinstance(schedule, Cubic) else 0.0
+    for target in targets:
+        if start > target.amount:
+            raise ValueError(
+                f"start: expected at most the final amount, {target.amount} for '{target.name}', "
+                f"got {start}"
+            )
+
+
+def train_for(model: nn.Module, finetune: Any, epochs: int) -> bool:
+    """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
+    from fastmnist.training import train  # which needs the masks in here
+
+    going_on = True
+    if callable(finetune):
+        for _ in range(epochs):
+            model.train()
+            with torch.enable_grad():
+                result = finetune(model)
+            if isinstance(result, nn.Module) and result is not model:
+                raise TypeError(
+                    "finetune: expected a function that trains the model it is given in place, "
+                    f"got one that returns another {type(result).__name__}"
+                )
+            if getattr(result, "interrupted", False) is True:
+                going_on = False
+                break
+    else:
+        going_on = not train(model, finetune, epochs).interrupted
+    model.cpu().float().eval()
+    apply_masks(model)
+    return going_on

@@ -1,0 +1,264 @@
+"""What pruning removes: the smallest weights, random ones, whole neurons, or what a mask says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+Scope = Literal["layer", "global"]
+
+
+def checked_amount(what: str, amount: Any) -> float:
+    """Return `amount` as a float from 0 to 1, or raise an error that calls it `what`."""
+    if isinstance(amount, bool) or not isinstance(amount, Real):
+        raise TypeError(f"{what}: expected a float from 0 to 1, got {type(amount).__name__}")
+    share = float(amount)
+    if not (math.isfinite(share) and 0 <= share <= 1):
+        raise ValueError(f"{what}: expected a share from 0 to 1, got {amount}")
+    return share
+
+
+def checked_integer(what: str, value: Any, least: int) -> int:
+    """Return `value` as an int of at least `least`, or raise an error that calls it `what`."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{what}: expected an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{what}: expected at least {least}, got {value}")
+    return int(value)
+
+
+def _check_scope(scope: Any) -> None:
+    if scope not in ("layer", "global"):
+        raise ValueError(
+            f"scope: expected 'layer' (the share of each layer) or 'global' (of all together), "
+            f"got {scope!r}"
+        )
+
+
+@dataclass(frozen=True)
+class L1Unstructured:
+    """The given share of the weights, those of smallest magnitude.
+
+    Which weights go is what ``torch.nn.utils.prune.l1_unstructured`` and, for all layers
+    together, ``global_unstructured`` choose.
+
+    Parameters
+    ----------
+    amount : float
+        Share of the weights to remove, from 0 to 1.
+    scope : {"layer", "global"}
+        Whether each layer loses that share, or the layers together: magnitudes are compared
+        across layers then, and a layer of small weights loses more.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `amount` is no number, or outside of that, or `scope` is something else.
+
+    Examples
+    --------
+    >>> L1Unstructured(0.8, scope="global")
+    L1Unstructured(amount=0.8, scope='global')
+    """
+
+    amount: float
+    scope: Scope = "layer"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", checked_amount("amount", self.amount))
+        _check_scope(self.scope)
+
+
+@dataclass(frozen=True)
+class RandomUnstructured:
+    """The given share of the weights, chosen at random: what other methods must beat.
+
+    Parameters
+    ----------
+    amount : float
+        Share of the weights to remove, from 0 to 1.
+    scope : {"layer", "global"}
+        Whether each layer loses that share, or the layers together.
+    seed : int, optional
+        Makes the choice repeatable, and leaves torch's global random numbers as they were.
+        Otherwise it is drawn from those, and is the choice of torch's ``random_unstructured``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `amount` is no number, or outside of that, `scope` something else, `seed` no int.
+
+    Examples
+    --------
+    >>> RandomUnstructured(0.5, seed=0).amount
+    0.5
+    """
+
+    amount: float
+    scope: Scope = "layer"
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", checked_amount("amount", self.amount))
+        _check_scope(self.scope)
+        if self.seed is not None:
+            object.__setattr__(self, "seed", checked_integer("seed", self.seed, 0))
+
+
+@dataclass(frozen=True)
+class Structured:
+    """The given share of each layer's neurons, those whose weights have the smallest norm.
+
+    Neurons are ranked as by ``torch.nn.utils.prune.ln_structured(layer, "weight", amount, n,
+    dim=0)``, by the norm of their row of the weight (all layers before any is changed), but they
+    are removed, not set to zero: the layer, a BatchNorm1d behind it and the layers that read it
+    become smaller. The output layer keeps its neurons.
+
+    A layer of ``width`` neurons should keep ``wanted = width - round(amount * width)``. It keeps
+    the multiple of `multiple_of` nearest to that (of two as near, the larger), but no less than
+    one multiple and no more than `width`; a layer narrower than one multiple keeps exactly
+    `wanted`, and at least 1; at amount 0 a layer is left alone.
+
+    A removed neuron contributes nothing any more, its constant included. Only where its weights
+    are all zero, so that it gives the same number for every row, that number moves into the bias
+    of the layers that read it (if they have one): such neurons are removed exactly.
+
+    Parameters
+    ----------
+    amount : float
+        Share of the neurons to remove, from 0 to less than 1.
+    n : {1, 2}
+        Which norm: the sum of magnitudes, or the root of the sum of squares.
+    multiple_of : int
+        Widths are rounded to it: kernels work on blocks of 16 neurons. 1 rounds nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is none of the above.
+
+    Examples
+    --------
+    >>> Structured(0.5).kept(96), Structured(0.6).kept(96), Structured(0.9).kept(10)
+    (48, 32, 1)
+    """
+
+    amount: float
+    n: Literal[1, 2] = 2
+    multiple_of: int = 16
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", checked_amount("amount", self.amount))
+        check_some_neurons_stay("amount", self.amount)
+        if isinstance(self.n, bool) or self.n not in (1, 2):
+            raise ValueError(f"n: expected 1 or 2, the norm by which neurons rank, got {self.n!r}")
+        object.__setattr__(self, "multiple_of", checked_integer("multiple_of", self.multiple_of, 1))
+
+    def kept(self, width: int, amount: float | None = None) -> int:
+        """Return how many of `width` neurons stay, by the rule above."""
+        amount = self.amount if amount is None else amount
+        wanted = width - round(amount * width)
+        if amount == 0 or width < self.multiple_of:
+            return max(1, wanted)
+        multiples = math.floor(wanted / self.multiple_of + 0.5)
+        return min(max(multiples, 1), width // self.multiple_of) * self.multiple_of
+
+
+def check_some_neurons_stay(what: str, amount: float) -> None:
+    """Raise ValueError if `amount`, called `what`, is all of a layer's neurons."""
+    if amount == 1:
+        raise ValueError(
+            f"{what}: expected a share of neurons from 0 to less than 1, got {amount}: a layer "
+            "cannot lose all of them"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CustomMask:
+    """What masks of your own say: 0 removes a weight, 1 keeps it.
+
+    Parameters
+    ----------
+    masks : mapping of str to tensor or array
+        By name of the layer, of the shape of its weight, ``[outputs, inputs]``; booleans, or
+        numbers that are all 0 or 1. Copied.
+
+    Raises
+    ------
+    TypeError
+        If `masks` is no mapping from names to tensors or arrays of booleans or real numbers.
+    ValueError
+        If it is empty, or a mask holds anything but 0 and 1.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    >>> pruned = fm.prune(model, fm.CustomMask({"0": torch.eye(3, 4)}))
+    >>> int((pruned[0].weight != 0).sum())
+    3
+    """
+
+    masks: Mapping[str, torch.Tensor]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.masks, Mapping):
+            raise TypeError(
+                "masks: expected a mapping such as {'linear1': mask}, got "
+                f"{type(self.masks).__name__}"
+            )
+        if not self.masks:
+            raise ValueError("masks: expected a mask for at least one layer, got none")
+        masks = {name: _checked_mask(name, mask) for name, mask in self.masks.items()}
+        object.__setattr__(self, "masks", MappingProxyType(masks))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CustomMask, (dict(self.masks),)  # a mappingproxy cannot be pickled
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name!r}: {[*mask.shape]}" for name, mask in self.masks.items())
+        return f"CustomMask({{{shapes}}})"
+
+
+def _checked_mask(name: Any, mask: Any) -> torch.Tensor:
+    """Return a copy as booleans on the CPU."""
+    if not isinstance(name, str):
+        raise TypeError(f"masks: expected names of layers, got {name!r}")
+    if not isinstance(mask, torch.Tensor | np.ndarray):
+        raise TypeError(f"masks['{name}']: expected a tensor or array, got {type(mask).__name__}")
+    if isinstance(mask, np.ndarray):
+        if mask.dtype.kind not in "biuf":
+            raise TypeError(f"masks['{name}']: expected booleans, or 0 and 1, got {mask.dtype}")
+        ones, allowed = mask == 1, bool(((mask == 0) | (mask == 1)).all())
+        result = torch.from_numpy(np.ascontiguousarray(ones))
+    else:
+        if mask.is_complex() or mask.is_quantized:
+            raise TypeError(f"masks['{name}']: expected booleans, or 0 and 1, got {mask.dtype}")
+        mask = mask.detach().cpu()
+        result, allowed = mask == 1, bool(((mask == 0) | (mask == 1)).all())
+    if not allowed:
+        raise ValueError(f"masks['{name}']: expected only 0 and 1, got other values")
+    return result
+
+
+Method: TypeAlias = L1Unstructured | RandomUnstructured | Structured | CustomMask
+
+
+def checked_method(method: Any) -> Method:
+    """Return `method`, a mapping of masks as CustomMask, or raise TypeError."""
+    if isinstance(method, Mapping):
+        return CustomMask(method)
+    if isinstance(method, L1Unstructured | RandomUnstructured | Structured | CustomMask):
+        return method
+    got = f"the class {method.__name__}" if isinstance(method, type) else type(method).__name__
+    raise TypeError(
+        "method: expected a pruning method such as L1Unstructured(0.5), RandomUnstructured, "
+        f"Structured or a mapping of masks, got {got}"
+    )

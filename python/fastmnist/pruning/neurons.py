@@ -1,0 +1,173 @@
+"""Neurons removed for good: a layer, what normalizes it and what reads it become smaller."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fastmnist.applied import Change
+from fastmnist.graph import Graph
+from fastmnist.pruning.flow import Flow, constants, follow, why_shared
+from fastmnist.pruning.masks import AmountNow, apply_masks
+from fastmnist.pruning.methods import Structured
+from fastmnist.pruning.targets import Target, check_prunable
+
+
+class NeuronPruner:
+    """Removes neurons of some layers, in one step or several.
+
+    Every step ranks the neurons that are left by their weights as they are then; the widths to
+    reach come from the widths before the first step.
+    """
+
+    def __init__(self, root: nn.Module, method: Structured, targets: list[Target]) -> None:
+        self._root, self._method = root, method
+        traced, why_not = Graph.of(root)
+        if traced is None:
+            raise ValueError(
+                f"model: expected a forward that torch.fx can trace, got one that it cannot "
+                f"({why_not}): Structured has to know what reads a layer's neurons; use "
+                "L1Unstructured"
+            )
+        self._graph = traced
+        followed = ((target, self._follow(target)) for target in targets)
+        self._flows = [(target, flow) for target, flow in followed if flow is not None]
+        if not self._flows:
+            raise ValueError(
+                "model: expected a Linear layer before the output layer, whose neurons are never "
+                "removed, got none"
+            )
+        self._widths = [flow.layer.out_features for _, flow in self._flows]
+        for _, flow in self._flows:
+            for reader, _ in flow.readers:
+                check_prunable(self._name(reader), reader)
+        if all(
+            method.kept(width, target.amount) == width
+            for (target, _), width in zip(self._flows, self._widths, strict=True)
+        ):
+            raise ValueError(
+                f"method: expected an amount that removes neurons, got {method.amount}, which "
+                f"removes none when widths {self._widths} are rounded to multiples of "
+                f"{method.multiple_of}: use a smaller multiple_of"
+            )
+
+    def _name(self, module: nn.Module) -> str:
+        names: dict[int, str] = {id(m): name for name, m in self._root.named_modules()}
+        return names[id(module)]
+
+    def _follow(self, target: Target) -> Flow | None:
+        """Follow a layer's neurons; None for an output layer that nobody named."""
+        if self._root is target.layer:
+            calls = []
+        else:
+            calls = [n for n in self._graph.nodes if self._graph.module(n) is target.layer]
+        if not calls and self._root is not target.layer:
+            raise _blocked(target, "it is not called as a plain torch.nn.Linear in forward")
+        flows = [follow(self._graph, call) for call in calls]
+        if not flows or any(flow.is_output for flow in flows):
+            if target.explicit:
+                raise ValueError(
+                    f"include, amounts: expected layers before the output, got '{target.name}', "
+                    "an output layer: its neurons are the model's outputs, which stay"
+                )
+            return None
+        if why_not := why_shared(self._graph, calls[0]):
+            raise _blocked(target, f"it {why_not}")
+        if flows[0].blocked:
+            raise _blocked(target, f"what it gives {flows[0].blocked}")
+        return flows[0]
+
+    def step(self, now: AmountNow) -> None:
+        """Remove what this step asks for."""
+        modes = [(module, module.training) for module in self._root.modules()]
+        self._root.eval()  # a neuron's constant is that of inference
+        try:
+            with torch.no_grad():
+                # All ranked before any goes: what goes must not depend on the layers' order.
+                ranks = [self._norms(flow) for _, flow in self._flows]
+                for (target, flow), width, norms in zip(
+                    self._flows, self._widths, ranks, strict=True
+                ):
+                    kept = self._method.kept(width, now(target.amount))
+                    if kept < len(norms):
+                        self._shrink(flow, norms, kept)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def _norms(self, flow: Flow) -> Tensor:
+        norms: Tensor = torch.linalg.vector_norm(flow.layer.weight, ord=self._method.n, dim=1)
+        return norms
+
+    def _shrink(self, flow: Flow, norms: Tensor, kept: int) -> None:
+        keep = torch.zeros(len(norms), dtype=torch.bool)
+        keep[torch.topk(norms, kept).indices] = True
+        _keep_constants(self._graph, flow, (norms == 0) & ~keep)
+        rows = keep.nonzero().flatten()
+        _slice(flow.layer, ("weight", "bias"), 0, rows)
+        flow.layer.out_features = kept
+        for norm in flow.norms:
+            _slice(norm, ("weight", "bias", "running_mean", "running_var"), 0, rows)
+            norm.num_features = kept
+        for reader, _ in flow.readers:
+            _slice(reader, ("weight",), 1, rows)
+            reader.in_features = kept
+
+    def check_kept(self, root: nn.Module) -> None:
+        """Raise RuntimeError if training replaced layers."""
+        there = {id(module) for module in root.modules()}
+        for target, flow in self._flows:
+            if not {id(flow.layer), *(id(reader) for reader, _ in flow.readers)} <= there:
+                raise RuntimeError(
+                    f"finetune: expected to find '{target.name}' and the layers that read it as "
+                    "they were, got others; finetune must train the model that it is given in place"
+                )
+
+    def changes(self) -> list[Change]:
+        """What became of each layer."""
+        return [
+            Change(target.name, f"pruned: {flow.layer.out_features} of {width} neurons are left")
+            for (target, flow), width in zip(self._flows, self._widths, strict=True)
+            if flow.layer.out_features < width
+        ]
+
+
+def _blocked(target: Target, why: str) -> ValueError:
+    return ValueError(
+        f"model: expected neurons that can be followed to the Linear layers that read them, got "
+        f"'{target.name}': {why}; leave it whole with exclude=['{target.name}'], or use "
+        "L1Unstructured"
+    )
+
+
+def _keep_constants(graph: Graph, flow: Flow, dead: Tensor) -> None:
+    """Move what neurons without weights give into the biases of the layers that read them."""
+    if not dead.any():
+        return
+    values = constants(graph, flow)
+    for reader, node in flow.readers:
+        if reader.bias is None:
+            continue
+        gone = reader.weight[:, dead].double() @ values[node][0, dead].double()
+        if not torch.isfinite(gone).all():
+            continue
+        bias = reader._parameters.get("bias")
+        bias = reader._parameters["bias_orig"] if bias is None else bias
+        assert bias is not None
+        bias.copy_((bias.double() + gone).float())
+        apply_masks(reader)
+
+
+def _slice(module: nn.Module, names: tuple[str, ...], dim: int, kept: Tensor) -> None:
+    """Keep some rows or columns of parameters and buffers, under their masks too."""
+    for name in names:
+        for key in (name, f"{name}_orig"):
+            parameter = module._parameters.get(key)
+            if parameter is not None:
+                smaller = parameter.detach().index_select(dim, kept)
+                module._parameters[key] = nn.Parameter(smaller, parameter.requires_grad)
+        for key in (name, f"{name}_mask"):
+            buffer = module._buffers.get(key)
+            if buffer is not None:
+                module._buffers[key] = buffer.index_select(dim, kept)
+    apply_masks(module)
