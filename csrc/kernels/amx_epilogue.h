@@ -34,7 +34,9 @@ class BlockEpilogue {
     panels_ = left < PANELS ? static_cast<int>(left) : PANELS;
     for (int p = 0; p < panels_; ++p)
       constants_[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);
-    whole_ = args_.row_quantizers == nullptr && args_.w.outputs - first >= PANELS * kPanelOutputs;
+    whole_ =
+        args_.row_quantizers == nullptr &&
+        (O == Output::kFloats || (PANELS > 1 && args_.w.outputs - first >= PANELS * kPanelOutputs));
   }
 
   void step() {
@@ -67,7 +69,9 @@ class BlockEpilogue {
   void whole_rows() {
     PanelConstants c[PANELS];
     unrolled<PANELS>([&](auto p) { c[p] = constants_[p]; });
-    if constexpr (O != Output::kFloats)
+    if constexpr (O != Output::kFloats && PANELS == 1)
+      __builtin_unreachable();
+    else if constexpr (O != Output::kFloats)
       args_.x_quantizer.zero_point == 0 ? packed_rows<true>(c) : packed_rows<false>(c);
     else if (args_.clamp.hi == __builtin_inff())
       float_rows<false>(c);
@@ -80,12 +84,14 @@ class BlockEpilogue {
     const __m512 lo = _mm512_set1_ps(args_.clamp.lo);
     [[maybe_unused]] const __m512 hi = _mm512_set1_ps(args_.clamp.hi);
     float* out = static_cast<float*>(args_.y) + row_ * args_.y_stride + first_;
+    __mmask16 on[PANELS];  // the last panel may be partly there, or not at all
+    unrolled<PANELS>([&](auto p) { on[p] = lanes(args_.w.outputs - first_ - p * kPanelOutputs); });
     unrolled<kRows>([&](auto r) {
       unrolled<PANELS>([&](auto p) {
         const __m512i sums = _mm512_load_si512(sums_ + p * kSumsOfPanel + r * kPanelOutputs);
         __m512 y = _mm512_max_ps(lo, real(sums, c[p]));
         if constexpr (UPPER_BOUND) y = _mm512_min_ps(hi, y);
-        _mm512_storeu_ps(out + r * args_.y_stride + p * kPanelOutputs, y);
+        _mm512_mask_storeu_ps(out + r * args_.y_stride + p * kPanelOutputs, on[p], y);
       });
     });
   }
