@@ -34,7 +34,9 @@ class BlockEpilogue {
     panels_ = left < PANELS ? static_cast<int>(left) : PANELS;
     for (int p = 0; p < panels_; ++p)
       constants_[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);
-    whole_ = args_.row_quantizers == nullptr && args_.w.outputs - first >= PANELS * kPanelOutputs;
+    whole_ =
+        args_.row_quantizers == nullptr &&
+        (O == Output::kFloats || (PANELS > 1 && args_.w.outputs - first >= PANELS * kPanelOutputs));
   }
 
   void step() {
@@ -58,16 +60,19 @@ class BlockEpilogue {
   }
 
  private:
+  template <bool CENTERED>
   __m512i code(std::int64_t r, int p, const PanelConstants& c) const {
     const __m512i sums = _mm512_load_si512(sums_ + p * kSumsOfPanel + r * kPanelOutputs);
-    return codes<O>(real(sums, c), args_);
+    return codes<O>(CENTERED ? real_of_centered(sums, c) : real(sums, c), args_);
   }
 
   void whole_rows() {
     PanelConstants c[PANELS];
     unrolled<PANELS>([&](auto p) { c[p] = constants_[p]; });
-    if constexpr (O != Output::kFloats)
-      packed_rows(c);
+    if constexpr (O != Output::kFloats && PANELS == 1)
+      __builtin_unreachable();
+    else if constexpr (O != Output::kFloats)
+      args_.x_quantizer.zero_point == 0 ? packed_rows<true>(c) : packed_rows<false>(c);
     else if (args_.clamp.hi == __builtin_inff())
       float_rows<false>(c);
     else
@@ -79,33 +84,40 @@ class BlockEpilogue {
     const __m512 lo = _mm512_set1_ps(args_.clamp.lo);
     [[maybe_unused]] const __m512 hi = _mm512_set1_ps(args_.clamp.hi);
     float* out = static_cast<float*>(args_.y) + row_ * args_.y_stride + first_;
+    __mmask16 on[PANELS];  // the last panel may be partly there, or not at all
+    unrolled<PANELS>([&](auto p) { on[p] = lanes(args_.w.outputs - first_ - p * kPanelOutputs); });
     unrolled<kRows>([&](auto r) {
       unrolled<PANELS>([&](auto p) {
         const __m512i sums = _mm512_load_si512(sums_ + p * kSumsOfPanel + r * kPanelOutputs);
         __m512 y = _mm512_max_ps(lo, real(sums, c[p]));
         if constexpr (UPPER_BOUND) y = _mm512_min_ps(hi, y);
-        _mm512_storeu_ps(out + r * args_.y_stride + p * kPanelOutputs, y);
+        _mm512_mask_storeu_ps(out + r * args_.y_stride + p * kPanelOutputs, on[p], y);
       });
     });
   }
 
-  // 64 codes at a time: one row of four panels, or two rows of two.
+  // 64 codes at a time: one row of four panels, or two rows of two. CENTERED: the inputs' zero
+  // point is 0, as behind a ReLU, and sums need no correction. (Integer instructions, too, take
+  // turns with the four of floating point.)
+  template <bool CENTERED>
   FASTMNIST_INLINE void packed_rows(const PanelConstants (&c)[PANELS]) {
     auto* out = static_cast<std::uint8_t*>(args_.y) + row_ * args_.y_stride + first_;
     const std::int64_t stride = args_.y_stride;
     const __m512i zero_point = packed_zero_point(args_.y_quantizer);
     if constexpr (PANELS == 4) {
       unrolled<kRows>([&](auto r) {
-        _mm512_storeu_si512(out + r * stride,
-                            pack_codes(code(r, 0, c[0]), code(r, 1, c[1]), code(r, 2, c[2]),
-                                       code(r, 3, c[3]), zero_point));
+        _mm512_storeu_si512(
+            out + r * stride,
+            pack_codes<O>(code<CENTERED>(r, 0, c[0]), code<CENTERED>(r, 1, c[1]),
+                          code<CENTERED>(r, 2, c[2]), code<CENTERED>(r, 3, c[3]), zero_point));
       });
     } else {
       static_assert(PANELS == 2);
       unrolled<kRows / 2>([&](auto i) {
         const std::int64_t r = 2 * i;
-        const __m512i q = pack_codes(code(r, 0, c[0]), code(r, 1, c[1]), code(r + 1, 0, c[0]),
-                                     code(r + 1, 1, c[1]), zero_point);
+        const __m512i q = pack_codes<O>(code<CENTERED>(r, 0, c[0]), code<CENTERED>(r, 1, c[1]),
+                                        code<CENTERED>(r + 1, 0, c[0]),
+                                        code<CENTERED>(r + 1, 1, c[1]), zero_point);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * stride),
                             _mm512_castsi512_si256(q));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (r + 1) * stride),

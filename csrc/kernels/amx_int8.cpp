@@ -11,6 +11,7 @@
 
 #include "core/types.h"
 #include "kernels/amx_blocks.h"
+#include "kernels/amx_columns.h"
 #include "kernels/amx_slices.h"
 #include "kernels/amx_strips.h"
 
@@ -30,7 +31,9 @@ void leave() { tile_release(); }
 
 template <Output O>
 void blocks(const LinearArgs& args) {
-  if (Slices<O>::suits(args))
+  if (Columns<O>::suits(args))
+    Columns<O>(args).run();
+  else if (Slices<O>::suits(args))
     Slices<O>(args).run();
   else
     Blocks<O>(args).run();
@@ -38,7 +41,10 @@ void blocks(const LinearArgs& args) {
 
 template <Output O>
 void strips(const LinearArgs& args) {
-  Strips<O>(args).run();
+  if (Columns<O>::suits(args))
+    Columns<O>(args).run();
+  else
+    Strips<O>(args).run();
 }
 
 }  // namespace

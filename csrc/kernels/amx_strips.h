@@ -2,10 +2,10 @@
 //
 //              p     p+1     p+2     p+3
 //     rows  +-------+-------+-------+-------+     up to 128 inputs: the rows' codes stay in tmm4
-//     0..15 | tmm0  | tmm1  | tmm2  | tmm3  |     and tmm5 for all panels, only weights are loaded
+//     0..15 | tmm0  | tmm1  | tmm2  | tmm3  |     and tmm5 for the whole strip
 //           +-------+-------+-------+-------+
 //
-// Weights stream by once per 16 rows, so with one strip they are read at the speed of memory.
+// With more inputs weights stream by once per 16 rows: with one strip, at the speed of memory.
 #pragma once
 
 #include "kernels/amx_codes.h"
@@ -29,33 +29,53 @@ class Strips {
         prefetch_(args, steps_ * ((args.rows + kTileRows - 1) / kTileRows) *
                             ((args.w.outputs + kStripOutputs - 1) / kStripOutputs)) {}
 
-  // All panels over 16 rows, then over the next 16.
   void run() {
-    for (std::int64_t m = 0; m < args_.rows; m += kTileRows) {
-      const std::int64_t rows = args_.rows - m < kTileRows ? args_.rows - m : kTileRows;
-      codes_ = codes_of(args_, m, working_.copies);
-      if (steps_ == 2) tile_load<4>(codes_.body, codes_.body_stride);
-      if (steps_ <= 2) tile_load<5>(codes_.tail, codes_.tail_stride);
-      for (std::int64_t first = 0; first < args_.w.outputs; first += kStripOutputs, turn_ ^= 1) {
-        const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride;
-        const std::int64_t left = args_.w.outputs - first;
-        if (left > 3 * kPanelOutputs)
-          multiply<4>(w);
-        else if (left > 2 * kPanelOutputs)
-          multiply<3>(w);
-        else if (left > kPanelOutputs)
-          multiply<2>(w);
-        else
-          multiply<1>(w);
-        epilogue_.finish();
-        epilogue_.start(working_.sums[turn_], m, rows, first);
-      }
-    }
+    if (steps_ <= 2)
+      panels_first();
+    else
+      rows_first();
     epilogue_.finish();
   }
 
  private:
   using Epilogue = BlockEpilogue<O, kTileRows, kStripPanels>;
+
+  // Four panels over all rows, then the next four: with few inputs, the weights of four (8 KB) stay
+  // in the first-level cache along with the codes. All weights would not: they are as large as it.
+  void panels_first() {
+    for (std::int64_t first = 0; first < args_.w.outputs; first += kStripOutputs)
+      for (std::int64_t m = 0; m < args_.rows; m += kTileRows) {
+        codes_ = codes_of(args_, m, working_.copies);
+        if (steps_ == 2) tile_load<4>(codes_.body, codes_.body_stride);
+        tile_load<5>(codes_.tail, codes_.tail_stride);
+        strip(m, first);
+      }
+  }
+
+  // All panels over 16 rows, then over the next 16.
+  void rows_first() {
+    for (std::int64_t m = 0; m < args_.rows; m += kTileRows) {
+      codes_ = codes_of(args_, m, working_.copies);
+      for (std::int64_t first = 0; first < args_.w.outputs; first += kStripOutputs) strip(m, first);
+    }
+  }
+
+  void strip(std::int64_t m, std::int64_t first) {
+    const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride;
+    const std::int64_t left = args_.w.outputs - first;
+    if (left > 3 * kPanelOutputs)
+      multiply<4>(w);
+    else if (left > 2 * kPanelOutputs)
+      multiply<3>(w);
+    else if (left > kPanelOutputs)
+      multiply<2>(w);
+    else
+      multiply<1>(w);
+    epilogue_.finish();
+    epilogue_.start(working_.sums[turn_], m,
+                    args_.rows - m < kTileRows ? args_.rows - m : kTileRows, first);
+    turn_ ^= 1;
+  }
 
   template <int P>
   FASTMNIST_INLINE void store_sums() {

@@ -46,9 +46,12 @@ inline PanelConstants constants_of(const PackedDense& w, std::int64_t panel, con
           _mm512_mullo_epi32(_mm512_loadu_si512(e.weight_sum), _mm512_set1_epi32(q.zero_point))};
 }
 
+inline __m512 real_of_centered(__m512i acc, const PanelConstants& c) {
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), c.scale, c.bias);
+}
+
 inline __m512 real(__m512i acc, const PanelConstants& c) {
-  const __m512 centered = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc, c.correction));
-  return _mm512_fmadd_ps(centered, c.scale, c.bias);
+  return real_of_centered(_mm512_sub_epi32(acc, c.correction), c);
 }
 
 inline __m512 clamped(__m512 y, const Clamp& clamp) {
@@ -66,10 +69,15 @@ inline __m512i codes(__m512 y, const LinearArgs& args) {
 }
 
 // Four vectors of codes to 64 bytes in order: zero point added, all bounded by saturation.
+template <Output O>
 inline __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d, __m512i zero_point) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-  const __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+  __m512i ab = _mm512_packs_epi32(a, b);
+  __m512i cd = _mm512_packs_epi32(c, d);
+  if constexpr (O != Output::kSaturate) {  // there it is 0
+    ab = _mm512_adds_epi16(ab, zero_point);
+    cd = _mm512_adds_epi16(cd, zero_point);
+  }
   return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
 }
 

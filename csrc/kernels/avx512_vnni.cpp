@@ -28,7 +28,7 @@ FASTMNIST_INLINE bool quantize_row(const float* x, std::int64_t n, const Quantiz
     no_nan = _mm512_mask_cmp_ps_mask(no_nan, v[2], v[3], _CMP_ORD_Q);
     __m512i c[4];
     unrolled<4>([&](auto j) { c[j] = rounded(scaled(v[j], i + j * kLanes, __mmask16{0xffff})); });
-    _mm512_storeu_si512(q + i, pack_codes(c[0], c[1], c[2], c[3], zero_point));
+    _mm512_storeu_si512(q + i, pack_codes<Output::kCodes>(c[0], c[1], c[2], c[3], zero_point));
   }
   for (; i < n; i += kLanes) {
     const __mmask16 on = lanes(n - i);
@@ -118,8 +118,8 @@ FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_
       if (whole) {
         _mm512_storeu_si512(
             static_cast<std::uint8_t*>(args.y) + at,
-            pack_codes(codes<O>(y[0], args), codes<O>(y[1], args), codes<O>(y[2], args),
-                       codes<O>(y[3], args), packed_zero_point(args.y_quantizer)));
+            pack_codes<O>(codes<O>(y[0], args), codes<O>(y[1], args), codes<O>(y[2], args),
+                          codes<O>(y[3], args), packed_zero_point(args.y_quantizer)));
         return;
       }
     }

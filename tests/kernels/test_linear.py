@@ -126,6 +126,16 @@ def test_large_layers(isa: str, rows: int, inputs: int, outputs: int) -> None:
         check_random(rng, rows, inputs, outputs, next(settings))
 
 
+@pytest.mark.parametrize("outputs", [1, 10, 15, 16])
+def test_many_rows_of_few_outputs(isa: str, outputs: int) -> None:
+    """Last layers: tiles of rows take turns, up to four at a time, and there may be fewer left."""
+    rng = np.random.default_rng(outputs)
+    settings = shuffled_settings(outputs)
+    rows = (16, 17, 31, 32, 33, 48, 49, 63, 64, 65, 81, 130)
+    for inputs, count in itertools.product((3, 63, 64, 65, 128, 131, 256), rows):
+        check_random(rng, count, inputs, outputs, next(settings))
+
+
 @pytest.mark.parametrize("codes_are", ["0 and 255", "255", "0"])
 def test_extreme_weights_and_codes(isa: str, codes_are: str) -> None:
     rng = np.random.default_rng(1)

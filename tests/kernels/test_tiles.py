@@ -62,17 +62,18 @@ def test_onnx_runtime_right_after_us() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 15, 16, 17, 31, 32, 33, 95, 96, 97, 193])
-def test_saturating_epilogue_equals_the_clamping_one(rows: int) -> None:
+@pytest.mark.parametrize("x_zero_point", [0, 7])
+def test_saturating_epilogue_equals_the_clamping_one(rows: int, x_zero_point: int) -> None:
     """Packing may prove that codes cannot overflow; the bits are the same either way."""
     torch.manual_seed(rows)
     weight = torch.randint(-127, 128, (67, 130), dtype=torch.int8).numpy()
     scale = torch.rand(67).numpy() * 1e-3
     bias = torch.randn(67).numpy()
-    layer = _core.Layer(weight, scale, bias, 0.0, float("inf"), 0.02, 7)
+    layer = _core.Layer(weight, scale, bias, 0.0, float("inf"), 0.02, x_zero_point)
     packed = _core.pack([layer], "static")
     codes = torch.randint(0, 256, (rows, 130), dtype=torch.uint8).numpy()
     one_scale = torch.tensor([0.02]).numpy()
-    zero_point = torch.tensor([7], dtype=torch.int32).numpy()
+    zero_point = torch.tensor([x_zero_point], dtype=torch.int32).numpy()
     before = _core.cpu_info()["isa"]
     try:
         for isa in RUNNABLE:
