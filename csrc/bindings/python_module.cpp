@@ -144,8 +144,8 @@ std::vector<SparseSizes> sparse_forms(
     const std::vector<CanonicalLayer>& layers,
     const std::optional<std::vector<std::vector<std::string>>>& forms) {
   expect(!forms || forms->size() == layers.size(), "forms", "one list per layer");
-  const bool bitmask = has_kernel(WeightForm::kBitmask);
-  const bool picks = has_kernel(WeightForm::kPicks);
+  const bool bitmask = !forms && has_kernel(WeightForm::kBitmask);
+  const bool picks = !forms && has_kernel(WeightForm::kPicks);
   std::vector<SparseSizes> sizes;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (!forms) {

@@ -71,33 +71,62 @@ void bitmask_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
 
 // ---- picks ------------------------------------------------------------------------------------
 
-// A window of a row: inputs 0..63 and 64..127 of it. Rows shorter than a window end in zeros.
+// A window of a row: inputs 0..63 and 64..127 of it.
 struct Window {
   __m512i low, high;
+};
 
-  template <bool SHORT>
-  FASTMNIST_INLINE static Window load(const std::uint8_t* x, std::int64_t inputs) {
-    if constexpr (!SHORT) return {_mm512_loadu_si512(x), _mm512_loadu_si512(x + 64)};
-    const auto first = [](std::int64_t n) {
-      return n >= 64 ? ~__mmask64{0} : n <= 0 ? __mmask64{0} : (__mmask64{1} << n) - 1;
-    };
-    return {_mm512_maskz_loadu_epi8(first(inputs), x),
-            _mm512_maskz_loadu_epi8(first(inputs - 64), x + 64)};
+// Where rows are shorter than a window there is but one, which ends in zeros.
+template <int ROWS, bool SHORT>
+class Windows {
+ public:
+  FASTMNIST_INLINE Windows(const LinearArgs& args, std::int64_t m)
+      : x_(args.x + m * args.x_stride),
+        stride_(args.x_stride),
+        starts_(args.sparse.window_starts),
+        last_(args.w.inputs > kWindowInputs ? args.w.inputs - kWindowInputs : 0) {
+    if constexpr (SHORT) {
+      const auto first = [](std::int64_t n) {
+        return n >= 64 ? ~__mmask64{0} : n <= 0 ? __mmask64{0} : (__mmask64{1} << n) - 1;
+      };
+      unrolled<ROWS>([&](auto r) {
+        only_[r] = {_mm512_maskz_loadu_epi8(first(args.w.inputs), x_ + r * stride_),
+                    _mm512_maskz_loadu_epi8(first(args.w.inputs - 64), x_ + r * stride_ + 64)};
+      });
+    }
   }
+
+  // Of a block; bounded, as packed bytes may come from anywhere.
+  FASTMNIST_INLINE void find(std::int64_t block) {
+    if constexpr (!SHORT) {
+      const std::int64_t said = starts_[block];
+      at_ = x_ + (said < last_ ? said : last_);
+    }
+  }
+
+  FASTMNIST_INLINE Window operator[](int row) const {
+    if constexpr (SHORT) return only_[row];
+    return {_mm512_loadu_si512(at_ + row * stride_), _mm512_loadu_si512(at_ + row * stride_ + 64)};
+  }
+
+ private:
+  const std::uint8_t* x_;
+  std::int64_t stride_;
+  const std::uint16_t* starts_;
+  std::int64_t last_;
+  const std::uint8_t* at_ = nullptr;
+  Window only_[SHORT ? ROWS : 1];
 };
 
 template <int ROWS, bool SHORT>
-FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], const LinearArgs& args, std::int64_t m,
-                                std::int64_t block, std::int64_t last_window) {
+FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], Windows<ROWS, SHORT>& windows,
+                                const LinearArgs& args, std::int64_t block) {
   const std::byte* data = args.sparse.pick_blocks + block * kPickBlockBytes;
   const __m512i picks = _mm512_loadu_si512(data);
   const __m512i w = _mm512_loadu_si512(data + kBlockBytes);
-  // Bounded: packed bytes may come from anywhere.
-  const std::int64_t said = args.sparse.window_starts[block];
-  const std::uint8_t* x =
-      args.x + m * args.x_stride + (said < last_window ? said : last_window);
+  windows.find(block);
   unrolled<ROWS>([&](auto r) {
-    const Window window = Window::load<SHORT>(x + r * args.x_stride, args.w.inputs);
+    const Window window = windows[r];
     const __m512i picked = _mm512_permutex2var_epi8(window.low, picks, window.high);
     acc[r] = _mm512_dpbusd_epi32(acc[r], picked, w);
   });
@@ -107,8 +136,7 @@ template <int ROWS, bool SHORT, Output O>
 void pick_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   constexpr int TURNS = ROWS <= 2 ? 2 : 1;
   const PackedSparse& sparse = args.sparse;
-  const std::int64_t last_window =
-      args.w.inputs > kWindowInputs ? args.w.inputs - kWindowInputs : 0;
+  Windows<ROWS, SHORT> windows(args, m);
   const auto bounded = [&sparse](std::uint64_t block) {
     const auto count = static_cast<std::uint64_t>(sparse.pick_block_count);
     return static_cast<std::int64_t>(block < count ? block : count);
@@ -119,9 +147,8 @@ void pick_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   unrolled<TURNS>(
       [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });
   for (; block + TURNS <= end; block += TURNS)
-    unrolled<TURNS>(
-        [&](auto t) { add_picks<ROWS, SHORT>(acc[t], args, m, block + t, last_window); });
-  for (; block < end; ++block) add_picks<ROWS, SHORT>(acc[0], args, m, block, last_window);
+    unrolled<TURNS>([&](auto t) { add_picks(acc[t], windows, args, block + t); });
+  for (; block < end; ++block) add_picks(acc[0], windows, args, block);
   unrolled<TURNS>([&](auto t) {
     if constexpr (t > 0)
       unrolled<ROWS>([&](auto r) { acc[0][r] = _mm512_add_epi32(acc[0][r], acc[t][r]); });

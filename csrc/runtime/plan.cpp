@@ -17,6 +17,8 @@ constexpr std::int64_t kManyRows = 288;
 constexpr std::int64_t kActivationBytes = 512 * 1024;
 constexpr std::int64_t kCachedWeights = 1024 * 1024;
 constexpr std::int64_t kSparseRows = 2;
+// What beginning and ending a panel of picks costs, in bytes of dense weights near by.
+constexpr std::int64_t kPickPanelBytes = 2048;
 
 // By the bytes that must be read, or are as good as read: decoding a bitmask costs per block, and
 // so do picks, whether weights come from near or far.
@@ -33,8 +35,11 @@ WeightForm ruled_form(const NetworkView& network, std::int64_t layer, std::int64
     if (cost < least) form = WeightForm::kBitmask;
     least = std::min(least, cost);
   }
-  if (sizes.picks && sizes.pick_blocks * kPickBlockBytes * (near ? 2 : 1) < least)
-    form = WeightForm::kPicks;
+  if (sizes.picks) {
+    const std::int64_t panels = (record.outputs + kPanelOutputs - 1) / kPanelOutputs;
+    const std::int64_t bytes = sizes.pick_blocks * kPickBlockBytes;
+    if ((near ? 2 * bytes + kPickPanelBytes * panels : bytes) < least) form = WeightForm::kPicks;
+  }
   return form;
 }
 

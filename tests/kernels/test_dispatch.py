@@ -85,7 +85,7 @@ def test_a_model_raises_too() -> None:
         "from fastmnist import _core\n"
         "one = np.ones(1, np.float32)\n"
         "layer = _core.Layer(np.ones((1, 2), np.int8), one, None, 0, 1, 1, 0)\n"
-        "model = _core.Model(_core.pack([layer], 'static'))\n"
+        "model = _core.Model(_core.pack([layer], 'static', forms=[[]]))\n"
         "try: model(np.zeros((1, 2), np.float32))\n"
         "except ValueError as error: print(error)"
     )
