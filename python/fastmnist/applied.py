@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 _ATTRIBUTE = "fastmnist_changes"
+_RESIZED = "fastmnist_resized"
 # What a layer that does nothing at inference has to say; not counted among layers changed.
 DROPPED = "dropped"
 
@@ -35,6 +36,16 @@ def record(model: nn.Module, new: list[Change]) -> None:
     """Append to what earlier transforms recorded. Plain tuples, so pickles do not need us."""
     before = getattr(model, _ATTRIBUTE, ())
     object.__setattr__(model, _ATTRIBUTE, (*before, *((c.layer, c.what) for c in new)))
+
+
+def mark_resized(module: nn.Module) -> None:
+    """Note that a layer no longer has the size that its model's class gives it."""
+    object.__setattr__(module, _RESIZED, True)
+
+
+def is_resized(module: nn.Module) -> bool:
+    """Whether a transform gave this very layer another size, which files must tell."""
+    return getattr(module, _RESIZED, False) is True
 
 
 def changes(model: Any) -> list[Change]:

@@ -52,4 +52,3 @@ def _sparse_wins(times: Times) -> bool:
     sparse = [time for name, time in times.items() if is_sparse(name)]
     dense = [time for name, time in times.items() if not is_sparse(name)]
     return bool(sparse) and min(sparse) < _NOISE * min(dense)
-

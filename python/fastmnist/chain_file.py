@@ -69,8 +69,7 @@ def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None
     if type(module) is nn.Linear:
         return {"path": path, **describe_linear(module)}
     if type(module) is nn.BatchNorm1d and module.track_running_stats:
-        shape = {"features": module.num_features, "affine": module.affine}
-        return {"type": "batchnorm", "path": path, **shape, "eps": module.eps}
+        return {"path": path, **describe_batchnorm(module)}
     if type(module) is nn.Dropout:
         return {"type": "dropout", "path": path, "p": module.p}
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
@@ -154,12 +153,7 @@ def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part)
     elif kind == "linear":
         module = build_linear(step, arrays, f"{path}.")
     elif kind == "batchnorm":
-        features = field(step, "features", int)
-        mean = arrays.get(f"{path}.running_mean")
-        if mean is None or mean.shape != (features,):
-            raise ValueError(f"tensor '{path}.running_mean': expected shape [{features}]")
-        eps = float(field(step, "eps", (int, float)))
-        module = nn.BatchNorm1d(features, eps, affine=field(step, "affine", bool))
+        module = build_batchnorm(step, arrays, f"{path}.")
     else:
         raise ValueError(f"type: expected a known layer, got '{kind}'")
     prefix = f"{path}."
@@ -188,6 +182,22 @@ def describe_linear(module: nn.Linear) -> dict[str, Any]:
     """What the tensors of a Linear leave out."""
     shape = [module.in_features, module.out_features]
     return {"type": "linear", "shape": shape, "bias": module.bias is not None}
+
+
+def describe_batchnorm(module: nn.BatchNorm1d) -> dict[str, Any]:
+    """What the tensors of a BatchNorm1d with running statistics leave out."""
+    shape = {"features": module.num_features, "affine": module.affine}
+    return {"type": "batchnorm", **shape, "eps": module.eps}
+
+
+def build_batchnorm(step: Any, arrays: Arrays, prefix: str) -> nn.BatchNorm1d:
+    """Make a BatchNorm1d as described; its numbers are loaded later."""
+    features = field(step, "features", int)
+    mean = arrays.get(f"{prefix}running_mean")
+    if mean is None or mean.shape != (features,):
+        raise ValueError(f"tensor '{prefix}running_mean': expected shape [{features}]")
+    eps = float(field(step, "eps", (int, float)))
+    return nn.BatchNorm1d(features, eps, affine=field(step, "affine", bool))
 
 
 def build_linear(step: Any, arrays: Arrays, prefix: str) -> nn.Linear:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from fastmnist.applied import Change, changes, record
+from fastmnist.applied import Change, changes, is_resized, mark_resized, record
 from fastmnist.calls import Identity
 from fastmnist.canonical import (
     bound_to_json,
@@ -24,8 +24,10 @@ from fastmnist.canonical import (
     to_description,
 )
 from fastmnist.chain_file import (
+    build_batchnorm,
     build_chain,
     build_linear,
+    describe_batchnorm,
     describe_chain,
     describe_linear,
     load_tensors,
@@ -199,8 +201,10 @@ def _replaced(model: nn.Module) -> dict[str, Any]:
                 "clamp": [bound_to_json(b) for b in module.clamp],
                 "columns_differ": module.columns_differ,
             }
-        elif type(module) is nn.Linear and not path:
+        elif type(module) is nn.Linear and (not path or is_resized(module)):
             replaced[path] = describe_linear(module)
+        elif type(module) is nn.BatchNorm1d and is_resized(module):
+            replaced[path] = describe_batchnorm(module)
         elif isinstance(module, nn.Identity):
             replaced[path] = {"type": "identity"}
     return replaced
@@ -223,11 +227,14 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
             model.set_submodule(path, _part(part, f"{path}.", arrays), strict=True)
     elif isinstance(description.get("chain"), list):
         model = build_chain(description["chain"], replaced, arrays, _part)
-        arrays = {}
+        arrays, replaced = {}, {}
     else:
         raise ValueError(
             "it is no chain of layers: give fm.load an instance of its class, into=Net()"
         )
+    for path, part in replaced.items():
+        if field(part, "type", str) in ("linear", "batchnorm"):
+            mark_resized(model.get_submodule(path))
     if arrays:
         tensors = {key: torch.tensor(array) for key, array in arrays.items()}
         load_tensors(model, tensors)
@@ -247,6 +254,8 @@ def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
         return Identity()
     if kind == "linear":
         return build_linear(part, arrays, prefix)
+    if kind == "batchnorm":
+        return build_batchnorm(part, arrays, prefix)
     if kind == "quantized":
         return QuantizedChain(from_arrays(arrays, prefix, part))
     if kind == "fused":

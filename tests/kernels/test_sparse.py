@@ -1,4 +1,4 @@
-"""Sparse weights: the same bits as dense ones, whatever the mask, and nothing outside the arrays."""
+"""Sparse weights: the same bits as dense ones whatever the mask, and nothing outside the arrays."""
 
 from __future__ import annotations
 

@@ -188,3 +188,45 @@ def test_explain_tells_when_sparse_pays() -> None:
         assert "95% zeros" in table.rows[0][table.columns.index("weights")]
     dense = fm.compile(fm.NeuralNetwork(), X).explain()
     assert "sparse pays from" not in dense.columns
+
+
+class Forked(nn.Module):
+    """No chain: a file needs its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm = nn.Linear(12, 64), nn.BatchNorm1d(64)
+        self.left, self.right = nn.Linear(64, 48), nn.Linear(64, 3)
+        self.out = nn.Linear(48, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.a(x)))
+        return self.out(torch.relu(self.left(x))) + self.right(x)
+
+
+def test_models_with_fewer_neurons(tmp_path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "m.safetensors"
+    half = fm.prune(fm.NeuralNetwork(), fm.Structured(0.5))
+    masked = fm.prune(half, fm.L1Unstructured(0.8))
+    forked = fm.prune(Forked(), fm.Structured(0.5), exclude=["right", "out"])
+    assert forked.a.out_features == 32
+    for model, into, x in (
+        (half, None, X),
+        (masked, None, X),
+        (fm.quantize(half, fm.Static(X)), None, X),
+        (fm.fuse(half), None, X),
+        (nn.Sequential(nn.Flatten(), half.linear1, nn.ReLU(), half.linear2), None, X),
+        (forked, Forked(), torch.rand(5, 12)),
+        (fm.quantize(forked, fm.Dynamic()), Forked(), torch.rand(5, 12)),
+    ):
+        model.eval()
+        for _ in range(2):  # and what was loaded can be saved
+            fm.save(path, model)
+            again = fm.load(path, into=into)
+            with torch.no_grad():
+                assert torch.equal(again(x), model(x))
+            model = again
+    fm.save(path, Forked())
+    with pytest.raises(ValueError, match=r"size mismatch|shape"):
+        fm.load(path, into=forked)

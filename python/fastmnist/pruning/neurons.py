@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastmnist.applied import Change
+from fastmnist.applied import Change, mark_resized
 from fastmnist.graph import Graph
 from fastmnist.pruning.flow import Flow, constants, follow, why_shared
 from fastmnist.pruning.masks import AmountNow, apply_masks
@@ -170,4 +170,5 @@ def _slice(module: nn.Module, names: tuple[str, ...], dim: int, kept: Tensor) ->
             buffer = module._buffers.get(key)
             if buffer is not None:
                 module._buffers[key] = buffer.index_select(dim, kept)
+    mark_resized(module)
     apply_masks(module)
