@@ -20,6 +20,7 @@
 #include "core/threads.h"
 #include "kernels/tables.h"
 #include "pack/network.h"
+#include "pack/sparse_encoding.h"
 #include "runtime/executor.h"
 #include "runtime/linear.h"
 #include "runtime/plan.h"
@@ -90,6 +91,47 @@ Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
   fastmnist::active_kernels().dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
                                          codes.numel(), quant, static_cast<float*>(out.data_ptr()));
   return out;
+}
+
+template <typename T>
+std::span<const T> values_of(const Tensor& t) {
+  return {static_cast<const T*>(t.data_ptr()), static_cast<std::size_t>(t.numel())};
+}
+
+// One layer with a static input scale from the canonical encoding of its sparse weights.
+Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_features,
+                   const Tensor& weight_scale, const Tensor& bias, double lo, double hi,
+                   double input_scale, std::int64_t input_zero_point) {
+  check_type(bitmask, "bitmask", ScalarType::Byte, "uint8");
+  check_type(values, "values", ScalarType::Char, "int8");
+  check_type(weight_scale, "weight_scale", ScalarType::Float, "float32");
+  check_type(bias, "bias", ScalarType::Float, "float32");
+  const std::int64_t outputs = weight_scale.numel();
+  if (in_features < 1 || in_features > fastmnist::kMaxInputs || outputs < 1)
+    fastmnist::invalid("in_features", "1 to 65536 inputs, and outputs",
+                       std::to_string(in_features) + " and " + std::to_string(outputs));
+  if (bias.numel() != outputs)
+    fastmnist::invalid("bias", std::to_string(outputs) + " values", std::to_string(bias.numel()));
+  const Tensor bits = packed_rows(bitmask);
+  const Tensor rest = packed_rows(values);
+  const Tensor scales = packed_rows(weight_scale);
+  const Tensor biases = packed_rows(bias);
+  const std::vector<std::int8_t> weight = fastmnist::decode_sparse(
+      values_of<std::uint8_t>(bits), values_of<std::int8_t>(rest), outputs, in_features);
+  fastmnist::NetworkSpec spec;
+  spec.layers.push_back({weight.data(),
+                         static_cast<const float*>(scales.data_ptr()),
+                         static_cast<const float*>(biases.data_ptr()),
+                         in_features,
+                         outputs,
+                         {static_cast<float>(lo), static_cast<float>(hi)},
+                         quantizer(input_scale, input_zero_point)});
+  spec.sparse.push_back(fastmnist::measure_sparse(spec.layers[0]));
+  const std::int64_t bytes[] = {fastmnist::packed_network_bytes(spec)};
+  Tensor packed = empty(Sizes(bytes, 1), ScalarType::Byte);
+  fastmnist::pack_network(spec, {static_cast<std::byte*>(packed.data_ptr()),
+                                 static_cast<std::size_t>(packed.numel())});
+  return packed;
 }
 
 // The packed network in a tensor, checked. The tensor must outlive the view.
@@ -174,6 +216,9 @@ STABLE_TORCH_LIBRARY(fastmnist, m) {
   m.def(
       "linear_u8(Tensor codes, Tensor packed, SymInt out_features, float scale, int zero_point) "
       "-> Tensor");
+  m.def(
+      "pack_sparse(Tensor bitmask, Tensor values, SymInt in_features, Tensor weight_scale, "
+      "Tensor bias, float lo, float hi, float input_scale, int input_zero_point) -> Tensor");
   m.def("mlp(Tensor x, Tensor packed, SymInt out_features) -> Tensor");
   fastmnist::set_num_threads_provider(
       [] { return static_cast<int>(torch::stable::get_num_threads()); });
@@ -184,5 +229,6 @@ STABLE_TORCH_LIBRARY_IMPL(fastmnist, CPU, m) {
   m.impl("dequantize", TORCH_BOX(&dequantize));
   m.impl("linear", TORCH_BOX(&linear_f32));
   m.impl("linear_u8", TORCH_BOX(&linear_u8));
+  m.impl("pack_sparse", TORCH_BOX(&pack_sparse));
   m.impl("mlp", TORCH_BOX(&mlp));
 }

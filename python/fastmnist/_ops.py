@@ -49,7 +49,23 @@ def _mlp(x: torch.Tensor, packed: torch.Tensor, out_features: int) -> torch.Tens
     return x.new_empty((*x.shape[:-1], out_features), dtype=torch.float32)
 
 
-for _fake in (_quantize, _dequantize, _linear, _linear_u8, _mlp):
+def _pack_sparse(
+    bitmask: torch.Tensor,
+    values: torch.Tensor,
+    in_features: int,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor,
+    lo: float,
+    hi: float,
+    input_scale: float,
+    input_zero_point: int,
+) -> torch.Tensor:
+    # How large depends on where the zeros are.
+    size = torch.library.get_ctx().new_dynamic_size()
+    return bitmask.new_empty((size,), dtype=torch.uint8)
+
+
+for _fake in (_quantize, _dequantize, _linear, _linear_u8, _pack_sparse, _mlp):
     torch.library.register_fake(f"fastmnist::{_fake.__name__[1:]}", _fake)
 
 mlp = torch.ops.fastmnist.mlp.default

@@ -10,6 +10,7 @@ import torch
 from oracle import KINDS, Kind, RandomNetwork, assert_same_bits, random_layer, random_network
 
 from fastmnist import _core, _ops
+from fastmnist.sparse_encoding import encode
 
 OPS = torch.ops.fastmnist
 FEATURES, OUTPUTS = 21, 18
@@ -203,3 +204,73 @@ def test_export(packed: torch.Tensor) -> None:
     program = torch.export.export(Net(), (x,), dynamic_shapes={"x": {0: batch}})
     other = floats(9, FEATURES)
     assert torch.equal(program.module()(other), Net()(other))
+
+
+def sparse_layer(share: float = 0.9) -> tuple[Any, tuple[Any, ...]]:
+    """Make a layer, and what pack_sparse takes of it."""
+    rng = np.random.default_rng(2)
+    layer = random_layer(rng, 300, 40)
+    layer.weight[rng.random(layer.weight.shape) < share] = 0
+    encoded = encode(layer.weight)
+    assert encoded is not None
+    tensors = [encoded.bitmask, encoded.values, layer.weight_scale, layer.bias]
+    bitmask, values, scale, bias = (torch.from_numpy(np.ascontiguousarray(t)) for t in tensors)
+    quantizer = (layer.input_scale, layer.input_zero_point)
+    return layer, (bitmask, values, 300, scale, bias, *layer.bounds, *quantizer)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95, 1.0])
+def test_sparse_layers_from_their_encoding(isa: str, share: float) -> None:
+    layer, arguments = sparse_layer(share)
+    packed = OPS.pack_sparse(*arguments)
+    x = codes(9, 300)
+    dense = torch.from_numpy(_core.pack([layer.native], "static", forms=[[]]))
+    for rows in (1, 2, 9):
+        expected = OPS.linear(x[:rows], dense, 40)
+        assert torch.equal(OPS.linear(x[:rows], packed, 40), expected)
+        expected = OPS.linear_u8(x[:rows], dense, 40, 0.02, 3)
+        assert torch.equal(OPS.linear_u8(x[:rows], packed, 40, 0.02, 3), expected)
+    torch.library.opcheck(OPS.pack_sparse, arguments)
+    torch.library.opcheck(OPS.linear, (x, packed, 40))
+
+
+def test_sparse_layers_under_compile() -> None:
+    _, arguments = sparse_layer()
+
+    def function(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
+        return torch.ops.fastmnist.linear(x, packed, 40).relu()
+
+    packed, x = OPS.pack_sparse(*arguments), codes(3, 300)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x, packed), function(x, packed))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, torch.zeros(40, 37, dtype=torch.uint8), "bitmask: expected 40 rows of 38 bytes"),
+        (0, torch.zeros(40, 38, dtype=torch.uint8), "values: expected 0"),
+        (0, torch.zeros(40, 38), "bitmask: expected a tensor of uint8"),
+        (1, torch.zeros(3, dtype=torch.int8), "values: expected"),
+        (1, torch.zeros(3), "values: expected a tensor of int8"),
+        (2, 0, "in_features"),
+        (2, 70_000, "in_features"),
+        (2, 299, "behind the end"),
+        (3, torch.ones(39), "bias: expected 39"),
+        (3, torch.ones(0), "in_features"),
+        (4, torch.ones(0), "bias: expected 40"),
+        (5, float("nan"), "clamp"),
+        (7, 0.0, "scale"),
+        (8, 256, "zero_point"),
+    ],
+)
+def test_wrong_encodings(place: int, value: Any, message: str) -> None:
+    layer, arguments = sparse_layer()
+    changed = [*arguments]
+    if message == "behind the end":  # a weight at the very end of a row
+        layer.weight[3, 299] = 1
+        encoded = encode(layer.weight)
+        assert encoded is not None
+        changed[:2] = [torch.from_numpy(encoded.bitmask), torch.from_numpy(encoded.values)]
+    changed[place] = value
+    raises(message, OPS.pack_sparse, *changed)

@@ -1,0 +1,24 @@
+// The canonical encoding of sparse int8 weights, the same on every machine: what files and pickles
+// hold (python/fastmnist/sparse_encoding.py writes it), and what torch.ops.fastmnist.pack_sparse
+// takes.
+//
+//     weight  [ 3 0 0 -7 0 0 0 0 5 ]      bitmask  [ 0b00001001 0b00000001 ]   one bit a weight,
+//             [ 0 0 0  0 0 0 0 0 0 ]               [ 0b00000000 0b00000000 ]   lowest first; rows
+//                                         values   [ 3 -7 5 ]                  padded to bytes
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/export.h"
+
+namespace fastmnist {
+
+// Weights [outputs, inputs], row-major. `bitmask` holds outputs * ceil(inputs / 8) bytes. Throws
+// InvalidArgument where bits behind a row are set or the number of values is not that of bits.
+FASTMNIST_API std::vector<std::int8_t> decode_sparse(std::span<const std::uint8_t> bitmask,
+                                                     std::span<const std::int8_t> values,
+                                                     std::int64_t outputs, std::int64_t inputs);
+
+}  // namespace fastmnist
