@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pruning_accuracy, sparse_tables
 from benchmarks.dense_plot import write_plot
 from benchmarks.dense_tables import limits_table, scaling_table, summary_table, times_table
 from fastmnist.report import Report, Row
@@ -53,6 +54,22 @@ def benchmark_tables() -> str:
     return "\n\n".join(parts)
 
 
+def pruning_tables() -> str:
+    speed = json.loads((RESULTS / "sparse.json").read_text())
+    accuracy = json.loads((RESULTS / "pruning.json").read_text())
+    where = f"on {speed['about']['cpu']}, {speed['about']['isa']}, one thread"
+    parts = [
+        _markdown(sparse_tables.wide_table(speed)),
+        _markdown(sparse_tables.digits_table(speed)),
+        _markdown(pruning_accuracy.table(accuracy)),
+        "<details><summary>All times</summary>",
+        _markdown(sparse_tables.wide_times(speed)),
+        "</details>",
+        f"`{speed['about']['command']}` and `{accuracy['about']['command']}` {where}.",
+    ]
+    return "\n\n".join(parts)
+
+
 def _summaries(saved: dict[str, Any]) -> list[str]:
     made = [summary_table(saved, network) for network in saved["networks"]]
     for table in made[:-1]:
@@ -68,7 +85,11 @@ def main() -> int:
     path = ROOT / "README.md"
     before = path.read_text()
     text = before
-    for mark, made in (("compare-table", compare_table()), ("benchmark-table", benchmark_tables())):
+    for mark, made in (
+        ("compare-table", compare_table()),
+        ("pruning-table", pruning_tables()),
+        ("benchmark-table", benchmark_tables()),
+    ):
         block = f"<!-- {mark} -->\n{made}\n<!-- /{mark} -->"
         pattern = f"<!-- {mark} -->.*?<!-- /{mark} -->"
         text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)

@@ -18,6 +18,7 @@ namespace fastmnist::bindings {
 namespace {
 
 namespace py = pybind11;
+constexpr int kMostThreads = 256;
 using Packed = py::array_t<std::uint8_t, py::array::c_style>;
 
 std::span<std::byte> bytes_of(Packed& packed) {
@@ -45,15 +46,17 @@ void check_layer(const NetworkView& network, std::int64_t layer) {
     invalid("layer", "0 to " + std::to_string(network.layers() - 1), std::to_string(layer));
 }
 
-py::list layer_times(Packed packed, std::int64_t layer) {
+py::list layer_times(Packed packed, std::int64_t layer, int threads) {
   const AlignedCopy copy(bytes_of(packed));
   const NetworkView network = view_network(copy.bytes());
   check_layer(network, layer);
+  if (threads < 1 || threads > kMostThreads)
+    invalid("threads", "1 to " + std::to_string(kMostThreads), std::to_string(threads));
   const KernelTable& kernels = active_kernels();
   std::vector<KernelTime> times;
   {
     const py::gil_scoped_release released;
-    times = measure_layer(kernels, network, layer);
+    times = measure_layer(kernels, network, layer, threads);
   }
   py::list rows;
   for (const KernelTime& time : times)
@@ -86,9 +89,9 @@ py::list block_times(Packed packed) {
   return rows;
 }
 
-void set_plan(Packed packed, const std::vector<std::vector<std::string>>& names,
-              std::int64_t block_rows) {
-  const KernelTable& kernels = active_kernels();
+using Names = std::vector<std::vector<std::string>>;
+
+std::vector<int> indexes_of(const KernelTable& kernels, const Names& names) {
   std::vector<int> choices;
   for (const std::vector<std::string>& layer : names)
     for (const std::string& name : layer) {
@@ -98,7 +101,13 @@ void set_plan(Packed packed, const std::vector<std::vector<std::string>>& names,
       if (index < 0) invalid("names", "kernels of " + std::string(kernels.name), "'" + name + "'");
       choices.push_back(index);
     }
-  write_plan(kernels, choices, block_rows, bytes_of(packed));
+  return choices;
+}
+
+void set_plan(Packed packed, const Names& names, std::int64_t block_rows, const Names& threaded) {
+  const KernelTable& kernels = active_kernels();
+  write_plan(kernels, indexes_of(kernels, names), indexes_of(kernels, threaded), block_rows,
+             bytes_of(packed));
 }
 
 // The kernels that layer i could go by: those whose form of weights there is.
@@ -108,7 +117,8 @@ std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer) {
   const KernelTable& kernels = active_kernels();
   std::vector<std::string> names;
   for (int i = 0; i < kernels.linear_count; ++i)
-    if (network.has_form(layer, kernels.linears[i].form)) names.emplace_back(kernels.linears[i].name);
+    if (network.has_form(layer, kernels.linears[i].form))
+      names.emplace_back(kernels.linears[i].name);
   return names;
 }
 
@@ -130,7 +140,7 @@ py::dict layer_forms(Packed packed, std::int64_t layer) {
 }
 
 // What runs: per layer and class of rows the kernel, and the rows of a block.
-py::tuple get_plan(Packed packed) {
+py::tuple get_plan(Packed packed, bool threaded) {
   const NetworkView network = view_network(bytes_of(packed));
   const PlanView plan(active_kernels(), network);
   py::list layers;
@@ -139,7 +149,7 @@ py::tuple get_plan(Packed packed) {
     for (int c = 0; c < kRowClasses; ++c) {
       const std::int64_t rows =
           c + 1 < kRowClasses ? kRowClassBounds[c] : kRowClassBounds[kRowClasses - 2] + 1;
-      names.append(plan.kernel(i, rows).name);
+      names.append(plan.kernel(i, rows, threaded).name);
     }
     layers.append(names);
   }
@@ -150,14 +160,16 @@ py::tuple get_plan(Packed packed) {
 
 void register_plans(py::module_& module) {
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
-  module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"));
+  module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"),
+             py::arg("threads") = 1);
   module.def("choose_kernels", &choose, strict("packed"), py::arg("times"), py::arg("set_up"));
   module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"));
   module.def("layer_forms", &layer_forms, strict("packed"), py::arg("layer"));
   module.def("measure_set_up", [] { return measure_set_up(active_kernels()); });
   module.def("measure_blocks", &block_times, strict("packed"));
-  module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"));
-  module.def("get_plan", &get_plan, strict("packed"));
+  module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"),
+             py::arg("threaded") = Names{});
+  module.def("get_plan", &get_plan, strict("packed"), py::arg("threaded") = false);
 }
 
 }  // namespace fastmnist::bindings

@@ -129,8 +129,8 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
   spec.sparse.push_back(fastmnist::measure_sparse(spec.layers[0]));
   const std::int64_t bytes[] = {fastmnist::packed_network_bytes(spec)};
   Tensor packed = empty(Sizes(bytes, 1), ScalarType::Byte);
-  fastmnist::pack_network(spec, {static_cast<std::byte*>(packed.data_ptr()),
-                                 static_cast<std::size_t>(packed.numel())});
+  fastmnist::pack_network(
+      spec, {static_cast<std::byte*>(packed.data_ptr()), static_cast<std::size_t>(packed.numel())});
   return packed;
 }
 

@@ -91,8 +91,8 @@ std::string missing_for(std::string_view isa) {
                                             kZmmState, "zmm");
   if (isa == "avx512_vnni" || !no_vnni.empty()) return no_vnni;
   if (isa == "avx512_sparse")
-    return first_missing(
-        {{"avx512_vbmi", bit(leaf7.ecx, 1)}, {"avx512_vbmi2", bit(leaf7.ecx, 6)}}, kZmmState, "zmm");
+    return first_missing({{"avx512_vbmi", bit(leaf7.ecx, 1)}, {"avx512_vbmi2", bit(leaf7.ecx, 6)}},
+                         kZmmState, "zmm");
   if (isa == "amx_int8") {
     std::string missing = first_missing(
         {{"amx_tile", bit(leaf7.edx, 24)}, {"amx_int8", bit(leaf7.edx, 25)}}, kTileState, "tile");

@@ -10,8 +10,9 @@
 namespace fastmnist {
 
 // "" where the processor has every feature that the named kernels use and the operating system
-// saves their registers; otherwise what is missing, e.g. "the CPU lacks avx512_vnni". The kernels for
-// sparse weights are no set of their own: "avx512_sparse" names what they need beside avx512_vnni.
+// saves their registers; otherwise what is missing, e.g. "the CPU lacks avx512_vnni". The kernels
+// for sparse weights are no set of their own: "avx512_sparse" names what they need beside
+// avx512_vnni.
 FASTMNIST_API std::string missing_for(std::string_view isa);
 
 // The processor's own name for itself, or "unknown".

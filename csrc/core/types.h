@@ -64,7 +64,8 @@ struct PackedDense {
 // window of 128 that begins where the block says: bytes are picked from two registers of inputs.
 //
 //     window_starts  [b b b ...]                  uint16 a block: its window is inputs b .. b + 127
-//     pick_blocks    [64 picks][64 weights] ...   picks: 0..127 within the window, output-major like
+//     pick_blocks    [64 picks][64 weights] ...   picks: 0..127 within the window, output-major
+//     like
 //                                                 a dense block; weight 0 where a slot stays empty
 //     panel p has blocks pick_starts[p] .. pick_starts[p + 1] - 1
 //
@@ -142,8 +143,8 @@ struct LinearKernel {
   };
   const char* name;  // set, rows x panels of its tile, form of weights: "avx512_vnni 8x1 bitmask"
   WeightForm form;
-  Suits suits;       // where it serves if nothing was measured (dense; plan.h for the others)
-  bool tiles;        // needs the tile unit, and LinearArgs::scratch
+  Suits suits;  // where it serves if nothing was measured (dense; plan.h for the others)
+  bool tiles;   // needs the tile unit, and LinearArgs::scratch
   void (*linear_f32)(const LinearArgs& args);
   void (*linear_u8)(const LinearArgs& args);
 };

@@ -54,9 +54,9 @@ const TileUnit kAmxUnit = {enter, leave, Working::bytes, tile_rows};
 
 extern const LinearKernel kAmxInt8Kernels[2];
 const LinearKernel kAmxInt8Kernels[2] = {
-    {"amx_int8 16x4", WeightForm::kDense, LinearKernel::Suits::kFewRows, true, strips<Output::kFloats>,
-     by_saturation<strips<Output::kSaturate>, strips<Output::kCodes>>},
-    {"amx_int8 32x2", WeightForm::kDense, LinearKernel::Suits::kManyRows, true, blocks<Output::kFloats>,
-     by_saturation<blocks<Output::kSaturate>, blocks<Output::kCodes>>}};
+    {"amx_int8 16x4", WeightForm::kDense, LinearKernel::Suits::kFewRows, true,
+     strips<Output::kFloats>, by_saturation<strips<Output::kSaturate>, strips<Output::kCodes>>},
+    {"amx_int8 32x2", WeightForm::kDense, LinearKernel::Suits::kManyRows, true,
+     blocks<Output::kFloats>, by_saturation<blocks<Output::kSaturate>, blocks<Output::kCodes>>}};
 
 }  // namespace fastmnist

@@ -16,7 +16,8 @@ constexpr std::int64_t kNearWeights =
 // Slices (amx_slices.h) keep the sums of so many rows.
 constexpr std::int64_t kSliceInputs = 1024;
 constexpr std::int64_t kGroupRows = 288;
-// Room for sparse weights that are decoded (amx_sparse.cpp): two panels, or a few tiles on their way.
+// Room for sparse weights that are decoded (amx_sparse.cpp): two panels, or a few tiles on their
+// way.
 constexpr std::int64_t kDecodedBytes = 16 * kTileBytes;
 constexpr std::int64_t decoded_bytes(std::int64_t padded_inputs) {
   const std::int64_t panels = 2 * padded_inputs * kPanelOutputs;

@@ -72,8 +72,8 @@ class FewRows {
       codes.x_tiled = true;
     }
     unrolled<HALVES>([&](auto h) {
-      codes_[h] = codes_of(codes, h * kTileRows,
-                           working_.copies + h * copy_bytes(args_.w.padded_inputs));
+      codes_[h] =
+          codes_of(codes, h * kTileRows, working_.copies + h * copy_bytes(args_.w.padded_inputs));
     });
   }
 

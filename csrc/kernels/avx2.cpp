@@ -195,8 +195,8 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
     for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
     accumulate<ROWS>(acc, reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs, block);
   }
-  const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
-      w.epilogues + panel * w.epilogue_stride);
+  const auto& constants =
+      *reinterpret_cast<const PanelEpilogue*>(w.epilogues + panel * w.epilogue_stride);
   unrolled<ROWS>([&](auto r) {
     const Quantizer& q =
         args.row_quantizers != nullptr ? args.row_quantizers[m + r] : args.x_quantizer;
@@ -227,14 +227,14 @@ void linear(const LinearArgs& args) {
 }  // namespace
 
 extern const KernelTable kAvx2Kernels;
-const KernelTable kAvx2Kernels = {
-    "avx2",
-    quantize,
-    quantize_affine,
-    dequantize,
-    row_range,
-    nullptr,
-    1,
-    {{"avx2 4x1", WeightForm::kDense, LinearKernel::Suits::kAnyRows, false, linear<StoreFloat>, linear<StoreCodes>}}};
+const KernelTable kAvx2Kernels = {"avx2",
+                                  quantize,
+                                  quantize_affine,
+                                  dequantize,
+                                  row_range,
+                                  nullptr,
+                                  1,
+                                  {{"avx2 4x1", WeightForm::kDense, LinearKernel::Suits::kAnyRows,
+                                    false, linear<StoreFloat>, linear<StoreCodes>}}};
 
 }  // namespace fastmnist

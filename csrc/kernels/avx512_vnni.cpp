@@ -214,7 +214,11 @@ void linear(const LinearArgs& args) {
 template <int ROWS, int PANELS>
 constexpr LinearKernel kernel(const char* name, LinearKernel::Suits suits) {
   return {
-      name, WeightForm::kDense, suits, false, linear<ROWS, PANELS, Output::kFloats>,
+      name,
+      WeightForm::kDense,
+      suits,
+      false,
+      linear<ROWS, PANELS, Output::kFloats>,
       by_saturation<linear<ROWS, PANELS, Output::kSaturate>, linear<ROWS, PANELS, Output::kCodes>>};
 }
 

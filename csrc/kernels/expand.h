@@ -32,8 +32,7 @@ class MaskedValues {
   FASTMNIST_INLINE __m512i next() {
     const std::uint64_t mask = *mask_++;
     _mm_prefetch(reinterpret_cast<const char*>(at_ + kAhead), _MM_HINT_T0);
-    const __m512i w =
-        _mm512_maskz_expand_epi8(_cvtu64_mask64(mask), _mm512_loadu_si512(at_));
+    const __m512i w = _mm512_maskz_expand_epi8(_cvtu64_mask64(mask), _mm512_loadu_si512(at_));
     at_ += __builtin_popcountll(mask);
     return w;
   }

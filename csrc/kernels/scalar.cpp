@@ -17,7 +17,8 @@ const PanelEpilogue& epilogue_of(const PackedDense& w, std::int64_t panel) {
 // Sums of products of one row with the 16 outputs of one panel.
 using Sums = std::int32_t[kPanelOutputs];
 
-void accumulate_dense(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel, Sums& acc) {
+void accumulate_dense(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel,
+                      Sums& acc) {
   const PackedDense& w = args.w;
   const auto* weights = reinterpret_cast<const std::int8_t*>(w.panels + panel * w.panel_stride);
   for (std::int32_t& a : acc) a = 0;

@@ -29,6 +29,8 @@ inline constexpr std::uint32_t kMaxLayers = 1024;
 // Batches are planned for by their number of rows: the last class is everything above the others.
 inline constexpr int kRowClasses = 8;
 inline constexpr std::int64_t kRowClassBounds[kRowClasses - 1] = {1, 2, 4, 8, 16, 32, 64};
+// The least class that a share of one thread among several has (runtime/shares.h): 17 to 32 rows.
+inline constexpr int kFirstThreadedClass = 5;
 
 // How float rows become codes.
 enum class InputKind : std::uint32_t {
@@ -67,8 +69,10 @@ struct LayerRecord {
   Clamp clamp;
   std::uint64_t panels_offset;
   // Whether no output, divided by the next layer's scale, reaches 2^30 whatever the codes are.
-  std::uint64_t y_bounded;
-  // The plan: per class of rows 1 + the index of the kernel, 0 where the rule decides.
+  std::uint32_t y_bounded;
+  // The plan: 1 + the index of the kernel per class of rows, 0 where the rule decides; and where
+  // several threads share the rows, in the classes that a share may have, 0 where that is the same.
+  std::uint8_t threaded[4];
   std::uint8_t kernels[kRowClasses];
   std::uint64_t sparse_bytes;  // of the section behind the panels (pack/sparse.h), 0: none
 };

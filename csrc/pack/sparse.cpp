@@ -12,7 +12,7 @@ namespace {
 // memory traffic; picks must be well below the dense bytes, as each of their blocks costs more than
 // a dense one.
 constexpr std::int64_t kMostValuesPercent = 75;  // of the weights
-constexpr std::int64_t kBitmaskPercent = 80;  // of dense bytes
+constexpr std::int64_t kBitmaskPercent = 80;     // of dense bytes
 constexpr std::int64_t kPicksPercent = 80;
 
 struct SectionHeader {
@@ -68,12 +68,16 @@ using PanelInputs = std::vector<std::int32_t>[kPanelOutputs];
 
 void find_inputs(const CanonicalLayer& layer, std::int64_t panel, PanelInputs& inputs) {
   for (std::int64_t j = 0; j < kPanelOutputs; ++j) {
-    inputs[j].clear();
     const std::int64_t n = panel * kPanelOutputs + j;
+    inputs[j].resize(n < layer.outputs ? static_cast<std::size_t>(layer.inputs) : 0);
     if (n >= layer.outputs) continue;
     const std::int8_t* w = layer.weight + n * layer.inputs;
-    for (std::int64_t k = 0; k < layer.inputs; ++k)
-      if (w[k] != 0) inputs[j].push_back(static_cast<std::int32_t>(k));
+    std::size_t count = 0;
+    for (std::int64_t k = 0; k < layer.inputs; ++k) {  // no branch that nobody could predict
+      inputs[j][count] = static_cast<std::int32_t>(k);
+      count += w[k] != 0 ? 1 : 0;
+    }
+    inputs[j].resize(count);
   }
 }
 
@@ -105,11 +109,13 @@ void pack_bitmask(const CanonicalLayer& layer, const PackedDense& dense, std::ui
     const std::byte* panel = dense.panels + p * dense.panel_stride;
     for (std::int64_t b = 0; b < dense.padded_inputs / kBlockInputs; ++b) {
       std::uint64_t mask = 0;
-      for (std::int64_t i = 0; i < kBlockBytes; ++i)
-        if (const std::byte w = panel[b * kBlockBytes + i]; w != std::byte{0}) {
-          mask |= std::uint64_t{1} << i;
-          values[at++] = w;
-        }
+      for (std::int64_t i = 0; i < kBlockBytes; ++i) {
+        const std::byte w = panel[b * kBlockBytes + i];
+        const std::uint64_t there = w != std::byte{0} ? 1 : 0;
+        mask |= there << i;
+        values[at] = w;  // at the very end into the padding
+        at += there;
+      }
       *masks++ = mask;
     }
   }

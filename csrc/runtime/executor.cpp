@@ -90,6 +90,7 @@ struct Job {
   const KernelTable& kernels;
   const PlanView& plan;
   const TileUnit* unit;  // nullptr where no kernel of these rows needs it
+  bool threaded;         // several threads share the rows
   Rows rows;
   float* logits;
   std::byte* scratch;  // one piece per thread slot
@@ -101,7 +102,7 @@ struct Job {
 // The plan's kernel. (A torch operator's packed bytes may change during a call; a kernel that needs
 // tiles must not run without them.)
 const LinearKernel& kernel_of(const Job& job, std::int64_t layer, std::int64_t rows) {
-  const LinearKernel& kernel = job.plan.kernel(layer, rows);
+  const LinearKernel& kernel = job.plan.kernel(layer, rows, job.threaded);
   return kernel.tiles && job.unit == nullptr ? job.kernels.linears[0] : kernel;
 }
 
@@ -306,13 +307,18 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   const PlanView plan(kernels, network);
   const std::int64_t block = std::min(
       plan.block_rows(), (rows.count + kBlockRowsStep - 1) / kBlockRowsStep * kBlockRowsStep);
-  const TileUnit* unit = plan.needs_tiles(rows.count) ? kernels.tiles : nullptr;
+  // Shares are for kernels that use tiles, or not; and which kernels serve depends on the shares.
+  const bool tiles = plan.needs_tiles(rows.count);
   const auto [grain, chunks] =
-      shares_of(rows.count, network.products_per_row(), unit != nullptr, max_threads);
+      shares_of(rows.count, network.products_per_row(), tiles, max_threads);
+  const bool threaded = chunks > 1;
+  const TileUnit* unit =
+      tiles || (threaded && plan.needs_tiles(rows.count, threaded)) ? kernels.tiles : nullptr;
   const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
-  Job job{network, kernels, plan, unit, rows, logits, scratch.get(), piece, block, &next_scratch};
+  Job job{network, kernels,       plan,  unit,  threaded,     rows,
+          logits,  scratch.get(), piece, block, &next_scratch};
   parallel_for(rows.count, grain, run_range, &job);
 }
 

@@ -27,11 +27,11 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
   args.y = static_cast<std::byte*>(args.y) + begin * args.y_stride * value;
   if (args.row_quantizers != nullptr) args.row_quantizers += begin;
   const TileUnit* unit = job.kernel.tiles ? job.kernels.tiles : nullptr;
-  const ScratchLease scratch(
-      shared_scratch(),
-      unit != nullptr ? linear_scratch_bytes(job.kernels, args.w.padded_inputs,
-                                             job.kernel.form != WeightForm::kDense)
-                      : 0);
+  const ScratchLease scratch(shared_scratch(),
+                             unit != nullptr
+                                 ? linear_scratch_bytes(job.kernels, args.w.padded_inputs,
+                                                        job.kernel.form != WeightForm::kDense)
+                                 : 0);
   args.scratch = scratch.get();
   const TileGuard guard(unit);
   run_linear(job.kernel, job.output, args);

@@ -58,9 +58,10 @@ const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& 
     for (int i = 0; form != WeightForm::kDense && i < kernels.linear_count; ++i)
       if (kernels.linears[i].form == form && !kernels.linears[i].tiles) return kernels.linears[i];
   }
-  const auto wanted = rows < kTilesFromRows                             ? LinearKernel::Suits::kAnyRows
-                      : rows <= kFewRows || record.inputs <= kFewInputs ? LinearKernel::Suits::kFewRows
-                                                                        : LinearKernel::Suits::kManyRows;
+  const auto wanted = rows < kTilesFromRows ? LinearKernel::Suits::kAnyRows
+                      : rows <= kFewRows || record.inputs <= kFewInputs
+                          ? LinearKernel::Suits::kFewRows
+                          : LinearKernel::Suits::kManyRows;
   for (int i = 0; i < kernels.linear_count; ++i)
     if (kernels.linears[i].form == WeightForm::kDense && kernels.linears[i].suits == wanted)
       return kernels.linears[i];
@@ -70,10 +71,13 @@ const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& 
 PlanView::PlanView(const KernelTable& kernels, const NetworkView& network)
     : kernels_(kernels), network_(network), planned_(has_plan(kernels, network)) {}
 
-const LinearKernel& PlanView::kernel(std::int64_t layer, std::int64_t rows) const {
+const LinearKernel& PlanView::kernel(std::int64_t layer, std::int64_t rows, bool threaded) const {
   const LayerRecord& record = network_.record(layer);
   if (planned_) {
-    const int planned = record.kernels[row_class(rows)];
+    const int c = row_class(rows);
+    int planned = record.kernels[c];
+    if (threaded && c >= kFirstThreadedClass && record.threaded[c - kFirstThreadedClass] != 0)
+      planned = record.threaded[c - kFirstThreadedClass];
     if (planned >= 1 && planned <= kernels_.linear_count) {
       const LinearKernel& kernel = kernels_.linears[planned - 1];
       if (network_.has_form(layer, kernel.form)) return kernel;
@@ -94,12 +98,12 @@ std::int64_t PlanView::block_rows() const {
   return std::clamp(rows / kBlockRowsStep * kBlockRowsStep, kBlockRowsStep, kMaxBlockRows);
 }
 
-bool PlanView::needs_tiles(std::int64_t rows) const {
+bool PlanView::needs_tiles(std::int64_t rows, bool threaded) const {
   if (kernels_.tiles == nullptr) return false;
   // The largest first: blocks of that class come first, smaller ones are what is left over.
   for (int c = row_class(rows); c >= 0; --c)
     for (std::int64_t i = 0; i < network_.layers(); ++i)
-      if (kernel(i, c < kRowClasses - 1 ? kRowClassBounds[c] : rows).tiles) return true;
+      if (kernel(i, c < kRowClasses - 1 ? kRowClassBounds[c] : rows, threaded).tiles) return true;
   return false;
 }
 

@@ -32,14 +32,15 @@ class FASTMNIST_API PlanView {
  public:
   PlanView(const KernelTable& kernels, const NetworkView& network);
 
-  // What the plan says, else the rule. Indexes out of range are the rule's, too.
-  const LinearKernel& kernel(std::int64_t layer, std::int64_t rows) const;
+  // What the plan says, else the rule. Indexes out of range are the rule's, too. `threaded`: other
+  // threads have shares of the same batch.
+  const LinearKernel& kernel(std::int64_t layer, std::int64_t rows, bool threaded = false) const;
 
   // Rows that go through all layers together: the plan's, else the rule's. A multiple of 32.
   std::int64_t block_rows() const;
 
   // Whether any block of at most so many rows goes by a kernel that needs the tile unit.
-  bool needs_tiles(std::int64_t rows) const;
+  bool needs_tiles(std::int64_t rows, bool threaded = false) const;
 
  private:
   const KernelTable& kernels_;

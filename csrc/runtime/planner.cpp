@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "core/errors.h"
+#include "core/threads.h"
 #include "kernels/tables.h"
 #include "runtime/executor.h"
 #include "runtime/linear.h"
@@ -23,6 +25,7 @@ constexpr std::int64_t kManyRows = 96;     // stands for the last class
 constexpr double kSecondsPerCase = 30e-6;  // divided by the least time: a case's turns
 constexpr int kMostRepeats = 12;
 constexpr int kFewestRepeats = 3;
+constexpr int kFewestThreaded = 8;  // with several threads: they do not always start at once
 constexpr double kFarBehind = 2.0;
 constexpr int kInARow = 6;
 constexpr double kLongCall = 100e-6;
@@ -48,11 +51,12 @@ std::int64_t rows_of_class(int c) { return c < kRowClasses - 1 ? kRowClassBounds
 
 // Times candidates in turns; the least time of each. One that is far behind drops out.
 template <typename Run>
-std::vector<double> least_times(int candidates, int first, const Run& run) {
+std::vector<double> least_times(int candidates, int first, const Run& run,
+                                int fewest = kFewestRepeats) {
   std::vector<double> least(static_cast<std::size_t>(candidates),
                             std::numeric_limits<double>::infinity());
   double best = least[0];
-  int repeats = kFewestRepeats;
+  int repeats = fewest;
   for (int turn = 0; turn <= repeats; ++turn)
     for (int k = 0; k < candidates; ++k) {
       const int i = (first + k) % candidates;
@@ -68,8 +72,7 @@ std::vector<double> least_times(int candidates, int first, const Run& run) {
       }
       best = std::min(best, own);
       if (turn == 1 && k + 1 == candidates)
-        repeats =
-            std::clamp(static_cast<int>(kSecondsPerCase / best), kFewestRepeats, kMostRepeats);
+        repeats = std::clamp(static_cast<int>(kSecondsPerCase / best), fewest, kMostRepeats);
     }
   return least;
 }
@@ -89,56 +92,119 @@ int ruled_index(const KernelTable& kernels, const NetworkView& network, std::int
   return static_cast<int>(&ruled_kernel(kernels, network, layer, rows) - kernels.linears);
 }
 
+void check_choices(const KernelTable& kernels, const NetworkView& network,
+                   std::span<const int> choices) {
+  if (static_cast<std::int64_t>(choices.size()) != network.layers() * kRowClasses)
+    invalid("choices", std::to_string(kRowClasses) + " kernels per layer",
+            std::to_string(choices.size()));
+  for (const int choice : choices)
+    if (choice < 0 || choice >= kernels.linear_count)
+      invalid("choices", "indexes of the instruction set's kernels", std::to_string(choice));
+}
+
 NetworkHeader& header_of(std::span<std::byte> buffer) {
   return *reinterpret_cast<NetworkHeader*>(buffer.data());
 }
 
 }  // namespace
 
-std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkView& network,
-                                      std::int64_t layer) {
-  const PackedDense w = network.dense(layer);
-  const LayerRecord& record = network.record(layer);
-  const bool codes = layer + 1 < network.layers() && network.input() != InputKind::kDynamic;
-  const std::int64_t y_stride = (w.outputs + 63) / 64 * 64;
-  const ScratchLease x(nullptr, kManyRows * w.padded_inputs);
-  const ScratchLease y(nullptr, kManyRows * y_stride * 4);
-  const ScratchLease scratch(
-      nullptr, linear_scratch_bytes(kernels, w.padded_inputs, record.sparse_bytes != 0));
-  const std::vector<Quantizer> row_quantizers(kManyRows, Quantizer{1.0f, 1.0f, 3});
-  fill_codes(reinterpret_cast<std::uint8_t*>(x.get()), kManyRows * w.padded_inputs);
-  LinearArgs args{};
-  args.x = reinterpret_cast<const std::uint8_t*>(x.get());
-  args.x_stride = w.padded_inputs;
-  args.x_readable = kManyRows * w.padded_inputs;
-  args.x_quantizer = record.x_quantizer;
-  if (network.input() == InputKind::kDynamic) args.row_quantizers = row_quantizers.data();
-  args.clamp = record.clamp;
-  args.y = y.get();
-  args.y_stride = y_stride;
-  if (codes) args.y_quantizer = network.record(layer + 1).x_quantizer;
-  args.y_bounded = record.y_bounded != 0;
-  args.scratch = scratch.get();
+namespace {
 
+// One thread's rows, outputs and scratch memory, for one layer.
+class Bench {
+ public:
+  Bench(const KernelTable& kernels, const NetworkView& network, std::int64_t layer)
+      : kernels_(kernels),
+        network_(network),
+        layer_(layer),
+        codes_out_(layer + 1 < network.layers() && network.input() != InputKind::kDynamic),
+        w_(network.dense(layer)),
+        y_stride_((w_.outputs + 63) / 64 * 64),
+        x_(nullptr, kManyRows * w_.padded_inputs),
+        y_(nullptr, kManyRows * y_stride_ * 4),
+        scratch_(nullptr, linear_scratch_bytes(kernels, w_.padded_inputs,
+                                               network.record(layer).sparse_bytes != 0)),
+        row_quantizers_(kManyRows, Quantizer{1.0f, 1.0f, 3}) {
+    fill_codes(reinterpret_cast<std::uint8_t*>(x_.get()), kManyRows * w_.padded_inputs);
+  }
+
+  void run(const LinearKernel& kernel, std::int64_t rows) const {
+    const LayerRecord& record = network_.record(layer_);
+    LinearArgs args{};
+    args.x = reinterpret_cast<const std::uint8_t*>(x_.get());
+    args.x_stride = w_.padded_inputs;
+    args.x_readable = kManyRows * w_.padded_inputs;
+    args.rows = rows;
+    args.x_quantizer = record.x_quantizer;
+    if (network_.input() == InputKind::kDynamic) args.row_quantizers = row_quantizers_.data();
+    args.clamp = record.clamp;
+    args.y = y_.get();
+    args.y_stride = y_stride_;
+    if (codes_out_) args.y_quantizer = network_.record(layer_ + 1).x_quantizer;
+    args.y_bounded = record.y_bounded != 0;
+    args.scratch = scratch_.get();
+    network_.weights(layer_, kernel.form, args);
+    run_linear(kernel, codes_out_ ? LinearOutput::kCodes : LinearOutput::kFloats, args);
+  }
+
+ private:
+  const KernelTable& kernels_;
+  const NetworkView& network_;
+  std::int64_t layer_;
+  bool codes_out_;
+  PackedDense w_;
+  std::int64_t y_stride_;
+  ScratchLease x_;
+  ScratchLease y_;
+  ScratchLease scratch_;
+  std::vector<Quantizer> row_quantizers_;
+};
+
+// All threads at once.
+struct Crowd {
+  const std::vector<std::unique_ptr<Bench>>& benches;
+  const KernelTable& kernels;
+  const LinearKernel& kernel;
+  std::int64_t rows;
+
+  static void run(void* context, std::int64_t begin, std::int64_t end) {
+    const Crowd& crowd = *static_cast<const Crowd*>(context);
+    const TileGuard guard(crowd.kernel.tiles ? crowd.kernels.tiles : nullptr);
+    for (std::int64_t i = begin; i < end; ++i)
+      crowd.benches[static_cast<std::size_t>(i)]->run(crowd.kernel, crowd.rows);
+  }
+};
+
+}  // namespace
+
+std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkView& network,
+                                      std::int64_t layer, int threads) {
+  std::vector<std::unique_ptr<Bench>> benches;
+  for (int i = 0; i < threads; ++i)
+    benches.push_back(std::make_unique<Bench>(kernels, network, layer));
   std::vector<int> candidates;  // the forms of weights that there are
   for (int i = 0; i < kernels.linear_count; ++i)
     if (network.has_form(layer, kernels.linears[i].form)) candidates.push_back(i);
   std::vector<KernelTime> times;
-  for (int c = 0; c < kRowClasses; ++c) {
-    args.rows = rows_of_class(c);
-    const int usual = ruled_index(kernels, network, layer, args.rows);
+  for (int c = threads > 1 ? kFirstThreadedClass : 0; c < kRowClasses; ++c) {
+    const std::int64_t rows = rows_of_class(c);
+    const int usual = ruled_index(kernels, network, layer, rows);
     const auto first = std::find(candidates.begin(), candidates.end(), usual);
-    const TileGuard guard(kernels.tiles);
-    const std::vector<double> least =
-        least_times(static_cast<int>(candidates.size()),
-                    static_cast<int>(first - candidates.begin()), [&](int i) {
-                      const LinearKernel& kernel =
-                          kernels.linears[candidates[static_cast<std::size_t>(i)]];
-                      network.weights(layer, kernel.form, args);
-                      run_linear(kernel, codes ? LinearOutput::kCodes : LinearOutput::kFloats, args);
-                    });
+    const TileGuard guard(threads > 1 ? nullptr : kernels.tiles);
+    const std::vector<double> least = least_times(
+        static_cast<int>(candidates.size()), static_cast<int>(first - candidates.begin()),
+        [&](int i) {
+          const LinearKernel& kernel = kernels.linears[candidates[static_cast<std::size_t>(i)]];
+          if (threads > 1) {
+            Crowd crowd{benches, kernels, kernel, rows};
+            parallel_for(threads, 1, Crowd::run, &crowd);
+          } else {
+            benches[0]->run(kernel, rows);
+          }
+        },
+        threads > 1 ? kFewestThreaded : kFewestRepeats);
     for (std::size_t i = 0; i < candidates.size(); ++i)
-      times.push_back({args.rows, candidates[i], least[i]});
+      times.push_back({rows, candidates[i], least[i]});
   }
   return times;
 }
@@ -174,9 +240,8 @@ std::vector<int> choose_kernels(const KernelTable& kernels, const NetworkView& n
       std::vector<double> without = own;
       for (std::size_t k = 0; k < count; ++k)
         if (kernels.linears[k].tiles) without[k] = std::numeric_limits<double>::infinity();
-      const int best =
-          fastest(own, ruled_index(kernels, network, static_cast<std::int64_t>(i),
-                                   rows_of_class(static_cast<int>(c))));
+      const int best = fastest(own, ruled_index(kernels, network, static_cast<std::int64_t>(i),
+                                                rows_of_class(static_cast<int>(c))));
       plain[i] = fastest(without, 0);
       choices[i * kRowClasses + c] = best;
       tiles = tiles || kernels.linears[best].tiles;
@@ -229,25 +294,26 @@ std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std:
   return blocks;
 }
 
-void write_plan(const KernelTable& kernels, std::span<const int> choices, std::int64_t block_rows,
+void write_plan(const KernelTable& kernels, std::span<const int> choices,
+                std::span<const int> threaded, std::int64_t block_rows,
                 std::span<std::byte> buffer) {
   const NetworkView network = view_network(buffer);
-  if (static_cast<std::int64_t>(choices.size()) != network.layers() * kRowClasses)
-    invalid("choices", std::to_string(kRowClasses) + " kernels per layer",
-            std::to_string(choices.size()));
+  check_choices(kernels, network, choices);
+  if (!threaded.empty()) check_choices(kernels, network, threaded);
   if (block_rows < kBlockRowsStep || block_rows > kMaxBlockRows)
     invalid("block_rows", "32 to 1024", std::to_string(block_rows));
-  for (const int choice : choices)
-    if (choice < 0 || choice >= kernels.linear_count)
-      invalid("choices", "indexes of the instruction set's kernels", std::to_string(choice));
   NetworkHeader& header = header_of(buffer);
   header.plan_isa = static_cast<std::uint32_t>(rung_of(kernels)) + 1;
   header.block_rows = static_cast<std::uint32_t>(block_rows);
   auto* records = reinterpret_cast<LayerRecord*>(buffer.data() + sizeof(NetworkHeader));
   for (std::int64_t i = 0; i < network.layers(); ++i)
-    for (int c = 0; c < kRowClasses; ++c)
-      records[i].kernels[c] =
-          static_cast<std::uint8_t>(choices[static_cast<std::size_t>(i * kRowClasses + c)] + 1);
+    for (int c = 0; c < kRowClasses; ++c) {
+      const auto at = static_cast<std::size_t>(i * kRowClasses + c);
+      records[i].kernels[c] = static_cast<std::uint8_t>(choices[at] + 1);
+      if (c >= kFirstThreadedClass)
+        records[i].threaded[c - kFirstThreadedClass] =
+            threaded.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(threaded[at] + 1);
+    }
 }
 
 }  // namespace fastmnist

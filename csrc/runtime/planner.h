@@ -34,17 +34,20 @@ struct BlockTime {
   bool chosen;
 };
 
-// Every kernel whose form of weights there is, at every class of rows: [class][kernel]. At most some 8 ms for a layer of
-// 784-96-256-10. A kernel that is far behind soon drops out.
+// Every kernel whose form of weights there is, at every class of rows: [class][kernel]. At most
+// some 8 ms for a layer of 784-96-256-10. A kernel that is far behind soon drops out. With several
+// threads: each on rows of its own at once, as they share memory and caches, from
+// kFirstThreadedClass on.
 FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
-                                                    const NetworkView& network, std::int64_t layer);
+                                                    const NetworkView& network, std::int64_t layer,
+                                                    int threads = 1);
 
 // What setting the tile unit up and releasing it costs; 0 where there is none.
 FASTMNIST_API double measure_set_up(const KernelTable& kernels);
 
-// Indexes of kernels, [layer][class], from every layer's times: [layer][class][kernel of the table],
-// infinite where it was not measured. All layers of a class are chosen together: setting the tile
-// unit up must pay, too.
+// Indexes of kernels, [layer][class], from every layer's times: [layer][class][kernel of the
+// table], infinite where it was not measured. All layers of a class are chosen together: setting
+// the tile unit up must pay, too.
 FASTMNIST_API std::vector<int> choose_kernels(const KernelTable& kernels,
                                               const NetworkView& network,
                                               std::span<const double> times, double set_up_seconds);
@@ -54,9 +57,11 @@ FASTMNIST_API std::vector<int> choose_kernels(const KernelTable& kernels,
 FASTMNIST_API std::vector<BlockTime> measure_blocks(const KernelTable& kernels,
                                                     std::span<std::byte> buffer);
 
-// Indexes of kernels per layer, kRowClasses each. Throws InvalidArgument for another number of
+// Indexes of kernels per layer, kRowClasses each, and the same for several threads (or nothing).
+// Throws InvalidArgument for another number of
 // them, a kernel that the table has not, or block_rows outside 32...1024.
 FASTMNIST_API void write_plan(const KernelTable& kernels, std::span<const int> choices,
-                              std::int64_t block_rows, std::span<std::byte> buffer);
+                              std::span<const int> threaded, std::int64_t block_rows,
+                              std::span<std::byte> buffer);
 
 }  // namespace fastmnist

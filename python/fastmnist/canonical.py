@@ -163,13 +163,14 @@ class QuantizedNetwork:
         # Forms of weights that no kernel of the plan reads would only take memory.
         made = [packed_forms(packed, i) for i in range(len(self.layers))]
         used = [
-            [form for form in forms if any(name.endswith(f" {form}") for name in names)]
-            for forms, names in zip(made, plan.kernels, strict=True)
+            [form for form in forms if any(name.endswith(f" {form}") for name in (*one, *many))]
+            for forms, one, many in zip(made, plan.kernels, plan.threaded, strict=True)
         ]
         if used != made:
             packed = self.pack(used)
             if mode == "measured":
-                _core.set_plan(packed, [[*names] for names in plan.kernels], plan.block_rows)
+                one, many = ([[*names] for names in p] for p in (plan.kernels, plan.threaded))
+                _core.set_plan(packed, one, plan.block_rows, many)
         return packed, plan
 
     def clamped(self, clamp: tuple[float, float]) -> QuantizedNetwork:

@@ -127,6 +127,17 @@ def _limits(isa: str) -> dict[str, Any]:
     return _core.measure_limits(isa)
 
 
+def _differences(network: QuantizedNetwork, plan: Plan) -> str:
+    """Which kernels serve shares of several threads, where they are others."""
+    parts = [
+        f"{layer.name} with {rows} rows each goes by {many}"
+        for layer, ones, manys in zip(network.layers, plan.kernels, plan.threaded, strict=True)
+        for rows, one, many in zip(ROWS, ones, manys, strict=True)
+        if one != many
+    ]
+    return ", ".join(parts).replace("x", "×")
+
+
 def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
     limits = _limits(isa)
     notes = [
@@ -142,6 +153,8 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
     ]
     if any(is_sparse(name) for layer in plan.kernels for name in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
+    if plan.threaded != plan.kernels:
+        notes.append("batches that several threads share: " + _differences(network, plan))
     if plan.mode == "fixed":
         notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
     elif len(_core.layer_kernels(network.pack(), 0)) > 1:

@@ -34,6 +34,8 @@ from fastmnist.cache import cache_folder, write_whole
 PLANS = ("measured", "fixed")
 # The largest batch of each class of rows that a plan knows; the last stands for all above.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 96)
+# Those that a share of one thread among several may have.
+THREADED_ROWS = (32, 64, 96)
 _FORMAT = 1
 _MOST_ENTRIES = 1000  # per machine: the latest are kept
 _default: ContextVar[str | None] = ContextVar("plan", default=None)
@@ -75,12 +77,15 @@ class Plan:
     made_for : tuple of str
         The kernels that there were. With others (after a change of the instruction set) the plan
         is ignored and the rule decides.
+    threaded : tuple of tuples of str
+        As `kernels`, for batches that several threads share, by the rows of a share.
     """
 
     mode: str
     kernels: tuple[tuple[str, ...], ...]
     block_rows: int
     made_for: tuple[str, ...]
+    threaded: tuple[tuple[str, ...], ...] = ()
 
 
 @contextmanager
@@ -127,20 +132,56 @@ def plan_into(
     """
     if mode == "measured":
         with _lock:
-            table = _core.linear_kernels()
             times = [layer_times(packed, i, shape) for i, shape in enumerate(shapes)]
-            flat = [
-                by_kernel.get(name, math.inf) / 1e6
-                for layer in times
-                for by_kernel in layer
-                for name in table
-            ]
-            kernels = _core.choose_kernels(packed, flat, _set_up())
-            _core.set_plan(packed, kernels, _block_rows(packed, shapes, kernels, about))
+            kernels = _choice(packed, times)
+            threads = _core.num_threads()
+            block_rows = _block_rows(packed, shapes, kernels, about)
+            threaded = _choice(packed, _threaded_times(packed, shapes, times, threads))
+            _core.set_plan(packed, kernels, block_rows, threaded if threads > 1 else [])
             _save()
     names, block_rows = _core.get_plan(packed)
-    chosen = tuple(tuple(layer) for layer in names)
-    return Plan(mode, chosen, block_rows, tuple(_core.linear_kernels()))
+    threaded, _ = _core.get_plan(packed, threaded=True)
+    return Plan(
+        mode,
+        tuple(tuple(layer) for layer in names),
+        block_rows,
+        tuple(_core.linear_kernels()),
+        tuple(tuple(layer) for layer in threaded),
+    )
+
+
+def _choice(packed: npt.NDArray[np.uint8], times: list[list[Times]]) -> list[list[str]]:
+    table = _core.linear_kernels()
+    flat = [
+        by_kernel.get(name, math.inf) / 1e6
+        for layer in times
+        for by_kernel in layer
+        for name in table
+    ]
+    return _core.choose_kernels(packed, flat, _set_up())
+
+
+def _threaded_times(
+    packed: npt.NDArray[np.uint8], shapes: list[Shape], times: list[list[Times]], threads: int
+) -> list[list[Times]]:
+    """Replace times by those of `threads` at once where it matters: where weights may be sparse.
+
+    Threads that share memory's bandwidth gain more from reading fewer bytes.
+    """
+    result = []
+    for i, (shape, alone) in enumerate(zip(shapes, times, strict=True)):
+        kernels = _core.layer_kernels(packed, i)
+        if threads == 1 or not any(is_sparse(name) for name in kernels):
+            result.append(alone)
+            continue
+        flat = _remembered(
+            f"layer {shape.key}{_sparse_key(packed, i)} threads {threads}",
+            lambda i=i: [t for *_, t in _core.measure_layer(packed, i, threads)],  # type: ignore[misc]
+            len(THREADED_ROWS) * len(kernels),
+        )
+        shared = _by_class(flat, kernels)
+        result.append([*alone[: -len(shared)], *shared])
+    return result
 
 
 def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[Times]:
@@ -153,6 +194,10 @@ def layer_times(packed: npt.NDArray[np.uint8], i: int, shape: Shape) -> list[Tim
         lambda: [time for _, _, time in _core.measure_layer(packed, i)],
         len(ROWS) * len(kernels),
     )
+    return _by_class(flat, kernels)
+
+
+def _by_class(flat: list[float], kernels: list[str]) -> list[Times]:
     steps = range(0, len(flat), len(kernels))
     return [dict(zip(kernels, flat[at : at + len(kernels)], strict=True)) for at in steps]
 

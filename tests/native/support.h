@@ -131,9 +131,9 @@ class Packed {
   Packed(const Layer& layer, fastmnist::WeightForm form, Edge edge)
       : sizes_(fastmnist::measure_forms(layer.canonical(), form == fastmnist::WeightForm::kBitmask,
                                         form == fastmnist::WeightForm::kPicks)),
-        panels_(static_cast<std::size_t>(
-                    fastmnist::packed_dense_bytes(layer.inputs, layer.outputs)),
-                edge),
+        panels_(
+            static_cast<std::size_t>(fastmnist::packed_dense_bytes(layer.inputs, layer.outputs)),
+            edge),
         section_(static_cast<std::size_t>(
                      fastmnist::packed_sparse_bytes(sizes_, layer.inputs, layer.outputs)),
                  edge),

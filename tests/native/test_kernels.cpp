@@ -19,7 +19,8 @@ void run_both(const KernelTable& kernels, const LinearKernel& kernel, LinearArgs
               float* floats, std::uint8_t* codes) {
   const TileUnit* unit = kernel.tiles ? kernels.tiles : nullptr;
   Guarded<std::byte> scratch(
-      unit != nullptr ? static_cast<std::size_t>(unit->scratch_bytes(args.w.padded_inputs, true)) : 64,
+      unit != nullptr ? static_cast<std::size_t>(unit->scratch_bytes(args.w.padded_inputs, true))
+                      : 64,
       Edge::kLast);
   args.scratch = scratch.data();
   // A hint to read anything does no harm, whatever is there.

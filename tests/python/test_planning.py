@@ -259,3 +259,70 @@ def test_explain_after_a_change_of_the_set(memory: Path) -> None:
         assert before == "scalar" or any("another instruction set" in n for n in table.notes)
     finally:
         _core.set_isa(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = fm.num_threads()
+    fm.set_num_threads(2)
+    yield
+    fm.set_num_threads(before)
+
+
+def pruned_and_wide() -> nn.Module:
+    """Enough products for two threads to share 64 rows."""
+    torch.manual_seed(1)
+    wide = nn.Sequential(nn.Linear(1024, 1500), nn.ReLU(), nn.Linear(1500, 5))
+    return fm.prune(wide, fm.L1Unstructured(0.9))
+
+
+def test_threads_have_a_plan_of_their_own(
+    isa: str, memory: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sparse layers are measured with all threads at once, too; no bit depends on it."""
+    if isa == "scalar":
+        pytest.skip("slow")
+    calls = count_measurements(monkeypatch)
+    rows = np.random.default_rng(2).normal(size=(200, 1024)).astype(np.float32)
+    net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
+    sparse = any(planning.is_sparse(name) for name in _core.linear_kernels())
+    assert calls.count("measure_layer") == (4 if sparse else 2 if "avx2" not in isa else 0)
+    kernels, threaded = net._plan.kernels, net._plan.threaded
+    assert [layer[:5] for layer in kernels] == [layer[:5] for layer in threaded]
+    fixed = fm.CompiledModel(net.network, "fixed")
+    for threads in (1, 2, 3):
+        fm.set_num_threads(threads)
+        for count in (1, 40, 64, 65, 128, 200):
+            assert (net(rows[:count]) == fixed(rows)[:count]).all()
+    calls.clear()
+    fm.set_num_threads(2)
+    again = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
+    assert calls == []
+    assert again._plan == net._plan
+    assert net.explain(rows=(1, 64)).rows
+
+
+def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> None:
+    """Also where the shares' kernels need tiles and the others do not, and the reverse."""
+    rows = np.random.default_rng(3).normal(size=(150, 1024)).astype(np.float32)
+    net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows), plan="fixed")
+    expected = net(rows)
+    forms = [["bitmask", "picks"]] * 2
+    for one in _core.linear_kernels():
+        for many in _core.linear_kernels():
+            packed = net.network.pack(forms)
+            if isa == "scalar" and "picks" in one + many:
+                continue
+            _core.set_plan(packed, [[one] * 8] * 2, 64, [[many] * 8] * 2)
+            names, _ = _core.get_plan(packed, threaded=True)
+            assert names == [[*[one] * 5, *[many] * 3]] * 2
+            assert (_core.Model(packed)(rows) == expected).all(), (one, many)
+
+
+def test_a_threaded_plan_that_does_not_fit_is_refused() -> None:
+    packed = compiled("fixed").network.pack()
+    names = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
+    with pytest.raises(ValueError, match="choices"):
+        _core.set_plan(packed, names, 64, names[:2])
+    with pytest.raises(ValueError, match="threads: expected 1 to"):
+        _core.measure_layer(packed, 0, 0)
