@@ -40,6 +40,7 @@ PEERS = ("ONNX Runtime", "OpenVINO", "SciPy")
 WIDE_ZEROS = (0.5, 0.8, 0.9, 0.95, 0.98)
 DIGITS_ZEROS = (0.5, 0.8, 0.9, 0.95)
 DIGITS_BATCHES = (1, 32, 1024)
+PAIRS = 5
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -62,7 +63,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     fm.set_num_threads(options.threads)
     effort = Effort(
-        QUICK_ROUNDS if options.quick else ROUNDS, QUICK_SECONDS if options.quick else SECONDS
+        QUICK_ROUNDS if options.quick else ROUNDS, QUICK_SECONDS if options.quick else SECONDS / 2
     )
     report: dict[str, Any] = {
         "about": about(options, effort.rounds, fm.cpu_info()["isa"], "benchmarks.sparse")
@@ -91,12 +92,35 @@ def wide_layers(threads: int, effort: Effort) -> dict[str, Any]:
         batches = []
         for batch in workload.batches:
             results, failed = measure(workload, cases, batch, effort)
-            batches.append({"batch": batch, "cases": results, "failed": failed})
+            ratios = against_dense(quantized, aligned(workload.pixels[:batch]), effort)
+            batches.append(
+                {"batch": batch, "cases": results, "failed": failed, "than_dense": ratios}
+            )
         sizes = {"sparse": file_size(sparse)}
         if zeros == WIDE_ZEROS[0]:
             sizes["dense"] = file_size(compiled(wide(4096, threads).network))
         layers.append({"zeros": zeros, "batches": batches, "file_bytes": sizes})
     return {"wide": layers, "missing": missing}
+
+
+def against_dense(network: QuantizedNetwork, x: U8, effort: Effort) -> list[float]:
+    """How many times faster the planned model is than the dense one, for several pairs of them.
+
+    Where the pages of 16 MB come to lie makes a model of the very same kernels up to a tenth
+    faster or slower: a single pair would not tell.
+    """
+    ratios = []
+    for _ in range(PAIRS):
+        dense, planned = dense_model(network), fm.CompiledModel(network)
+        timings = time_interleaved(
+            [[call_into(dense, x)], [call_into(planned, x)]],
+            rounds=effort.rounds,
+            calls_per_round=5,
+            warm_up=3,
+            what=f"sparse and dense, batch {len(x)}",
+        )
+        ratios.append(timings[1].ratio)
+    return sorted(ratios)
 
 
 def digits_networks(data_name: str, effort: Effort) -> dict[str, Any]:

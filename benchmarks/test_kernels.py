@@ -25,6 +25,7 @@ LINEAR = [
     *((rows, *layer) for rows in (1, 32, 1024) for layer in ((784, 96), (96, 256), (256, 10))),
     *((rows, width, width) for rows in (1, 16, 256) for width in (1024, 4096)),
 ]
+SPARSE = [(1, 784, 96), *((rows, 4096, 4096) for rows in (1, 4, 16, 64))]
 COUNTS = [784, 1024 * 784]
 SCALE, ZERO_POINT = 1 / 255, 3
 
@@ -83,6 +84,38 @@ def test_row_range(benchmark: Any, isa: str, shape: int) -> None:
     benchmark(_core.row_range, x)
 
 
+def _layer(rng: Any, inputs: int, outputs: int, zeros: float = 0.0) -> _core.Layer:
+    weight = rng.integers(-128, 128, (outputs, inputs)).astype(np.int8)
+    weight[rng.random(weight.shape) < zeros] = 0
+    scale = np.full(outputs, 1 / (127 * inputs), np.float32)
+    bias = rng.normal(size=outputs).astype(np.float32)
+    return _core.Layer(weight, scale, bias, 0.0, float("inf"), SCALE, 0)
+
+
+def _time_linear(
+    benchmark: Any,
+    rng: Any,
+    layer: _core.Layer,
+    packed: npt.NDArray[np.uint8],
+    shape: tuple[int, int, int],
+    output: Any,
+    kernel: str | None = None,
+) -> None:
+    rows, inputs, outputs = shape
+    codes = aligned(rng.integers(0, 256, (rows, inputs)).astype(np.uint8))
+    scale, zero_point = np.array([SCALE], np.float32), np.array([0], np.int32)
+    out = aligned(np.zeros((rows, outputs), output))
+    # As many rows as the plain loops of the reference can do in no time.
+    checked = codes[: max(1, (1 << 25) // (inputs * outputs))]
+    expected = np.zeros((len(checked), outputs), output)
+    end = (0.02, 7) if output is np.uint8 else (1.0, 0)
+    _core.reference_linear(layer, checked, scale, zero_point, expected, *end)
+    arguments = (codes, packed, scale, zero_point, out, *end, False, kernel)
+    _core.linear(*arguments)
+    np.testing.assert_array_equal(out[: len(checked)], expected)
+    benchmark(_core.linear, *arguments)
+
+
 @pytest.mark.parametrize("output", [np.float32, np.uint8], ids=["f32", "u8"])
 @pytest.mark.parametrize("shape", LINEAR, ids=_name)
 def test_linear(benchmark: Any, isa: str, shape: tuple[int, int, int], output: Any) -> None:
@@ -90,24 +123,20 @@ def test_linear(benchmark: Any, isa: str, shape: tuple[int, int, int], output: A
     if isa == "scalar" and rows * inputs * outputs > 1 << 25:
         pytest.skip("takes too long")
     rng = np.random.default_rng(shape)
-    layer = _core.Layer(
-        rng.integers(-128, 128, (outputs, inputs)).astype(np.int8),
-        np.full(outputs, 1 / (127 * inputs), np.float32),
-        rng.normal(size=outputs).astype(np.float32),
-        0.0,
-        float("inf"),
-        SCALE,
-        0,
-    )
-    packed = aligned(_core.pack([layer], "static"))
-    codes = aligned(rng.integers(0, 256, (rows, inputs)).astype(np.uint8))
-    scale, zero_point = np.array([SCALE], np.float32), np.array([0], np.int32)
-    out = aligned(np.zeros((rows, outputs), output))
-    # As many rows as the plain loops of the reference can do in no time.
-    checked = codes[: max(1, (1 << 25) // (inputs * outputs))]
-    expected = np.zeros((len(checked), outputs), output)
-    end = (0.02, 7) if output is np.uint8 else ()
-    _core.reference_linear(layer, checked, scale, zero_point, expected, *end)
-    _core.linear(codes, packed, scale, zero_point, out, *end)
-    np.testing.assert_array_equal(out[: len(checked)], expected)
-    benchmark(_core.linear, codes, packed, scale, zero_point, out, *end)
+    layer = _layer(rng, inputs, outputs)
+    _time_linear(benchmark, rng, layer, aligned(_core.pack([layer], "static")), shape, output)
+
+
+@pytest.mark.parametrize("zeros", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("form", ["bitmask", "picks"])
+@pytest.mark.parametrize("shape", SPARSE, ids=_name)
+def test_sparse_linear(
+    benchmark: Any, isa: str, shape: tuple[int, int, int], form: str, zeros: float
+) -> None:
+    kernels = [name for name in _core.linear_kernels() if name.endswith(f" {form}")]
+    if not kernels or isa == "scalar":
+        pytest.skip("this set has no such kernel, or takes too long")
+    rng = np.random.default_rng(shape)
+    layer = _layer(rng, *shape[1:], zeros)
+    packed = aligned(_core.pack([layer], "static", forms=[[form]]))
+    _time_linear(benchmark, rng, layer, packed, shape, np.uint8, kernels[-1])

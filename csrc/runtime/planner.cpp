@@ -106,16 +106,11 @@ NetworkHeader& header_of(std::span<std::byte> buffer) {
   return *reinterpret_cast<NetworkHeader*>(buffer.data());
 }
 
-}  // namespace
-
-namespace {
-
 // One thread's rows, outputs and scratch memory, for one layer.
 class Bench {
  public:
   Bench(const KernelTable& kernels, const NetworkView& network, std::int64_t layer)
-      : kernels_(kernels),
-        network_(network),
+      : network_(network),
         layer_(layer),
         codes_out_(layer + 1 < network.layers() && network.input() != InputKind::kDynamic),
         w_(network.dense(layer)),
@@ -148,7 +143,6 @@ class Bench {
   }
 
  private:
-  const KernelTable& kernels_;
   const NetworkView& network_;
   std::int64_t layer_;
   bool codes_out_;
