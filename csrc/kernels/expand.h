@@ -22,16 +22,20 @@ class MaskedValues {
   }
 
   // Before every 16 blocks: packed bytes may come from anywhere, and masks that say more than there
-  // is must not lead beyond the padding.
+  // is must not lead beyond the padding. Asks for four lines of values, which is what a quarter of
+  // the weights takes; where there are more, the processor sees that they are read in order.
   FASTMNIST_INLINE void begin_group() {
     at_ = at_ < end_ ? at_ : end_;
-    _mm_prefetch(reinterpret_cast<const char*>(mask_) + kAhead, _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(mask_) + kAhead + 64, _MM_HINT_T0);
+    ask_for(mask_, 0);
+    ask_for(mask_, 64);
+    ask_for(at_, 0);
+    ask_for(at_, 64);
+    ask_for(at_, 128);
+    ask_for(at_, 192);
   }
 
   FASTMNIST_INLINE __m512i next() {
     const std::uint64_t mask = *mask_++;
-    _mm_prefetch(reinterpret_cast<const char*>(at_ + kAhead), _MM_HINT_T0);
     const __m512i w = _mm512_maskz_expand_epi8(_cvtu64_mask64(mask), _mm512_loadu_si512(at_));
     at_ += __builtin_popcountll(mask);
     return w;
@@ -39,6 +43,11 @@ class MaskedValues {
 
  private:
   static constexpr std::int64_t kAhead = 512;
+
+  FASTMNIST_INLINE static void ask_for(const void* from, std::int64_t further) {
+    _mm_prefetch(static_cast<const char*>(from) + kAhead + further, _MM_HINT_T0);
+  }
+
   const std::uint64_t* mask_;
   const std::int8_t* at_;
   const std::int8_t* end_;
