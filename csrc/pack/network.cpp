@@ -61,6 +61,8 @@ std::int64_t table_floats(InputKind input, PixelKind pixels, std::int64_t inputs
 void check(const NetworkSpec& spec) {
   if (spec.layers.empty() || spec.layers.size() > kMaxLayers)
     invalid("layers", "1 to 1024 layers", std::to_string(spec.layers.size()));
+  if (!spec.sparse.empty() && spec.sparse.size() != spec.layers.size())
+    invalid("sparse", "forms for every layer or for none", std::to_string(spec.sparse.size()));
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     check_layer(spec.layers[i], i, spec.input != InputKind::kDynamic);
     if (i > 0 && spec.layers[i].inputs != spec.layers[i - 1].outputs)

@@ -126,9 +126,9 @@ struct Layer {
 };
 
 // A layer's weights in the form that a kernel reads, in guarded memory.
-class Packed {
+class PackedWeights {
  public:
-  Packed(const Layer& layer, fastmnist::WeightForm form, Edge edge)
+  PackedWeights(const Layer& layer, fastmnist::WeightForm form, Edge edge)
       : sizes_(fastmnist::measure_forms(layer.canonical(), form == fastmnist::WeightForm::kBitmask,
                                         form == fastmnist::WeightForm::kPicks)),
         panels_(

@@ -43,7 +43,7 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   const std::int64_t zeros = integer(random, 0, 10);  // tenths of the weights
   for (std::int8_t& w : layer.weight)
     if (integer(random, 0, 9) < zeros) w = 0;
-  const Packed packed(layer, kernel.form, edge);
+  const PackedWeights packed(layer, kernel.form, edge);
   const bool per_row = integer(random, 0, 1) != 0;
   std::vector<Quantizer> quantizers;
   for (std::int64_t m = 0; m < rows; ++m)
@@ -175,7 +175,7 @@ TEST(longest_sums_are_exact) {
       args.y_stride = 17;
       args.y_quantizer = make_quantizer(1.0f, 0);
       for (const LinearKernel& kernel : linears(rung)) {
-        const Packed packed(layer, kernel.form, Edge::kLast);
+        const PackedWeights packed(layer, kernel.form, Edge::kLast);
         args.w = packed.dense();
         args.sparse = packed.sparse();
         run_both(*rung.kernels, kernel, args, y.data(), q.data());

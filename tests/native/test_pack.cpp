@@ -1,4 +1,5 @@
 // The packed layout, byte for byte as core/types.h draws it, and what view_network refuses.
+#include <algorithm>
 #include <array>
 #include <numeric>
 
@@ -212,6 +213,68 @@ TEST(wrong_specs_are_refused) {
   }));
   Packed p = packed_network(InputKind::kAffine, PixelKind::kNone);
   CHECK(check::throws<InvalidArgument>([&] { pack_network(p.spec, p.bytes().first(64)); }));
+}
+
+// core/types.h's drawings, by hand: three outputs, 300 inputs, seven weights.
+TEST(sparse_layouts_are_the_drawing) {
+  Random random(11);
+  Layer layer(random, 300, 3);
+  std::fill(layer.weight.begin(), layer.weight.end(), std::int8_t{0});
+  const auto weight = [&layer](std::int64_t n, std::int64_t k) -> std::int8_t& {
+    return layer.weight[static_cast<std::size_t>(n * 300 + k)];
+  };
+  weight(0, 5) = 11;
+  for (const int k : {6, 7, 8, 9, 10}) weight(1, k) = static_cast<std::int8_t>(-k);
+  weight(2, 299) = 33;
+  const CanonicalLayer canonical = layer.canonical();
+  const SparseSizes sizes = measure_forms(canonical, true, true);
+  CHECK(sizes.values == 7);
+  CHECK(sizes.pick_blocks == 3);  // 4 and 1 of output 1, and the last input
+  const PackedWeights packed(layer, WeightForm::kBitmask, Edge::kLast);
+  // Block 1 holds inputs 4 to 7: bit 4 * output + place.
+  CHECK(packed.sparse().masks[0] == 0);
+  CHECK(packed.sparse().masks[1] == ((1ull << 1) | (1ull << 6) | (1ull << 7)));
+  CHECK(packed.sparse().masks[2] == ((1ull << 4) | (1ull << 5) | (1ull << 6)));
+  CHECK(packed.sparse().masks[74] == 1ull << 11);
+  const std::int8_t expected[] = {11, -6, -7, -8, -9, -10, 33};
+  CHECK(std::equal(std::begin(expected), std::end(expected), packed.sparse().values));
+  CHECK(packed.sparse().value_starts[0] == 0);
+  const PackedWeights picked(layer, WeightForm::kPicks, Edge::kLast);
+  const PackedSparse& picks = picked.sparse();
+  CHECK(picks.pick_starts[0] == 0 && picks.pick_starts[1] == 3);
+  CHECK(picks.window_starts[0] == 5);
+  CHECK(picks.window_starts[1] == 10);
+  CHECK(picks.window_starts[2] == 172);  // the last window there is
+  const auto at = [&picks](int block, int part, int n, int slot) {
+    return static_cast<std::int8_t>(
+        picks.pick_blocks[block * kPickBlockBytes + part * kBlockBytes + 4 * n + slot]);
+  };
+  CHECK(at(0, 0, 0, 0) == 0 && at(0, 1, 0, 0) == 11);
+  CHECK(at(0, 0, 1, 3) == 4 && at(0, 1, 1, 3) == -9);
+  CHECK(at(1, 0, 1, 0) == 0 && at(1, 1, 1, 0) == -10);
+  CHECK(at(2, 0, 2, 0) == 127 && at(2, 1, 2, 0) == 33);
+  CHECK(at(0, 1, 2, 0) == 0);
+}
+
+TEST(sparse_forms_are_tried_where_they_could_pay) {
+  Random random(12);
+  Layer layer(random, 256, 64);
+  CHECK(!measure_sparse(layer.canonical()).any());
+  const auto thinned = [&](std::int64_t percent) {
+    for (std::int8_t& w : layer.weight)
+      if (integer(random, 0, 99) < percent) w = 0;
+    return measure_sparse(layer.canonical());
+  };
+  const SparseSizes half = thinned(50);
+  CHECK(half.bitmask && !half.picks && half.pick_blocks == 0);
+  const SparseSizes most = thinned(90);
+  CHECK(most.bitmask && most.picks && most.pick_blocks > 0);
+  CHECK(thinned(100).any());
+  // A section that says something else about itself is none.
+  const std::int64_t bytes = packed_sparse_bytes(most, 256, 64);
+  std::vector<std::uint64_t> section(static_cast<std::size_t>(bytes / 8));
+  section[0] = static_cast<std::uint64_t>(most.values) + 64;
+  CHECK(!read_sparse_sizes(std::as_bytes(std::span(section)), 256, 64).any());
 }
 
 }  // namespace
