@@ -93,4 +93,8 @@ def digits_table(report: dict[str, Any]) -> Table:
             for n in batches
         ]
         table.row(row["name"], *cells, f"{row['file_bytes'] / 1000:.1f} KB")
+    table.note(
+        "times faster: each network in turns with the unpruned one, in a run of its own; the "
+        "median over rounds, which need not be the quotient of these times"
+    )
     return table

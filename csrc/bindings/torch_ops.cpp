@@ -107,9 +107,16 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
   check_type(weight_scale, "weight_scale", ScalarType::Float, "float32");
   check_type(bias, "bias", ScalarType::Float, "float32");
   const std::int64_t outputs = weight_scale.numel();
-  if (in_features < 1 || in_features > fastmnist::kMaxInputs || outputs < 1)
-    fastmnist::invalid("in_features", "1 to 65536 inputs, and outputs",
-                       std::to_string(in_features) + " and " + std::to_string(outputs));
+  if (in_features < 1 || in_features > fastmnist::kMaxInputs)
+    fastmnist::invalid("in_features", "1 to 65536", std::to_string(in_features));
+  if (outputs < 1) fastmnist::invalid("weight_scale", "one scale per output", "none");
+  const std::int64_t row_bytes = (in_features + 7) / 8;
+  if (bitmask.dim() != 2 || bitmask.size(0) != outputs || bitmask.size(1) != row_bytes)
+    fastmnist::invalid("bitmask",
+                       std::to_string(outputs) + " rows of " + std::to_string(row_bytes) +
+                           " bytes, for as many outputs as weight_scale has",
+                       "another shape");
+  if (values.dim() != 1) fastmnist::invalid("values", "one dimension", "another shape");
   if (bias.numel() != outputs)
     fastmnist::invalid("bias", std::to_string(outputs) + " values", std::to_string(bias.numel()));
   const Tensor bits = packed_rows(bitmask);

@@ -106,10 +106,9 @@ def _others(times: Times, chosen: str) -> str:
     lost = []
     for name, time in sorted(times.items(), key=lambda item: item[1])[: _MOST_OTHERS + 1]:
         if name != chosen:
-            isa, tile = name.split(maxsplit=1)
             ratio = time / times[chosen]
             mark = "*" if ratio < 0.97 else ""
-            lost.append(f"{isa} {tile.replace('x', '×')}: {ratio:.1f}{mark}")
+            lost.append(f"{_shown(name)}: {ratio:.1f}{mark}")
     return ", ".join(lost[:_MOST_OTHERS]) or "none"
 
 
@@ -130,12 +129,17 @@ def _limits(isa: str) -> dict[str, Any]:
 def _differences(network: QuantizedNetwork, plan: Plan) -> str:
     """Which kernels serve shares of several threads, where they are others."""
     parts = [
-        f"{layer.name} with {rows} rows each goes by {many}"
+        f"{layer.name} with {rows} rows each goes by {_shown(many)}"
         for layer, ones, manys in zip(network.layers, plan.kernels, plan.threaded, strict=True)
         for rows, one, many in zip(ROWS, ones, manys, strict=True)
         if one != many
     ]
-    return ", ".join(parts).replace("x", "×")
+    return ", ".join(parts)
+
+
+def _shown(kernel: str) -> str:
+    isa, tile = kernel.split(maxsplit=1)
+    return f"{isa} {tile.replace('x', '×')}"
 
 
 def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:

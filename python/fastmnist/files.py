@@ -49,7 +49,8 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
     path : str or path
         Replaced whole, or left as it was if anything fails.
     models : nn.Module, CompiledModel or dict of them
-        Float, fused, pruned, quantized or compiled. Weights under a mask are saved as zeros.
+        Float, fused, pruned, quantized or compiled. Weights under a mask are saved as zeros, so
+        that :func:`unprune` has nothing to bring back afterwards.
 
     Raises
     ------

@@ -125,13 +125,16 @@ class QuantizedLinear(nn.Module):
         on_cpu = self.weight.device.type == "cpu"
         encoded = encode(self.weight.detach().numpy()) if on_cpu else None
         if encoded is not None:
-            state["_buffers"] = {**self._buffers, "weight": encoded}
+            # As tensors: torch.save writes those as they are, and NumPy's bytes twice as long.
+            parts = (torch.from_numpy(encoded.bitmask), torch.from_numpy(encoded.values))
+            state["_buffers"] = {**self._buffers, "weight": (*parts, encoded.shape)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state["_buffers"]["weight"]
-        if isinstance(weight, Encoded):
-            dense = torch.from_numpy(decode(weight))
+        if isinstance(weight, tuple):
+            bitmask, values, shape = weight
+            dense = torch.from_numpy(decode(Encoded(bitmask.numpy(), values.numpy(), shape)))
             state = {**state, "_buffers": {**state["_buffers"], "weight": dense}}
         super().__setstate__(state)  # type: ignore[no-untyped-call]
 

@@ -36,6 +36,8 @@ PLANS = ("measured", "fixed")
 ROWS = (1, 2, 4, 8, 16, 32, 64, 96)
 # Those that a share of one thread among several may have.
 THREADED_ROWS = (32, 64, 96)
+# Weights that each core has in a cache of its own: there others don't matter.
+_NEAR_BYTES = 1 << 20
 _FORMAT = 1
 _MOST_ENTRIES = 1000  # per machine: the latest are kept
 _default: ContextVar[str | None] = ContextVar("plan", default=None)
@@ -164,14 +166,15 @@ def _choice(packed: npt.NDArray[np.uint8], times: list[list[Times]]) -> list[lis
 def _threaded_times(
     packed: npt.NDArray[np.uint8], shapes: list[Shape], times: list[list[Times]], threads: int
 ) -> list[list[Times]]:
-    """Replace times by those of `threads` at once where it matters: where weights may be sparse.
+    """Replace times by those of `threads` at once where it matters: large weights, maybe sparse.
 
     Threads that share memory's bandwidth gain more from reading fewer bytes.
     """
     result = []
     for i, (shape, alone) in enumerate(zip(shapes, times, strict=True)):
         kernels = _core.layer_kernels(packed, i)
-        if threads == 1 or not any(is_sparse(name) for name in kernels):
+        near = shape.inputs * shape.outputs < _NEAR_BYTES
+        if threads == 1 or near or not any(is_sparse(name) for name in kernels):
             result.append(alone)
             continue
         flat = _remembered(

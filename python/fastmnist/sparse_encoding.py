@@ -11,12 +11,14 @@ is one by its bits: -0.0 is kept.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+_MOST_DIMENSIONS = 16
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -70,6 +72,10 @@ def encode(array: npt.NDArray[Any]) -> Encoded | None:
     return Encoded(np.packbits(rows, axis=1, bitorder="little"), array[there], array.shape)
 
 
+def _brief(shape: tuple[Any, ...]) -> str:
+    return str([*shape[:4]])[:100] + (" and more" if len(shape) > 4 else "")
+
+
 def decode(encoded: Encoded) -> npt.NDArray[Any]:
     """Give the array back.
 
@@ -79,11 +85,12 @@ def decode(encoded: Encoded) -> npt.NDArray[Any]:
         If bitmask, values and shape do not belong together.
     """
     shape, bitmask, values = encoded.shape, encoded.bitmask, encoded.values
-    if len(shape) < 2 or not all(type(size) is int and size > 0 for size in shape):
-        raise ValueError(f"shape: expected two or more positive integers, got {[*shape]}")
+    if not 2 <= len(shape) <= _MOST_DIMENSIONS or not all(
+        type(size) is int and 0 < size < 2**40 for size in shape
+    ):
+        raise ValueError(f"shape: expected two or more positive integers, got {_brief(shape)}")
     columns = shape[-1]
-    rows = int(np.prod([int(size) for size in shape[:-1]], dtype=object))
-    expected = (rows, -(-columns // 8))
+    expected = (math.prod(shape[:-1]), -(-columns // 8))
     if bitmask.dtype != np.uint8 or bitmask.shape != expected:
         raise ValueError(
             f"bitmask: expected uint8 {[*expected]}, got {bitmask.dtype} {[*bitmask.shape]}"

@@ -259,3 +259,29 @@ def test_own_functions_may_change_mode_and_type():
 def test_quiet_without_a_terminal(capfd):
     fm.prune(mlp(), L1, finetune=(X, Y), epochs=1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("finetune", "error", "message"),
+    [
+        (lambda m: m[0].weight_orig.data.fill_(float("nan")), RuntimeError, "finite weights"),
+        (lambda m: m[0].weight_mask.fill_(1), RuntimeError, "with its mask"),
+        (lambda m: m[0].weight_mask[0].fill_(0), RuntimeError, "with its mask"),
+        (lambda m: (i for i in range(3)), TypeError, "a generator"),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_training_that_leaves_nothing_sensible(finetune, error, message, steps):
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 4))
+    with pytest.raises(error, match=message):
+        fm.prune(model, fm.L1Unstructured(0.5), finetune=finetune, schedule=fm.Cubic(steps=steps))
+
+
+def test_neurons_that_training_made_nan():
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4))
+
+    def finetune(m):
+        m[0].weight.data.fill_(float("inf"))
+
+    with pytest.raises(RuntimeError, match="finite weights"):
+        fm.prune(model, fm.Structured(0.5), finetune=finetune)

@@ -440,3 +440,33 @@ def test_all_masked_already():
     for what in ({"include": "0"}, {"amounts": {"0": 0.1}}):
         with pytest.raises(ValueError, match="expected layers with weights left, got '0'"):
             fm.prune(pruned, fm.L1Unstructured(0.5), **what)
+
+
+def test_unprune_says_when_nothing_is_left_to_come_back(tmp_path):
+    pruned = fm.prune(fm.NeuralNetwork(), fm.L1Unstructured(0.5))
+    fm.save(tmp_path / "m", pruned)
+    with pytest.raises(ValueError, match="expected weights behind the masks, got zeros alone"):
+        fm.unprune(fm.load(tmp_path / "m"))
+
+
+def test_attentions_out_proj_cannot_be_trained_under_a_mask():
+    encoder = nn.TransformerEncoderLayer(16, 2, 32)
+    method = fm.L1Unstructured(0.5)
+    with pytest.raises(ValueError, match=r"exclude=\['self_attn.out_proj'\]"):
+        fm.prune(encoder, method, finetune=lambda m: None)
+    pruned = fm.prune(encoder, method, finetune=lambda m: None, exclude="*out_proj")
+    assert [c.layer for c in fm.changes(pruned)] == ["linear1", "linear2"]
+
+
+def test_layers_that_share_a_weight_need_one_mask():
+    tied = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match="masks: expected the same mask for '0' and '1'"):
+        fm.prune(tied, {"0": torch.eye(8), "1": 1 - torch.eye(8)})
+    pruned = fm.prune(tied, {"0": torch.eye(8), "1": torch.eye(8)})
+    assert pruned[0].weight_orig is pruned[1].weight_orig
+
+
+def test_seeds_that_torch_does_not_take():
+    with pytest.raises(ValueError, match="seed: expected less than"):
+        fm.RandomUnstructured(0.5, seed=2**70)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fastmnist.pruning.masks import apply_masks
 from fastmnist.pruning.methods import CustomMask, Method, checked_integer
@@ -65,6 +67,21 @@ def check_start(schedule: Schedule, targets: list[Target]) -> None:
             )
 
 
+def check_trainable(finetune: Any, targets: list[Target]) -> None:
+    """Raise where masks would freeze a weight in training.
+
+    Attention reads the weight of its ``out_proj`` without calling the layer, so that torch's mask,
+    a hook of that call, is never applied again.
+    """
+    for target in targets:
+        if finetune is not None and isinstance(target.layer, NonDynamicallyQuantizableLinear):
+            raise ValueError(
+                f"finetune: expected layers that their model calls, got '{target.name}', which "
+                f"attention reads without calling it; leave it out with exclude=['{target.name}'], "
+                "or prune without finetune"
+            )
+
+
 def train_for(model: nn.Module, finetune: Any, epochs: int) -> bool:
     """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
     from fastmnist.training import train  # which needs the masks in here
@@ -75,6 +92,11 @@ def train_for(model: nn.Module, finetune: Any, epochs: int) -> bool:
             model.train()
             with torch.enable_grad():
                 result = finetune(model)
+            if inspect.isgenerator(result):
+                raise TypeError(
+                    "finetune: expected a function that trains the model, got a generator, which "
+                    "does nothing until somebody goes through it"
+                )
             if isinstance(result, nn.Module) and result is not model:
                 raise TypeError(
                     "finetune: expected a function that trains the model it is given in place, "

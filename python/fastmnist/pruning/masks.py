@@ -52,6 +52,15 @@ def put_mask(layer: nn.Module, keep: Tensor) -> None:
     apply_masks(layer)
 
 
+def check_finite(name: str, layer: nn.Module) -> None:
+    """Raise RuntimeError if training left a layer without numbers."""
+    if not all(bool(torch.isfinite(p).all()) for p in layer.parameters()):
+        raise RuntimeError(
+            f"finetune: expected finite weights after training, got NaN or inf in '{name}': a "
+            "smaller learning rate may help"
+        )
+
+
 class MaskPruner:
     """Sets weights of some layers to zero, in one step or several.
 
@@ -69,6 +78,7 @@ class MaskPruner:
         self._groups = self._find_groups()
         self._check()
         self._random: dict[int, Tensor] = {}
+        self._now: dict[int, Tensor] = {}  # the masks of the last step
 
     def _find_leaders(self) -> list[int]:
         """For each target the first one that has the same parameter: they get the same mask."""
@@ -76,7 +86,14 @@ class MaskPruner:
         leaders = []
         for i, target in enumerate(self._targets):
             leader = first.setdefault(id(own_weight(target.layer)), i)
-            if target.amount != self._targets[leader].amount:
+            if isinstance(self._method, CustomMask):
+                one, other = (self._method.masks[t.name] for t in (self._targets[leader], target))
+                if not torch.equal(one, other):
+                    raise ValueError(
+                        f"masks: expected the same mask for '{self._targets[leader].name}' and "
+                        f"'{target.name}', which share one weight, got different ones"
+                    )
+            elif target.amount != self._targets[leader].amount:
                 raise ValueError(
                     f"amounts: expected the same for '{self._targets[leader].name}' and "
                     f"'{target.name}', which share one weight, got "
@@ -138,6 +155,7 @@ class MaskPruner:
                     masks[i] = self._before[i] & masks[leader]
             for i, target in enumerate(self._targets):
                 put_mask(target.layer, masks[i])
+        self._now = masks
 
     def _generator(self) -> torch.Generator | None:
         seed = getattr(self._method, "seed", None)
@@ -167,14 +185,16 @@ class MaskPruner:
         return {i: part.view_as(self._before[i]) for i, part in zip(group, parts, strict=True)}
 
     def check_kept(self, root: nn.Module) -> None:
-        """Raise RuntimeError if training took away the masks, or the layers."""
+        """Raise RuntimeError if training took away masks, layers, or all sense."""
         modules: dict[str, Any] = dict(root.named_modules(remove_duplicate=False))
-        for target in self._targets:
-            if modules.get(target.name) is not target.layer or not is_pruned(target.layer):
+        for i, target in enumerate(self._targets):
+            there = modules.get(target.name) is target.layer and is_pruned(target.layer)
+            if not there or not torch.equal(mask_of(target.layer), self._now[i]):
                 raise RuntimeError(
                     f"finetune: expected to find '{target.name}' as it was, with its mask, after "
                     "training; finetune must train the model that it is given in place"
                 )
+            check_finite(target.name, target.layer)
 
     def changes(self) -> list[Change]:
         """What became of each layer."""

@@ -109,7 +109,10 @@ class RandomUnstructured:
         object.__setattr__(self, "amount", checked_amount("amount", self.amount))
         _check_scope(self.scope)
         if self.seed is not None:
-            object.__setattr__(self, "seed", checked_integer("seed", self.seed, 0))
+            seed = checked_integer("seed", self.seed, 0)
+            if seed >= 2**63:
+                raise ValueError(f"seed: expected less than 2**63, got {seed}")
+            object.__setattr__(self, "seed", seed)
 
 
 @dataclass(frozen=True)

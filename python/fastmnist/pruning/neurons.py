@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fastmnist.applied import Change, mark_resized
 from fastmnist.graph import Graph
 from fastmnist.pruning.flow import Flow, constants, follow, why_shared
-from fastmnist.pruning.masks import AmountNow, apply_masks
+from fastmnist.pruning.masks import AmountNow, apply_masks, check_finite
 from fastmnist.pruning.methods import Structured
 from fastmnist.pruning.targets import Target, check_prunable
 
@@ -122,6 +122,7 @@ class NeuronPruner:
                     f"finetune: expected to find '{target.name}' and the layers that read it as "
                     "they were, got others; finetune must train the model that it is given in place"
                 )
+            check_finite(target.name, flow.layer)
 
     def changes(self) -> list[Change]:
         """What became of each layer."""

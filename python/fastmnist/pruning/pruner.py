@@ -9,7 +9,7 @@ from torch import nn
 
 from fastmnist.applied import record
 from fastmnist.copies import plain_copy
-from fastmnist.pruning.finetuning import Plan, check_start, checked_plan, train_for
+from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
 from fastmnist.pruning.masks import MaskPruner
 from fastmnist.pruning.methods import Method, Structured, checked_method
 from fastmnist.pruning.neurons import NeuronPruner
@@ -100,6 +100,7 @@ def prune(
     pruned = plain_copy(model)
     targets = find_targets(pruned, method, include, exclude, amounts)
     check_start(plan.schedule, targets)
+    check_trainable(plan.finetune, targets)
     pruner: MaskPruner | NeuronPruner
     if isinstance(method, Structured):
         pruner = NeuronPruner(pruned, method, targets)

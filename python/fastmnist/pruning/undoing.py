@@ -33,8 +33,9 @@ def unprune(model: Any) -> nn.Module:
     TypeError
         If `model` is no module.
     ValueError
-        If it holds no masks: after ``remove``, after quantizing and for neurons that are removed
-        there is nothing left that could come back.
+        If it holds no masks, or nothing behind them: after ``remove``, after quantizing, for
+        neurons that are removed and in models from :func:`~fastmnist.load` (a file holds zeros
+        under masks) there is nothing left that could come back.
 
     Examples
     --------
@@ -56,6 +57,11 @@ def unprune(model: Any) -> nn.Module:
             "model: expected masks of torch.nn.utils.prune, got a model without any: what was "
             "made permanent (remove, quantize) or removed (Structured) cannot come back"
         )
+    if not any(_behind(module, name).any() for _, module, name in masked):
+        raise ValueError(
+            "model: expected weights behind the masks, got zeros alone: a file of fm.save does not "
+            "keep what was removed, and neither does pruning what was zero before"
+        )
     done = []
     with torch.no_grad():
         for path, module, name in masked:
@@ -64,3 +70,8 @@ def unprune(model: Any) -> nn.Module:
             done.append(Change(path, f"unpruned: {name} as it was behind its mask"))
     record(whole, done)
     return whole
+
+
+def _behind(module: nn.Module, name: str) -> Any:
+    mask = module.get_buffer(f"{name}_mask")
+    return module.get_parameter(f"{name}_orig")[mask == 0]
