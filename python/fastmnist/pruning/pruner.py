@@ -100,11 +100,11 @@ def prune(
     pruned = plain_copy(model)
     targets = find_targets(pruned, method, include, exclude, amounts)
     check_start(plan.schedule, targets)
-    check_trainable(plan.finetune, targets)
     pruner: MaskPruner | NeuronPruner
     if isinstance(method, Structured):
         pruner = NeuronPruner(pruned, method, targets)
     else:
+        check_trainable(plan.finetune, targets)
         pruner = MaskPruner(method, targets)
     _run(pruned, pruner, plan)
     record(pruned, pruner.changes())
