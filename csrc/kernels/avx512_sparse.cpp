@@ -49,11 +49,9 @@ void bitmask_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   std::int64_t k = 0;
   for (; k + kInputPadding <= inputs; k += kInputPadding) {
     values.begin_group();
-    for (std::int64_t quarter = k; quarter < k + kInputPadding; quarter += 4 * kBlockInputs)
-      unrolled<4>([&](auto b) {
-        add_block<ROWS>(acc[b % TURNS], values.next(), x + quarter + b * kBlockInputs,
-                        args.x_stride);
-      });
+    unrolled<kInputPadding / kBlockInputs>([&](auto b) {
+      add_block<ROWS>(acc[b % TURNS], values.next(), x + k + b * kBlockInputs, args.x_stride);
+    });
   }
   values.begin_group();
   for (; k + kBlockInputs <= inputs; k += kBlockInputs)
