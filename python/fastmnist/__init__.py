@@ -20,28 +20,41 @@ _EXPORTS = {
     "CustomMask": "pruning",
     "Data": "datasets",
     "DatasetFallbackWarning": "datasets",
-    "Dynamic": "quantization",
-    "Half": "datasets",
+    "Dynamic": "configs",
+    "Half": "configs",
+    "Histogram": "range_rules",
     "L1Unstructured": "pruning",
+    "MSE": "range_rules",
+    "MinMax": "range_rules",
+    "MovingAverage": "range_rules",
     "NeuralNetwork": "network",
+    "Percentile": "range_rules",
+    "QAT": "configs",
     "RandomUnstructured": "pruning",
     "Report": "comparison",
+    "Sensitivity": "sensitivities",
     "Sparsity": "pruning",
-    "Static": "quantization",
+    "Split": "datasets",
+    "Static": "configs",
     "Structured": "pruning",
     "changes": "applied",
     "compare": "comparison",
     "compile": "compilation",
+    "convert": "preparation",
     "cpu_info": "cpu",
     "evaluate": "training",
     "fuse": "fusion",
+    "fuse_modules": "explicit_fusion",
     "load": "files",
     "load_dataset": "datasets",
     "num_threads": "cpu",
+    "prepare": "preparation",
+    "prepare_qat": "preparation",
     "prune": "pruning",
     "quantize": "quantization",
     "quantize_dynamic": "quantization",
     "save": "files",
+    "sensitivity": "sensitivities",
     "set_num_threads": "cpu",
     "sparsity": "pruning",
     "summary": "layer_table",
@@ -58,19 +71,27 @@ if TYPE_CHECKING:
     from fastmnist.comparison import compare as compare
     from fastmnist.compilation import compile as compile
     from fastmnist.compiled import CompiledModel as CompiledModel
+    from fastmnist.configs import QAT as QAT
+    from fastmnist.configs import Dynamic as Dynamic
+    from fastmnist.configs import Half as Half
+    from fastmnist.configs import Static as Static
     from fastmnist.cpu import cpu_info as cpu_info
     from fastmnist.cpu import num_threads as num_threads
     from fastmnist.cpu import set_num_threads as set_num_threads
     from fastmnist.datasets import Data as Data
     from fastmnist.datasets import DatasetFallbackWarning as DatasetFallbackWarning
-    from fastmnist.datasets import Half as Half
+    from fastmnist.datasets import Split as Split
     from fastmnist.datasets import load_dataset as load_dataset
+    from fastmnist.explicit_fusion import fuse_modules as fuse_modules
     from fastmnist.files import load as load
     from fastmnist.files import save as save
     from fastmnist.fusion import fuse as fuse
     from fastmnist.layer_table import summary as summary
     from fastmnist.lineup import variants as variants
     from fastmnist.network import NeuralNetwork as NeuralNetwork
+    from fastmnist.preparation import convert as convert
+    from fastmnist.preparation import prepare as prepare
+    from fastmnist.preparation import prepare_qat as prepare_qat
     from fastmnist.pruning import Constant as Constant
     from fastmnist.pruning import Cubic as Cubic
     from fastmnist.pruning import CustomMask as CustomMask
@@ -81,10 +102,15 @@ if TYPE_CHECKING:
     from fastmnist.pruning import prune as prune
     from fastmnist.pruning import sparsity as sparsity
     from fastmnist.pruning import unprune as unprune
-    from fastmnist.quantization import Dynamic as Dynamic
-    from fastmnist.quantization import Static as Static
     from fastmnist.quantization import quantize as quantize
     from fastmnist.quantization import quantize_dynamic as quantize_dynamic
+    from fastmnist.range_rules import MSE as MSE
+    from fastmnist.range_rules import Histogram as Histogram
+    from fastmnist.range_rules import MinMax as MinMax
+    from fastmnist.range_rules import MovingAverage as MovingAverage
+    from fastmnist.range_rules import Percentile as Percentile
+    from fastmnist.sensitivities import Sensitivity as Sensitivity
+    from fastmnist.sensitivities import sensitivity as sensitivity
     from fastmnist.training import evaluate as evaluate
     from fastmnist.training import train as train
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
 from fastmnist.batch_rules import as_tensor, is_array, tree_map
-from fastmnist.datasets.bundle import Half
+from fastmnist.datasets.bundle import Split
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def in_memory(data: Any, name: str) -> Memory | None:
             return None
         index = torch.as_tensor(data.indices, dtype=torch.int64)
         return Memory(inner.tree, len(index), index if inner.index is None else inner.index[index])
-    if type(data) is Half:
+    if type(data) is Split:
         return Memory((data.images, data.labels), len(data))
     tree: Any
     if type(data) is TensorDataset:

@@ -17,7 +17,7 @@ from torch.utils.data import (
 
 from fastmnist.batch_memory import in_memory
 from fastmnist.batch_rules import Batch, BatchFn, is_array, make_batch
-from fastmnist.datasets.bundle import Data, Half
+from fastmnist.datasets.bundle import Data, Split
 from fastmnist.pixels import PixelNormalization
 
 __all__ = [
@@ -48,7 +48,7 @@ def iter_batches(
 
     Parameters
     ----------
-    data : Data, Half, DataLoader, Dataset, tuple, list, dict, tensor or array
+    data : Data, Split, DataLoader, Dataset, tuple, list, dict, tensor or array
         ``(x, y)`` of tensors or NumPy arrays; a tensor or ``(x,)`` has no target;
         ``({"name": x}, y)`` are keywords. A list of other things is a Dataset of samples. A
         DataLoader, or another iterable that can't be indexed, gives batches.
@@ -100,7 +100,7 @@ def iter_batches(
     if memory is not None:
         source = memory.batches(batch_size, shuffle, generator, max_samples)
         if batch_fn is not None and carried is not None and wanted is not None:
-            # Items of a Half are floats, so that is what a batch_fn expects.
+            # Items of a Split are floats, so that is what a batch_fn expects.
             source = ((wanted.to_float(x), y) for x, y in source)
     else:
         source = _loader(data, batch_size, shuffle, generator, name)
@@ -138,7 +138,7 @@ def data_pixels(data: Any) -> PixelNormalization | None:
 
 def carried_pixels(data: Any) -> PixelNormalization | None:
     """Give the normalization that `data` itself carries: a bundle's, or that of its halves."""
-    if isinstance(data, (Data, Half)):
+    if isinstance(data, (Data, Split)):
         return data.pixels
     if isinstance(data, (DataLoader, Subset)):
         return carried_pixels(data.dataset)

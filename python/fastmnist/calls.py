@@ -87,3 +87,17 @@ class Identity(QuietModule, nn.Identity):
         if input is not Missing:
             args = (input, *args)
         return _Module.__call__(self, *args, **kwargs)
+
+
+class QuantStub(Identity):
+    """``torch.ao.quantization.QuantStub``: where floats became codes. Here, nothing."""
+
+    def __init__(self, qconfig: Any = None) -> None:
+        super().__init__()
+
+
+class DeQuantStub(Identity):
+    """``torch.ao.quantization.DeQuantStub``: where codes became floats. Here, nothing."""
+
+    def __init__(self, qconfig: Any = None) -> None:
+        super().__init__()

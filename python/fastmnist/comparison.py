@@ -47,7 +47,7 @@ def compare(
     variants : dict of str to nn.Module, CompiledModel or callable
         The first is what the others are compared with. A compiled model that takes pixels gets
         two rows, from float32 and from uint8 rows, where the data holds uint8.
-    data : Data, Half, DataLoader, Dataset or (x, y)
+    data : Data, Split, DataLoader, Dataset or (x, y)
         With targets; of a bundle, its test half.
     batch_size : int
         The large batch whose throughput is measured (fewer where the data is smaller).

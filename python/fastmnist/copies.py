@@ -44,7 +44,11 @@ def plain_copy(model: nn.Module) -> nn.Module:
     ValueError
         If it has tensors without data: a lazy layer that never ran, or the meta device.
     """
-    model = check_module(model)
+    return checked_copy(check_module(model)).cpu().float().eval()
+
+
+def checked_copy(model: nn.Module) -> nn.Module:
+    """Deep-copy `model` as it is, with the errors of :func:`plain_copy`."""
     _check_has_data(model)
     # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.
     memo: dict[int, Any] = {}
@@ -54,14 +58,12 @@ def plain_copy(model: nn.Module) -> nn.Module:
                 if isinstance(value, torch.Tensor) and not value.is_leaf:
                     memo[id(value)] = value.detach().clone()
     try:
-        plain = copy.deepcopy(model, memo)
+        return copy.deepcopy(model, memo)
     except Exception as error:
         raise TypeError(
             f"model: {_uncopyable(model)} cannot be deep-copied ({type(error).__name__}: {error}): "
             "remove it or give it a __deepcopy__"
         ) from error
-    plain = plain.cpu().float().eval()
-    return plain
 
 
 def _check_has_data(model: nn.Module) -> None:
@@ -95,12 +97,13 @@ def is_pruned(module: nn.Module) -> bool:
     return any(isinstance(h, prune.BasePruningMethod) for h in module._forward_pre_hooks.values())
 
 
-def bake(model: nn.Module) -> None:
+def bake(model: nn.Module, *, keep_masks: bool = False) -> None:
     """Make masks, norms and parametrizations permanent, in place: plain weights from here on."""
     for module in model.modules():
         for hook in [*module._forward_pre_hooks.values()]:
             if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
+                if not keep_masks:
+                    prune.remove(module, hook._tensor_name)
             elif isinstance(hook, WeightNorm):
                 remove_weight_norm(module, hook.name)
             elif isinstance(hook, SpectralNorm):
@@ -127,10 +130,13 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module runs anything of the user's besides its forward."""
+    """Whether calling the module runs anything of the user's besides its forward (and masks)."""
     return bool(
         module._forward_hooks
-        or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
+        or any(
+            not isinstance(hook, prune.BasePruningMethod)
+            for hook in module._forward_pre_hooks.values()
+        )
     )

@@ -88,7 +88,7 @@ def evaluate(
     model : torch.nn.Module or callable
         A module is in eval mode meanwhile, and each of its submodules afterwards in the mode it
         was in. A callable, such as a compiled model, takes tensors and returns one, or an array.
-    data : Data, Half, DataLoader, Dataset, (x, y)
+    data : Data, Split, DataLoader, Dataset, (x, y)
         With targets. uint8 inputs are pixels, normalized as the data says, else as the data
         that the model was trained with, else to 0…1.
     batch_size : int

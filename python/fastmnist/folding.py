@@ -18,6 +18,7 @@ from fastmnist.pixels import PixelNormalization
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +89,10 @@ def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:
     return InputRule(scale, 0, multiplier, offset, pixels)
 
 
-def quantize_layer(layer: FloatLayer, rule: InputRule) -> QuantizedLayer:
+def quantize_layer(layer: FloatLayer, rule: InputRule, per_channel: bool = True) -> QuantizedLayer:
     """Quantize one layer's weights for inputs that follow `rule`.
+
+    Each output gets a weight scale of its own, or all the same one without `per_channel`.
 
     Raises
     ------
@@ -120,7 +123,8 @@ def quantize_layer(layer: FloatLayer, rule: InputRule) -> QuantizedLayer:
                 f"layer '{layer.name}': its inputs' scales do not fit float32 once folded in: "
                 "rescale the columns of the data"
             )
-    codes, scales = _core.quantize_weights(np.ascontiguousarray(weight, np.float32))
+    weight = np.ascontiguousarray(weight, np.float32)
+    codes, scales = _core.quantize_weights(weight) if per_channel else _quantize_as_one(weight)
     return QuantizedLayer(
         layer.name,
         codes,
@@ -130,3 +134,11 @@ def quantize_layer(layer: FloatLayer, rule: InputRule) -> QuantizedLayer:
         rule.scale,
         rule.zero_point,
     )
+
+
+def _quantize_as_one(weight: F32) -> tuple[I8, F32]:
+    """As ``_core.quantize_weights``, with one scale for all outputs."""
+    scale = np.float32(np.abs(weight).max(initial=0)) / np.float32(127)
+    scale = np.float32(1) if scale == 0 else scale
+    codes = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+    return codes, np.full(len(weight), scale, np.float32)

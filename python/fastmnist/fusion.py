@@ -13,6 +13,8 @@ from fastmnist.canonical import NO_CLAMP, compose
 from fastmnist.copies import bake, has_hooks, plain_copy
 from fastmnist.graph import DROPOUTS, Clamp, Graph, function_clamp, is_linear, module_clamp
 from fastmnist.modules import FusedLinear
+from fastmnist.norms import fold_after, fold_before, is_foldable, zeros_for
+from fastmnist.simulated import SimulatedLinear
 
 
 def fuse(model: Any) -> nn.Module:
@@ -38,6 +40,8 @@ def fuse(model: Any) -> nn.Module:
     ------
     TypeError
         If `model` is no module or cannot be deep-copied.
+    ValueError
+        If it is prepared for quantization, and fused already.
 
     Examples
     --------
@@ -46,14 +50,26 @@ def fuse(model: Any) -> nn.Module:
     FusedLinear(in_features=784, out_features=96, bias=True, activation=ReLU)
     """
     fused = plain_copy(model)
+    if any(isinstance(module, SimulatedLinear) for module in fused.modules()):
+        raise ValueError(
+            "model: expected a float model, got one that is prepared: fm.convert finishes it"
+        )
     done = fuse_in_place(fused)
     record(fused, done)
     return fused
 
 
-def fuse_in_place(root: nn.Module) -> list[Change]:
-    """Fuse a plain copy (:func:`~fastmnist.copies.plain_copy`); return what was done."""
-    bake(root)
+def fuse_in_place(root: nn.Module, *, live: bool = False) -> list[Change]:
+    """Fuse a model itself, and return what was done.
+
+    A plain copy (:func:`~fastmnist.copies.plain_copy`) becomes smaller. With `live` the model
+    stays trainable, with the same parameters: a BatchNorm1d moves into the FusedLinear instead of
+    being folded, masks stay, and so do dropouts.
+    """
+    bake(root, keep_masks=live)
+    for fused in [*root.modules()] if not live else ():
+        if isinstance(fused, FusedLinear):
+            fused.fold_norms()
     graph, _ = Graph.of(root)
     if graph is None:
         return []
@@ -62,20 +78,21 @@ def fuse_in_place(root: nn.Module) -> list[Change]:
         for node in graph.nodes:
             module = graph.module(node)
             if isinstance(module, nn.BatchNorm1d):
-                done += _fold_into_next(graph, node)
+                done += _fold_into_next(graph, node, live)
             elif is_linear(module) and graph.is_private(node):
-                done += _fuse_linear(graph, node)
-        done += _drop_dropouts(graph)
+                done += _fuse_linear(graph, node, live)
+        if not live:
+            done += _drop_dropouts(graph)
     return done
 
 
-def _fuse_linear(graph: Graph, node: fx.Node) -> list[Change]:
+def _fuse_linear(graph: Graph, node: fx.Node, live: bool) -> list[Change]:
     """Absorb what follows one Linear: BatchNorm1d, then activations."""
     name = str(node.target)
     done: list[Change] = []
     clamp: Clamp = NO_CLAMP
     at = node
-    while (user := graph.next_layer(at)) is not None:
+    while (user := graph.next_layer(at, past_dropouts=not live)) is not None:
         linear = graph.module(node)
         module = graph.module(user)
         bounds = module_clamp(module)
@@ -89,79 +106,68 @@ def _fuse_linear(graph: Graph, node: fx.Node) -> list[Change]:
             assert bounds is not None
             clamp = compose(clamp, bounds)
             done.append(Change(name, "fused with a functional activation"))
-            _replace(graph, node, clamp)
+            _fused(graph, node, clamp, live)
             return done
         elif (
             clamp == NO_CLAMP
             and isinstance(linear, nn.Linear)
             and isinstance(module, nn.BatchNorm1d)
             and graph.is_private(user)
-            and _foldable(module, linear.out_features)
+            and is_foldable(module, linear.out_features)
+            and not (isinstance(linear, FusedLinear) and linear.norm_after is not None)
         ):
-            _fold_before(graph, node, module)
+            _take_norm_after(_fused(graph, node, NO_CLAMP, live), module, live)
             graph.replace(user, Identity())
         else:
             break
         done.append(Change(name, f"fused with {user.target}"))
         at = user
     if clamp != NO_CLAMP:
-        _replace(graph, node, clamp)
+        _fused(graph, node, clamp, live)
     return done
 
 
-def _replace(graph: Graph, node: fx.Node, clamp: Clamp) -> FusedLinear:
+def _fused(graph: Graph, node: fx.Node, clamp: Clamp, live: bool) -> FusedLinear:
     linear = graph.module(node)
     assert isinstance(linear, nn.Linear)
     if isinstance(linear, FusedLinear):
         linear.clamp = compose(linear.clamp, clamp)
         return linear
     fused = FusedLinear.of(linear, clamp)
-    graph.replace(node, fused)
+    if not live and fused.bias is None:
+        fused.bias = nn.Parameter(zeros_for(fused.weight))
     return fused
 
 
-def _foldable(norm: nn.BatchNorm1d, features: int) -> bool:
-    return norm.num_features == features and norm.running_mean is not None
+def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> None:
+    """BatchNorm after the Linear: it scales the rows."""
+    if live:
+        fused.norm_after = norm
+        return
+    weight, bias = fold_after(fused.weight, fused.bias, norm)
+    fused.weight, fused.bias = nn.Parameter(weight), nn.Parameter(bias)
 
 
-def _affine(norm: nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gain and shift of a BatchNorm in eval mode, float64: ``y = x * gain + shift``."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    gain = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        gain = gain * norm.weight.double()
-    shift = -norm.running_mean.double() * gain
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
-    return gain, shift
-
-
-def _fold_before(graph: Graph, node: fx.Node, norm: nn.BatchNorm1d) -> None:
-    """BatchNorm after the Linear: scale its rows."""
-    fused = _replace(graph, node, NO_CLAMP)
-    gain, shift = _affine(norm)
-    fused.weight = nn.Parameter((fused.weight.double() * gain[:, None]).float())
-    fused.bias = nn.Parameter((fused.bias.double() * gain + shift).float())
-
-
-def _fold_into_next(graph: Graph, node: fx.Node) -> list[Change]:
-    """BatchNorm at the input or past an activation: scale the columns of the Linear after it."""
+def _fold_into_next(graph: Graph, node: fx.Node, live: bool) -> list[Change]:
+    """BatchNorm at the input or past an activation: it scales columns of the Linear after it."""
     norm = graph.module(node)
     assert isinstance(norm, nn.BatchNorm1d)
-    user = graph.next_layer(node)
+    user = graph.next_layer(node, past_dropouts=not live)
     linear = graph.module(user)
     if user is None or not isinstance(linear, nn.Linear) or not is_linear(linear):
         return []
     if not (graph.is_private(node) and graph.is_private(user)):
         return []
-    if not _foldable(norm, linear.in_features):
+    if not is_foldable(norm, linear.in_features):
         return []
-    gain, shift = _affine(norm)
-    fused = _replace(graph, user, NO_CLAMP)
-    weight = fused.weight.double()
-    fused.weight = nn.Parameter((weight * gain).float())
-    fused.bias = nn.Parameter((fused.bias.double() + weight @ shift).float())
+    fused = _fused(graph, user, NO_CLAMP, live)
+    if live:
+        if fused.norm_before is not None:
+            return []
+        fused.norm_before = norm
+    else:
+        weight, bias = fold_before(fused.weight, fused.bias, norm)
+        fused.weight, fused.bias = nn.Parameter(weight), nn.Parameter(bias)
     fused.columns_differ = graph.is_input(node)
     graph.replace(node, Identity())
     return [Change(str(user.target), f"fused with {node.target}")]

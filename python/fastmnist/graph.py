@@ -16,9 +16,10 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from fastmnist.calls import Identity
+from fastmnist.calls import DeQuantStub, Identity, QuantStub
 from fastmnist.copies import has_hooks
 from fastmnist.modules import FusedLinear, QuantizedChain
+from fastmnist.simulated import SimulatedLinear
 
 Clamp = tuple[float, float]
 
@@ -30,7 +31,7 @@ DROPOUTS = (
     nn.AlphaDropout,
     nn.FeatureAlphaDropout,
 )
-TRANSPARENT = (nn.Identity, Identity, *DROPOUTS)
+TRANSPARENT = (nn.Identity, Identity, QuantStub, DeQuantStub, *DROPOUTS)
 
 _RELU: Clamp = (0.0, math.inf)
 _RELU6: Clamp = (0.0, 6.0)
@@ -47,7 +48,7 @@ _CLAMP_FUNCTIONS: dict[Any, Clamp] = {
 
 def is_linear(module: nn.Module | None) -> bool:
     """Whether the module is a Linear whose arithmetic we know (no subclass with its own)."""
-    return type(module) in (nn.Linear, FusedLinear)
+    return type(module) in (nn.Linear, FusedLinear, SimulatedLinear)
 
 
 def module_clamp(module: nn.Module | None) -> Clamp | None:
@@ -81,9 +82,9 @@ class _Tracer(fx.Tracer):
             return True  # they see real values only, and nothing is moved across them
         if isinstance(m, nn.Sequential):
             return False
-        return isinstance(m, FusedLinear | QuantizedChain | Identity) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        return isinstance(
+            m, FusedLinear | QuantizedChain | Identity | QuantStub | DeQuantStub
+        ) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _defaults(root: nn.Module) -> dict[str, Any]:
@@ -135,7 +136,9 @@ class Graph:
         calls = Counter(id(modules[str(n.target)]) for n in called)
         names = Counter(id(module) for module in modules.values())
         owners = {str(n.target).rpartition(".")[0] for n in graph.nodes if n.op == "get_attr"}
+        # Of a model that is one layer, forward is the layer's own.
         read = frozenset(id(modules[path]) for path in owners if path in modules)
+        read -= {id(root)} if is_linear(root) else set()
         return cls(root, tuple(graph.nodes), calls, names, read), ""
 
     def module(self, node: fx.Node | None) -> nn.Module | None:
@@ -179,10 +182,12 @@ class Graph:
         users = [*node.users]
         return users[0] if len(users) == 1 and users[0].op != "output" else None
 
-    def next_layer(self, node: fx.Node) -> fx.Node | None:
-        """The sole consumer, past Identity and Dropout modules."""
+    def next_layer(self, node: fx.Node, *, past_dropouts: bool = True) -> fx.Node | None:
+        """The sole consumer, past Identity and (at inference) Dropout modules."""
         user = self.sole_user(node)
-        while user is not None and is_transparent(self.module(user)):
+        while user is not None and is_transparent(module := self.module(user)):
+            if not past_dropouts and isinstance(module, DROPOUTS):
+                break
             user = self.sole_user(user)
         return user
 

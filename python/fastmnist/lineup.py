@@ -21,7 +21,7 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
     model : torch.nn.Module
         A trained model; left as it was. If its layers form no chain, ``compiled`` is left out,
         with a warning.
-    data : Data, Half, DataLoader, (x, y), …
+    data : Data, Split, DataLoader, (x, y), …
         To calibrate on; of a bundle, its training half.
     prune_amount : float
         Share of each layer's weights that the pruned variants lose, without fine-tuning.

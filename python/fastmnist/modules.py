@@ -38,6 +38,7 @@ from fastmnist.canonical import (
     pixels_to_json,
     to_arrays,
 )
+from fastmnist.norms import fold_after, fold_before, zeros_for
 from fastmnist.sparse_encoding import Encoded, decode, encode
 
 _FLOATS, _PIXELS = torch.float32, torch.uint8
@@ -53,7 +54,15 @@ class FusedLinear(nn.Linear):
     columns_differ : bool
         Whether a BatchNorm1d that led here was folded in: the inputs are raw columns then, and
         quantization gives each a scale of its own.
+    norm_before, norm_after : BatchNorm1d or None
+        In models that train on, the norms that will be folded in: at the input, and between the
+        product and the clamp.
     """
+
+    clamp: tuple[float, float]
+    columns_differ: bool
+    norm_before: nn.BatchNorm1d | None
+    norm_after: nn.BatchNorm1d | None
 
     def __init__(
         self,
@@ -63,33 +72,52 @@ class FusedLinear(nn.Linear):
         columns_differ: bool = False,
     ) -> None:
         super().__init__(in_features, out_features)
-        self.clamp = clamp
-        self.columns_differ = columns_differ
+        self._fuse(clamp, columns_differ)
 
     @classmethod
     def of(
         cls, linear: nn.Linear, clamp: tuple[float, float], columns_differ: bool = False
     ) -> FusedLinear:
-        """Share `linear`'s parameters (a missing bias becomes zeros)."""
-        fused = cls.__new__(cls)
-        nn.Module.__init__(fused)
-        fused.in_features, fused.out_features = linear.in_features, linear.out_features
-        fused.weight = linear.weight
-        if linear.bias is None:
-            zeros = torch.zeros(linear.out_features, device=linear.weight.device)
-            fused.bias = nn.Parameter(zeros)
-        else:
-            fused.bias = linear.bias
-        fused.clamp, fused.columns_differ = clamp, columns_differ
-        fused.train(linear.training)
-        return fused
+        """Make `linear` itself a fused one: it keeps parameters, masks, mode and names."""
+        linear.__class__ = cls
+        assert isinstance(linear, FusedLinear)
+        linear._fuse(clamp, columns_differ)
+        return linear
 
-    def forward(self, input: Tensor) -> Tensor:
-        y = F.linear(input, self.weight, self.bias)
+    def _fuse(self, clamp: tuple[float, float], columns_differ: bool) -> None:
+        self.clamp, self.columns_differ = clamp, columns_differ
+        self.norm_before = self.norm_after = None
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias with the norms folded in, float32."""
+        with torch.no_grad():
+            weight = self.weight.detach().float()
+            bias = zeros_for(weight) if self.bias is None else self.bias.detach().float()
+            if self.norm_before is not None:
+                weight, bias = fold_before(weight, bias, self.norm_before)
+            if self.norm_after is not None:
+                weight, bias = fold_after(weight, bias, self.norm_after)
+        return weight, bias
+
+    def fold_norms(self) -> None:
+        """Fold the norms for good: the layer is one for inference from here on."""
+        if self.norm_before is not None or self.norm_after is not None:
+            weight, bias = self.folded()
+            self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+            self.norm_before = self.norm_after = None
+
+    def activate(self, y: Tensor) -> Tensor:
+        """Clamp outputs; exactly torch's functions, for their gradients too."""
         lo, hi = self.clamp
         if self.clamp == (0.0, math.inf):
             return F.relu(y)
         return y if self.clamp == NO_CLAMP else F.hardtanh(y, lo, hi)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.norm_before is not None:
+            input = self.norm_before(input)
+        y = F.linear(input, self.weight, self.bias)
+        return self.activate(y if self.norm_after is None else self.norm_after(y))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, activation={activation_name(self.clamp) or None}"
@@ -242,7 +270,8 @@ class QuantizedChain(QuietModule):
         if input.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 "input requires grad, but a quantized layer has no gradient: use torch.no_grad() "
-                "or torch.inference_mode() for inference, and train before quantizing"
+                "or torch.inference_mode() for inference; to train a quantized model on, make it "
+                "trainable with fm.prepare_qat(model, fm.QAT())"
             )
         if input.dtype == torch.uint8:
             if self.pixels is None:

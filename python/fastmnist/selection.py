@@ -1,56 +1,113 @@
-"""Which layers of a model are quantized, and which of them become one operator."""
+"""Which layers a transform takes, and which of them become one operator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import fx, nn
 
-from fastmnist.copies import check_module
 from fastmnist.graph import Graph, is_linear
 
-# Their forward may read linear1.weight instead of calling linear1, and go on in float.
-_READ_WEIGHTS_DIRECTLY = (
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoderLayer,
-    nn.MultiheadAttention,
-)
+# Its forward reads out_proj.weight instead of calling out_proj. TransformerEncoderLayer, which
+# reads linear1.weight on its fast path, is told to take the slow one: see `call_their_layers`.
+_READ_WEIGHTS_DIRECTLY = (nn.MultiheadAttention,)
+
+Selected = Callable[[str, nn.Module], bool]
 
 
-def selection(model: Any, spec: Iterable[Any] | None) -> Callable[[str, nn.Module], bool]:
-    if spec is None:
-        return lambda name, layer: True
-    if isinstance(spec, str | type) or not isinstance(spec, Iterable):
-        raise TypeError(f"qconfig_spec: expected a set such as {{nn.Linear}}, got {spec!r}")
-    wanted = [*spec]
-    names = {entry for entry in wanted if isinstance(entry, str)}
-    known = {name for name, _ in check_module(model).named_modules()}
-    for entry in wanted:
-        if isinstance(entry, str):
-            if entry not in known:
-                raise ValueError(f"qconfig_spec: the model has no module named '{entry}'")
-        elif entry is not nn.Linear:
-            raise ValueError(
-                f"qconfig_spec: expected nn.Linear or names of modules, got {entry!r}: only Linear "
-                "layers are quantized"
+def everything(name: str, layer: nn.Module) -> bool:
+    """Select every layer."""
+    return True
+
+
+def selection(
+    root: nn.Module, layers: Mapping[str, nn.Module], include: Any, exclude: Any
+) -> Selected:
+    """Resolve `include` and `exclude` among `layers`, named from `root`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an entry is no name, pattern or type, or stands for no layer, or none is left.
+    """
+    first = {id(layer): name for name, layer in reversed([*layers.items()])}
+    by_name = {name: first[id(layer)] for name, layer in layers.items()}
+    taken = {*by_name.values()}
+    if include is not None:
+        taken = set()
+        for entry in entries("include", include):
+            taken |= matches("include", entry, root, by_name)
+    for entry in [] if exclude is None else entries("exclude", exclude):
+        taken -= matches("exclude", entry, root, by_name)
+    if not taken:
+        raise ValueError("include, exclude: expected to leave a layer, got none left")
+    chosen = {id(layers[name]) for name in taken}
+    return lambda name, layer: id(layer) in chosen
+
+
+def entries(what: str, spec: Any) -> list[Any]:
+    """The names, patterns and types of a spec, or of a single one."""
+    found = [spec] if isinstance(spec, str | type) or not isinstance(spec, Iterable) else [*spec]
+    for entry in found:
+        if not isinstance(entry, str) and not (
+            isinstance(entry, type) and issubclass(entry, nn.Module)
+        ):
+            raise TypeError(
+                f"{what}: expected names, patterns or types of modules, such as ['linear1', "
+                f"'head.*', nn.Linear], got {entry!r}"
             )
+    return found
 
-    def selected(name: str, layer: nn.Module) -> bool:
+
+def matches(what: str, entry: str | type, root: nn.Module, by_name: Mapping[str, str]) -> set[str]:
+    """First names of the layers that an entry stands for: themselves, or in what it names.
+
+    `by_name` maps every name of a layer to its first one.
+    """
+    modules = dict(root.named_modules(remove_duplicate=False))
+    found = set()
+    for name in by_name:
         parts = name.split(".")
-        above = {"", *(".".join(parts[:i]) for i in range(1, len(parts) + 1))}
-        return nn.Linear in wanted or bool(above & names)
+        paths = ["", *(".".join(parts[: i + 1]) for i in range(len(parts)))]
+        if isinstance(entry, str):
+            hit = any(path == entry or fnmatchcase(path, entry) for path in paths[1:] or [""])
+        else:
+            hit = any(isinstance(modules[path], entry) for path in paths)
+        if hit:
+            found.add(by_name[name])
+    if not found:
+        if isinstance(entry, str):
+            raise ValueError(f"{what}: {unknown(entry, by_name)}")
+        raise ValueError(
+            f"{what}: the model has no Linear layer that is, or is in, {entry.__name__}"
+        )
+    return found
 
-    return selected
+
+def unknown(name: Any, names: Iterable[str]) -> str:
+    """Say that there is no such layer, and which there are."""
+    every = [*names]
+    known = ", ".join(f"'{n}'" for n in every[:20])
+    more = ", …" if len(every) > 20 else ""
+    return f"the model has no Linear layer {name!r}: it has {known}{more}"
 
 
-def check_there_is_something(root: nn.Module) -> None:
-    if quantizable(root):
+def check_there_is_something(root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Raise ValueError, telling what the model holds, if `layers` is empty."""
+    if layers:
         return
     kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
     if "QuantizedLinear" in kinds:
         raise ValueError(
-            "model: expected float Linear layers, got a model that is quantized already"
+            "model: expected float Linear layers, got a model that is quantized already: "
+            "fm.prepare_qat makes one trainable again"
+        )
+    if "InputObserver" in kinds:
+        raise ValueError(
+            "model: expected a float model, got one that is prepared already: fm.convert finishes "
+            "it"
         )
     raise ValueError(
         f"model: expected at least one torch.nn.Linear to quantize, got none: it has "
@@ -68,7 +125,37 @@ def quantizable(root: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def chains_of(graph: Graph | None, layers: dict[str, nn.Module]) -> list[list[str]]:
+def left_in_float(root: nn.Module, taken: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The Linear layers, and those like them, that are not taken, and why."""
+    chosen = {id(layer) for layer in taken.values()}
+    ordinary = quantizable(root)
+    left: dict[str, str] = {}
+    for name, module in root.named_modules():
+        if not isinstance(module, nn.Linear | nn.Bilinear) or id(module) in chosen:
+            continue
+        if name in ordinary:
+            left[name] = "not selected, or forward reads its weight itself"
+        elif is_linear(module) or type(module).__module__.startswith("torch.nn"):
+            left[name] = "its owner reads the weight instead of calling it"
+        else:
+            left[name] = f"{type(module).__name__} may have arithmetic of its own"
+    return left
+
+
+def call_their_layers(root: nn.Module) -> None:
+    """Keep transformers from reading ``linear1.weight`` of layers that are no longer float.
+
+    torch's TransformerEncoderLayer hands its weights to one fused operator when nothing stands
+    against that; what it asks of the layer itself is only this attribute.
+    """
+    for module in root.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            own = (module.linear1, module.linear2)
+            if not all(type(layer) is nn.Linear for layer in own):
+                module.activation_relu_or_gelu = 0
+
+
+def chains_of(graph: Graph | None, layers: Mapping[str, nn.Module]) -> list[list[str]]:
     """Group the layers: names that follow each other and are used only there, else one by one."""
     chains: list[list[str]] = []
     taken: set[str] = set()
@@ -87,7 +174,7 @@ def chains_of(graph: Graph | None, layers: dict[str, nn.Module]) -> list[list[st
     return chains + [[name] for name in layers if name not in taken]
 
 
-def input_layers(graph: Graph | None, layers: dict[str, nn.Module]) -> list[str]:
+def input_layers(graph: Graph | None, layers: Mapping[str, nn.Module]) -> list[str]:
     """Names of the layers that the graph shows to be given the model's first input."""
     if graph is None:
         return []

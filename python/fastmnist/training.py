@@ -51,7 +51,7 @@ def train(
     model : torch.nn.Module
         In training mode meanwhile; each submodule is in the mode it was in afterwards. Masks
         of ``torch.nn.utils.prune`` stay. The data's pixel normalization is recorded on it.
-    data : Data, Half, DataLoader, Dataset, (x, y)
+    data : Data, Split, DataLoader, Dataset, (x, y)
         With targets; of a bundle, its train half.
     epochs : int
         How often to go through the data.

@@ -22,7 +22,7 @@ from fastmnist.datasets import (
     DatasetError,
     DatasetFallbackWarning,
     DatasetWarning,
-    Half,
+    Split,
     download,
     load_dataset,
     mnist,
@@ -199,16 +199,16 @@ def test_subset_repr_and_pickle(digits):
 def test_halves_refuse_what_they_cannot_hold():
     images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(TypeError, match="images"):
-        Half(images.float(), labels)
+        Split(images.float(), labels)
     with pytest.raises(TypeError, match="labels"):
-        Half(images, [0, 1])
+        Split(images, [0, 1])
     with pytest.raises(ValueError, match="shape"):
-        Half(images, labels[:1])
+        Split(images, labels[:1])
     with pytest.raises(ValueError, match="channels"):
-        Half(images, labels, mean=(0, 0, 0), std=1)
-    half = Half(images, labels)
+        Split(images, labels, mean=(0, 0, 0), std=1)
+    half = Split(images, labels)
     with pytest.raises(ValueError, match="same mean"):
-        Data("x", half, Half(images, labels, mean=0.5))
+        Data("x", half, Split(images, labels, mean=0.5))
     with pytest.raises(TypeError, match="test"):
         Data("x", half, None)
 

@@ -51,7 +51,7 @@ MODELS = {
     "Residual": (Residual, X, 3, 0),
     "ControlFlow": (ControlFlow, X, 2, 0),
     "Convolutional": (Convolutional, IMAGES, 1, 0),
-    "Encoder": (Encoder, SEQUENCES, 1, 6),
+    "Encoder": (Encoder, SEQUENCES, 5, 2),
     "Attention": (Attention, SEQUENCES, 1, 1),
     "Tied": (Tied, X, 2, 0),
     "ReadsWeights": (ReadsWeights, X, 1, 1),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fastmnist as fm
-from fastmnist.datasets import Data, Half
+from fastmnist.datasets import Data, Split
 
 MEAN, STD = (0.1307,), (0.3081,)
 
@@ -140,8 +140,8 @@ def test_three_channels(tmp_path):
     labels = (images[:, 0].float().mean((1, 2)) > images[:, 2].float().mean((1, 2))).long()
     data = Data(
         "rgb",
-        Half(images[:200], labels[:200], mean=mean, std=std),
-        Half(images[200:], labels[200:], mean=mean, std=std),
+        Split(images[:200], labels[:200], mean=mean, std=std),
+        Split(images[200:], labels[200:], mean=mean, std=std),
     )
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(108, 32), nn.ReLU(), nn.Linear(32, 2))

@@ -1,6 +1,6 @@
 """Data sets of handwritten digits, in memory as uint8."""
 
-from fastmnist.datasets.bundle import Data, Half
+from fastmnist.datasets.bundle import Data, Split
 from fastmnist.datasets.errors import DatasetError, DatasetFallbackWarning, DatasetWarning
 from fastmnist.datasets.loading import load_dataset
 
@@ -9,6 +9,6 @@ __all__ = [
     "DatasetError",
     "DatasetFallbackWarning",
     "DatasetWarning",
-    "Half",
+    "Split",
     "load_dataset",
 ]

@@ -15,7 +15,7 @@ from fastmnist.pixels import PixelNormalization
 Normalizer: TypeAlias = float | Sequence[float]
 
 
-class Half(Dataset[tuple[Tensor, int]]):
+class Split(Dataset[tuple[Tensor, int]]):
     """One half of a data set, train or test: a torch Dataset held in memory as uint8.
 
     Parameters
@@ -38,7 +38,7 @@ class Half(Dataset[tuple[Tensor, int]]):
 
     Examples
     --------
-    >>> half = Half(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
+    >>> half = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
     >>> image, label = half[3]
     >>> image.shape, image.dtype, label
     (torch.Size([1, 28, 28]), torch.float32, 3)
@@ -98,7 +98,7 @@ class Half(Dataset[tuple[Tensor, int]]):
         images = self.pixels.to_float(self.images[index])
         return list(zip(images.unbind(0), self.labels[index].tolist(), strict=True))
 
-    def subset(self, n: int, seed: int = 0) -> Half:
+    def subset(self, n: int, seed: int = 0) -> Split:
         """Draw `n` samples at random, without repetition, the same ones for the same seed.
 
         Raises
@@ -108,7 +108,7 @@ class Half(Dataset[tuple[Tensor, int]]):
 
         Examples
         --------
-        >>> half = Half(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
+        >>> half = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
         >>> len(half.subset(2))
         2
         """
@@ -116,7 +116,7 @@ class Half(Dataset[tuple[Tensor, int]]):
             raise ValueError(f"n must be 1 to {len(self)}, the number of samples, got {n}")
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(self), generator=generator)[:n]
-        return Half(
+        return Split(
             self.images[chosen],
             self.labels[chosen],
             mean=self.mean,
@@ -128,7 +128,7 @@ class Half(Dataset[tuple[Tensor, int]]):
     def __repr__(self) -> str:
         shape = "x".join(str(d) for d in self.images.shape[1:])
         what = " ".join(part for part in (self.name, self.split) if part)
-        return f"Half({what}: {len(self):,} images {shape}, mean={self.mean}, std={self.std})"
+        return f"Split({what}: {len(self):,} images {shape}, mean={self.mean}, std={self.std})"
 
 
 class Data:
@@ -138,7 +138,7 @@ class Data:
     ----------
     name : str
         "mnist" or "digits".
-    train, test : Half
+    train, test : Split
         With the same mean and std.
 
     Raises
@@ -148,16 +148,16 @@ class Data:
 
     Examples
     --------
-    >>> half = Half(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
+    >>> half = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
     >>> data = Data("tiny", half, half)
     >>> data.name, data.mean, data.std
     ('tiny', 0.0, 1.0)
     """
 
-    def __init__(self, name: str, train: Half, test: Half) -> None:
+    def __init__(self, name: str, train: Split, test: Split) -> None:
         for what, half in (("train", train), ("test", test)):
-            if not isinstance(half, Half):
-                raise TypeError(f"{what} must be a Half, got {type(half).__name__}")
+            if not isinstance(half, Split):
+                raise TypeError(f"{what} must be a Split, got {type(half).__name__}")
         if train.pixels != test.pixels:
             raise ValueError(
                 f"train and test must have the same mean and std, got {train.pixels} and "

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fastmnist.datasets.bundle import Data, Half, Normalizer
+from fastmnist.datasets.bundle import Data, Normalizer, Split
 from fastmnist.datasets.errors import DatasetError
 
 _SEED = 0
@@ -35,7 +35,7 @@ def load_digits(mean: Normalizer = 0.0, std: Normalizer = 1.0) -> Data:
     images = torch.from_numpy(enlarge(source.images.astype(np.int64)))
     labels = torch.from_numpy(source.target.astype(np.int64))
     halves = {
-        split: Half(images[chosen], labels[chosen], mean=mean, std=std, name="digits", split=split)
+        split: Split(images[chosen], labels[chosen], mean=mean, std=std, name="digits", split=split)
         for split, chosen in _split(source.target).items()
     }
     return Data("digits", halves["train"], halves["test"])

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from fastmnist.datasets.bundle import Data, Half, Normalizer
+from fastmnist.datasets.bundle import Data, Normalizer, Split
 from fastmnist.datasets.digits import load_digits
 from fastmnist.datasets.errors import DatasetError, DatasetFallbackWarning
 from fastmnist.datasets.sources import NamedFolderError, mnist_arrays
@@ -94,7 +94,7 @@ def load_dataset(
         )
         return load_digits(mean, std)
     halves = {
-        split: Half(
+        split: Split(
             torch.from_numpy(arrays[f"{split}_images"]).unsqueeze(1),
             torch.from_numpy(arrays[f"{split}_labels"]).to(torch.int64),
             mean=mean,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from fastmnist.pruning.methods import (
     check_some_neurons_stay,
     checked_amount,
 )
+from fastmnist.selection import entries, matches, unknown
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _masked(
     targets: dict[str, Target] = {}
     for name, mask in method.masks.items():
         if name not in names:
-            raise ValueError(f"masks: {_unknown(name, names)}")
+            raise ValueError(f"masks: {unknown(name, names)}")
         if by_name[name] in targets:
             raise ValueError(f"masks: expected one mask a layer, got another as '{name}'")
         layer = names[name]
@@ -116,12 +116,12 @@ def _chosen(
     explicit = {name for name, amount in own.items() if amount > 0}
     if include is not None:
         taken = set()
-        for entry in _entries("include", include):
-            taken |= _matches("include", entry, root, names, by_name)
+        for entry in entries("include", include):
+            taken |= matches("include", entry, root, by_name)
             if isinstance(entry, str) and entry in names:
                 explicit.add(by_name[entry])
-    for entry in [] if exclude is None else _entries("exclude", exclude):
-        taken -= _matches("exclude", entry, root, names, by_name)
+    for entry in [] if exclude is None else entries("exclude", exclude):
+        taken -= matches("exclude", entry, root, by_name)
     if outside := sorted(set(own) - taken):
         raise ValueError(
             f"amounts: expected layers that include= and exclude= leave, got '{outside[0]}'"
@@ -151,7 +151,7 @@ def _own_amounts(
     own: dict[str, float] = {}
     for name, amount in amounts.items():
         if name not in names:
-            raise ValueError(f"amounts: {_unknown(name, names)}")
+            raise ValueError(f"amounts: {unknown(name, names)}")
         share = checked_amount(f"amounts['{name}']", amount)
         if isinstance(method, Structured):
             check_some_neurons_stay(f"amounts['{name}']", share)
@@ -161,53 +161,6 @@ def _own_amounts(
                 f"'{name}' too"
             )
     return own
-
-
-def _entries(what: str, spec: Any) -> list[Any]:
-    entries = [spec] if isinstance(spec, str | type) or not isinstance(spec, Iterable) else [*spec]
-    for entry in entries:
-        if not isinstance(entry, str) and not (
-            isinstance(entry, type) and issubclass(entry, nn.Module)
-        ):
-            raise TypeError(
-                f"{what}: expected names, patterns or types of modules, such as ['linear1', "
-                f"'head.*', nn.Linear], got {entry!r}"
-            )
-    return entries
-
-
-def _matches(
-    what: str,
-    entry: str | type,
-    root: nn.Module,
-    names: dict[str, nn.Linear],
-    by_name: dict[str, str],
-) -> set[str]:
-    """First names of the layers that an entry stands for: themselves, or in what it names."""
-    modules = dict(root.named_modules(remove_duplicate=False))
-    found = set()
-    for name in names:
-        parts = name.split(".")
-        paths = ["", *(".".join(parts[: i + 1]) for i in range(len(parts)))]
-        if isinstance(entry, str):
-            hit = any(path == entry or fnmatchcase(path, entry) for path in paths[1:] or [""])
-        else:
-            hit = any(isinstance(modules[path], entry) for path in paths)
-        if hit:
-            found.add(by_name[name])
-    if not found:
-        if isinstance(entry, str):
-            raise ValueError(f"{what}: {_unknown(entry, names)}")
-        raise ValueError(
-            f"{what}: the model has no Linear layer that is, or is in, {entry.__name__}"
-        )
-    return found
-
-
-def _unknown(name: Any, names: dict[str, nn.Linear]) -> str:
-    known = ", ".join(f"'{n}'" for n in [*names][:20])
-    more = ", …" if len(names) > 20 else ""
-    return f"the model has no Linear layer {name!r}: it has {known}{more}"
 
 
 def check_prunable(name: str, layer: nn.Linear) -> None:

@@ -1,0 +1,247 @@
+"""One model, quantized in several ways: all layers, or some, calibrated once.
+
+:func:`start` makes everything that costs (the copy, fusion, calibration); each
+:meth:`Attempt.make` then quantizes the layers that it is told to. :func:`fastmnist.quantize`
+makes one; ``max_drop`` and :func:`fastmnist.sensitivity` make many.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastmnist.applied import Change, record
+from fastmnist.batches import carried_pixels, data_pixels, iter_batches
+from fastmnist.calibration import calibrate, check_all_observed
+from fastmnist.configs import Config, Dynamic, Half, Static, explicit_pixels
+from fastmnist.copies import bake, plain_copy
+from fastmnist.evaluation import evaluate
+from fastmnist.folding import InputRule
+from fastmnist.fusion import fuse_in_place
+from fastmnist.graph import Graph, is_linear
+from fastmnist.half_precision import place_half
+from fastmnist.modules import FusedLinear
+from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
+from fastmnist.placing import freeze, place, quantize_plain, swap
+from fastmnist.preparation import (
+    check_fresh,
+    convert_in_place,
+    prepare_in_place,
+    prepared_layers,
+)
+from fastmnist.recurrent import RECURRENT, QuantizedRecurrent
+from fastmnist.selection import (
+    Selected,
+    check_there_is_something,
+    input_layers,
+    left_in_float,
+    quantizable,
+    selection,
+)
+
+
+class Attempt(ABC):
+    """A model that is ready to be quantized, as often as one likes.
+
+    Attributes
+    ----------
+    layers : dict
+        What can be quantized, by name, as float layers.
+    """
+
+    layers: Mapping[str, nn.Module]
+
+    @abstractmethod
+    def make(self, names: Iterable[str]) -> nn.Module:
+        """Return the model with these layers quantized."""
+
+
+class _Calibrated(Attempt):
+    """Static: a prepared model that has seen its data."""
+
+    def __init__(self, model: Any, config: Static, include: Any, exclude: Any) -> None:
+        root = plain_copy(model)
+        # What is certain: given, carried by the data, or uint8 rows. Floats from elsewhere are
+        # checked.
+        data, known = config.calibration, model_pixels(root)
+        certain = explicit_pixels(config) or carried_pixels(data)
+        if certain is None and data_pixels(data) is not None:
+            certain = explicit_pixels(config) or known or data_pixels(data)
+        self.root = prepare_in_place(root, config, include, exclude, certain)
+        self.layers = prepared_layers(self.root)
+        samples = calibrate(
+            self.root,
+            data,
+            pixels=certain or known or PixelNormalization(),
+            max_samples=config.max_samples,
+            batch_fn=config.batch_fn,
+        )
+        check_all_observed(prepared_layers(self.root), samples)
+
+    def make(self, names: Iterable[str]) -> nn.Module:
+        root, wanted = plain_copy(self.root), {*names}
+        for name, layer in prepared_layers(root).items():
+            if name not in wanted:
+                del layer.observer
+                layer.__class__ = FusedLinear  # type: ignore[assignment]
+        return convert_in_place(root)
+
+
+class _Uncalibrated(Attempt):
+    """Dynamic and Half: a fused float model."""
+
+    def __init__(
+        self, model: Any, config: Dynamic | Half, include: Any, exclude: Any, spec: Selected | None
+    ) -> None:
+        self.config, self.root = config, plain_copy(model)
+        self.single = isinstance(self.root, RECURRENT) or is_linear(self.root)
+        explicit = explicit_pixels(config) if isinstance(config, Dynamic) else None
+        if explicit is not None:
+            set_model_pixels(self.root, explicit)
+        check_fresh(self.root)
+        bake(self.root)
+        check_there_is_something(self.root, self._candidates(self.root))
+        self.done = fuse_in_place(self.root)
+        graph, _ = Graph.of(self.root)
+        layers = self._candidates(self.root)
+        selected = spec or selection(self.root, layers, include, exclude)
+        layers = {name: layer for name, layer in layers.items() if selected(name, layer)}
+        if not layers:
+            raise ValueError("model: expected a layer to quantize among those selected, got none")
+        read = frozenset() if graph is None else graph.read
+        self.layers = {name: m for name, m in layers.items() if id(m) not in read}
+        if not self.layers:
+            raise ValueError(
+                "model: expected a Linear layer to quantize, got only such whose weights forward "
+                "reads itself: call the layers instead"
+            )
+
+    @staticmethod
+    def _candidates(root: nn.Module) -> dict[str, nn.Module]:
+        recurrent = {n: m for n, m in root.named_modules() if type(m) in RECURRENT}
+        return {**quantizable(root), **recurrent}
+
+    def make(self, names: Iterable[str]) -> nn.Module:
+        root = plain_copy(self.root)
+        holder = nn.Sequential(root) if self.single else root
+        at = {("0" if self.single else name): name for name in names}
+        modules = {path: holder.get_submodule(path) for path in at}
+        linear = {p: m for p, m in modules.items() if isinstance(m, nn.Linear)}
+        recurrent = {p: m for p, m in modules.items() if isinstance(m, nn.RNNBase)}
+        left = {} if self.single else left_in_float(root, linear)
+        done = [Change(name, f"left in float: {why}") for name, why in left.items()]
+        if isinstance(self.config, Half):
+            done += place_half(holder, linear, recurrent, self.config.dtype)
+        else:
+            done += self._place_dynamic(holder, linear, recurrent, self.config.per_channel)
+        result = holder[0] if isinstance(holder, nn.Sequential) and self.single else root
+        done = [Change(at.get(c.layer, c.layer), c.what) for c in done]
+        record(result, [*self.done, *done])
+        pixels = model_pixels(self.root)
+        if pixels is not None:
+            set_model_pixels(result, pixels)
+        return freeze(result)
+
+    def _place_dynamic(
+        self,
+        root: nn.Module,
+        linear: Mapping[str, nn.Linear],
+        recurrent: Mapping[str, nn.RNNBase],
+        per_channel: bool,
+    ) -> list[Change]:
+        rules = {name: InputRule() for name in linear}
+        graph, _ = Graph.of(root)
+        for name in input_layers(graph, linear):
+            rules[name] = InputRule(pixels=model_pixels(self.root))
+        done = place(root, linear, rules, quantize_plain(per_channel), "dynamic")
+        for name, module in recurrent.items():
+            own = "" if self.single else name
+            swap(root, name, QuantizedRecurrent(module, own, per_channel))
+            done.append(Change(name, f"int8 dynamic, projections of {type(module).__name__}"))
+        return done
+
+
+def start(
+    model: Any, config: Config, include: Any, exclude: Any, spec: Selected | None = None
+) -> Attempt:
+    """Do everything that quantizing does once; `spec` selects in place of the two before it."""
+    if isinstance(config, Static):
+        return _Calibrated(model, config, include, exclude)
+    return _Uncalibrated(model, config, include, exclude, spec)
+
+
+def within(
+    model: nn.Module, attempt: Attempt, max_drop: float, data: Any, metric: Any
+) -> nn.Module:
+    """Quantize as many layers as lose no more than `max_drop`, worst ones left out first.
+
+    Raises
+    ------
+    ValueError
+        If none can be quantized so.
+    """
+    unit = 1.0 if metric is not None else 100.0
+    before = float(evaluate(model, data, metric=metric))
+    names = [*attempt.layers]
+
+    def drop(candidate: nn.Module) -> float:
+        return (before - float(evaluate(candidate, data, metric=metric))) * unit
+
+    result = attempt.make(names)
+    lost = drop(result)
+    if lost <= max_drop:
+        return result
+    # By noise, not by accuracy: of that, one layer alone often costs none that can be measured.
+    quality = {name: layer_sqnr(model, attempt, name, data) for name in names}
+    while lost > max_drop and len(names) > 1:
+        names.remove(min(names, key=lambda name: quality[name]))
+        result = attempt.make(names)
+        lost = drop(result)
+    if lost > max_drop:
+        raise ValueError(
+            f"max_drop: expected a loss of at most {max_drop:g}, got {lost:.3g} with no layer but "
+            f"'{names[0]}' quantized: allow more, calibrate on more data, or train with "
+            "fm.prepare_qat"
+        )
+    return result
+
+
+def layer_sqnr(model: nn.Module, attempt: Attempt, name: str, data: Any) -> float:
+    """Signal to quantization noise of the model's outputs, in dB, if one layer is quantized."""
+    return sqnr(*outputs_of([model, attempt.make([name])], data))
+
+
+def outputs_of(models: list[Any], data: Any, max_samples: int = 2048) -> list[Tensor]:
+    """Outputs of several models on the same rows, in eval mode."""
+    found: list[list[Tensor]] = [[] for _ in models]
+    plain = [plain_copy(m) if isinstance(m, nn.Module) else m for m in models]
+    pixels = carried_pixels(data) or next(
+        (p for m in models if isinstance(m, nn.Module) and (p := model_pixels(m))), None
+    )
+    with torch.no_grad():
+        for batch in iter_batches(
+            data, split="test", batch_size=256, max_samples=max_samples, pixels=pixels
+        ):
+            for outputs, model in zip(found, plain, strict=True):
+                outputs.append(torch.as_tensor(model(*batch.args, **batch.kwargs)).float())
+    return [torch.cat(outputs) for outputs in found]
+
+
+def sqnr(reference: Tensor, noisy: Tensor) -> float:
+    """``10 log10(Σ reference² / Σ (reference - noisy)²)``; infinite where they are equal.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sqnr(torch.tensor([10.0, 0.0]), torch.tensor([10.0, 1.0]))
+    20.0
+    """
+    noise = float((reference.double() - noisy.double()).square().sum())
+    signal = float(reference.double().square().sum())
+    if noise == 0:
+        return float("inf")
+    return 10 * float(torch.log10(torch.tensor(signal / noise, dtype=torch.float64)))

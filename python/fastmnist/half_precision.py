@@ -1,0 +1,134 @@
+"""Linear layers, LSTM and GRU in a 16-bit float type: torch's own kernels, floats in and out.
+
+Inside a chain of layers values are handed over in 16 bits; what leaves it is float32 again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from fastmnist.applied import Change
+from fastmnist.canonical import NO_CLAMP
+from fastmnist.graph import Graph
+from fastmnist.modules import FusedLinear
+from fastmnist.placing import swap
+from fastmnist.selection import call_their_layers, chains_of
+
+
+class HalfLinear(FusedLinear):
+    """A Linear(+activation) whose weights and products are 16-bit floats.
+
+    Attributes
+    ----------
+    hands_over : bool
+        Whether its outputs stay in 16 bits, because only layers like it read them.
+    """
+
+    hands_over: bool
+
+    @classmethod
+    def convert(cls, layer: nn.Linear, dtype: torch.dtype, hands_over: bool) -> HalfLinear:
+        """Make `layer` itself one."""
+        if not isinstance(layer, FusedLinear):
+            FusedLinear.of(layer, NO_CLAMP)
+        layer.__class__ = cls
+        assert isinstance(layer, HalfLinear)
+        layer.hands_over = hands_over
+        for key, parameter in layer._parameters.items():
+            if parameter is not None:
+                own = parameter.detach().to(dtype)
+                layer._parameters[key] = nn.Parameter(own, requires_grad=False)
+        return layer
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not input.is_floating_point():
+            raise TypeError(f"input: expected floats, got {input.dtype}")
+        y = self.activate(F.linear(input.to(self.weight.dtype), self.weight, self.bias))
+        return y if self.hands_over else y.float()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfLinear:
+        _move(self, fn)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.weight.dtype}".replace("torch.", "")
+
+
+class HalfRecurrent(nn.Module):
+    """An LSTM or GRU in a 16-bit float type, floats in and out."""
+
+    def __init__(self, owner: nn.RNNBase, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.inner = owner.to(dtype).requires_grad_(False)
+        self.eval()
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        y, states = self.inner(_cast(input, self.dtype), _cast(hx, self.dtype))
+        return _cast(y, torch.float32), _cast(states, torch.float32)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfRecurrent:
+        moved = next(iter(self.inner.parameters()))
+        device = fn(moved.detach()).device
+        if device != moved.device:
+            self.inner.to(device)
+        return self
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, PackedSequence | Tensor):
+        return value.to(dtype)
+    if isinstance(value, tuple | list):
+        return tuple(_cast(part, dtype) for part in value)
+    return value
+
+
+def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
+    """Move the parameters, but never let ``.float()`` make them 32 bits wide again."""
+    for key, parameter in module._parameters.items():
+        if parameter is not None:
+            moved = fn(parameter.detach())
+            if moved.dtype != parameter.dtype:
+                moved = parameter.detach().to(moved.device)
+            module._parameters[key] = nn.Parameter(moved, requires_grad=False)
+
+
+def place_half(
+    root: nn.Module,
+    layers: Mapping[str, nn.Linear],
+    recurrent: Mapping[str, nn.RNNBase],
+    dtype: torch.dtype,
+) -> list[Change]:
+    """Convert the layers of `root`; return what was done.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer with a weight that float16 cannot hold.
+    """
+    largest = torch.finfo(dtype).max
+    for name, layer in {**layers, **recurrent}.items():
+        for key, parameter in layer.named_parameters(recurse=False):
+            if not bool((parameter.detach().abs() <= largest).all()):
+                raise ValueError(
+                    f"layer '{name}': expected values of at most {largest:g} in its {key}, the "
+                    f"largest of {dtype}: use torch.bfloat16, or leave the layer in float with "
+                    f"exclude=['{name}']"
+                )
+    graph, _ = Graph.of(root)
+    done = []
+    for chain in chains_of(graph, layers):
+        for name in chain:
+            HalfLinear.convert(layers[name], dtype, hands_over=name != chain[-1])
+            done.append(Change(name, str(dtype).removeprefix("torch.")))
+    for name, module in recurrent.items():
+        swap(root, name, HalfRecurrent(module, dtype))
+        done.append(Change(name, str(dtype).removeprefix("torch.")))
+    call_their_layers(root)
+    return done

@@ -1,0 +1,41 @@
+"""BatchNorm1d as gain and shift, and its folding into the weights beside it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def is_foldable(norm: nn.BatchNorm1d, features: int) -> bool:
+    """Whether it has statistics to fold, of so many features."""
+    return norm.num_features == features and norm.running_mean is not None
+
+
+def affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Gain and shift of a BatchNorm in eval mode, float64: ``y = x * gain + shift``."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        gain = gain * norm.weight.double()
+    shift = -norm.running_mean.double() * gain
+    if norm.bias is not None:
+        shift = shift + norm.bias.double()
+    return gain, shift
+
+
+def fold_after(weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a Linear that does what it and the `norm` behind it do: scaled rows."""
+    gain, shift = affine(norm)
+    return (weight.double() * gain[:, None]).float(), (bias.double() * gain + shift).float()
+
+
+def fold_before(weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """The same for a `norm` before the Linear: scaled columns."""
+    gain, shift = affine(norm)
+    return (weight.double() * gain).float(), (bias.double() + weight.double() @ shift).float()
+
+
+def zeros_for(weight: Tensor) -> Tensor:
+    """The bias of a Linear that has none."""
+    return torch.zeros(weight.shape[0], device=weight.device)

@@ -1,0 +1,345 @@
+"""The three steps that people know: prepare, run or train, convert.
+
+:func:`prepare` and :func:`prepare_qat` make the Linear layers of a model
+:class:`~fastmnist.simulated.SimulatedLinear` ones; :func:`convert` makes those int8.
+:func:`fastmnist.quantize` with ``Static`` is all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from fastmnist.applied import Change, record
+from fastmnist.calibration import check_all_observed
+from fastmnist.configs import QAT, Static, check_int8, explicit_pixels
+from fastmnist.copies import bake, check_module, checked_copy, plain_copy
+from fastmnist.folding import InputRule
+from fastmnist.fusion import fuse_in_place
+from fastmnist.graph import Graph, is_linear
+from fastmnist.model_inputs import ModelInputs
+from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
+from fastmnist.placing import freeze, place
+from fastmnist.range_rules import rule_of
+from fastmnist.selection import (
+    call_their_layers,
+    check_there_is_something,
+    left_in_float,
+    quantizable,
+    selection,
+)
+from fastmnist.simulated import Settings, SimulatedLinear
+from fastmnist.trainable import make_trainable
+
+Names = str | type | Iterable[str | type] | None
+Kind = TypeVar("Kind", Static, QAT)
+# By layer: what holds for it instead of the one for all, or None to leave it in float.
+OwnConfigs = Callable[[str], Static | QAT | None] | None
+
+
+def prepare(
+    model: Any,
+    config: Static | None = None,
+    *,
+    include: Names = None,
+    exclude: Names = None,
+    inplace: bool = False,
+) -> nn.Module:
+    """Make a model watch what its Linear layers are given; then run it, then :func:`convert` it.
+
+    For calibration in a loop of your own. With data at hand, ``fm.quantize(model,
+    fm.Static(calibration=data))`` does all three steps.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A float model.
+    config : Static, optional
+        Without calibration; ``Static()`` by default.
+    include, exclude : str, type, or several of them
+        Which Linear layers: by name (or name of a module that holds some), glob pattern, or type.
+        Default: all.
+    inplace : bool
+        Change `model` itself, and return it.
+
+    Returns
+    -------
+    torch.nn.Module
+        Fused, float32 on the CPU, in eval mode; it computes in float as before. NaN or infinity
+        in a layer's input is an error that names the layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `config` is none, holds calibration, or there is no layer to prepare.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> prepared = fm.prepare(fm.NeuralNetwork(), fm.Static(observer="mse"))
+    >>> for _ in range(4):
+    ...     _ = prepared(torch.rand(16, 784))
+    >>> fm.convert(prepared).linear1.kind
+    'static'
+    """
+    config = _checked(Static() if config is None else config, Static)
+    if config.calibration is not None:
+        raise ValueError(
+            "config: expected Static without calibration, got some: run the prepared model on it, "
+            "or let fm.quantize do all"
+        )
+    root = check_module(model).cpu().float().eval() if inplace else plain_copy(model)
+    return prepare_in_place(root, config, include, exclude)
+
+
+def prepare_in_place(
+    root: nn.Module,
+    config: Static,
+    include: Names,
+    exclude: Names,
+    certain: PixelNormalization | None = None,
+    own: OwnConfigs = None,
+) -> nn.Module:
+    """Prepare a float32 CPU model itself for calibration."""
+    check_fresh(root)
+    bake(root)
+    check_there_is_something(root, quantizable(root))
+    done = fuse_in_place(root)
+    explicit = explicit_pixels(config)
+    inputs = _inputs(root, explicit or certain)
+    _prepare_layers(root, config, inputs, include, exclude, own, training=False)
+    record(root, done)
+    if explicit is not None:
+        set_model_pixels(root, explicit)
+    return root
+
+
+def prepare_qat(
+    model: Any,
+    config: QAT | None = None,
+    *,
+    include: Names = None,
+    exclude: Names = None,
+    inplace: bool = False,
+) -> nn.Module:
+    """Make a model simulate int8 while it trains on; :func:`convert` makes it int8.
+
+    The result is trained in any loop, like the model itself: on any device, under autocast and
+    GradScaler, wrapped by DDP, from checkpoints. In training mode layers observe their inputs,
+    from the first batch on. On the CPU in float32 their outputs are bit for bit those of the
+    converted model. A BatchNorm1d that follows or leads a Linear moves into it and is simulated
+    folded; masks of a pruned model hold.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A float model; a quantized one (Static or Dynamic) becomes trainable again, its scales
+        are where the observers begin.
+    config : QAT, optional
+    include, exclude : str, type, or several of them
+        As for :func:`prepare`.
+    inplace : bool
+        Change `model` itself, and return it: parameters stay the very same objects, so that an
+        optimizer made before goes on.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the same device, in the same mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `config` is none, or there is no layer to prepare.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> data = fm.load_dataset("digits")
+    >>> model = fm.prepare_qat(fm.NeuralNetwork(), fm.QAT())
+    >>> _ = fm.train(model, data, epochs=1)
+    >>> x = data.test.images[:5].float() / 255
+    >>> q = fm.convert(model)
+    >>> torch.equal(model.eval()(x), q(x))
+    True
+    """
+    config = _checked(QAT() if config is None else config, QAT)
+    own = check_module(model)
+    root = own if inplace else checked_copy(own)
+    return prepare_qat_in_place(root, config, include, exclude)
+
+
+def prepare_qat_in_place(
+    root: nn.Module, config: QAT, include: Names, exclude: Names, own: OwnConfigs = None
+) -> nn.Module:
+    """Prepare a model itself for training."""
+    check_fresh(root)
+    again = make_trainable(root)
+    check_there_is_something(root, quantizable(root))
+    fuse_in_place(root, live=True)
+    explicit = explicit_pixels(config)
+    inputs = _inputs(root, explicit or again.pixels)
+    layers = _prepare_layers(root, config, inputs, include, exclude, own, training=True)
+    for name, (lo, hi, from_model) in again.ranges.items():
+        if name in layers:
+            observer = layers[name].observer
+            observer.set_range(lo, hi)
+            observer.is_model_input = observer.is_first_input = from_model
+    if explicit is not None:
+        set_model_pixels(root, explicit)
+    return root
+
+
+def convert(model: Any, *, inplace: bool = False) -> nn.Module:
+    """Make a prepared model int8.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        What :func:`prepare` or :func:`prepare_qat` returned, after it was run or trained.
+    inplace : bool
+        Change `model` itself, and return it.
+
+    Returns
+    -------
+    torch.nn.Module
+        Of the model's class, on the CPU, in eval mode, as :func:`fastmnist.quantize` returns it.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module.
+    ValueError
+        If it was never prepared, or a layer of it never saw data.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> prepared = fm.prepare(fm.NeuralNetwork())
+    >>> logits = prepared(torch.rand(16, 784))
+    >>> fm.convert(prepared)(torch.rand(2, 784)).shape
+    torch.Size([2, 10])
+    """
+    own = check_module(model)
+    layers = prepared_layers(own)
+    if not layers:
+        raise ValueError(
+            "model: expected a model that fm.prepare or fm.prepare_qat returned, got one with no "
+            "prepared layer: both return a copy, which is the one to run and convert (or use "
+            "inplace=True)"
+        )
+    check_all_observed(layers, None)
+    if inplace and isinstance(own, SimulatedLinear):
+        raise ValueError(
+            "inplace: a single Linear cannot change its class: use the returned module"
+        )
+    return convert_in_place(own.cpu().float().eval() if inplace else plain_copy(own))
+
+
+def convert_in_place(root: nn.Module) -> nn.Module:
+    """Convert a prepared float32 CPU model itself; a single layer comes back as another module."""
+    drop_inputs(root)
+    bake(root)
+    if isinstance(root, SimulatedLinear):
+        holder = nn.Sequential(root)
+        root.name = ""
+        _convert_layers(holder)
+        result: nn.Module = holder[0]
+        record(result, [Change("", "int8 static")])
+        pixels = model_pixels(root)
+        if pixels is not None:
+            set_model_pixels(result, pixels)
+        return freeze(result)
+    record(root, _convert_layers(root))
+    return freeze(root)
+
+
+def _convert_layers(root: nn.Module) -> list[Change]:
+    layers = prepared_layers(root)
+    rules = {name: layer.input_rule() for name, layer in layers.items()}
+
+    def quantizer(layer: nn.Linear, name: str, rule: InputRule) -> Any:
+        assert isinstance(layer, SimulatedLinear)
+        return layer.quantized(rule)
+
+    left = left_in_float(root, layers)
+    done = [Change(name, f"left in float: {why}") for name, why in left.items()]
+    return done + place(root, layers, rules, quantizer, "static")
+
+
+def prepared_layers(root: nn.Module) -> dict[str, SimulatedLinear]:
+    """The prepared layers, by their first name."""
+    return {n: m for n, m in root.named_modules() if isinstance(m, SimulatedLinear)}
+
+
+def drop_inputs(root: nn.Module) -> None:
+    """Take away the hooks with which prepared models know their inputs."""
+    for module in root.modules():
+        for key, hook in [*module._forward_pre_hooks.items()]:
+            if isinstance(hook, ModelInputs):
+                del module._forward_pre_hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+def _checked(config: Any, kind: type[Kind]) -> Kind:
+    if not isinstance(config, kind):
+        got = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
+        raise TypeError(f"config: expected {kind.__name__}(...), got {got}")
+    check_int8(config)
+    return config
+
+
+def check_fresh(root: nn.Module) -> None:
+    if prepared_layers(root):
+        raise ValueError(
+            "model: expected a float model, got one that is prepared already: fm.convert finishes "
+            "it"
+        )
+
+
+def _inputs(root: nn.Module, certain: PixelNormalization | None) -> ModelInputs:
+    identity, known = PixelNormalization(), model_pixels(root)
+    candidates = [identity] if known in (None, identity) else [known, identity]
+    return ModelInputs(certain, [c for c in candidates if c is not None])
+
+
+def _prepare_layers(
+    root: nn.Module,
+    config: Static | QAT,
+    inputs: ModelInputs,
+    include: Names,
+    exclude: Names,
+    own: OwnConfigs,
+    *,
+    training: bool,
+) -> dict[str, SimulatedLinear]:
+    layers = quantizable(root)
+    selected = selection(root, layers, include, exclude)
+    graph, _ = Graph.of(root)
+    chosen = {
+        name: layer
+        for name, layer in layers.items()
+        if selected(name, layer) and (graph is None or id(layer) not in graph.read)
+    }
+    if not chosen:
+        raise ValueError(
+            "model: expected a Linear layer to quantize, got only such whose weights forward reads "
+            "itself: call the layers instead"
+        )
+    made = {}
+    configs = {name: config if own is None else own(name) for name in chosen}
+    if not any(configs.values()):
+        raise ValueError("model: expected a layer to quantize, got a qconfig of None for every one")
+    for name, layer in chosen.items():
+        mine = configs[name]
+        if mine is None:
+            continue
+        settings = Settings(rule_of(mine.observer), mine.per_channel, mine.per_feature, training)
+        assert isinstance(layer, nn.Linear)
+        assert is_linear(layer)
+        made[name] = SimulatedLinear.prepare(layer, name, settings, inputs)
+    call_their_layers(root)
+    root.register_forward_pre_hook(inputs, with_kwargs=True, prepend=True)
+    return made

@@ -1,0 +1,199 @@
+"""LSTM and GRU whose input and hidden projections are int8, each row by its own range.
+
+The projections are the Linear layers inside: all steps' inputs in one call, and the hidden state's
+step by step. Gates and states stay in float, as in the equations of ``torch.nn.LSTM`` and
+``torch.nn.GRU``, whose arguments, shapes and packed sequences are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from fastmnist.canonical import QuantizedNetwork
+from fastmnist.folding import FloatLayer, InputRule, quantize_layer
+from fastmnist.modules import QuantizedChain
+
+RECURRENT = (nn.LSTM, nn.GRU)
+
+
+class _Direction(nn.Module):
+    """One layer in one direction: both projections, and of an LSTM with proj_size a third."""
+
+    def __init__(self, owner: nn.RNNBase, name: str, suffix: str, per_channel: bool) -> None:
+        super().__init__()
+        self.kind = owner.mode
+
+        def projection(which: str) -> QuantizedChain:
+            weight = getattr(owner, f"weight_{which}_{suffix}").detach()
+            bias = getattr(owner, f"bias_{which}_{suffix}", None) if owner.bias else None
+            bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+            layer = FloatLayer(f"{name}.{which}_{suffix}".strip("."), weight.numpy(), bias.numpy())
+            quantized = quantize_layer(layer, InputRule(), per_channel)
+            return QuantizedChain(QuantizedNetwork((quantized,), "dynamic"))
+
+        self.input, self.hidden = projection("ih"), projection("hh")
+        self.projection: QuantizedChain | None = None
+        if owner.proj_size:
+            weight = getattr(owner, f"weight_hr_{suffix}").detach()
+            layer = FloatLayer(
+                f"{name}.hr_{suffix}", weight.numpy(), torch.zeros(len(weight)).numpy()
+            )
+            quantized = quantize_layer(layer, InputRule(), per_channel)
+            self.projection = QuantizedChain(QuantizedNetwork((quantized,), "dynamic"))
+
+    def step(self, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One step from projected inputs ``[B, gates]`` and the states."""
+        if c is None:
+            x_r, x_z, x_n = x.chunk(3, -1)
+            h_r, h_z, h_n = self.hidden(h).chunk(3, -1)
+            reset, update = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+            new = torch.tanh(x_n + reset * h_n)
+            return new + update * (h - new), None
+        gate_i, gate_f, gate_g, gate_o = (x + self.hidden(h)).chunk(4, -1)
+        c = torch.sigmoid(gate_f) * c + torch.sigmoid(gate_i) * torch.tanh(gate_g)
+        h = torch.sigmoid(gate_o) * torch.tanh(c)
+        return (h if self.projection is None else self.projection(h)), c
+
+
+class QuantizedRecurrent(nn.Module):
+    """An LSTM or GRU with int8 projections: made by :func:`fastmnist.quantize_dynamic`.
+
+    Parameters
+    ----------
+    owner : torch.nn.LSTM or torch.nn.GRU
+    name : str
+        Its name in the model, for errors.
+    per_channel : bool
+    """
+
+    def __init__(self, owner: nn.RNNBase, name: str, per_channel: bool = True) -> None:
+        super().__init__()
+        self.mode = owner.mode
+        self.input_size, self.hidden_size = owner.input_size, owner.hidden_size
+        self.proj_size, self.num_layers = owner.proj_size, owner.num_layers
+        self.batch_first, self.bidirectional = owner.batch_first, owner.bidirectional
+        suffixes = ["", "_reverse"] if owner.bidirectional else [""]
+        self.directions = nn.ModuleList(
+            _Direction(owner, name, f"l{layer}{suffix}", per_channel)
+            for layer in range(owner.num_layers)
+            for suffix in suffixes
+        )
+        self.eval()
+
+    @property
+    def _outputs(self) -> int:
+        return int(self.proj_size or self.hidden_size)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
+        if not isinstance(input, Tensor) or input.dim() not in (2, 3):
+            got = [*input.shape] if isinstance(input, Tensor) else type(input).__name__
+            raise ValueError(
+                f"input: expected a tensor of 2 or 3 dimensions or a PackedSequence, got {got}"
+            )
+        if input.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input: expected {self.input_size} features, got shape {[*input.shape]}"
+            )
+        batched = input.dim() == 3
+        x = input if batched else input.unsqueeze(1)
+        if batched and self.batch_first:
+            x = x.transpose(0, 1)
+        states = self._first_states(hx, x.shape[1], batched, x)
+        sizes = [x.shape[1]] * x.shape[0]
+        y, h, c = self._run(x.reshape(-1, x.shape[-1]), sizes, states)
+        y = y.reshape(x.shape[0], x.shape[1], -1)
+        if not batched:
+            y, h, c = y.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
+        elif self.batch_first:
+            y = y.transpose(0, 1)
+        return y, (h if c is None else (h, c))
+
+    def _packed(self, packed: PackedSequence, hx: Any) -> Any:
+        sizes = packed.batch_sizes.tolist()
+        order, back = packed.sorted_indices, packed.unsorted_indices
+        states = self._first_states(hx, sizes[0], True, packed.data)
+        if order is not None:
+            states = [None if s is None else s.index_select(1, order) for s in states]
+        y, h, c = self._run(packed.data, sizes, states)
+        if back is not None:
+            h = h.index_select(1, back)
+            c = None if c is None else c.index_select(1, back)
+        return PackedSequence(y, packed.batch_sizes, order, back), (h if c is None else (h, c))
+
+    def _first_states(
+        self, hx: Any, batch: int, batched: bool, like: Tensor
+    ) -> list[Tensor | None]:
+        """h ``[layers, B, outputs]``, and of an LSTM c ``[layers, B, hidden]``."""
+        is_lstm = self.mode == "LSTM"
+        widths = [self._outputs] + ([self.hidden_size] if is_lstm else [])
+        count = len(self.directions)
+        if hx is None:
+            states = [like.new_zeros(count, batch, w, dtype=torch.float32) for w in widths]
+        else:
+            given = [*hx] if is_lstm and isinstance(hx, tuple | list) else [hx]
+            states = []
+            for value, width in zip(given, widths, strict=False):
+                wanted = [count, batch, width] if batched else [count, width]
+                if not isinstance(value, Tensor) or [*value.shape] != wanted:
+                    got = [*value.shape] if isinstance(value, Tensor) else type(value).__name__
+                    raise ValueError(f"hx: expected shape {wanted}, got {got}")
+                states.append(value.float() if batched else value.float().unsqueeze(1))
+            if len(states) != len(widths):
+                raise ValueError("hx: expected the pair (h_0, c_0) for an LSTM, got one tensor")
+        return [*states, None][:2]
+
+    def _run(
+        self, x: Tensor, sizes: list[int], states: list[Tensor | None]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """All layers over rows ``[steps' rows, features]``: `sizes` sequences at each step."""
+        h_all, c_all = states
+        assert h_all is not None
+        last_h, last_c = [], []
+        per_layer = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(per_layer):
+                i = layer * per_layer + direction
+                cell = self.directions[i]
+                assert isinstance(cell, _Direction)
+                c = None if c_all is None else c_all[i]
+                y, h, c = _over_steps(cell, cell.input(x), sizes, h_all[i], c, direction == 1)
+                outputs.append(y)
+                last_h.append(h)
+                last_c.append(c)
+            x = outputs[0] if per_layer == 1 else torch.cat(outputs, dim=-1)
+        cells = [c for c in last_c if c is not None]
+        return x, torch.stack(last_h), torch.stack(cells) if cells else None
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.mode}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
+            f"bidirectional={self.bidirectional}, int8 dynamic"
+        )
+
+
+def _over_steps(
+    cell: _Direction,
+    projected: Tensor,
+    sizes: list[int],
+    h: Tensor,
+    c: Tensor | None,
+    backwards: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    steps = list(projected.split(sizes))
+    outputs: list[Tensor] = [projected] * len(steps)
+    order = range(len(steps) - 1, -1, -1) if backwards else range(len(steps))
+    for t in order:
+        n = sizes[t]  # sequences that are this long: the first ones, as they are sorted
+        part, part_c = cell.step(steps[t], h[:n], None if c is None else c[:n])
+        outputs[t] = part
+        h = part if n == len(h) else torch.cat((part, h[n:]))
+        if c is not None and part_c is not None:
+            c = part_c if n == len(c) else torch.cat((part_c, c[n:]))
+    return torch.cat(outputs), h, c
