@@ -11,11 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fastmnist.applied import Change, record
-from fastmnist.batches import carried_pixels, data_pixels, iter_batches
+from fastmnist.batches import carried_pixels, data_pixels
 from fastmnist.calibration import calibrate, check_all_observed
 from fastmnist.configs import Config, Dynamic, Half, Static, explicit_pixels
 from fastmnist.copies import bake, plain_copy
@@ -25,6 +24,7 @@ from fastmnist.fusion import fuse_in_place
 from fastmnist.graph import Graph, is_linear
 from fastmnist.half_precision import place_half
 from fastmnist.modules import FusedLinear
+from fastmnist.noise import outputs_of, sqnr
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.placing import freeze, place, quantize_plain, swap
 from fastmnist.preparation import (
@@ -213,35 +213,3 @@ def within(
 def layer_sqnr(model: nn.Module, attempt: Attempt, name: str, data: Any) -> float:
     """Signal to quantization noise of the model's outputs, in dB, if one layer is quantized."""
     return sqnr(*outputs_of([model, attempt.make([name])], data))
-
-
-def outputs_of(models: list[Any], data: Any, max_samples: int = 2048) -> list[Tensor]:
-    """Outputs of several models on the same rows, in eval mode."""
-    found: list[list[Tensor]] = [[] for _ in models]
-    plain = [plain_copy(m) if isinstance(m, nn.Module) else m for m in models]
-    pixels = carried_pixels(data) or next(
-        (p for m in models if isinstance(m, nn.Module) and (p := model_pixels(m))), None
-    )
-    with torch.no_grad():
-        for batch in iter_batches(
-            data, split="test", batch_size=256, max_samples=max_samples, pixels=pixels
-        ):
-            for outputs, model in zip(found, plain, strict=True):
-                outputs.append(torch.as_tensor(model(*batch.args, **batch.kwargs)).float())
-    return [torch.cat(outputs) for outputs in found]
-
-
-def sqnr(reference: Tensor, noisy: Tensor) -> float:
-    """``10 log10(Σ reference² / Σ (reference - noisy)²)``; infinite where they are equal.
-
-    Examples
-    --------
-    >>> import torch
-    >>> sqnr(torch.tensor([10.0, 0.0]), torch.tensor([10.0, 1.0]))
-    20.0
-    """
-    noise = float((reference.double() - noisy.double()).square().sum())
-    signal = float(reference.double().square().sum())
-    if noise == 0:
-        return float("inf")
-    return 10 * float(torch.log10(torch.tensor(signal / noise, dtype=torch.float64)))

@@ -172,7 +172,10 @@ def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     ValueError, RuntimeError
         Naming the tensors that do not fit.
     """
+    tensors = dict(tensors)
     for key, own in module.state_dict().items():
+        if key in tensors and own.dtype == torch.bfloat16 and tensors[key].dtype == torch.int16:
+            tensors[key] = tensors[key].view(torch.bfloat16)
         if key in tensors and tensors[key].dtype != own.dtype:
             raise ValueError(f"tensor '{key}': expected {own.dtype}, got {tensors[key].dtype}")
     module.load_state_dict(tensors)

@@ -11,34 +11,27 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from fastmnist.applied import Change, changes, is_resized, mark_resized, record
-from fastmnist.calls import Identity
+from fastmnist.applied import Change, changes, mark_resized, record
 from fastmnist.canonical import (
-    bound_to_json,
-    clamp_from_json,
     field,
-    from_arrays,
     pixels_from_json,
     pixels_to_json,
     to_arrays,
     to_description,
 )
 from fastmnist.chain_file import (
-    build_batchnorm,
     build_chain,
-    build_linear,
-    describe_batchnorm,
     describe_chain,
-    describe_linear,
     load_tensors,
 )
 from fastmnist.compiled import CompiledModel
 from fastmnist.copies import bake, is_pruned, plain_copy
 from fastmnist.model_file import Arrays, dense_arrays, network_from, read, write
-from fastmnist.modules import FusedLinear, QuantizedChain
 from fastmnist.network import NeuralNetwork
+from fastmnist.parts_file import build_part, describe_parts, to_array
 from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.planning import check_environment
+from fastmnist.simulated import SimulatedLinear
 
 
 def save(path: str | os.PathLike[str], models: Any) -> None:
@@ -156,6 +149,11 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
             f"models: expected modules or compiled models, got {type(model).__name__} as '{name}'"
         )
     plain = plain_copy(model)
+    if any(isinstance(module, SimulatedLinear) for module in plain.modules()):
+        raise ValueError(
+            f"models: expected finished models, got '{name}', which is prepared for quantization: "
+            "fm.convert it first; torch.save(model.state_dict(), …) keeps it as it is"
+        )
     masked = [
         (path, hook._tensor_name)
         for path, module in plain.named_modules()
@@ -170,45 +168,18 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
         "pixels": pixels_to_json(model_pixels(plain)),
         "changes": [[c.layer, c.what] for c in changes(plain)],
         "masked": masked,
-        "replaced": _replaced(plain),
+        "replaced": describe_parts(plain),
         "chain": describe_chain(plain),
     }
     arrays: Arrays = {}
     for key, value in plain.state_dict().items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"models: '{name}' holds '{key}', which is no tensor")
-        arrays[key] = value.detach().numpy()
+        arrays[key] = to_array(value)
     for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
     return description, arrays
-
-
-def _replaced(model: nn.Module) -> dict[str, Any]:
-    """What transforms put into the model, by path."""
-    replaced: dict[str, Any] = {}
-    inside: list[str] = []
-    # Every name of a module that has several: each is a key of the state_dict.
-    for path, module in model.named_modules(remove_duplicate=False):
-        if any(path.startswith(prefix) for prefix in inside):
-            continue
-        if isinstance(module, QuantizedChain):
-            replaced[path] = {"type": "quantized", **module.description()}
-            inside.append(f"{path}." if path else "")
-        elif isinstance(module, FusedLinear):
-            replaced[path] = {
-                "type": "fused",
-                "shape": [module.in_features, module.out_features],
-                "clamp": [bound_to_json(b) for b in module.clamp],
-                "columns_differ": module.columns_differ,
-            }
-        elif type(module) is nn.Linear and (not path or is_resized(module)):
-            replaced[path] = describe_linear(module)
-        elif type(module) is nn.BatchNorm1d and is_resized(module):
-            replaced[path] = describe_batchnorm(module)
-        elif isinstance(module, nn.Identity):
-            replaced[path] = {"type": "identity"}
-    return replaced
 
 
 def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) -> Any:
@@ -220,14 +191,14 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     arrays = dense_arrays(description, arrays)
     replaced = field(description, "replaced", dict)
     if "" in replaced:
-        model: nn.Module = _part(replaced[""], "", arrays)
+        model: nn.Module = build_part(replaced[""], "", arrays)
     elif into is not None or description.get("class") == "NeuralNetwork":
         model = plain_copy(into if into is not None else NeuralNetwork())
         bake(model)
         for path, part in replaced.items():
-            model.set_submodule(path, _part(part, f"{path}.", arrays), strict=True)
+            model.set_submodule(path, build_part(part, f"{path}.", arrays), strict=True)
     elif isinstance(description.get("chain"), list):
-        model = build_chain(description["chain"], replaced, arrays, _part)
+        model = build_chain(description["chain"], replaced, arrays, build_part)
         arrays, replaced = {}, {}
     else:
         raise ValueError(
@@ -247,31 +218,6 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     done = field(description, "changes", list)
     record(model, [Change(str(layer), str(what)) for layer, what in done])
     return model
-
-
-def _part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
-    kind = field(part, "type", str)
-    if kind == "identity":
-        return Identity()
-    if kind == "linear":
-        return build_linear(part, arrays, prefix)
-    if kind == "batchnorm":
-        return build_batchnorm(part, arrays, prefix)
-    if kind == "quantized":
-        return QuantizedChain(from_arrays(arrays, prefix, part))
-    if kind == "fused":
-        weight = arrays.get(f"{prefix}weight")
-        shape = field(part, "shape", list)
-        # Checked before it is made: a file must not make us allocate what it does not hold.
-        bias = arrays.get(f"{prefix}bias")
-        if weight is None or [*weight.shape] != shape[::-1] or 0 in weight.shape:
-            raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
-        if bias is None or [*bias.shape] != [weight.shape[0]]:
-            raise ValueError(f"tensor '{prefix}bias': expected shape [{weight.shape[0]}]")
-        outputs, inputs = weight.shape
-        columns_differ = part.get("columns_differ") is True
-        return FusedLinear(inputs, outputs, clamp_from_json(part), columns_differ)
-    raise ValueError(f"type: expected 'quantized', 'fused' or 'identity', got '{kind}'")
 
 
 def _restore_masks(model: nn.Module, masked: list[Any]) -> None:

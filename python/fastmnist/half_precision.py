@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from fastmnist.applied import Change
-from fastmnist.canonical import NO_CLAMP
+from fastmnist.canonical import NO_CLAMP, field
+from fastmnist.configs import HALF_TYPES
 from fastmnist.graph import Graph
 from fastmnist.modules import FusedLinear
 from fastmnist.placing import swap
+from fastmnist.recurrent import checked_shape, recurrent_shape
 from fastmnist.selection import call_their_layers, chains_of
 
 
@@ -56,8 +58,18 @@ class HalfLinear(FusedLinear):
         _move(self, fn)
         return self
 
+    def half_description(self) -> dict[str, Any]:
+        """What a file has to tell of it besides its clamp, as plain JSON."""
+        return {"dtype": _name(self.weight.dtype), "hands_over": self.hands_over}
+
+    @classmethod
+    def rebuilt(cls, fused: FusedLinear, description: Any) -> HalfLinear:
+        """Make `fused` what :meth:`half_description` tells of."""
+        hands_over = description.get("hands_over") is True
+        return cls.convert(fused, _dtype(description), hands_over)
+
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.weight.dtype}".replace("torch.", "")
+        return f"{super().extra_repr()}, {_name(self.weight.dtype)}"
 
 
 class HalfRecurrent(nn.Module):
@@ -73,12 +85,44 @@ class HalfRecurrent(nn.Module):
         y, states = self.inner(_cast(input, self.dtype), _cast(hx, self.dtype))
         return _cast(y, torch.float32), _cast(states, torch.float32)
 
+    def description(self) -> dict[str, Any]:
+        """What a file has to tell besides the numbers, as plain JSON."""
+        return {"dtype": _name(self.dtype), **recurrent_shape(self.inner)}
+
+    @classmethod
+    def rebuilt(cls, description: Any, prefix: str, arrays: Mapping[str, Any]) -> HalfRecurrent:
+        """Make it as described; its numbers are loaded later."""
+        shape = checked_shape(description)
+        first = arrays.get(f"{prefix}inner.weight_ih_l0")
+        gates = 4 if shape["mode"] == "LSTM" else 3
+        wanted = (gates * shape["hidden_size"], shape["input_size"])
+        # Checked before it is made: a file must not make us allocate what it does not hold.
+        if first is None or first.shape != wanted:
+            raise ValueError(f"tensor '{prefix}inner.weight_ih_l0': expected shape {[*wanted]}")
+        if f"{prefix}inner.weight_ih_l{shape['num_layers'] - 1}" not in arrays:
+            raise ValueError(f"num_layers: expected tensors of {shape['num_layers']} layers")
+        mode = shape.pop("mode")
+        owner: nn.RNNBase = nn.LSTM(**shape) if mode == "LSTM" else nn.GRU(**shape)
+        return cls(owner, _dtype(description))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfRecurrent:
         moved = next(iter(self.inner.parameters()))
         device = fn(moved.detach()).device
         if device != moved.device:
             self.inner.to(device)
         return self
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(description: Any) -> torch.dtype:
+    names = {_name(dtype): dtype for dtype in HALF_TYPES}
+    name = field(description, "dtype", str)
+    if name not in names:
+        raise ValueError(f"dtype: expected one of {', '.join(names)}, got '{name}'")
+    return names[name]
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
@@ -126,9 +170,9 @@ def place_half(
     for chain in chains_of(graph, layers):
         for name in chain:
             HalfLinear.convert(layers[name], dtype, hands_over=name != chain[-1])
-            done.append(Change(name, str(dtype).removeprefix("torch.")))
+            done.append(Change(name, _name(dtype)))
     for name, module in recurrent.items():
         swap(root, name, HalfRecurrent(module, dtype))
-        done.append(Change(name, str(dtype).removeprefix("torch.")))
+        done.append(Change(name, _name(dtype)))
     call_their_layers(root)
     return done

@@ -7,13 +7,14 @@ step by step. Gates and states stay in float, as in the equations of ``torch.nn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastmnist.canonical import QuantizedNetwork
+from fastmnist.canonical import QuantizedNetwork, field, from_arrays
 from fastmnist.folding import FloatLayer, InputRule, quantize_layer
 from fastmnist.modules import QuantizedChain
 
@@ -23,27 +24,11 @@ RECURRENT = (nn.LSTM, nn.GRU)
 class _Direction(nn.Module):
     """One layer in one direction: both projections, and of an LSTM with proj_size a third."""
 
-    def __init__(self, owner: nn.RNNBase, name: str, suffix: str, per_channel: bool) -> None:
+    def __init__(
+        self, input: QuantizedChain, hidden: QuantizedChain, projection: QuantizedChain | None
+    ) -> None:
         super().__init__()
-        self.kind = owner.mode
-
-        def projection(which: str) -> QuantizedChain:
-            weight = getattr(owner, f"weight_{which}_{suffix}").detach()
-            bias = getattr(owner, f"bias_{which}_{suffix}", None) if owner.bias else None
-            bias = torch.zeros(len(weight)) if bias is None else bias.detach()
-            layer = FloatLayer(f"{name}.{which}_{suffix}".strip("."), weight.numpy(), bias.numpy())
-            quantized = quantize_layer(layer, InputRule(), per_channel)
-            return QuantizedChain(QuantizedNetwork((quantized,), "dynamic"))
-
-        self.input, self.hidden = projection("ih"), projection("hh")
-        self.projection: QuantizedChain | None = None
-        if owner.proj_size:
-            weight = getattr(owner, f"weight_hr_{suffix}").detach()
-            layer = FloatLayer(
-                f"{name}.hr_{suffix}", weight.numpy(), torch.zeros(len(weight)).numpy()
-            )
-            quantized = quantize_layer(layer, InputRule(), per_channel)
-            self.projection = QuantizedChain(QuantizedNetwork((quantized,), "dynamic"))
+        self.input, self.hidden, self.projection = input, hidden, projection
 
     def step(self, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One step from projected inputs ``[B, gates]`` and the states."""
@@ -59,6 +44,45 @@ class _Direction(nn.Module):
         return (h if self.projection is None else self.projection(h)), c
 
 
+def recurrent_shape(owner: nn.RNNBase) -> dict[str, Any]:
+    """The arguments that an LSTM or GRU was made with, and which of them it is."""
+    shape = {
+        "mode": owner.mode,
+        "input_size": owner.input_size,
+        "hidden_size": owner.hidden_size,
+        "num_layers": owner.num_layers,
+        "bias": owner.bias,
+        "batch_first": owner.batch_first,
+        "bidirectional": owner.bidirectional,
+    }
+    return {**shape, "proj_size": owner.proj_size} if owner.mode == "LSTM" else shape
+
+
+def checked_shape(description: Any) -> dict[str, Any]:
+    """What :func:`recurrent_shape` wrote, after checking it.
+
+    Raises
+    ------
+    ValueError
+        Naming the field that is not as it should be.
+    """
+    mode = field(description, "mode", str)
+    if mode not in ("LSTM", "GRU"):
+        raise ValueError(f"mode: expected LSTM or GRU, got '{mode}'")
+    shape: dict[str, Any] = {"mode": mode}
+    sizes = ["input_size", "hidden_size", "num_layers"] + ["proj_size"] * (mode == "LSTM")
+    for name in sizes:
+        value = field(description, name, int)
+        least = 0 if name == "proj_size" else 1
+        most = 1024 if name == "num_layers" else 1 << 24
+        if not least <= value <= most:
+            raise ValueError(f"{name}: expected {least} to {most}, got {value}")
+        shape[name] = value
+    for name in ("bias", "batch_first", "bidirectional"):
+        shape[name] = field(description, name, bool)
+    return shape
+
+
 class QuantizedRecurrent(nn.Module):
     """An LSTM or GRU with int8 projections: made by :func:`fastmnist.quantize_dynamic`.
 
@@ -71,18 +95,84 @@ class QuantizedRecurrent(nn.Module):
     """
 
     def __init__(self, owner: nn.RNNBase, name: str, per_channel: bool = True) -> None:
+        def quantized(which: str, suffix: str) -> QuantizedChain:
+            weight = getattr(owner, f"weight_{which}_{suffix}").detach()
+            bias = getattr(owner, f"bias_{which}_{suffix}", None)
+            bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+            own = f"{name}.{which}_{suffix}".strip(".")
+            layer = FloatLayer(own, weight.numpy(), bias.numpy())
+            canonical = quantize_layer(layer, InputRule(), per_channel)
+            return QuantizedChain(QuantizedNetwork((canonical,), "dynamic"))
+
+        self._build(recurrent_shape(owner), quantized)
+
+    def _build(self, shape: dict[str, Any], chain: Callable[[str, str], QuantizedChain]) -> None:
         super().__init__()
-        self.mode = owner.mode
-        self.input_size, self.hidden_size = owner.input_size, owner.hidden_size
-        self.proj_size, self.num_layers = owner.proj_size, owner.num_layers
-        self.batch_first, self.bidirectional = owner.batch_first, owner.bidirectional
-        suffixes = ["", "_reverse"] if owner.bidirectional else [""]
+        self.shape = shape
+        self.mode, self.num_layers = shape["mode"], shape["num_layers"]
+        self.input_size, self.hidden_size = shape["input_size"], shape["hidden_size"]
+        self.proj_size, self.batch_first = shape.get("proj_size", 0), shape["batch_first"]
+        self.bidirectional = shape["bidirectional"]
+        suffixes = ["", "_reverse"] if self.bidirectional else [""]
         self.directions = nn.ModuleList(
-            _Direction(owner, name, f"l{layer}{suffix}", per_channel)
-            for layer in range(owner.num_layers)
+            _Direction(
+                chain("ih", f"l{layer}{suffix}"),
+                chain("hh", f"l{layer}{suffix}"),
+                chain("hr", f"l{layer}{suffix}") if self.proj_size else None,
+            )
+            for layer in range(self.num_layers)
             for suffix in suffixes
         )
         self.eval()
+
+    def description(self) -> dict[str, Any]:
+        """What a file has to tell besides the numbers, as plain JSON."""
+        chains = {
+            path: module.description()
+            for path, module in self.named_modules()
+            if isinstance(module, QuantizedChain)
+        }
+        return {**self.shape, "chains": chains}
+
+    @classmethod
+    def rebuilt(cls, description: Any, prefix: str, arrays: Any) -> QuantizedRecurrent:
+        """Make one as described, with its numbers.
+
+        Raises
+        ------
+        ValueError
+            If the description or the numbers are not as they should be.
+        """
+        shape, chains = checked_shape(description), field(description, "chains", dict)
+        made = cls.__new__(cls)
+        count = [0, 0, 0]
+        places = {"ih": (0, "input"), "hh": (1, "hidden"), "hr": (2, "projection")}
+        # Gates, and what each projection is given: what the steps rely on.
+        gates = (4 if shape["mode"] == "LSTM" else 3) * shape["hidden_size"]
+        outputs = shape.get("proj_size", 0) or shape["hidden_size"]
+        ways = 2 if shape["bidirectional"] else 1
+
+        def stored(which: str, suffix: str) -> QuantizedChain:
+            kind, name = places[which]
+            path = f"directions.{count[kind]}.{name}"
+            count[kind] += 1
+            at = f"{prefix}{path}."
+            network = from_arrays(arrays, at, field(chains, path, dict))
+            inner = shape["input_size"] if suffix.split("_")[0] == "l0" else ways * outputs
+            wanted = {
+                "ih": (inner, gates),
+                "hh": (outputs, gates),
+                "hr": (shape["hidden_size"], outputs),
+            }[which]
+            if (network.inputs, network.outputs) != wanted or network.kind != "dynamic":
+                raise ValueError(
+                    f"'{path}': expected {wanted[0]} inputs and {wanted[1]} outputs, dynamic, got "
+                    f"{network.inputs} and {network.outputs}, {network.kind}"
+                )
+            return QuantizedChain(network)
+
+        made._build(shape, stored)
+        return made
 
     @property
     def _outputs(self) -> int:

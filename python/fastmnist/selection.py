@@ -146,13 +146,20 @@ def call_their_layers(root: nn.Module) -> None:
     """Keep transformers from reading ``linear1.weight`` of layers that are no longer float.
 
     torch's TransformerEncoderLayer hands its weights to one fused operator when nothing stands
-    against that; what it asks of the layer itself is only this attribute.
+    against that, and TransformerEncoder makes nested tensors of padded rows for it; what the two
+    ask of themselves are these attributes.
     """
+
+    def is_ours(layer: nn.Module) -> bool:
+        return isinstance(layer, nn.TransformerEncoderLayer) and not all(
+            type(part) is nn.Linear for part in (layer.linear1, layer.linear2)
+        )
+
     for module in root.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            own = (module.linear1, module.linear2)
-            if not all(type(layer) is nn.Linear for layer in own):
-                module.activation_relu_or_gelu = 0
+        if is_ours(module):
+            module.activation_relu_or_gelu = 0  # type: ignore[assignment]
+        elif isinstance(module, nn.TransformerEncoder) and any(map(is_ours, module.layers)):
+            module.use_nested_tensor = False
 
 
 def chains_of(graph: Graph | None, layers: Mapping[str, nn.Module]) -> list[list[str]]:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastmnist.attempts import Attempt, outputs_of, sqnr, start
+from fastmnist.attempts import Attempt, start
 from fastmnist.configs import Config, Static, check_config
 from fastmnist.copies import check_module, plain_copy
 from fastmnist.evaluation import evaluate
+from fastmnist.noise import outputs_of, sqnr
 from fastmnist.progress import ProgressBar
 from fastmnist.tables import Table
 from fastmnist.timing import time_interleaved

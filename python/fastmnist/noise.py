@@ -1,0 +1,47 @@
+"""How far the outputs of one model are from those of another, in dB."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastmnist.batches import carried_pixels, iter_batches
+from fastmnist.copies import plain_copy
+from fastmnist.pixels import model_pixels
+
+
+def outputs_of(models: list[Any], data: Any, max_samples: int = 2048) -> list[Tensor]:
+    """Outputs of several models on the same rows, in eval mode."""
+    found: list[list[Tensor]] = [[] for _ in models]
+    plain = [plain_copy(m) if isinstance(m, nn.Module) else m for m in models]
+    pixels = carried_pixels(data) or next(
+        (p for m in models if isinstance(m, nn.Module) and (p := model_pixels(m))), None
+    )
+    with torch.no_grad():
+        for batch in iter_batches(
+            data, split="test", batch_size=256, max_samples=max_samples, pixels=pixels
+        ):
+            for outputs, model in zip(found, plain, strict=True):
+                outputs.append(torch.as_tensor(model(*batch.args, **batch.kwargs)).float())
+    return [torch.cat(outputs) for outputs in found]
+
+
+def sqnr(reference: Tensor, noisy: Tensor) -> float:
+    """``10 log10(Σ reference² / Σ (reference - noisy)²)``; infinite where they are equal.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sqnr(torch.tensor([10.0, 0.0]), torch.tensor([10.0, 1.0]))
+    20.0
+    """
+    noise = float((reference.double() - noisy.double()).square().sum())
+    signal = float(reference.double().square().sum())
+    if math.isnan(noise) or math.isinf(noise):
+        return -math.inf
+    if noise == 0 or signal == 0:
+        return math.inf if noise == 0 else -math.inf
+    return 10 * math.log10(signal / noise)

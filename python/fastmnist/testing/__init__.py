@@ -1,0 +1,48 @@
+"""Checks that guard quantized and pruned models, to call alone or as a pytest suite.
+
+Alone, in any test::
+
+    from fastmnist.testing import assert_accuracy_drop, assert_sqnr
+
+    def test_int8():
+        assert_accuracy_drop(quantized, model, data, max=0.2)      # points
+
+As a suite, each variant × each check a test: in the project's ``conftest.py``, override two
+fixtures (the first variant is what the others are compared with), and run it::
+
+    @pytest.fixture(scope="session")
+    def fastmnist_data():
+        return fm.load_dataset("mnist")
+
+    @pytest.fixture(scope="session")
+    def fastmnist_variants(fastmnist_data):
+        return {"original": model, "int8": fm.quantize(model, fm.Static(fastmnist_data))}
+
+    $ python -m pytest --pyargs fastmnist.testing
+
+or without a conftest: ``python -m pytest --pyargs fastmnist.testing --variants=pkg.mod:fn
+--data=mnist``. A third fixture, ``fastmnist_limits``, sets limits: see
+:mod:`fastmnist.testing.plugin`.
+"""
+
+from __future__ import annotations
+
+from fastmnist.testing.checks import (
+    assert_accuracy_drop,
+    assert_agreement,
+    assert_bit_equal,
+    assert_faster,
+    assert_no_worse,
+    assert_smaller,
+    assert_sqnr,
+)
+
+__all__ = [
+    "assert_accuracy_drop",
+    "assert_agreement",
+    "assert_bit_equal",
+    "assert_faster",
+    "assert_no_worse",
+    "assert_smaller",
+    "assert_sqnr",
+]

@@ -1,0 +1,263 @@
+"""The pytest plugin: options, fixtures to override, and one test for each variant × check.
+
+Fixtures (of session scope; they may ask for each other and for other plain fixtures)::
+
+    fastmnist_data       what fastmnist.evaluate takes; a bundle's test half is used
+    fastmnist_variants   dict of name to model; the first is the reference
+    fastmnist_limits     dict of limits: {"sqnr": 30, "pruned": {"sqnr": 5, "smaller": None}}
+
+A limit stands for all variants, or, under a variant's name, for that one; None skips a check.
+
+====================  ===============================================  =================
+limit                 check                                            unless said
+====================  ===============================================  =================
+``accuracy_drop``     at most so many points                           0.5
+``agreement``         at least this share of rows in the same class    0.98
+``sqnr``              at least so many dB                              15
+``smaller``           at least so many times smaller                   1 (no larger)
+``bit_equal``         compiled and module path, one batch or many      where it is ours
+``faster``            at least so many times faster at batch 1         skipped
+====================  ===============================================  =================
+
+Names are needed when tests are collected, so the two fixtures run then, once. pytest's own
+``request`` is not there yet: fixtures that need it cannot be used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEFAULTS: dict[str, Any] = {
+    "accuracy_drop": 0.5,
+    "agreement": 0.98,
+    "sqnr": 15.0,
+    "smaller": 1.0,
+    "bit_equal": True,
+    "faster": None,
+}
+
+
+@dataclass
+class Suite:
+    """What the suite checks.
+
+    Attributes
+    ----------
+    data : Any
+    variants : dict
+        The first is the reference.
+    limits : dict
+    """
+
+    data: Any
+    variants: dict[str, Any]
+    limits: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> Any:
+        return next(iter(self.variants.values()))
+
+    @property
+    def checked(self) -> list[str]:
+        return [*self.variants][1:]
+
+    def limit(self, check: str, variant: str) -> Any:
+        """What holds for one check of one variant; None skips it."""
+        own = self.limits.get(variant)
+        if isinstance(own, dict) and check in own:
+            return own[check]
+        return self.limits.get(check, DEFAULTS[check])
+
+
+_SUITES = pytest.StashKey[dict[Any, Suite]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fastmnist", "comparison of optimized models")
+    options: list[tuple[str, dict[str, Any]]] = [
+        ("variants", {"metavar": "pkg.mod:fn", "help": "a function that returns the variants"}),
+        ("data", {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn"}),
+    ]
+    for name, about in options:
+        dest = f"fastmnist_{name}"
+        try:
+            group.addoption(f"--{name}", f"--fastmnist-{name}", dest=dest, **about)
+        except ValueError:  # another plugin has the short one
+            group.addoption(f"--fastmnist-{name}", dest=dest, **about)
+    for check, default in DEFAULTS.items():
+        if check == "bit_equal":
+            continue
+        group.addoption(
+            f"--fastmnist-{check.replace('_', '-')}",
+            dest=f"fastmnist_limit_{check}",
+            type=float,
+            metavar="X",
+            help=f"limit of the check '{check}' (unless said: {default})",
+        )
+    group.addoption("--baseline", dest="fastmnist_baseline", metavar="FILE", help="stored report")
+    group.addoption(
+        "--update-baseline",
+        dest="fastmnist_update",
+        action="store_true",
+        help="store the report as --baseline instead of comparing with it",
+    )
+
+
+@pytest.fixture(scope="session")
+def fastmnist_data(pytestconfig: pytest.Config) -> Any:
+    """Data to compare variants on: override, or give --data."""
+    return _data_of(pytestconfig.getoption("fastmnist_data") or "auto")
+
+
+@pytest.fixture(scope="session")
+def fastmnist_variants(pytestconfig: pytest.Config, fastmnist_data: Any) -> Any:
+    """Name to model, the reference first: override, or give --variants."""
+    spec = pytestconfig.getoption("fastmnist_variants")
+    if not spec:
+        raise pytest.UsageError(
+            "fastmnist.testing: expected variants, got none: override the fixture "
+            "fastmnist_variants in the conftest.py of the folder you start pytest in, or give "
+            "--variants=pkg.mod:fn"
+        )
+    function = _named(spec, "--variants")
+    takes_data = bool(inspect.signature(function).parameters)
+    return function(fastmnist_data) if takes_data else function()
+
+
+@pytest.fixture(scope="session")
+def fastmnist_limits() -> dict[str, Any]:
+    """Limits: override to set your own."""
+    return {}
+
+
+@pytest.fixture
+def fastmnist_suite(request: pytest.FixtureRequest) -> Suite:
+    """Variants, data and limits, made once."""
+    return _suite(request.session, request.node)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "fastmnist_variant" in metafunc.fixturenames:
+        suite = _suite(metafunc.definition.session, metafunc.definition)
+        metafunc.parametrize("fastmnist_variant", suite.checked)
+
+
+def _suite(session: pytest.Session, node: Any) -> Suite:
+    suites = session.config.stash.setdefault(_SUITES, {})
+    resolver = _Resolver(session, node)
+    key = tuple(resolver.identity(name) for name in ("fastmnist_variants", "fastmnist_data"))
+    if key not in suites:
+        data, variants = resolver("fastmnist_data"), resolver("fastmnist_variants")
+        limits = {**resolver("fastmnist_limits"), **_limits_given(session.config)}
+        suites[key] = Suite(data, _checked(variants), _checked_limits(limits, variants))
+    return suites[key]
+
+
+class _Resolver:
+    """Values of fixtures before there is a test to ask for them."""
+
+    def __init__(self, session: pytest.Session, node: Any) -> None:
+        self.session, self.node = session, node
+        self.values: dict[tuple[str, int], Any] = {}
+
+    def _definitions(self, name: str) -> Any:
+        manager = self.session._fixturemanager
+        found = manager.getfixturedefs(name, self.node)
+        if not found:
+            raise pytest.UsageError(f"fastmnist.testing: no fixture '{name}' where it is needed")
+        return found
+
+    def identity(self, name: str) -> int:
+        return id(self._definitions(name)[-1].func)
+
+    def __call__(self, name: str, above: int = 0) -> Any:
+        if name == "pytestconfig":
+            return self.session.config
+        if name == "request":
+            raise pytest.UsageError(
+                "fastmnist.testing: fastmnist_variants and fastmnist_data are needed when tests "
+                "are collected, before there is a request: let them ask for fixtures that do "
+                "without it"
+            )
+        key = (name, above)
+        if key not in self.values:
+            definition = self._definitions(name)[-1 - above]
+            # A fixture that asks for its own name means the one that it overrides.
+            given = {
+                argument: self(argument, above + 1 if argument == name else 0)
+                for argument in definition.argnames
+            }
+            value = definition.func(**given)
+            if inspect.isgenerator(value):
+                generator = value
+                value = next(generator)
+                self.session.config.add_cleanup(partial(_finish, generator))
+            self.values[key] = value
+        return self.values[key]
+
+
+def _finish(generator: Any) -> None:
+    next(generator, None)
+
+
+def _checked(variants: Any) -> dict[str, Any]:
+    if not isinstance(variants, dict) or len(variants) < 2:
+        got = f"{len(variants)}" if isinstance(variants, dict) else type(variants).__name__
+        raise pytest.UsageError(
+            "fastmnist_variants: expected a dict of the reference and at least one variant, got "
+            f"{got}"
+        )
+    return dict(variants)
+
+
+def _checked_limits(limits: dict[str, Any], variants: dict[str, Any]) -> dict[str, Any]:
+    for name, value in limits.items():
+        known = name in DEFAULTS or (name in variants and isinstance(value, dict))
+        inner = value if isinstance(value, dict) else {}
+        unknown = [check for check in inner if check not in DEFAULTS]
+        if not known or unknown:
+            raise pytest.UsageError(
+                f"fastmnist_limits: expected checks ({', '.join(DEFAULTS)}) or variants with such, "
+                f"got '{unknown[0] if unknown else name}'"
+            )
+    return limits
+
+
+def _limits_given(config: pytest.Config) -> dict[str, Any]:
+    given = {
+        check: config.getoption(f"fastmnist_limit_{check}", None)
+        for check in DEFAULTS
+        if check != "bit_equal"
+    }
+    return {check: value for check, value in given.items() if value is not None}
+
+
+def _data_of(spec: str) -> Any:
+    if ":" in spec:
+        return _named(spec, "--data")()
+    from fastmnist.datasets import load_dataset
+
+    return load_dataset(spec)
+
+
+def _named(spec: str, option: str) -> Callable[..., Any]:
+    module, _, name = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise pytest.UsageError(f"{option}={spec}: expected pkg.mod:fn, got {error}") from error
+    if not callable(function):
+        raise pytest.UsageError(f"{option}={spec}: expected a function, got {function!r}")
+    return function  # type: ignore[no-any-return]
