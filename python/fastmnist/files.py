@@ -28,7 +28,7 @@ from fastmnist.compiled import CompiledModel
 from fastmnist.copies import bake, is_pruned, plain_copy
 from fastmnist.model_file import Arrays, dense_arrays, network_from, read, write
 from fastmnist.network import NeuralNetwork
-from fastmnist.parts_file import build_part, describe_parts, to_array
+from fastmnist.parts_file import FROZEN, build_part, describe_parts, to_array
 from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.planning import check_environment
 from fastmnist.simulated import SimulatedLinear
@@ -210,6 +210,8 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     if arrays:
         tensors = {key: torch.tensor(array) for key, array in arrays.items()}
         load_tensors(model, tensors)
+    if any(part["type"] in FROZEN for part in replaced.values()):
+        model.requires_grad_(False)  # as quantize returns it
     model.eval()
     _restore_masks(model, field(description, "masked", list))
     pixels = pixels_from_json(description.get("pixels"))

@@ -10,7 +10,7 @@ from torch import nn
 from fastmnist.compilation import compile as compile_model
 from fastmnist.fusion import fuse
 from fastmnist.pruning import L1Unstructured, prune
-from fastmnist.quantization import Dynamic, Static, quantize
+from fastmnist.quantization import Dynamic, Half, Static, quantize
 
 
 def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[str, Any]:
@@ -29,8 +29,9 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
     Returns
     -------
     dict of str to model
-        ``original``, ``fused``, ``dynamic int8``, ``static int8``, ``pruned N %``,
-        ``pruned + int8`` and ``compiled`` (the static int8 network as one native call).
+        ``original``, ``fused``, ``dynamic int8``, ``static int8``, ``bfloat16``,
+        ``pruned N %``, ``pruned + int8`` and ``compiled`` (the static int8 network as one native
+        call).
 
     Raises
     ------
@@ -51,6 +52,7 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
         "fused": fuse(model),
         "dynamic int8": quantize(model, Dynamic()),
         "static int8": static,
+        "bfloat16": quantize(model, Half()),
         f"pruned {prune_amount:.0%}".replace("%", " %"): pruned,
         "pruned + int8": quantize(pruned, Static(calibration=data)),
     }

@@ -23,6 +23,9 @@ from fastmnist.model_file import Arrays
 from fastmnist.modules import FusedLinear, QuantizedChain
 from fastmnist.recurrent import QuantizedRecurrent
 
+# Kinds through which no gradient flows.
+FROZEN = ("quantized", "recurrent", "half", "half_recurrent")
+
 
 def to_array(tensor: Tensor) -> npt.NDArray[Any]:
     """A tensor's numbers for the file. NumPy has no bfloat16: those are their bits, as int16."""
