@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pruning_accuracy, sparse_tables
+from benchmarks import modules, pruning_accuracy, quantization_accuracy, sparse_tables
 from benchmarks.dense_plot import write_plot
 from benchmarks.dense_tables import limits_table, scaling_table, summary_table, times_table
 from fastmnist.report import Report, Row
@@ -70,6 +70,18 @@ def pruning_tables() -> str:
     return "\n\n".join(parts)
 
 
+def quantization_tables() -> str:
+    accuracy = json.loads((RESULTS / "quantization.json").read_text())
+    speed = json.loads((RESULTS / "modules.json").read_text())
+    parts = [
+        *map(_markdown, quantization_accuracy.tables(accuracy)),
+        _markdown(modules.table(speed)),
+        f"`{accuracy['about']['command']}` and `{speed['about']['command']}` on "
+        f"{speed['about']['cpu']}, {speed['about']['isa']}, torch {accuracy['about']['torch']}.",
+    ]
+    return "\n\n".join(parts)
+
+
 def _summaries(saved: dict[str, Any]) -> list[str]:
     made = [summary_table(saved, network) for network in saved["networks"]]
     for table in made[:-1]:
@@ -87,6 +99,7 @@ def main() -> int:
     text = before
     for mark, made in (
         ("compare-table", compare_table()),
+        ("quantization-table", quantization_tables()),
         ("pruning-table", pruning_tables()),
         ("benchmark-table", benchmark_tables()),
     ):

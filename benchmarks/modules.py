@@ -1,0 +1,132 @@
+"""The module path of a random MLP against torch.ao, torchao and torch, in one process.
+
+    python -m benchmarks.modules [--threads 1] [--quick] [--json FILE]
+
+Four Linear layers, 1,024 wide, ReLU between them: quantized modules as `fm.quantize` returns
+them, beside what they replace. Every case's answers are checked against the float network first;
+times are medians of interleaved rounds, ratios to ours. Takes half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastmnist as fm
+from benchmarks.dense import about
+from benchmarks.measure import Effort, measure
+from benchmarks.ours import LIBRARY
+from benchmarks.peers import Case, FloatLayer, Network, peer_cases
+from benchmarks.peers.torch_eager import chain, float_rows
+from benchmarks.workloads import CALIBRATION_ROWS, Workload
+from fastmnist.tables import Table
+
+WIDTH, DEPTH = 1024, 4
+BATCHES = (1, 64)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.modules",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", metavar="FILE")
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    torch.set_num_threads(options.threads)
+    fm.set_num_threads(options.threads)
+    report = run(options)
+    print(table(report))
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def workload(threads: int) -> Workload:
+    """Make the MLP of random weights, and random pixels."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for i in range(DEPTH):
+        # He's scale keeps the values' size from layer to layer.
+        weight = rng.normal(scale=(2 / WIDTH) ** 0.5, size=(WIDTH, WIDTH)).astype(np.float32)
+        bias = rng.normal(scale=0.05, size=WIDTH).astype(np.float32)
+        layers.append(FloatLayer(weight, bias, i + 1 < DEPTH))
+    pixels = rng.integers(0, 256, (CALIBRATION_ROWS + 512, WIDTH)).astype(np.uint8)
+    name = f"{DEPTH} x Linear({WIDTH},{WIDTH})"
+    network = Network(name, tuple(layers), pixels[:CALIBRATION_ROWS], False, threads)
+    return Workload(network, pixels[CALIBRATION_ROWS:], BATCHES, "random")
+
+
+def modules(network: Network) -> list[Case]:
+    """Build our modules; the static one is what the others are compared with."""
+    model = chain(network)
+    calibration = float_rows(network.calibration)
+    made = {
+        "static int8": fm.quantize(model, fm.Static(calibration)),
+        "dynamic int8": fm.quantize(model, fm.Dynamic()),
+        "bfloat16": fm.quantize(model, fm.Half(torch.bfloat16)),
+    }
+
+    def prepare(module: Any, pixels: Any) -> Any:
+        return partial(module, float_rows(pixels))
+
+    return [
+        Case(f"{LIBRARY} module, {name}", LIBRARY, "float32", partial(prepare, module))
+        for name, module in made.items()
+    ]
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all."""
+    made = workload(options.threads)
+    cases, missing = peer_cases(made.network, only=("torch", "torch.ao", "torchao"))
+    effort = Effort(9 if options.quick else 31, 2.0 if options.quick else 10.0)
+    batches = []
+    for batch in made.batches:
+        results, failed = measure(made, modules(made.network) + cases, batch, effort)
+        batches.append({"batch": batch, "cases": results, "failed": failed})
+    where = about(options, effort.rounds, fm.cpu_info()["isa"], "benchmarks.modules")
+    return {"about": where, "missing": missing, "name": made.network.name, "batches": batches}
+
+
+def table(report: dict[str, Any]) -> Table:
+    """The table that is printed, and shown in the README."""
+    batches = report["batches"]
+    made = Table(
+        f"{report['name']} with ReLU, as modules, µs per call",
+        ["", *(f"batch {b['batch']:,}" for b in batches)],
+    )
+    names = [case["name"] for case in batches[0]["cases"]]
+    for name in names:
+        cells = []
+        for batch in batches:
+            case = next((c for c in batch["cases"] if c["name"] == name), None)
+            if case is None:
+                cells.append("–")
+            else:
+                ratio = case["slower_than_ours"]
+                first = name == names[0]
+                cells.append(
+                    f"{case['microseconds']:,.0f}" + ("" if first else f" ({ratio:.1f} ×)")
+                )
+        made.row(name, *cells)
+    made.note(f"in brackets: times slower than {names[0]}")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
