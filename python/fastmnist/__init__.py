@@ -63,6 +63,9 @@ _EXPORTS = {
     "variants": "lineup",
 }
 
+# Found as attributes too, without an import of their own.
+_SUBPACKAGES = ("ao", "runtime", "testing")
+
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
@@ -116,6 +119,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"fastmnist.{name}")
     if name not in _EXPORTS:
         raise AttributeError(f"module 'fastmnist' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"fastmnist.{_EXPORTS[name]}"), name)

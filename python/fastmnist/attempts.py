@@ -56,8 +56,8 @@ class Attempt(ABC):
     layers: Mapping[str, nn.Module]
 
     @abstractmethod
-    def make(self, names: Iterable[str]) -> nn.Module:
-        """Return the model with these layers quantized."""
+    def make(self, names: Iterable[str], excluded: str = "excluded") -> nn.Module:
+        """Return the model with these layers quantized; `excluded` says why not the others."""
 
 
 class _Calibrated(Attempt):
@@ -82,13 +82,13 @@ class _Calibrated(Attempt):
         )
         check_all_observed(prepared_layers(self.root), samples)
 
-    def make(self, names: Iterable[str]) -> nn.Module:
+    def make(self, names: Iterable[str], excluded: str = "excluded") -> nn.Module:
         root, wanted = plain_copy(self.root), {*names}
         for name, layer in prepared_layers(root).items():
             if name not in wanted:
                 del layer.observer
                 layer.__class__ = FusedLinear  # type: ignore[assignment]
-        return convert_in_place(root)
+        return convert_in_place(root, excluded)
 
 
 class _Uncalibrated(Attempt):
@@ -125,14 +125,15 @@ class _Uncalibrated(Attempt):
         recurrent = {n: m for n, m in root.named_modules() if type(m) in RECURRENT}
         return {**quantizable(root), **recurrent}
 
-    def make(self, names: Iterable[str]) -> nn.Module:
+    def make(self, names: Iterable[str], excluded: str = "excluded") -> nn.Module:
         root = plain_copy(self.root)
         holder = nn.Sequential(root) if self.single else root
         at = {("0" if self.single else name): name for name in names}
         modules = {path: holder.get_submodule(path) for path in at}
         linear = {p: m for p, m in modules.items() if isinstance(m, nn.Linear)}
         recurrent = {p: m for p, m in modules.items() if isinstance(m, nn.RNNBase)}
-        left = {} if self.single else left_in_float(root, linear)
+        graph, _ = Graph.of(root)
+        left = {} if self.single else left_in_float(root, modules, graph, excluded)
         done = [Change(name, f"left in float: {why}") for name, why in left.items()]
         if isinstance(self.config, Half):
             done += place_half(holder, linear, recurrent, self.config.dtype)
@@ -193,13 +194,14 @@ def within(
 
     result = attempt.make(names)
     lost = drop(result)
+    why = f"max_drop={max_drop:g} would not hold with it"
     if lost <= max_drop:
         return result
     # By noise, not by accuracy: of that, one layer alone often costs none that can be measured.
     quality = {name: layer_sqnr(model, attempt, name, data) for name in names}
     while lost > max_drop and len(names) > 1:
         names.remove(min(names, key=lambda name: quality[name]))
-        result = attempt.make(names)
+        result = attempt.make(names, why)
         lost = drop(result)
     if lost > max_drop:
         raise ValueError(

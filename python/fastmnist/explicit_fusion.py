@@ -50,7 +50,8 @@ def fuse_modules(
     -------
     torch.nn.Module
         The first module of a sequence does it all, ``Identity`` stands for the others. In
-        training mode a BatchNorm1d behind a Linear stays one, inside the fused layer.
+        training mode a BatchNorm1d behind a Linear stays one, inside the fused layer, and what
+        belongs to a Conv stays as it is.
 
     Raises
     ------
@@ -116,11 +117,6 @@ def _check(root: nn.Module, group: list[str]) -> None:
     norm_type: type = nn.BatchNorm1d if is_linear(first) else _CONVOLUTIONS.get(type(first), int)
     if isinstance(rest[0], norm_type):
         norm = rest.pop(0)
-        if type(first) in _CONVOLUTIONS and norm.training:
-            raise ValueError(
-                f"modules_to_fuse: expected {group[0]} and {group[1]} in eval mode, got training "
-                "mode: call model.eval() first"
-            )
         if (
             isinstance(norm, nn.BatchNorm1d)
             and isinstance(first, nn.Linear)
@@ -149,8 +145,8 @@ def _fuse(root: nn.Module, group: list[str]) -> None:
                 if not module.training:
                     bake(fused)  # masks: what is folded is what they leave
                     fused.fold_norms()
-        elif module_clamp(module) is not None:
-            continue  # a Conv stays torch's, and its activation where it is
+        elif module_clamp(module) is not None or module.training:
+            continue  # a Conv stays torch's, its activation where it is, and a norm that trains
         else:
             first = fuse_conv_bn_eval(first, module)  # type: ignore[type-var, arg-type]
             root.set_submodule(group[0], first)

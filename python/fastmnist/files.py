@@ -31,6 +31,7 @@ from fastmnist.network import NeuralNetwork
 from fastmnist.parts_file import FROZEN, build_part, describe_parts, to_array
 from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.planning import check_environment
+from fastmnist.selection import call_their_layers
 from fastmnist.simulated import SimulatedLinear
 
 
@@ -210,6 +211,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     if arrays:
         tensors = {key: torch.tensor(array) for key, array in arrays.items()}
         load_tensors(model, tensors)
+    call_their_layers(model)
     if any(part["type"] in FROZEN for part in replaced.values()):
         model.requires_grad_(False)  # as quantize returns it
     model.eval()

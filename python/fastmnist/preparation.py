@@ -238,25 +238,28 @@ def convert(model: Any, *, inplace: bool = False) -> nn.Module:
     return convert_in_place(own.cpu().float().eval() if inplace else plain_copy(own))
 
 
-def convert_in_place(root: nn.Module) -> nn.Module:
-    """Convert a prepared float32 CPU model itself; a single layer comes back as another module."""
+def convert_in_place(root: nn.Module, excluded: str = "excluded") -> nn.Module:
+    """Convert a prepared float32 CPU model itself; a single layer comes back as another module.
+
+    `excluded` says why layers that are not prepared stay in float.
+    """
     drop_inputs(root)
     bake(root)
     if isinstance(root, SimulatedLinear):
         holder = nn.Sequential(root)
         root.name = ""
-        _convert_layers(holder)
+        _convert_layers(holder, excluded)
         result: nn.Module = holder[0]
         record(result, [Change("", "int8 static")])
         pixels = model_pixels(root)
         if pixels is not None:
             set_model_pixels(result, pixels)
         return freeze(result)
-    record(root, _convert_layers(root))
+    record(root, _convert_layers(root, excluded))
     return freeze(root)
 
 
-def _convert_layers(root: nn.Module) -> list[Change]:
+def _convert_layers(root: nn.Module, excluded: str) -> list[Change]:
     layers = prepared_layers(root)
     rules = {name: layer.input_rule() for name, layer in layers.items()}
 
@@ -264,7 +267,7 @@ def _convert_layers(root: nn.Module) -> list[Change]:
         assert isinstance(layer, SimulatedLinear)
         return layer.quantized(rule)
 
-    left = left_in_float(root, layers)
+    left = left_in_float(root, layers, Graph.of(root)[0], excluded)
     done = [Change(name, f"left in float: {why}") for name, why in left.items()]
     return done + place(root, layers, rules, quantizer, "static")
 

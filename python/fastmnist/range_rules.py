@@ -43,7 +43,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a range is chosen. Subclasses of one's own work wherever an observer is asked for."""
+    """How a range is chosen. Subclasses of one's own work wherever an observer is asked for.
+
+    Set ``needs_counts = True`` for :attr:`Seen.counts`.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> class Wider(Rule):
+    ...     def range(self, seen):
+    ...         return 1.1 * seen.lo, 1.1 * seen.hi
+    >>> q = fm.quantize(fm.NeuralNetwork(), fm.Static(torch.rand(8, 784), observer=Wider()))
+    """
 
     needs_counts: ClassVar[bool] = False
     momentum: ClassVar[float] = 0.1

@@ -125,16 +125,23 @@ def quantizable(root: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def left_in_float(root: nn.Module, taken: Mapping[str, nn.Module]) -> dict[str, str]:
+def left_in_float(
+    root: nn.Module, taken: Mapping[str, nn.Module], graph: Graph | None, excluded: str = "excluded"
+) -> dict[str, str]:
     """The Linear layers, and those like them, that are not taken, and why."""
     chosen = {id(layer) for layer in taken.values()}
     ordinary = quantizable(root)
     left: dict[str, str] = {}
     for name, module in root.named_modules():
-        if not isinstance(module, nn.Linear | nn.Bilinear) or id(module) in chosen:
+        kinds = nn.Linear | nn.Bilinear | nn.LSTM | nn.GRU
+        if not isinstance(module, kinds) or id(module) in chosen:
             continue
-        if name in ordinary:
-            left[name] = "not selected, or forward reads its weight itself"
+        if isinstance(module, nn.LSTM | nn.GRU):
+            left[name] = f"{type(module).__name__}, which Dynamic and Half take, or excluded"
+        elif name in ordinary and graph is not None and id(module) in graph.read:
+            left[name] = "forward reads its weight itself"
+        elif name in ordinary:
+            left[name] = excluded
         elif is_linear(module) or type(module).__module__.startswith("torch.nn"):
             left[name] = "its owner reads the weight instead of calling it"
         else:

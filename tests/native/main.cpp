@@ -5,12 +5,30 @@
 
 #include "check.h"
 
-// Runs all cases, or those whose names contain the first argument.
+namespace {
+
+// Whether a case is asked for: all are, or those whose names contain an argument; never those whose
+// names contain one that begins with a minus.
+bool is_wanted(const char* name, int argc, char** argv) {
+  bool named = false;
+  bool found = false;
+  for (int i = 1; i < argc; ++i) {
+    const bool without = argv[i][0] == '-';
+    const bool hit = std::strstr(name, argv[i] + (without ? 1 : 0)) != nullptr;
+    if (without && hit) return false;
+    named = named || !without;
+    found = found || (!without && hit);
+  }
+  return found || !named;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   int passed = 0;
   int failed = 0;
   for (const check::Case& test : check::cases()) {
-    if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
+    if (!is_wanted(test.name, argc, argv)) continue;
     const auto start = std::chrono::steady_clock::now();
     std::string error;
     try {

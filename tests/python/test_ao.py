@@ -281,8 +281,8 @@ def test_switches():
         (lambda m: tq.get_default_qconfig("cuda"), ValueError, "backend: expected one of fbgemm"),
         (lambda m: tq.MinMaxObserver.with_args(bits=3), TypeError, "unexpected option 'bits'"),
         (lambda m: with_qconfig(m, 3), TypeError, "qconfig: expected a QConfig"),
-        (lambda m: with_qconfig(m, tq.default_dynamic_qconfig), ValueError, "quantize_dynamic"),
-        (lambda m: with_qconfig(m, tq.float16_dynamic_qconfig), ValueError, "quantize_dynamic"),
+        (lambda m: with_both(m), ValueError, "all layers to be static, or all dynamic, got both"),
+        (lambda m: tq.prepare_qat(with_both(m, False)), ValueError, "got a dynamic one"),
         (lambda m: with_qconfig(m, None), ValueError, "a qconfig of None for every one"),
         (lambda m: tq.convert(m, is_reference=True), ValueError, "is_reference"),
     ],
@@ -290,6 +290,37 @@ def test_switches():
 def test_errors(run, error, message):
     with pytest.raises(error, match=message):
         run(trained())
+
+
+def with_both(model, prepare=True):
+    model.qconfig = tq.default_dynamic_qconfig
+    model.linear2.qconfig = tq.default_qconfig
+    return tq.prepare(model) if prepare else model
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_dynamic_qconfigs_through_the_three_steps(own):
+    ao = tq if own else pytest.importorskip("torch.ao.quantization")
+    model = trained().eval()
+    expected = tq.quantize_dynamic(model, {nn.Linear})(X)
+    model.qconfig = ao.default_dynamic_qconfig
+    assert same(tq.convert(tq.prepare(model))(X), expected)
+    model.linear3.qconfig = None
+    q = tq.convert(tq.prepare(model, inplace=True), inplace=True)
+    assert q is model
+    assert type(q.linear3) is nn.Linear
+    mapping = tq.QConfigMapping().set_global(ao.float16_dynamic_qconfig)
+    q = convert_fx(prepare_fx(trained().eval(), mapping, (X,)))
+    assert q.linear1.weight.dtype == torch.float16
+
+
+def test_a_conv_that_trains_is_left_as_it_is():
+    model = Skip().train()
+    fused = tq.fuse_modules_qat(model, [["conv", "bn", "relu"]])
+    assert type(fused.bn) is nn.BatchNorm2d
+    prepared = tq.prepare_qat(fused)
+    prepared(X).sum().backward()
+    assert same(prepared.eval()(X).detach(), tq.convert(prepared)(X))
 
 
 def with_qconfig(model, qconfig):

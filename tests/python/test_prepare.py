@@ -159,6 +159,33 @@ def test_transformers_do_not_read_weights_behind_our_back(config, mask):
     assert model.layers[0].activation_relu_or_gelu == 1
 
 
+@pytest.mark.parametrize("config", [fm.Dynamic(), fm.Half()])
+def test_transformers_from_a_file(config, tmp_path):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 1)).eval()
+    q = fm.quantize(model, config)
+    fm.save(tmp_path / "t", q)
+    x = torch.randn(2, 5, 16)
+    loaded = fm.load(tmp_path / "t", into=model)
+    with torch.no_grad():
+        assert same(loaded(x), q(x))
+
+
+def test_recurrent_layers_that_static_leaves_are_listed():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(12, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0])
+
+    left = {c.layer: c.what for c in fm.changes(fm.quantize(Tagger(), fm.Static(X)))}
+    assert "Dynamic" in left["lstm"]
+    assert "lstm" in {c.layer for c in fm.changes(fm.quantize(Tagger(), fm.Dynamic()))}
+
+
 def test_convolutions_stay():
     model = randomize(Convolutional())
     kinds = [type(m) for m in model.modules() if "Conv" in type(m).__name__]

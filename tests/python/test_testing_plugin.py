@@ -204,6 +204,19 @@ def test_mistakes_are_told(project, arguments, conftest, message):
     assert message in text
 
 
+def test_short_options_are_anybodys(project):
+    (project / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n"
+        "    parser.addoption('--data', default='x')\n    parser.addoption('--baseline')\n"
+    )
+    (project / "test_own.py").write_text("def test_own(pytestconfig): pass\n")
+    code, text = run(project, "-q", "--data=y")
+    assert code == 0, text
+    code, text = run(project, "-q", "--fastmnist-update-baseline")
+    assert code == 4
+    assert "expected --baseline=FILE too" in text
+
+
 def test_the_plugin_costs_nothing_where_it_is_not_used(project):
     script = (
         "import sys, fastmnist.testing.plugin, fastmnist.testing; "

@@ -161,6 +161,13 @@ def names_per_channel(observer: Any) -> bool:
     )
 
 
+def options_of(observer: Any) -> dict[str, Any]:
+    """What an observer, ours or torch.ao's own, was given."""
+    if isinstance(observer, ObserverName):
+        return observer.options
+    return _torchs(observer)[1]
+
+
 def _torchs(observer: Any) -> tuple[str, dict[str, Any]]:
     """Name and options of a class of torch.ao's, or of its ``with_args``."""
     partial = getattr(observer, "p", None)

@@ -16,9 +16,10 @@ from fastmnist.ao.observer import (
     PerChannelMinMaxObserver,
     PlaceholderObserver,
     names_per_channel,
+    options_of,
     rule_named,
 )
-from fastmnist.configs import QAT, Static
+from fastmnist.configs import QAT, Dynamic, Half, Static
 
 _BACKENDS = ("fbgemm", "x86", "qnnpack", "onednn")
 
@@ -143,7 +144,7 @@ def get_default_qat_qconfig_mapping(backend: str = "x86", version: int = 1) -> Q
     return QConfigMapping().set_global(get_default_qat_qconfig(backend, version))
 
 
-def config_of(qconfig: Any, training: bool) -> Static | QAT:
+def config_of(qconfig: Any, training: bool) -> Static | QAT | Dynamic | Half:
     """What a qconfig, ours or torch.ao's own, asks for.
 
     Raises
@@ -151,7 +152,7 @@ def config_of(qconfig: Any, training: bool) -> Static | QAT:
     TypeError
         If it is no qconfig.
     ValueError
-        If it is a dynamic one.
+        If it is a dynamic one, for training.
     """
     activation, weight = getattr(qconfig, "activation", None), getattr(qconfig, "weight", None)
     if activation is None or weight is None:
@@ -161,9 +162,9 @@ def config_of(qconfig: Any, training: bool) -> Static | QAT:
         )
     name = getattr(activation, "__name__", "") or repr(activation)
     if "Placeholder" in name:
-        raise ValueError(
-            "qconfig: expected one of static quantization, got a dynamic one: use "
-            "fastmnist.ao.quantize_dynamic(model, {nn.Linear})"
-        )
+        if training:
+            raise ValueError("qconfig: expected one of training, got a dynamic one")
+        is_half = "float16" in str(options_of(activation).get("dtype"))
+        return Half(torch.float16) if is_half else Dynamic(per_channel=names_per_channel(weight))
     kind: type[Static] | type[QAT] = QAT if training else Static
     return kind(observer=rule_named(activation), per_channel=names_per_channel(weight))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from fastmnist.ao.qconfig import QConfigMapping, config_of
-from fastmnist.ao.steps import convert
-from fastmnist.configs import QAT, Static
+from fastmnist.ao.steps import AnyConfig, ByLayer, convert, for_training, prepare_by_layer
+from fastmnist.configs import QAT
 from fastmnist.copies import check_module, checked_copy, plain_copy
 from fastmnist.fusion import fuse
-from fastmnist.preparation import prepare_in_place, prepare_qat_in_place
+from fastmnist.preparation import prepare_qat_in_place
 
 
 def fuse_fx(model: Any, fuse_custom_config: Any = None, backend_config: Any = None) -> nn.Module:
@@ -36,9 +35,7 @@ def prepare_fx(
         As :func:`fastmnist.ao.prepare`; also for a mapping that is none.
     """
     root = plain_copy(check_module(model))
-    return prepare_in_place(
-        root, Static(), None, None, own=_by_layer(root, qconfig_mapping, training=False)
-    )
+    return prepare_by_layer(root, _by_layer(root, qconfig_mapping, training=False))
 
 
 def prepare_qat_fx(
@@ -56,9 +53,8 @@ def prepare_qat_fx(
         As :func:`fastmnist.ao.prepare_qat`; also for a mapping that is none.
     """
     root = checked_copy(check_module(model))
-    return prepare_qat_in_place(
-        root, QAT(), None, None, own=_by_layer(root, qconfig_mapping, training=True)
-    )
+    own = for_training(_by_layer(root, qconfig_mapping, training=True))
+    return prepare_qat_in_place(root, QAT(), None, None, own=own)
 
 
 def convert_fx(
@@ -72,9 +68,7 @@ def convert_fx(
     return convert(graph_module)
 
 
-def _by_layer(
-    root: nn.Module, mapping: Any, training: bool
-) -> Callable[[str], Static | QAT | None]:
+def _by_layer(root: nn.Module, mapping: Any, training: bool) -> ByLayer:
     if isinstance(mapping, dict):  # torch.ao's older form
         made = QConfigMapping().set_global(mapping.get(""))
         for name, qconfig in mapping.get("module_name", ()):
@@ -93,7 +87,7 @@ def _by_layer(
             "example get_default_qconfig_mapping('x86')"
         )
 
-    def own(name: str) -> Static | QAT | None:
+    def own(name: str) -> AnyConfig | None:
         qconfig = mapping.qconfig_of(name, root.get_submodule(name))
         return None if qconfig is None else config_of(qconfig, training)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
 
+import torch
 from torch import Tensor, nn
 
 from fastmnist.ao.qconfig import (
@@ -13,11 +14,17 @@ from fastmnist.ao.qconfig import (
     get_default_qconfig,
 )
 from fastmnist.calls import DeQuantStub, QuantStub
-from fastmnist.configs import QAT, Static
+from fastmnist.configs import QAT, Dynamic, Half, Static
 from fastmnist.copies import check_module, checked_copy, plain_copy
 from fastmnist.preparation import convert as fastmnist_convert
 from fastmnist.preparation import prepare_in_place, prepare_qat_in_place
+from fastmnist.quantization import quantize_dynamic
+from fastmnist.recurrent import RECURRENT
 from fastmnist.simulated import SimulatedLinear
+
+AnyConfig: TypeAlias = Static | QAT | Dynamic | Half
+ByLayer: TypeAlias = Callable[[str], AnyConfig | None]
+_DYNAMIC = "fastmnist_dynamic_layers"
 
 
 def prepare(
@@ -39,7 +46,7 @@ def prepare(
     """
     own = check_module(model)
     root = own.cpu().float().eval() if inplace else plain_copy(own)
-    return prepare_in_place(root, Static(), None, None, own=_by_layer(root, training=False))
+    return prepare_by_layer(root, _by_layer(root, training=False))
 
 
 def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Module:
@@ -52,7 +59,7 @@ def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Mo
     """
     own = check_module(model)
     root = own if inplace else checked_copy(own)
-    return prepare_qat_in_place(root, QAT(), None, None, own=_by_layer(root, training=True))
+    return prepare_qat_in_place(root, QAT(), None, None, own=for_training(_by_layer(root, True)))
 
 
 def convert(
@@ -73,7 +80,13 @@ def convert(
     """
     if is_reference:
         raise ValueError("is_reference: expected False: there are no reference modules")
-    converted = fastmnist_convert(module, inplace=inplace)
+    noted = getattr(check_module(module), _DYNAMIC, None)
+    if noted is not None:
+        names, dtype = noted
+        converted = quantize_dynamic(module, {*names}, dtype, inplace=inplace)
+        object.__delattr__(converted, _DYNAMIC)
+    else:
+        converted = fastmnist_convert(module, inplace=inplace)
     if remove_qconfig:
         for part in converted.modules():
             part.__dict__.pop("qconfig", None)
@@ -154,12 +167,44 @@ def enable_fake_quant(module: nn.Module) -> None:
         module.simulating = True
 
 
-def _by_layer(root: nn.Module, training: bool) -> Callable[[str], Static | QAT | None]:
+def prepare_by_layer(root: nn.Module, own: ByLayer) -> nn.Module:
+    """Prepare `root` itself, each layer as `own` says: all static, or all dynamic.
+
+    Raises
+    ------
+    ValueError
+        If some layers are to be static and some dynamic.
+    """
+    candidates = {n: m for n, m in root.named_modules() if type(m) in (nn.Linear, *RECURRENT)}
+    chosen = {name: config for name in candidates if (config := own(name)) is not None}
+    dynamic = {n: c for n, c in chosen.items() if isinstance(c, Dynamic | Half)}
+    if not dynamic:
+        return prepare_in_place(
+            root, Static(), None, None, own=lambda name: cast("Static | None", own(name))
+        )
+    kinds = {type(config) for config in chosen.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            "qconfig: expected all layers to be static, or all dynamic, got both: quantize the "
+            "dynamic ones first, with quantize_dynamic(model, {'name'})"
+        )
+    # Nothing is observed: convert finds here which layers it is to take.
+    dtype = torch.int8 if kinds == {Dynamic} else torch.float16
+    object.__setattr__(root, _DYNAMIC, ([*dynamic], dtype))
+    return root
+
+
+def for_training(own: ByLayer) -> Callable[[str], QAT | None]:
+    """The same, where only configurations of training can come."""
+    return lambda name: cast("QAT | None", own(name))
+
+
+def _by_layer(root: nn.Module, training: bool) -> ByLayer:
     """The configuration of each layer, read from the qconfigs of the model's modules."""
     default = config_of(get_default_qat_qconfig() if training else get_default_qconfig(), training)
     holds_any = any("qconfig" in vars(module) for module in root.modules())
 
-    def own(name: str) -> Static | QAT | None:
+    def own(name: str) -> AnyConfig | None:
         if not holds_any:
             return default
         parts = name.split(".") if name else []

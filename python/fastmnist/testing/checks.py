@@ -304,7 +304,7 @@ def assert_no_worse(
     if worse:
         raise AssertionError(
             f"worse than {os.fspath(baseline)}: {'; '.join(worse)}. If that is meant, store the "
-            "new report: report.to_json(path)"
+            "new report: report.to_json(path), or --update-baseline in the suite"
         )
 
 

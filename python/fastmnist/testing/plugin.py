@@ -19,8 +19,12 @@ limit                 check                                            unless sa
 ``faster``            at least so many times faster at batch 1         skipped
 ====================  ===============================================  =================
 
-Names are needed when tests are collected, so the two fixtures run then, once. pytest's own
-``request`` is not there yet: fixtures that need it cannot be used.
+Names are needed when tests are collected, so the fixtures run then, once for the whole suite.
+pytest's own ``request`` is not there yet: fixtures that need it (``tmp_path_factory``, …) cannot be
+used. A test of one's own that asks for them by name runs them again, as pytest does.
+
+The short options (``--variants``, ``--data``, ``--baseline``, ``--update-baseline``) exist where
+``fastmnist.testing`` is named on the command line; with ``--fastmnist-`` before them, always.
 """
 
 from __future__ import annotations
@@ -86,13 +90,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options: list[tuple[str, dict[str, Any]]] = [
         ("variants", {"metavar": "pkg.mod:fn", "help": "a function that returns the variants"}),
         ("data", {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn"}),
+        ("baseline", {"metavar": "FILE", "help": "stored report to compare with"}),
+        ("update-baseline", {"action": "store_true", "help": "store the report as baseline"}),
     ]
+    # Short names only where the suite is asked for by name: anybody's conftest may have a --data.
+    ours = ("fastmnist.testing", "fastmnist.testing.test_variants")
+    is_asked_for = any(argument.split("::")[0] in ours for argument in sys.argv[1:])
+    is_asked_for = is_asked_for and "--pyargs" in sys.argv
     for name, about in options:
-        dest = f"fastmnist_{name}"
+        names = [f"--{name}"] * is_asked_for + [f"--fastmnist-{name}"]
+        dest = f"fastmnist_{name.replace('-', '_')}"
         try:
-            group.addoption(f"--{name}", f"--fastmnist-{name}", dest=dest, **about)
+            group.addoption(*names, dest=dest, **about)
         except ValueError:  # another plugin has the short one
-            group.addoption(f"--fastmnist-{name}", dest=dest, **about)
+            group.addoption(names[-1], dest=dest, **about)
     for check, default in DEFAULTS.items():
         if check == "bit_equal":
             continue
@@ -103,13 +114,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             metavar="X",
             help=f"limit of the check '{check}' (unless said: {default})",
         )
-    group.addoption("--baseline", dest="fastmnist_baseline", metavar="FILE", help="stored report")
-    group.addoption(
-        "--update-baseline",
-        dest="fastmnist_update",
-        action="store_true",
-        help="store the report as --baseline instead of comparing with it",
-    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("fastmnist_update_baseline") and not config.getoption("fastmnist_baseline"):
+        raise pytest.UsageError("--update-baseline: expected --baseline=FILE too, to write to")
 
 
 @pytest.fixture(scope="session")
@@ -122,12 +131,6 @@ def fastmnist_data(pytestconfig: pytest.Config) -> Any:
 def fastmnist_variants(pytestconfig: pytest.Config, fastmnist_data: Any) -> Any:
     """Name to model, the reference first: override, or give --variants."""
     spec = pytestconfig.getoption("fastmnist_variants")
-    if not spec:
-        raise pytest.UsageError(
-            "fastmnist.testing: expected variants, got none: override the fixture "
-            "fastmnist_variants in the conftest.py of the folder you start pytest in, or give "
-            "--variants=pkg.mod:fn"
-        )
     function = _named(spec, "--variants")
     takes_data = bool(inspect.signature(function).parameters)
     return function(fastmnist_data) if takes_data else function()
@@ -147,13 +150,23 @@ def fastmnist_suite(request: pytest.FixtureRequest) -> Suite:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "fastmnist_variant" in metafunc.fixturenames:
-        suite = _suite(metafunc.definition.session, metafunc.definition)
+        try:
+            suite = _suite(metafunc.definition.session, metafunc.definition)
+        except pytest.UsageError as error:  # its message is enough, without a traceback
+            raise pytest.Collector.CollectError(str(error)) from None
         metafunc.parametrize("fastmnist_variant", suite.checked)
 
 
 def _suite(session: pytest.Session, node: Any) -> Suite:
     suites = session.config.stash.setdefault(_SUITES, {})
     resolver = _Resolver(session, node)
+    given = session.config.getoption("fastmnist_variants")
+    if not given and resolver.is_ours("fastmnist_variants"):
+        raise pytest.UsageError(
+            "fastmnist.testing: expected variants, got none: override the fixture "
+            "fastmnist_variants in the conftest.py of the folder you start pytest in, or give "
+            "--variants=pkg.mod:fn"
+        )
     key = tuple(resolver.identity(name) for name in ("fastmnist_variants", "fastmnist_data"))
     if key not in suites:
         data, variants = resolver("fastmnist_data"), resolver("fastmnist_variants")
@@ -175,6 +188,10 @@ class _Resolver:
         if not found:
             raise pytest.UsageError(f"fastmnist.testing: no fixture '{name}' where it is needed")
         return found
+
+    def is_ours(self, name: str) -> bool:
+        """Whether nobody has overridden the fixture."""
+        return getattr(self._definitions(name)[-1].func, "__module__", "") == __name__
 
     def identity(self, name: str) -> int:
         return id(self._definitions(name)[-1].func)

@@ -95,7 +95,7 @@ def test_no_worse(fastmnist_suite: Suite, pytestconfig: pytest.Config) -> None:
     from fastmnist.comparison import compare
 
     report = compare(fastmnist_suite.variants, fastmnist_suite.data, rounds=3)
-    if pytestconfig.getoption("fastmnist_update"):
+    if pytestconfig.getoption("fastmnist_update_baseline"):
         report.to_json(baseline)
         return
     checks.assert_no_worse(report, baseline)
