@@ -176,7 +176,12 @@ def start(
 
 
 def within(
-    model: nn.Module, attempt: Attempt, max_drop: float, data: Any, metric: Any
+    model: nn.Module,
+    attempt: Attempt,
+    max_drop: float,
+    data: Any,
+    metric: Any,
+    batch_fn: Any = None,
 ) -> nn.Module:
     """Quantize as many layers as lose no more than `max_drop`, worst ones left out first.
 
@@ -186,11 +191,12 @@ def within(
         If none can be quantized so.
     """
     unit = 1.0 if metric is not None else 100.0
-    before = float(evaluate(model, data, metric=metric))
+    before = float(evaluate(model, data, metric=metric, batch_fn=batch_fn))
     names = [*attempt.layers]
 
     def drop(candidate: nn.Module) -> float:
-        return (before - float(evaluate(candidate, data, metric=metric))) * unit
+        after = evaluate(candidate, data, metric=metric, batch_fn=batch_fn)
+        return (before - float(after)) * unit
 
     result = attempt.make(names)
     lost = drop(result)
@@ -198,7 +204,10 @@ def within(
     if lost <= max_drop:
         return result
     # By noise, not by accuracy: of that, one layer alone often costs none that can be measured.
-    quality = {name: layer_sqnr(model, attempt, name, data) for name in names}
+    quality = {
+        name: sqnr(*outputs_of([model, attempt.make([name])], data, batch_fn=batch_fn))
+        for name in names
+    }
     while lost > max_drop and len(names) > 1:
         names.remove(min(names, key=lambda name: quality[name]))
         result = attempt.make(names, why)
@@ -210,8 +219,3 @@ def within(
             "fm.prepare_qat"
         )
     return result
-
-
-def layer_sqnr(model: nn.Module, attempt: Attempt, name: str, data: Any) -> float:
-    """Signal to quantization noise of the model's outputs, in dB, if one layer is quantized."""
-    return sqnr(*outputs_of([model, attempt.make([name])], data))

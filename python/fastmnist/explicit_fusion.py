@@ -93,7 +93,8 @@ def _groups(modules_to_fuse: Any) -> list[list[str]]:
         return [[*map(str, modules_to_fuse)]] if modules_to_fuse else []
     groups = []
     for entry in modules_to_fuse:
-        if isinstance(entry, str) or not all(isinstance(name, str) for name in entry):
+        is_list = isinstance(entry, Sequence) and not isinstance(entry, str)
+        if not is_list or not all(isinstance(name, str) for name in entry):
             raise TypeError(f"modules_to_fuse: expected a list of names, got {entry!r}")
         groups.append([*entry])
     return groups
@@ -117,6 +118,11 @@ def _check(root: nn.Module, group: list[str]) -> None:
     norm_type: type = nn.BatchNorm1d if is_linear(first) else _CONVOLUTIONS.get(type(first), int)
     if isinstance(rest[0], norm_type):
         norm = rest.pop(0)
+        if isinstance(first, FusedLinear) and first.clamp != NO_CLAMP:
+            raise ValueError(
+                f"modules_to_fuse: expected '{group[1]}' to follow '{group[0]}' itself, got one "
+                "that follows its activation"
+            )
         if (
             isinstance(norm, nn.BatchNorm1d)
             and isinstance(first, nn.Linear)
@@ -141,7 +147,7 @@ def _fuse(root: nn.Module, group: list[str]) -> None:
             if clamp is not None:
                 fused.clamp = compose(fused.clamp, clamp)
             elif isinstance(module, nn.BatchNorm1d):
-                fused.norm_after = module
+                fused.norm_after, fused.follows_norm = module, True
                 if not module.training:
                     bake(fused)  # masks: what is folded is what they leave
                     fused.fold_norms()

@@ -27,6 +27,7 @@ from fastmnist.chain_file import (
 from fastmnist.compiled import CompiledModel
 from fastmnist.copies import bake, is_pruned, plain_copy
 from fastmnist.model_file import Arrays, dense_arrays, network_from, read, write
+from fastmnist.modules import FusedLinear
 from fastmnist.network import NeuralNetwork
 from fastmnist.parts_file import FROZEN, build_part, describe_parts, to_array
 from fastmnist.pixels import model_pixels, set_model_pixels
@@ -155,6 +156,9 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
             f"models: expected finished models, got '{name}', which is prepared for quantization: "
             "fm.convert it first; torch.save(model.state_dict(), …) keeps it as it is"
         )
+    for module in plain.modules():
+        if isinstance(module, FusedLinear):
+            module.fold_norms()
     masked = [
         (path, hook._tensor_name)
         for path, module in plain.named_modules()
@@ -191,6 +195,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
     arrays = dense_arrays(description, arrays)
     replaced = field(description, "replaced", dict)
+    is_frozen = any(field(part, "type", str) in FROZEN for part in replaced.values())
     if "" in replaced:
         model: nn.Module = build_part(replaced[""], "", arrays)
     elif into is not None or description.get("class") == "NeuralNetwork":
@@ -212,7 +217,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         tensors = {key: torch.tensor(array) for key, array in arrays.items()}
         load_tensors(model, tensors)
     call_their_layers(model)
-    if any(part["type"] in FROZEN for part in replaced.values()):
+    if is_frozen:
         model.requires_grad_(False)  # as quantize returns it
     model.eval()
     _restore_masks(model, field(description, "masked", list))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist import _core
-from fastmnist.canonical import MAX_INPUTS, NO_CLAMP, QuantizedLayer
+from fastmnist.canonical import MAX_INPUTS, NO_CLAMP, QuantizedLayer, QuantizedNetwork
 from fastmnist.pixels import PixelNormalization
 
 F32 = npt.NDArray[np.float32]
@@ -87,6 +87,22 @@ def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:
     uniform = len(set(pixels.std)) == 1
     scale = float(np.float32(1 / (255.0 * pixels.std[0]))) if uniform else 1.0
     return InputRule(scale, 0, multiplier, offset, pixels)
+
+
+def pins_pixels(network: QuantizedNetwork) -> bool:
+    """Whether the codes of a network that is said to take pixels are pixels."""
+    if network.kind == "dynamic" or network.pixels is None:
+        return True
+    rule, first = rule_from_pixels(network.pixels, network.inputs), network.layers[0]
+    if (rule.multiplier is None) != (network.multiplier is None):
+        return False
+    if rule.multiplier is None or rule.offset is None:
+        return (first.input_scale, first.input_zero_point) == (rule.scale, 0)
+    assert network.multiplier is not None
+    assert network.offset is not None
+    return np.array_equal(rule.multiplier, network.multiplier) and np.array_equal(
+        rule.offset, network.offset
+    )
 
 
 def quantize_layer(layer: FloatLayer, rule: InputRule, per_channel: bool = True) -> QuantizedLayer:

@@ -90,7 +90,9 @@ def _fuse_linear(graph: Graph, node: fx.Node, live: bool) -> list[Change]:
     """Absorb what follows one Linear: BatchNorm1d, then activations."""
     name = str(node.target)
     done: list[Change] = []
-    clamp: Clamp = NO_CLAMP
+    layer = graph.module(node)
+    # What a layer that is fused already does last: nothing folds past that.
+    clamp: Clamp = layer.clamp if isinstance(layer, FusedLinear) else NO_CLAMP
     at = node
     while (user := graph.next_layer(at, past_dropouts=not live)) is not None:
         linear = graph.module(node)
@@ -132,8 +134,9 @@ def _fused(graph: Graph, node: fx.Node, clamp: Clamp, live: bool) -> FusedLinear
     assert isinstance(linear, nn.Linear)
     if isinstance(linear, FusedLinear):
         linear.clamp = compose(linear.clamp, clamp)
-        return linear
-    fused = FusedLinear.of(linear, clamp)
+        fused = linear
+    else:
+        fused = FusedLinear.of(linear, clamp)
     if not live and fused.bias is None:
         fused.bias = nn.Parameter(zeros_for(fused.weight))
     return fused
@@ -141,6 +144,7 @@ def _fused(graph: Graph, node: fx.Node, clamp: Clamp, live: bool) -> FusedLinear
 
 def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> None:
     """BatchNorm after the Linear: it scales the rows."""
+    fused.follows_norm = True
     if live:
         fused.norm_after = norm
         return
@@ -161,6 +165,7 @@ def _fold_into_next(graph: Graph, node: fx.Node, live: bool) -> list[Change]:
     if not is_foldable(norm, linear.in_features):
         return []
     fused = _fused(graph, user, NO_CLAMP, live)
+    fused.follows_norm = True
     if live:
         if fused.norm_before is not None:
             return []

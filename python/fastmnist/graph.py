@@ -48,7 +48,8 @@ _CLAMP_FUNCTIONS: dict[Any, Clamp] = {
 
 def is_linear(module: nn.Module | None) -> bool:
     """Whether the module is a Linear whose arithmetic we know (no subclass with its own)."""
-    return type(module) in (nn.Linear, FusedLinear, SimulatedLinear)
+    known = type(module) in (nn.Linear, FusedLinear, SimulatedLinear)
+    return known and "forward" not in vars(module)  # nor an instance with its own
 
 
 def module_clamp(module: nn.Module | None) -> Clamp | None:
@@ -117,7 +118,17 @@ class Graph:
 
     @classmethod
     def of(cls, root: nn.Module) -> tuple[Graph | None, str]:
-        """Trace `root`; ``(None, reason)`` where it cannot be traced."""
+        """Trace `root` as it is at inference; ``(None, reason)`` where it cannot be traced."""
+        modes = [(module, module.training) for module in root.modules()]
+        root.eval()
+        try:
+            return cls._traced(root)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    @classmethod
+    def _traced(cls, root: nn.Module) -> tuple[Graph | None, str]:
         try:
             graph = _Tracer().trace(root)
         except Exception as error:

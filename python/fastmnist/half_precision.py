@@ -79,7 +79,13 @@ class HalfRecurrent(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.inner = owner.to(dtype).requires_grad_(False)
+        for name, value in recurrent_shape(owner).items():
+            setattr(self, name, value)
+        self.proj_size = owner.proj_size
         self.eval()
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do: for code that calls it on an LSTM or GRU."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         y, states = self.inner(_cast(input, self.dtype), _cast(hx, self.dtype))

@@ -55,32 +55,45 @@ class ModelInputs:
         What a pixel stands for, where that is known; then it is not checked.
     candidates : list of PixelNormalization
         What a pixel may stand for otherwise: the first under which every float is a pixel holds.
+    training : bool
+        Whether only what comes in training mode counts.
     """
 
     def __init__(
-        self, certain: PixelNormalization | None, candidates: list[PixelNormalization]
+        self,
+        certain: PixelNormalization | None,
+        candidates: list[PixelNormalization],
+        training: bool = False,
     ) -> None:
-        self.certain = certain
+        self.certain, self.training = certain, training
         self.checks = [] if certain is not None else [PixelCheck(c) for c in candidates]
         self.calls = 0
-        # Address -> size, version (in-place operations count it up), position.
-        self._given: dict[int, tuple[int, int, int]] = {}
+        # Where values lie -> rows, size, version (in-place operations count it up), position.
+        self._given: dict[int, tuple[int, int, Any, int]] = {}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         values = (*args, *kwargs.values())
-        self.calls += 1
         self._given.clear()
         for position, value in enumerate(values):
             if isinstance(value, Tensor) and value.numel() > 0:
-                self._given[_address(value)] = value.numel(), _version(value), position
+                rows = value.shape[0] if value.dim() else 1
+                self._given[_address(value)] = rows, value.numel(), _version(value), position
+        if self.training and not model.training:
+            return
+        self.calls += 1
         for check in self.checks:
             check.watch(next(iter(values), None))
 
     def position_of(self, x: Tensor) -> int | None:
         """Which of the model's inputs `x` is, reshaped or not; None if it is none."""
-        size, version, position = self._given.get(_address(x), (-1, -1, -1))
-        return position if (size, version) == (x.numel(), _version(x)) else None
+        rows, size, version, position = self._given.get(_address(x), (-1, -1, -1, -1))
+        if (size, version) != (x.numel(), _version(x)):
+            return None
+        # Channels are told apart by the place in a flattened row, so rows must be whole ones.
+        whole = rows * x.shape[-1] == size
+        pixels = self.certain or next((c.pixels for c in self.checks if c.holds), None)
+        return position if whole or pixels is None or pixels.channels == 1 else None
 
     @property
     def pixels(self) -> PixelNormalization | None:
@@ -101,9 +114,9 @@ class ModelInputs:
         return {**self.__dict__, "_given": {}}
 
 
-def _version(x: Tensor) -> int:
-    # Tensors made in inference mode count no versions.
-    return -1 if x.is_inference() else x._version
+def _version(x: Tensor) -> Any:
+    # Tensors made in inference mode count no versions: their values have to do.
+    return (float(x.sum()), float(x.abs().sum())) if x.is_inference() else x._version
 
 
 def _address(x: Tensor) -> int:

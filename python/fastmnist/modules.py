@@ -38,6 +38,7 @@ from fastmnist.canonical import (
     pixels_to_json,
     to_arrays,
 )
+from fastmnist.folding import pins_pixels
 from fastmnist.norms import fold_after, fold_before, zeros_for
 from fastmnist.sparse_encoding import Encoded, decode, encode
 
@@ -57,12 +58,15 @@ class FusedLinear(nn.Linear):
     norm_before, norm_after : BatchNorm1d or None
         In models that train on, the norms that will be folded in: at the input, and between the
         product and the clamp.
+    follows_norm : bool
+        Whether there is, or was, such a norm: inputs must be rows of features then.
     """
 
     clamp: tuple[float, float]
     columns_differ: bool
     norm_before: nn.BatchNorm1d | None
     norm_after: nn.BatchNorm1d | None
+    follows_norm: bool
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class FusedLinear(nn.Linear):
     def _fuse(self, clamp: tuple[float, float], columns_differ: bool) -> None:
         self.clamp, self.columns_differ = clamp, columns_differ
         self.norm_before = self.norm_after = None
+        self.follows_norm = False
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias with the norms folded in, float32."""
@@ -210,7 +215,11 @@ class QuantizedChain(QuietModule):
         self.layers = nn.ModuleList(
             QuantizedLinear(layer, network.kind) for layer in network.layers
         )
-        self.in_features, self.out_features = network.inputs, network.outputs
+        # Of the first layer, which code may ask for under its name; and of all together.
+        self.in_features, self.out_features = network.inputs, network.layers[0].outputs
+        self.outputs = network.outputs
+        # Whether uint8 rows need no look at their shape: one mean and std stand for any.
+        self.takes_pixels = network.pixels is not None and network.pixels.channels == 1
         self.register_load_state_dict_post_hook(_repack_after_load)  # type: ignore[no-untyped-call]
         self.repack()
         self.eval()
@@ -248,12 +257,12 @@ class QuantizedChain(QuietModule):
         # what is wrong; shapes and devices are the operator's to refuse.
         if (
             type(input) is Tensor
-            and ((dtype := input.dtype) is _FLOATS or (dtype is _PIXELS and own["pixels"]))
+            and ((dtype := input.dtype) is _FLOATS or (dtype is _PIXELS and own["takes_pixels"]))
             and not (input.requires_grad or args or kwargs or is_dynamo_compiling())
             and self.is_quiet()
         ):
             try:
-                return _ops.mlp_eager(input, own["_buffers"]["packed"], own["out_features"])
+                return _ops.mlp_eager(input, own["_buffers"]["packed"], own["outputs"])
             except Exception:  # of the types that a C++ program sees
                 pass
         if input is not Missing:
@@ -262,7 +271,7 @@ class QuantizedChain(QuietModule):
 
     def forward(self, input: Tensor) -> Tensor:
         if isinstance(input, fx.Proxy):  # torch.fx traces: the operator is recorded
-            return _ops.mlp(input, self.packed, self.out_features)
+            return _ops.mlp(input, self.packed, self.outputs)
         if not isinstance(input, Tensor):
             raise TypeError(
                 f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor"
@@ -279,6 +288,11 @@ class QuantizedChain(QuietModule):
                     "input: expected floats, got uint8: the calibration saw no pixels; calibrate "
                     "on pixels or give mean= and std= when quantizing"
                 )
+            if self.pixels.channels > 1 and input.dim() != 2:
+                raise ValueError(
+                    f"input: expected flattened uint8 images [N, {self.in_features}], channel "
+                    f"after channel, as mean and std differ by channel, got {[*input.shape]}"
+                )
         elif input.dtype != torch.float32:
             if not input.is_floating_point():
                 raise TypeError(f"input: expected floats or uint8 pixels, got {input.dtype}")
@@ -291,7 +305,7 @@ class QuantizedChain(QuietModule):
             raise ValueError(
                 f"input: expected a CPU tensor, got one on '{input.device}': use input.cpu()"
             )
-        y: Tensor = _ops.mlp(input, self.packed, self.out_features)
+        y: Tensor = _ops.mlp(input, self.packed, self.outputs)
         return y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedChain:
@@ -311,11 +325,14 @@ class QuantizedChain(QuietModule):
 
     def extra_repr(self) -> str:
         pixels = "" if self.pixels is None else ", takes uint8 pixels"
-        return f"{self.in_features}, {self.out_features}, int8 {self.kind}{pixels}"
+        return f"{self.in_features}, {self.outputs}, int8 {self.kind}{pixels}"
 
 
 def _repack_after_load(module: nn.Module, incompatible_keys: Any) -> None:
     if isinstance(module, QuantizedChain):
+        # What was loaded may have been calibrated on other rows than pixels.
+        if module.pixels is not None and not pins_pixels(module.network()):
+            module.pixels, module.takes_pixels = None, False
         module.repack()
 
 

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastmnist.batches import carried_pixels, iter_batches
-from fastmnist.copies import plain_copy
+from fastmnist.evaluation import in_mode
 from fastmnist.pixels import model_pixels
 
 
-def outputs_of(models: list[Any], data: Any, max_samples: int = 2048) -> list[Tensor]:
+def outputs_of(
+    models: list[Any], data: Any, max_samples: int = 2048, batch_fn: Any = None
+) -> list[Tensor]:
     """Outputs of several models on the same rows, in eval mode."""
     found: list[list[Tensor]] = [[] for _ in models]
-    plain = [plain_copy(m) if isinstance(m, nn.Module) else m for m in models]
     pixels = carried_pixels(data) or next(
         (p for m in models if isinstance(m, nn.Module) and (p := model_pixels(m))), None
     )
-    with torch.no_grad():
+    with torch.no_grad(), ExitStack() as modes:
+        for model in models:
+            if isinstance(model, nn.Module):
+                modes.enter_context(in_mode(model, training=False))
         for batch in iter_batches(
-            data, split="test", batch_size=256, max_samples=max_samples, pixels=pixels
+            data,
+            split="test",
+            batch_size=256,
+            max_samples=max_samples,
+            pixels=pixels,
+            batch_fn=batch_fn,
         ):
-            for outputs, model in zip(found, plain, strict=True):
+            for outputs, model in zip(found, models, strict=True):
                 outputs.append(torch.as_tensor(model(*batch.args, **batch.kwargs)).float())
     return [torch.cat(outputs) for outputs in found]
 

@@ -38,4 +38,4 @@ def fold_before(weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d) -> tuple[Ten
 
 def zeros_for(weight: Tensor) -> Tensor:
     """The bias of a Linear that has none."""
-    return torch.zeros(weight.shape[0], device=weight.device)
+    return torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)

@@ -110,7 +110,7 @@ class InputObserver(nn.Module):
         if self.rule.needs_counts and counts.sum() + zeros == 0:  # as after set_range
             return lo, hi
         chosen = self.rule.range(Seen(lo, hi, average_lo, average_hi, edges, counts, zeros))
-        return float(np.float32(chosen[0])), float(np.float32(chosen[1]))
+        return _checked(chosen, self.rule)
 
     def get_extra_state(self) -> dict[str, bool]:
         return {
@@ -135,6 +135,22 @@ class InputObserver(nn.Module):
     def extra_repr(self) -> str:
         about = ", ".join(f"{f.name}={getattr(self.rule, f.name)}" for f in fields(self.rule))
         return f"{type(self.rule).__name__}({about}), rows={int(self.rows)}"
+
+
+def _checked(chosen: Any, rule: Rule) -> tuple[float, float]:
+    """A rule's answer as two float32 in order; rules may be anybody's."""
+    try:
+        lo, hi = (float(np.float32(end)) for end in chosen)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"observer: expected {type(rule).__name__}.range to return two numbers, got {chosen!r}"
+        ) from None
+    if not (np.isfinite([lo, hi]).all() and lo <= hi):
+        raise ValueError(
+            f"observer: expected {type(rule).__name__}.range to return finite numbers, the smaller "
+            f"first, got {chosen!r}"
+        )
+    return lo, hi
 
 
 _NO_COUNTS = (np.zeros(1), np.zeros(0), 0.0)

@@ -71,6 +71,21 @@ def swap(root: nn.Module, path: str, module: nn.Module) -> None:
     for name, other in [*root.named_modules(remove_duplicate=False)]:
         if other is old:
             root.set_submodule(name, module)
+    # Lists and dicts that are no ModuleLists hold modules too, and forward may call those.
+    for owner in root.modules():
+        for key, value in [*vars(owner).items()]:
+            if key in ("_modules", "_parameters", "_buffers"):
+                continue
+            if isinstance(value, list | tuple) and any(part is old for part in value):
+                parts = [module if part is old else part for part in value]
+                if isinstance(value, list):
+                    value[:] = parts
+                elif type(value) is tuple:
+                    object.__setattr__(owner, key, tuple(parts))
+            elif isinstance(value, dict):
+                for name, part in [*value.items()]:
+                    if part is old:
+                        value[name] = module
 
 
 def _put(
@@ -84,7 +99,7 @@ def _put(
     move_hooks(root.get_submodule(chain[0]), module)
     swap(root, chain[0], module)
     for name in chain[1:]:
-        root.set_submodule(name, Identity().eval())
+        swap(root, name, Identity().eval())
     kind = f"int8 {network.kind}"
     if len(chain) > 1:
         start = Change(chain[0], f"{kind}, one operator for {', '.join(chain)}")

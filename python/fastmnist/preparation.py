@@ -15,7 +15,14 @@ from torch import nn
 from fastmnist.applied import Change, record
 from fastmnist.calibration import check_all_observed
 from fastmnist.configs import QAT, Static, check_int8, explicit_pixels
-from fastmnist.copies import bake, check_module, checked_copy, plain_copy
+from fastmnist.copies import (
+    bake,
+    check_module,
+    checked_copy,
+    has_computed_weights,
+    plain_copy,
+    rehearsed,
+)
 from fastmnist.folding import InputRule
 from fastmnist.fusion import fuse_in_place
 from fastmnist.graph import Graph, is_linear
@@ -90,8 +97,12 @@ def prepare(
             "config: expected Static without calibration, got some: run the prepared model on it, "
             "or let fm.quantize do all"
         )
-    root = check_module(model).cpu().float().eval() if inplace else plain_copy(model)
-    return prepare_in_place(root, config, include, exclude)
+    own = check_module(model)
+
+    def change(root: nn.Module) -> nn.Module:
+        return prepare_in_place(root.cpu().float().eval(), config, include, exclude)
+
+    return rehearsed(own, change) if inplace else change(plain_copy(own))
 
 
 def prepare_in_place(
@@ -108,7 +119,7 @@ def prepare_in_place(
     check_there_is_something(root, quantizable(root))
     done = fuse_in_place(root)
     explicit = explicit_pixels(config)
-    inputs = _inputs(root, explicit or certain)
+    inputs = _inputs(root, explicit or certain, training=False)
     _prepare_layers(root, config, inputs, include, exclude, own, training=False)
     record(root, done)
     if explicit is not None:
@@ -167,8 +178,23 @@ def prepare_qat(
     """
     config = _checked(QAT() if config is None else config, QAT)
     own = check_module(model)
-    root = own if inplace else checked_copy(own)
-    return prepare_qat_in_place(root, config, include, exclude)
+
+    def change(root: nn.Module) -> nn.Module:
+        return prepare_qat_in_place(root, config, include, exclude)
+
+    return prepare_qat_itself(own, change) if inplace else change(checked_copy(own))
+
+
+def prepare_qat_itself(model: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Prepare `model` itself for training, unless parameters could not stay what they are."""
+    computed = has_computed_weights(model)
+    if computed is not None:
+        raise ValueError(
+            f"inplace: expected plain weights, got '{computed}', whose weight is computed from "
+            "other parameters, which would not be trained any more: remove the parametrization "
+            "before the optimizer is made, or use the returned copy"
+        )
+    return rehearsed(model, change)
 
 
 def prepare_qat_in_place(
@@ -180,7 +206,7 @@ def prepare_qat_in_place(
     check_there_is_something(root, quantizable(root))
     fuse_in_place(root, live=True)
     explicit = explicit_pixels(config)
-    inputs = _inputs(root, explicit or again.pixels)
+    inputs = _inputs(root, explicit or again.pixels, training=True)
     layers = _prepare_layers(root, config, inputs, include, exclude, own, training=True)
     for name, (lo, hi, from_model) in again.ranges.items():
         if name in layers:
@@ -235,7 +261,11 @@ def convert(model: Any, *, inplace: bool = False) -> nn.Module:
         raise ValueError(
             "inplace: a single Linear cannot change its class: use the returned module"
         )
-    return convert_in_place(own.cpu().float().eval() if inplace else plain_copy(own))
+
+    def change(root: nn.Module) -> nn.Module:
+        return convert_in_place(root.cpu().float().eval())
+
+    return rehearsed(own, change) if inplace else change(plain_copy(own))
 
 
 def convert_in_place(root: nn.Module, excluded: str = "excluded") -> nn.Module:
@@ -302,10 +332,10 @@ def check_fresh(root: nn.Module) -> None:
         )
 
 
-def _inputs(root: nn.Module, certain: PixelNormalization | None) -> ModelInputs:
+def _inputs(root: nn.Module, certain: PixelNormalization | None, training: bool) -> ModelInputs:
     identity, known = PixelNormalization(), model_pixels(root)
     candidates = [identity] if known in (None, identity) else [known, identity]
-    return ModelInputs(certain, [c for c in candidates if c is not None])
+    return ModelInputs(certain, [c for c in candidates if c is not None], training)
 
 
 def _prepare_layers(

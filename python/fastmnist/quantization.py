@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 from fastmnist.attempts import start, within
@@ -87,7 +88,9 @@ def quantize(
         data = config.calibration if isinstance(config, Static) else None
     if data is None:
         raise ValueError("data: expected data with targets to measure max_drop on, got None")
-    return within(check_module(model), attempt, float(max_drop), data, metric)
+    # Who reads the calibration data knows how to read this.
+    batch_fn = config.batch_fn if isinstance(config, Static) else None
+    return within(check_module(model), attempt, float(max_drop), data, metric, batch_fn)
 
 
 def quantize_dynamic(
@@ -140,6 +143,8 @@ def quantize_dynamic(
         config = Half(dtype)
     if mapping is not None:
         raise ValueError(f"mapping: expected None, got {type(mapping).__name__}")
+    if isinstance(qconfig_spec, dict):
+        config = _of_values(qconfig_spec, config)
     selected = _of_spec(model, qconfig_spec)
     attempt = start(model, config, None, None, selected)
     result = attempt.make([*attempt.layers])
@@ -150,6 +155,17 @@ def quantize_dynamic(
         raise ValueError("inplace: a single layer cannot change its class: use the returned module")
     own.__dict__.update(result.__dict__)
     return own
+
+
+def _of_values(spec: dict[Any, Any], config: Config) -> Config:
+    """What the qconfigs of a spec ask for: int8, or all of them float16."""
+    half = ["float16" in repr(value) for value in spec.values() if value is not None]
+    if any(half) and not all(half):
+        raise ValueError(
+            "qconfig_spec: expected qconfigs of one kind, got int8 and float16: quantize one kind "
+            "after the other"
+        )
+    return Half(torch.float16) if any(half) else config
 
 
 def _of_spec(model: Any, spec: Any) -> Selected:

@@ -136,6 +136,12 @@ class Percentile(Rule):
 class MSE(Rule):
     """The range of the smallest mean squared error, searched on a grid of both its ends.
 
+    Parameters
+    ----------
+    slack : float
+        The widest range is taken whose error is at most so much above the smallest, 0 to 1:
+        calibration data may hold few outliers, and other data larger ones.
+
     Examples
     --------
     >>> import fastmnist as fm, torch
@@ -143,14 +149,21 @@ class MSE(Rule):
     """
 
     needs_counts: ClassVar[bool] = True
+    slack: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_number("slack", self.slack, 0, 1)
 
     def range(self, seen: Seen) -> tuple[float, float]:
         errors = _Errors(seen)
         shares = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 96)])
-        lo, hi = np.meshgrid(min(seen.lo, 0.0) * shares, max(seen.hi, 0.0) * shares, indexing="ij")
-        best = int(np.argmin(errors.of(lo.ravel(), hi.ravel())))
-        lo_best, hi_best = lo.ravel()[best], hi.ravel()[best]
-        return float(lo_best), float(hi_best)
+        ends = np.meshgrid(min(seen.lo, 0.0) * shares, max(seen.hi, 0.0) * shares, indexing="ij")
+        lo, hi = ends[0].ravel(), ends[1].ravel()
+        error = errors.of(lo, hi)
+        # The widest of those that are as good: other data may well have a larger outlier.
+        good = error <= (1 + self.slack) * error.min()
+        best = int(np.argmax(np.where(good, hi - lo, -np.inf)))
+        return float(lo[best]), float(hi[best])
 
 
 @dataclass(frozen=True)
@@ -259,7 +272,14 @@ class _Errors:
         above = np.searchsorted(self.edges, hi, side="right").clip(1, len(self.count)) - 1
         above = np.maximum(above, below)
         step = (hi - lo) / 255
-        inside = (self.count[above] - self.count[below]) * step * step / 12
+        # Values below half a step become 0, which costs their squares.
+        low_zero = np.searchsorted(self.edges, -step / 2).clip(0, len(self.count) - 1)
+        high_zero = np.searchsorted(self.edges, step / 2).clip(0, len(self.count) - 1)
+        low_zero, high_zero = np.clip(low_zero, below, above), np.clip(high_zero, below, above)
+        near_zero = self.squares[high_zero] - self.squares[low_zero]
+        rounded = self.count[above] - self.count[below]
+        rounded = rounded - (self.count[high_zero] - self.count[low_zero])
+        inside = rounded * step * step / 12 + near_zero
 
         def clipped(count: F64, total: F64, squares: F64, at: F64) -> F64:
             return np.maximum(squares - 2 * at * total + at * at * count, 0.0)

@@ -194,10 +194,12 @@ class QuantizedRecurrent(nn.Module):
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = x.transpose(0, 1)
+        if x.shape[0] == 0:
+            raise ValueError(f"input: expected at least one step, got shape {[*input.shape]}")
         states = self._first_states(hx, x.shape[1], batched, x)
         sizes = [x.shape[1]] * x.shape[0]
         y, h, c = self._run(x.reshape(-1, x.shape[-1]), sizes, states)
-        y = y.reshape(x.shape[0], x.shape[1], -1)
+        y = y.reshape(x.shape[0], x.shape[1], y.shape[-1])
         if not batched:
             y, h, c = y.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
         elif self.batch_first:
@@ -260,6 +262,9 @@ class QuantizedRecurrent(nn.Module):
             x = outputs[0] if per_layer == 1 else torch.cat(outputs, dim=-1)
         cells = [c for c in last_c if c is not None]
         return x, torch.stack(last_h), torch.stack(cells) if cells else None
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do: for code that calls it on an LSTM or GRU."""
 
     def extra_repr(self) -> str:
         return (

@@ -152,6 +152,7 @@ def sensitivity(
     include: str | type | Iterable[str | type] | None = None,
     exclude: str | type | Iterable[str | type] | None = None,
     metric: Any = None,
+    batch_fn: Any = None,
     batch_size: int = 64,
     rounds: int = 15,
 ) -> Sensitivity:
@@ -169,6 +170,8 @@ def sensitivity(
         As for :func:`fastmnist.quantize`.
     metric : callable, optional
         ``metric(outputs, target)`` in place of accuracy.
+    batch_fn : callable, optional
+        Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
     batch_size : int
         Rows for the times.
     rounds : int
@@ -195,14 +198,16 @@ def sensitivity(
     for what, value in (("batch_size", batch_size), ("rounds", rounds)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
-    config = check_config(Static(calibration=data) if config is None else config)
+    config = check_config(Static(calibration=data, batch_fn=batch_fn) if config is None else config)
     own = check_module(model)
-    before = float(evaluate(own, data, metric=metric))
+    before = float(evaluate(own, data, metric=metric, batch_fn=batch_fn))
     attempt = start(own, config, include, exclude)
     rows = []
     with ProgressBar("quantizing layer by layer", len(attempt.layers)) as bar:
         for name in attempt.layers:
-            rows.append(_measure(own, attempt, name, data, before, metric, batch_size, rounds))
+            rows.append(
+                _measure(own, attempt, name, data, before, metric, batch_fn, batch_size, rounds)
+            )
             bar.advance(1)
     return Sensitivity(rows, before, batch_size, percent=metric is None)
 
@@ -214,11 +219,12 @@ def _measure(
     data: Any,
     before: float,
     metric: Any,
+    batch_fn: Any,
     batch_size: int,
     rounds: int,
 ) -> LayerSensitivity:
     alone = attempt.make([name])
-    after = float(evaluate(alone, data, metric=metric))
+    after = float(evaluate(alone, data, metric=metric, batch_fn=batch_fn))
     layer = attempt.layers[name]
     in_float = _float_layer(layer)
     quantized = alone.get_submodule(name) if name else alone
@@ -238,7 +244,7 @@ def _measure(
         f"{inputs} → {outputs}",
         after,
         after - before,
-        sqnr(*outputs_of([model, alone], data)),
+        sqnr(*outputs_of([model, alone], data, batch_fn=batch_fn)),
         timing[0].p50,
         timing[1].p50,
         timing[1].ratio,

@@ -66,8 +66,8 @@ class _StraightThrough(torch.autograd.Function):
     """The value of one tensor, the gradient of another (where `inside` holds)."""
 
     @staticmethod
-    def forward(differentiable: Tensor, value: Tensor, inside: Tensor | None) -> Tensor:
-        return value.view_as(value)
+    def forward(differentiable: Tensor, value: list[Tensor], inside: Tensor | None) -> Tensor:
+        return value[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -83,7 +83,11 @@ class _StraightThrough(torch.autograd.Function):
 
 def _straight_through(differentiable: Tensor, value: Tensor, inside: Tensor | None) -> Tensor:
     result: Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
-        differentiable, value, inside
+        # In a list: an input that is returned would become a view, which in-place operations of
+        # what follows must not change.
+        differentiable,
+        [value],
+        inside,
     )
     return result
 
@@ -127,17 +131,20 @@ class SimulatedLinear(FusedLinear):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _observe(self, x: Tensor) -> None:
-        if x.dim() < 1 or x.shape[-1] != self.in_features:
+        if x.dim() < 1 or x.shape[-1] != self.in_features or not x.is_floating_point():
             return  # F.linear says what is wrong with it
         if not self.settings.training and not bool(torch.isfinite(x).all()):
             raise ValueError(
                 f"calibration: expected finite inputs to layer '{self.name}', got NaN or inf: "
                 "clean the calibration data, or look for an overflow before that layer"
             )
+        if x.dim() > 2 and self.follows_norm:
+            raise ValueError(
+                f"layer '{self.name}': expected rows [N, features] where a BatchNorm1d is folded "
+                f"in, got {[*x.shape]}: leave the layer in float with exclude=['{self.name}'], or "
+                "flatten before the norm"
+            )
         self.observer.watch(x, self.inputs.position_of(x))
-        if self.norm_before is not None and self.norm_before.training:
-            with torch.no_grad():
-                self.norm_before(x)  # its statistics go on
 
     # ---- what the layer will be ------------------------------------------------------------
 
@@ -165,6 +172,9 @@ class SimulatedLinear(FusedLinear):
     # ---- what it computes meanwhile --------------------------------------------------------
 
     def _simulate(self, x: Tensor) -> Tensor:
+        if self.norm_before is not None and self.norm_before.training:
+            with torch.no_grad():
+                self.norm_before(x)  # its statistics go on
         follows_batches = self.norm_after is not None and self.norm_after.training
         rule = self.input_rule()
         exact = None
@@ -223,11 +233,12 @@ class SimulatedLinear(FusedLinear):
             "observing": self.observing,
             "simulating": self.simulating,
             "pixels": self.inputs.state(),
+            "calls": self.inputs.calls,
         }
 
     def set_extra_state(self, state: Any) -> None:
         self.observing, self.simulating = bool(state["observing"]), bool(state["simulating"])
-        if self.observer.started or any(state["pixels"]):
+        if state["calls"]:
             self.inputs.load_state(state["pixels"])
 
     def extra_repr(self) -> str:

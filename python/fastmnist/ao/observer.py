@@ -141,7 +141,10 @@ def rule_named(observer: Any) -> Rule:
     if "Histogram" in name:
         return Histogram()
     if "observer" in options:
-        return rule_named(options["observer"])
+        inner = rule_named(options["observer"])
+        if isinstance(inner, MovingAverage) and "averaging_constant" in options:
+            return MovingAverage(float(options["averaging_constant"]))
+        return inner
     if "MovingAverage" in name or "FakeQuantize" in name:
         return MovingAverage(float(options.get("averaging_constant", 0.01)))
     return MinMax()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -104,6 +105,7 @@ class QConfigMapping:
     def __init__(self) -> None:
         self.global_qconfig: Any = None
         self.object_type_qconfigs: OrderedDict[Any, Any] = OrderedDict()
+        self.module_name_regex_qconfigs: OrderedDict[str, Any] = OrderedDict()
         self.module_name_qconfigs: OrderedDict[str, Any] = OrderedDict()
 
     def set_global(self, global_qconfig: Any) -> QConfigMapping:
@@ -121,6 +123,11 @@ class QConfigMapping:
         self.module_name_qconfigs[module_name] = qconfig
         return self
 
+    def set_module_name_regex(self, module_name_regex: str, qconfig: Any) -> QConfigMapping:
+        """Set what holds for modules whose names match."""
+        self.module_name_regex_qconfigs[module_name_regex] = qconfig
+        return self
+
     def qconfig_of(self, name: str, module: Any) -> Any:
         """The qconfig of a layer: by its name or a module's that holds it, by type, or global."""
         parts = name.split(".")
@@ -128,6 +135,9 @@ class QConfigMapping:
             path = ".".join(parts[:i])
             if path in self.module_name_qconfigs:
                 return self.module_name_qconfigs[path]
+        for pattern, qconfig in self.module_name_regex_qconfigs.items():
+            if re.match(pattern, name):
+                return qconfig
         for kind, qconfig in self.object_type_qconfigs.items():
             if isinstance(kind, type) and isinstance(module, kind):
                 return qconfig

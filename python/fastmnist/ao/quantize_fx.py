@@ -80,6 +80,7 @@ def _by_layer(root: nn.Module, mapping: Any, training: bool) -> ByLayer:
         made = QConfigMapping().set_global(mapping.global_qconfig)  # torch.ao's own
         made.object_type_qconfigs.update(mapping.object_type_qconfigs)
         made.module_name_qconfigs.update(mapping.module_name_qconfigs)
+        made.module_name_regex_qconfigs.update(mapping.module_name_regex_qconfigs)
         mapping = made
     if not isinstance(mapping, QConfigMapping):
         raise TypeError(

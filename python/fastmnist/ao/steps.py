@@ -15,9 +15,13 @@ from fastmnist.ao.qconfig import (
 )
 from fastmnist.calls import DeQuantStub, QuantStub
 from fastmnist.configs import QAT, Dynamic, Half, Static
-from fastmnist.copies import check_module, checked_copy, plain_copy
+from fastmnist.copies import check_module, checked_copy, plain_copy, rehearsed
 from fastmnist.preparation import convert as fastmnist_convert
-from fastmnist.preparation import prepare_in_place, prepare_qat_in_place
+from fastmnist.preparation import (
+    prepare_in_place,
+    prepare_qat_in_place,
+    prepare_qat_itself,
+)
 from fastmnist.quantization import quantize_dynamic
 from fastmnist.recurrent import RECURRENT
 from fastmnist.simulated import SimulatedLinear
@@ -45,8 +49,11 @@ def prepare(
         As :func:`fastmnist.prepare`; also for a qconfig that is none, or dynamic.
     """
     own = check_module(model)
-    root = own.cpu().float().eval() if inplace else plain_copy(own)
-    return prepare_by_layer(root, _by_layer(root, training=False))
+
+    def change(root: nn.Module) -> nn.Module:
+        return prepare_by_layer(root.cpu().float().eval(), _by_layer(root, training=False))
+
+    return rehearsed(own, change) if inplace else change(plain_copy(own))
 
 
 def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Module:
@@ -58,8 +65,12 @@ def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Mo
         As :func:`fastmnist.prepare_qat`; also for a qconfig that is none.
     """
     own = check_module(model)
-    root = own if inplace else checked_copy(own)
-    return prepare_qat_in_place(root, QAT(), None, None, own=for_training(_by_layer(root, True)))
+
+    def change(root: nn.Module) -> nn.Module:
+        by_layer = for_training(_by_layer(root, training=True))
+        return prepare_qat_in_place(root, QAT(), None, None, own=by_layer)
+
+    return prepare_qat_itself(own, change) if inplace else change(checked_copy(own))
 
 
 def convert(
@@ -110,7 +121,7 @@ def quantize_qat(
     model: Any, run_fn: Callable[..., Any], run_args: Any, inplace: bool = False
 ) -> nn.Module:
     """``torch.ao.quantization.quantize_qat``: the same with :func:`prepare_qat`."""
-    prepared = prepare_qat(check_module(model).train(), inplace=inplace)
+    prepared = prepare_qat(model, inplace=inplace).train()
     run_fn(prepared, *run_args)
     return convert(prepared, inplace=True)
 
