@@ -202,6 +202,7 @@ def prepare_qat_in_place(
 ) -> nn.Module:
     """Prepare a model itself for training."""
     check_fresh(root)
+    bake(root, keep_masks=True)
     again = make_trainable(root)
     check_there_is_something(root, quantizable(root))
     fuse_in_place(root, live=True)
