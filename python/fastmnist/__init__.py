@@ -1,5 +1,16 @@
 """fastmnist: PyTorch networks of Linear layers, small and fast on a CPU.
 
+::
+
+    data      load_dataset, NeuralNetwork, train, evaluate, summary
+    smaller   fuse, quantize (Static, Dynamic, Half), quantize_dynamic, prune (L1Unstructured,
+              RandomUnstructured, Structured, CustomMask), unprune
+    by steps  prepare, prepare_qat (QAT), convert, fuse_modules
+    look      changes, sensitivity, sparsity, compare, variants
+    run       compile (one native call), save, load, cpu_info, set_num_threads
+    others    fastmnist.ao (torch.ao's names), fastmnist.testing (pytest), fastmnist.runtime
+              (without torch)
+
 Names are imported when they are first used, so that ``import fastmnist.runtime`` works, and stays
 quick, where torch is not installed.
 """

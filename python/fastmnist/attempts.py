@@ -17,7 +17,7 @@ from fastmnist.applied import Change, record
 from fastmnist.batches import carried_pixels, data_pixels
 from fastmnist.calibration import calibrate, check_all_observed
 from fastmnist.configs import Config, Dynamic, Half, Static, explicit_pixels
-from fastmnist.copies import bake, plain_copy
+from fastmnist.copies import bake, plain_copy, rehearsed
 from fastmnist.evaluation import evaluate
 from fastmnist.folding import InputRule
 from fastmnist.fusion import fuse_in_place
@@ -95,9 +95,14 @@ class _Uncalibrated(Attempt):
     """Dynamic and Half: a fused float model."""
 
     def __init__(
-        self, model: Any, config: Dynamic | Half, include: Any, exclude: Any, spec: Selected | None
+        self,
+        root: nn.Module,
+        config: Dynamic | Half,
+        include: Any,
+        exclude: Any,
+        spec: Selected | None,
     ) -> None:
-        self.config, self.root = config, plain_copy(model)
+        self.config, self.root = config, root
         self.single = isinstance(self.root, RECURRENT) or is_linear(self.root)
         explicit = explicit_pixels(config) if isinstance(config, Dynamic) else None
         if explicit is not None:
@@ -126,7 +131,12 @@ class _Uncalibrated(Attempt):
         return {**quantizable(root), **recurrent}
 
     def make(self, names: Iterable[str], excluded: str = "excluded") -> nn.Module:
-        root = plain_copy(self.root)
+        return self.finish(plain_copy(self.root), names, excluded)
+
+    def finish(
+        self, root: nn.Module, names: Iterable[str], excluded: str = "excluded"
+    ) -> nn.Module:
+        """Quantize layers of `root`, which is this attempt's own or a copy of it."""
         holder = nn.Sequential(root) if self.single else root
         at = {("0" if self.single else name): name for name in names}
         modules = {path: holder.get_submodule(path) for path in at}
@@ -172,7 +182,17 @@ def start(
     """Do everything that quantizing does once; `spec` selects in place of the two before it."""
     if isinstance(config, Static):
         return _Calibrated(model, config, include, exclude)
-    return _Uncalibrated(model, config, include, exclude, spec)
+    return _Uncalibrated(plain_copy(model), config, include, exclude, spec)
+
+
+def quantize_itself(model: nn.Module, config: Dynamic | Half, spec: Selected) -> nn.Module:
+    """Quantize `model` itself: what is not quantized in it stays the same objects."""
+
+    def change(root: nn.Module) -> nn.Module:
+        attempt = _Uncalibrated(root.cpu().float().eval(), config, None, None, spec)
+        return attempt.finish(root, [*attempt.layers])
+
+    return rehearsed(model, change)
 
 
 def within(

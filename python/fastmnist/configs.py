@@ -40,6 +40,12 @@ class Static:
         scales of their own, always cover all that was seen.
     per_channel : bool
         Whether each output has a weight scale of its own, or the layer one for all.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> rows = torch.rand(64, 784)
+    >>> q = fm.quantize(fm.NeuralNetwork(), fm.Static(calibration=rows, observer="mse"))
     """
 
     calibration: Any = None
@@ -64,6 +70,11 @@ class Dynamic:
         uint8 rows are refused.
     per_channel : bool
         Whether each output has a weight scale of its own, or the layer one for all.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> q = fm.quantize(fm.NeuralNetwork(), fm.Dynamic(mean=0.1307, std=0.3081))
     """
 
     mean: Any = None
@@ -82,6 +93,11 @@ class QAT:
         "histogram", "mse") search a range at every step, which takes a millisecond a layer.
     per_channel, per_feature, mean, std
         As for :class:`Static`.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> prepared = fm.prepare_qat(fm.NeuralNetwork(), fm.QAT(observer=fm.MovingAverage(0.01)))
     """
 
     observer: str | Rule = field(default_factory=MovingAverage)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastmnist.attempts import start, within
+from fastmnist.attempts import quantize_itself, start, within
 from fastmnist.configs import Config, Dynamic, Half, Static, check_config, check_half
 from fastmnist.copies import check_module
 from fastmnist.graph import is_linear
@@ -131,7 +131,7 @@ def quantize_dynamic(
     >>> q = fm.quantize_dynamic(fm.NeuralNetwork(), {torch.nn.Linear}, dtype=torch.qint8)
     """
     # By name: torch.qint8 itself goes away with torch.ao.quantization.
-    config: Config = Dynamic()
+    config: Dynamic | Half = Dynamic()
     if dtype is not None and str(dtype) not in ("torch.qint8", "torch.int8"):
         try:
             check_half(dtype)
@@ -146,18 +146,16 @@ def quantize_dynamic(
     if isinstance(qconfig_spec, dict):
         config = _of_values(qconfig_spec, config)
     selected = _of_spec(model, qconfig_spec)
-    attempt = start(model, config, None, None, selected)
-    result = attempt.make([*attempt.layers])
     if not inplace:
-        return result
+        attempt = start(model, config, None, None, selected)
+        return attempt.make([*attempt.layers])
     own = check_module(model)
     if is_linear(own) or isinstance(own, RECURRENT):
         raise ValueError("inplace: a single layer cannot change its class: use the returned module")
-    own.__dict__.update(result.__dict__)
-    return own
+    return quantize_itself(own, config, selected)
 
 
-def _of_values(spec: dict[Any, Any], config: Config) -> Config:
+def _of_values(spec: dict[Any, Any], config: Dynamic | Half) -> Dynamic | Half:
     """What the qconfigs of a spec ask for: int8, or all of them float16."""
     half = ["float16" in repr(value) for value in spec.values() if value is not None]
     if any(half) and not all(half):

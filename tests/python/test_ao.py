@@ -326,3 +326,14 @@ def test_a_conv_that_trains_is_left_as_it_is():
 def with_qconfig(model, qconfig):
     model.qconfig = qconfig
     return tq.prepare(model)
+
+
+def test_observers_can_be_run():
+    observer = tq.MinMaxObserver(dtype=torch.quint8)
+    with pytest.raises(RuntimeError, match="watched"):
+        observer.calculate_qparams()
+    x = torch.tensor([-1.0, 3.0])
+    assert observer(x) is x
+    scale, zero_point = observer.calculate_qparams()
+    assert float(scale) == pytest.approx(4 / 255)
+    assert int(zero_point) == 64

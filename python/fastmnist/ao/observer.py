@@ -1,12 +1,18 @@
 """The names of torch.ao's observers: each stands for a rule, or for per-channel weights.
 
-They are never run: :func:`fastmnist.ao.prepare` reads which one a qconfig names.
+:func:`fastmnist.ao.prepare` reads which one a qconfig names. Called on a tensor, one watches it on
+its own, for scripts that ask an observer for scale and zero point.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
+from fastmnist.folding import rule_from_range
+from fastmnist.observers import InputObserver
 from fastmnist.range_rules import Histogram, MinMax, MovingAverage, Rule
 
 # What torch.ao's constructors take; only averaging_constant and observer mean something here.
@@ -50,14 +56,34 @@ class ObserverName:
         if unknown:
             raise TypeError(f"{type(self).__name__}: got an unexpected option '{unknown[0]}'")
         self.options = options
+        self._seen: InputObserver | None = None
 
     @classmethod
     def with_args(cls, **options: Any) -> ObserverName:
         """Return one with these options; torch.ao's way to write a constructor call."""
         return cls(**options)
 
-    def __call__(self) -> ObserverName:
-        return self
+    def __call__(self, x: Tensor | None = None) -> Any:
+        """Without arguments itself, as a constructor would; else watch `x` and return it."""
+        if x is None:
+            return self
+        if self._seen is None:
+            self._seen = InputObserver(1, self.rule())
+        self._seen.watch(x.detach().reshape(-1, 1), None)
+        return x
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of what was watched, for uint8 codes 0 to 255.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was watched yet.
+        """
+        if self._seen is None or not self._seen.started:
+            raise RuntimeError(f"{type(self).__name__}: expected to have watched data, got none")
+        rule = rule_from_range(*self._seen.range())
+        return torch.tensor([rule.scale]), torch.tensor([rule.zero_point], dtype=torch.int32)
 
     def rule(self) -> Rule:
         """The rule that it stands for."""
