@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fastmnist.applied import Change, record
 from fastmnist.calls import Identity
 from fastmnist.canonical import NO_CLAMP, compose
-from fastmnist.copies import bake, check_module, checked_copy
+from fastmnist.copies import bake, check_module, checked_copy, has_hooks
 from fastmnist.graph import is_linear, module_clamp
 from fastmnist.modules import FusedLinear
 from fastmnist.norms import is_foldable
@@ -114,6 +114,12 @@ def _check(root: nn.Module, group: list[str]) -> None:
     )
     if len(modules) < 2:
         raise error
+    hooked = [name for name, module in zip(group, modules, strict=True) if has_hooks(module)]
+    if hooked:
+        raise ValueError(
+            f"modules_to_fuse: expected modules without hooks, got one on '{hooked[0]}', which "
+            "would not run any more"
+        )
     first, rest = modules[0], modules[1:]
     norm_type: type = nn.BatchNorm1d if is_linear(first) else _CONVOLUTIONS.get(type(first), int)
     if isinstance(rest[0], norm_type):

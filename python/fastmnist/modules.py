@@ -323,6 +323,15 @@ class QuantizedChain(QuietModule):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.repack()
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            where = self.__dict__["_modules"]["layers"][0].name
+            raise AttributeError(
+                f"'{where}' is an int8 layer, which has no {name} of its own (its layers[0] has): "
+                f"where forward reads it, leave the layer in float with exclude=['{where}']"
+            )
+        return super().__getattr__(name)
+
     def extra_repr(self) -> str:
         pixels = "" if self.pixels is None else ", takes uint8 pixels"
         return f"{self.in_features}, {self.outputs}, int8 {self.kind}{pixels}"

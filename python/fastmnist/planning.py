@@ -8,6 +8,7 @@ decides, and many workers may start at once. Free of torch.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -310,7 +311,11 @@ def _path() -> Path | None:
 def memory_note() -> str:
     """Say where measurements are kept, and how to have them made again."""
     path = _path()
-    return "in this process only" if path is None else f"delete {path} to measure again"
+    if path is None:
+        return "in this process only"
+    with contextlib.suppress(RuntimeError, ValueError):  # no home, or not in it
+        path = Path("~") / path.relative_to(Path.home())
+    return f"delete {path} to measure again"
 
 
 def _file_content(path: Path) -> dict[str, dict[str, Any]]:

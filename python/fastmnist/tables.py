@@ -48,14 +48,18 @@ class Table:
 
         yield Text(self.title, style="italic")
         for columns in self._groups(options.max_width):
-            yield self._drawn(columns)
+            yield self._drawn(columns, options.max_width)
         for note in self.notes:
             yield Text(note, style="dim italic")
 
+    def _widths(self) -> list[int]:
+        """Of each column with its frame."""
+        cells = [[column, *(row[i] for row in self.rows)] for i, column in enumerate(self.columns)]
+        return [max(len(text) for text in column) + 3 for column in cells]
+
     def _groups(self, width: int) -> list[list[int]]:
         """Columns that fit beside each other, the first one leading each group."""
-        cells = [[column, *(row[i] for row in self.rows)] for i, column in enumerate(self.columns)]
-        widths = [max(len(text) for text in column) + 3 for column in cells]
+        widths = self._widths()
         groups: list[list[int]] = [[0]]
         for i in range(1, len(self.columns)):
             used = 1 + sum(widths[k] for k in groups[-1])
@@ -64,14 +68,19 @@ class Table:
             groups[-1].append(i)
         return groups
 
-    def _drawn(self, columns: list[int]) -> RichTable:
+    def _drawn(self, columns: list[int], width: int) -> RichTable:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable()
+        table, widths = RichTable(), self._widths()
+        fits = 1 + sum(widths[i] for i in columns) <= width
         for i in columns:
             justify: Any = "left" if i == 0 else "right"
-            table.add_column(self.columns[i], justify=justify, no_wrap=True)
+            # A column that is too wide even on its own is wrapped; the first tells which row it is.
+            least = min(widths[i] - 3, width // 2) if i == 0 else None
+            table.add_column(
+                self.columns[i], justify=justify, no_wrap=fits or i == 0, min_width=least
+            )
         for row in self.rows:
             table.add_row(*(Text(row[i]) for i in columns))
         return table

@@ -382,3 +382,29 @@ def test_traced_models_save_and_load():
         buffer.seek(0)
         again = torch.jit.load(buffer)
         assert same(again(X[:7]), q(X[:7]))
+
+
+class ReadsWeightUntraced(nn.Module):
+    """Reads a layer's weight where tracing cannot see it."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 4)
+
+    def forward(self, x):
+        return F.linear(x, self.fc.weight) if float(x.sum()) > -1e9 else x
+
+
+def test_reading_a_weight_that_is_gone_says_what_to_do():
+    q = fm.quantize(ReadsWeightUntraced(), fm.Dynamic())
+    with pytest.raises(AttributeError, match=r"'fc' is an int8 layer, .*exclude=\['fc'\]"):
+        q(X)
+    assert not hasattr(q.fc, "weight")
+    assert not hasattr(q.fc, "anything")
+
+
+def test_hooks_are_not_fused_away():
+    model = nn.Sequential(nn.Linear(12, 4), nn.ReLU())
+    model[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="without hooks, got one on '1'"):
+        fm.fuse_modules(model, ["0", "1"])

@@ -20,6 +20,7 @@ from fastmnist.ao.observer import (
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     NoopObserver,
+    ObserverName,
     PerChannelMinMaxObserver,
     PlaceholderObserver,
     default_fake_quant,
@@ -63,9 +64,13 @@ from fastmnist.explicit_fusion import fuse_modules
 from fastmnist.explicit_fusion import fuse_modules as fuse_modules_qat
 from fastmnist.quantization import quantize_dynamic
 
+# What torch.ao's names for the classes above are.
+ObserverBase, FakeQuantizeBase = ObserverName, FakeQuantize
+
 __all__ = [
     "DeQuantStub",
     "FakeQuantize",
+    "FakeQuantizeBase",
     "FloatFunctional",
     "FusedMovingAvgObsFakeQuantize",
     "HistogramObserver",
@@ -73,6 +78,7 @@ __all__ = [
     "MovingAverageMinMaxObserver",
     "MovingAveragePerChannelMinMaxObserver",
     "NoopObserver",
+    "ObserverBase",
     "PerChannelMinMaxObserver",
     "PlaceholderObserver",
     "QConfig",
