@@ -30,18 +30,20 @@ class _Direction(nn.Module):
         super().__init__()
         self.input, self.hidden, self.projection = input, hidden, projection
 
-    def step(self, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """One step from projected inputs ``[B, gates]`` and the states."""
-        if c is None:
-            x_r, x_z, x_n = x.chunk(3, -1)
-            h_r, h_z, h_n = self.hidden(h).chunk(3, -1)
-            reset, update = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-            new = torch.tanh(x_n + reset * h_n)
-            return new + update * (h - new), None
-        gate_i, gate_f, gate_g, gate_o = (x + self.hidden(h)).chunk(4, -1)
-        c = torch.sigmoid(gate_f) * c + torch.sigmoid(gate_i) * torch.tanh(gate_g)
-        h = torch.sigmoid(gate_o) * torch.tanh(c)
-        return (h if self.projection is None else self.projection(h)), c
+
+def _lstm_step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """New states from the sum of both projections ``[B, 4 hidden]``, which is overwritten."""
+    gate_i, gate_f, gate_g, gate_o = gates.chunk(4, -1)
+    c = torch.addcmul(gate_f.sigmoid_() * c, gate_i.sigmoid_(), gate_g.tanh_())
+    return gate_o.sigmoid_() * c.tanh(), c
+
+
+def _gru_step(x: Tensor, hidden: Tensor, h: Tensor) -> Tensor:
+    """New state from both projections ``[B, 3 hidden]``; that of the hidden one is overwritten."""
+    n = h.shape[-1]
+    reset, update = torch.add(x[:, : 2 * n], hidden[:, : 2 * n]).sigmoid_().chunk(2, -1)
+    new = torch.addcmul(x[:, 2 * n :], reset, hidden[:, 2 * n :]).tanh_()
+    return torch.addcmul(new, update, h - new)
 
 
 def recurrent_shape(owner: nn.RNNBase) -> dict[str, Any]:
@@ -283,12 +285,17 @@ def _over_steps(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     steps = list(projected.split(sizes))
     outputs: list[Tensor] = [projected] * len(steps)
-    order = range(len(steps) - 1, -1, -1) if backwards else range(len(steps))
-    for t in order:
+    hidden, projection = cell.hidden, cell.projection
+    for t in range(len(steps) - 1, -1, -1) if backwards else range(len(steps)):
         n = sizes[t]  # sequences that are this long: the first ones, as they are sorted
-        part, part_c = cell.step(steps[t], h[:n], None if c is None else c[:n])
-        outputs[t] = part
-        h = part if n == len(h) else torch.cat((part, h[n:]))
-        if c is not None and part_c is not None:
-            c = part_c if n == len(c) else torch.cat((part_c, c[n:]))
+        whole = n == len(h)
+        own = h if whole else h[:n]
+        if c is None:
+            new = _gru_step(steps[t], hidden(own), own)
+        else:
+            new, new_c = _lstm_step(hidden(own).add_(steps[t]), c if whole else c[:n])
+            new = new if projection is None else projection(new)
+            c = new_c if whole else torch.cat((new_c, c[n:]))
+        outputs[t] = new
+        h = new if whole else torch.cat((new, h[n:]))
     return torch.cat(outputs), h, c

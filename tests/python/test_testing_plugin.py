@@ -223,3 +223,19 @@ def test_the_plugin_costs_nothing_where_it_is_not_used(project):
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_suite_from_python(project):
+    (project / "conftest.py").unlink()
+    script = (
+        "import sys, pytest; sys.exit(pytest.main(['--pyargs', 'fastmnist.testing', "
+        "'--variants=outside_models:variants', '--data=digits', '-q', '-k', 'smaller and int8', "
+        "'-p', 'no:cacheprovider'], plugins=[]))"
+    )
+    found = {point.value for point in entry_points(group="pytest11")}
+    if "fastmnist.testing.plugin" not in found:
+        script = script.replace("'--pyargs', ", "'-p', 'fastmnist.testing.plugin', '--pyargs', ")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

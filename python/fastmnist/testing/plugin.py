@@ -29,6 +29,7 @@ The short options (``--variants``, ``--data``, ``--baseline``, ``--update-baseli
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import sys
@@ -85,25 +86,19 @@ class Suite:
 _SUITES = pytest.StashKey[dict[Any, Suite]]()
 
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "variants": {"metavar": "pkg.mod:fn", "help": "a function that returns the variants"},
+    "data": {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn"},
+    "baseline": {"metavar": "FILE", "help": "stored report to compare with"},
+    "update-baseline": {"action": "store_true", "help": "store the report as baseline"},
+}
+_SUITE = ("fastmnist.testing", "fastmnist.testing.test_variants")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("fastmnist", "comparison of optimized models")
-    options: list[tuple[str, dict[str, Any]]] = [
-        ("variants", {"metavar": "pkg.mod:fn", "help": "a function that returns the variants"}),
-        ("data", {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn"}),
-        ("baseline", {"metavar": "FILE", "help": "stored report to compare with"}),
-        ("update-baseline", {"action": "store_true", "help": "store the report as baseline"}),
-    ]
-    # Short names only where the suite is asked for by name: anybody's conftest may have a --data.
-    ours = ("fastmnist.testing", "fastmnist.testing.test_variants")
-    is_asked_for = any(argument.split("::")[0] in ours for argument in sys.argv[1:])
-    is_asked_for = is_asked_for and "--pyargs" in sys.argv
-    for name, about in options:
-        names = [f"--{name}"] * is_asked_for + [f"--fastmnist-{name}"]
-        dest = f"fastmnist_{name.replace('-', '_')}"
-        try:
-            group.addoption(*names, dest=dest, **about)
-        except ValueError:  # another plugin has the short one
-            group.addoption(names[-1], dest=dest, **about)
+    group = _group(parser)
+    for name, about in _OPTIONS.items():
+        group.addoption(f"--fastmnist-{name}", dest=_dest(name), **about)
     for check, default in DEFAULTS.items():
         if check == "bit_equal":
             continue
@@ -114,6 +109,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             metavar="X",
             help=f"limit of the check '{check}' (unless said: {default})",
         )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> None:
+    # Short names only where the suite is asked for by name: anybody's conftest may have a --data.
+    if "--pyargs" not in args or not any(argument.split("::")[0] in _SUITE for argument in args):
+        return
+    for name, about in _OPTIONS.items():
+        with contextlib.suppress(ValueError):  # another plugin has it
+            _group(parser).addoption(f"--{name}", dest=_dest(name), **about)
+
+
+def _group(parser: pytest.Parser) -> Any:
+    return parser.getgroup("fastmnist", "comparison of optimized models")
+
+
+def _dest(name: str) -> str:
+    return f"fastmnist_{name.replace('-', '_')}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
