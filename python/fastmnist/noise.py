@@ -35,7 +35,13 @@ def outputs_of(
             batch_fn=batch_fn,
         ):
             for outputs, model in zip(found, models, strict=True):
-                outputs.append(torch.as_tensor(model(*batch.args, **batch.kwargs)).float())
+                y = model(*batch.args, **batch.kwargs)
+                if not isinstance(y, Tensor) and not hasattr(y, "__array__"):
+                    raise TypeError(
+                        f"outputs: expected a tensor or array, got {type(y).__name__}: compare a "
+                        "model, or a function, that returns the one output that counts"
+                    )
+                outputs.append(torch.as_tensor(y).float())
     return [torch.cat(outputs) for outputs in found]
 
 

@@ -222,9 +222,12 @@ def rule_of(observer: Any) -> Rule:
         Naming the argument `observer`, if it is none.
     """
     if isinstance(observer, str):
-        if observer not in RULES:
+        # "min-max", "MinMax" and "min_max" are what people write, too.
+        plain = {name.replace("_", ""): rule for name, rule in RULES.items()}
+        key = "".join(letter for letter in observer.lower() if letter.isalnum())
+        if key not in plain:
             raise ValueError(f"observer: expected one of {', '.join(RULES)}, got '{observer}'")
-        return RULES[observer]()
+        return plain[key]()
     if isinstance(observer, type) and issubclass(observer, Rule):
         return observer()
     if not isinstance(observer, Rule):

@@ -118,6 +118,12 @@ def test_not_finite_values_are_left_out():
     assert observer("minmax", torch.full((2, 2), torch.nan)).range() == (0, 0)
 
 
+@pytest.mark.parametrize("name", ["minmax", "min-max", "MinMax", "min_max"])
+def test_names_as_people_write_them(name):
+    assert rule_of(name) == fm.MinMax()
+    assert rule_of("MovingAverage") == rule_of("moving-average") == fm.MovingAverage()
+
+
 class Twice(Rule):
     """Somebody's own."""
 

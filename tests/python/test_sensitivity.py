@@ -86,6 +86,17 @@ def test_dynamic_with_data_and_metric():
 
 def test_errors():
     model, x, y = fragile()
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = model
+
+        def forward(self, x):
+            return self.body(x), x
+
+    with pytest.raises(TypeError, match="outputs: expected a tensor or array, got tuple"):
+        fm.sensitivity(Pair(), (x, y), metric=lambda out, _: float(out[0].mean()), rounds=1)
     with pytest.raises(ValueError, match="rounds: expected an integer of at least 1"):
         fm.sensitivity(model, (x, y), rounds=0)
     with pytest.raises(TypeError, match="config"):
