@@ -70,7 +70,7 @@ class _Calibrated(Attempt):
         data, known = config.calibration, model_pixels(root)
         certain = explicit_pixels(config) or carried_pixels(data)
         if certain is None and data_pixels(data) is not None:
-            certain = explicit_pixels(config) or known or data_pixels(data)
+            certain = known or data_pixels(data)
         self.root = prepare_in_place(root, config, include, exclude, certain)
         self.layers = prepared_layers(self.root)
         samples = calibrate(

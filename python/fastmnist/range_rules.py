@@ -259,7 +259,6 @@ class _Errors:
 
     def __init__(self, seen: Seen) -> None:
         centers = (seen.edges[1:] + seen.edges[:-1]) / 2
-        # Squared values of the outermost bins are beyond float64's square root for no input.
         self.edges = seen.edges
 
         def sums(weights: F64) -> F64:

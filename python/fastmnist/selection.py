@@ -17,11 +17,6 @@ _READ_WEIGHTS_DIRECTLY = (nn.MultiheadAttention,)
 Selected = Callable[[str, nn.Module], bool]
 
 
-def everything(name: str, layer: nn.Module) -> bool:
-    """Select every layer."""
-    return True
-
-
 def selection(
     root: nn.Module, layers: Mapping[str, nn.Module], include: Any, exclude: Any
 ) -> Selected:
