@@ -47,7 +47,8 @@ struct PackedDense {
   std::int64_t inputs;           // K
   std::int64_t outputs;          // N
   std::int64_t padded_inputs;    // K rounded up to kInputPadding
-  std::int64_t panel_stride;     // bytes: padded_inputs * 16 + sizeof(PanelEpilogue)
+  std::int64_t panel_stride;     // bytes: lead + padded_inputs * 16 + sizeof(PanelEpilogue)
+  std::int64_t lead;             // zero bytes that may be read before each panel
   const std::byte* epilogues;    // panel 0's: in the panels, or by themselves with sparse weights
   std::int64_t epilogue_stride;  // bytes from one panel's to the next
 };

@@ -65,17 +65,12 @@ void tile_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
 // Bytes of memory for copies that codes_of may need.
 constexpr std::int64_t copy_bytes(std::int64_t padded_inputs) { return kTileRows * padded_inputs; }
 
-// The rows from `first` on; `copies` is used where they end too close to the end of x.
-Codes codes_of(const LinearArgs& args, std::int64_t first, std::uint8_t* copies) {
+// Rows that end too close to the end of x.
+[[gnu::noinline]] Codes copied_codes(const LinearArgs& args, std::int64_t first,
+                                     std::uint8_t* copies) {
   const std::int64_t last = args.w.padded_inputs - kTileInputs;
-  if (args.x_tiled) {
-    const std::uint8_t* x = args.x + first * args.w.padded_inputs;
-    return {x, kTileInputs, kTileBytes, x + last * kTileRows, kTileInputs};
-  }
   const std::int64_t left = args.rows - first;
   const std::uint8_t* x = args.x + first * args.x_stride;
-  const std::int64_t end = (first + kTileRows - 1) * args.x_stride + last + kTileInputs;
-  if (end <= args.x_readable) return {x, args.x_stride, kTileInputs, x + last, args.x_stride};
   if (left >= kTileRows) {
     copy_rows(x + last, args.x_stride, kTileRows, args.w.inputs - last, copies, kTileInputs);
     return {x, args.x_stride, kTileInputs, copies, kTileInputs};
@@ -83,6 +78,19 @@ Codes codes_of(const LinearArgs& args, std::int64_t first, std::uint8_t* copies)
   // Rows that do not exist are whatever the copy holds: their sums are not used.
   copy_rows(x, args.x_stride, left, args.w.inputs, copies, args.w.padded_inputs);
   return {copies, args.w.padded_inputs, kTileInputs, copies + last, args.w.padded_inputs};
+}
+
+// The rows from `first` on; `copies` is used where they end too close to the end of x.
+inline Codes codes_of(const LinearArgs& args, std::int64_t first, std::uint8_t* copies) {
+  const std::int64_t last = args.w.padded_inputs - kTileInputs;
+  if (args.x_tiled) {
+    const std::uint8_t* x = args.x + first * args.w.padded_inputs;
+    return {x, kTileInputs, kTileBytes, x + last * kTileRows, kTileInputs};
+  }
+  const std::uint8_t* x = args.x + first * args.x_stride;
+  const std::int64_t end = (first + kTileRows - 1) * args.x_stride + last + kTileInputs;
+  if (end <= args.x_readable) return {x, args.x_stride, kTileInputs, x + last, args.x_stride};
+  return copied_codes(args, first, copies);
 }
 
 }  // namespace

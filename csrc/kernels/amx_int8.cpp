@@ -12,8 +12,10 @@
 #include "core/types.h"
 #include "kernels/amx_blocks.h"
 #include "kernels/amx_columns.h"
+#include "kernels/amx_narrow.h"
 #include "kernels/amx_slices.h"
 #include "kernels/amx_strips.h"
+#include "kernels/amx_wide.h"
 
 namespace fastmnist {
 namespace {
@@ -29,13 +31,29 @@ void enter() {
 
 void leave() { tile_release(); }
 
+// Hidden layers have kernels of their own.
+template <Output O>
+bool hidden(const LinearArgs& args) {
+  if constexpr (O != Output::kFloats) {
+    if (Narrow<O>::suits(args)) {
+      Narrow<O>(args).run();
+      return true;
+    }
+    if (Wide<O>::suits(args) && !Slices<O>::suits(args)) {
+      Wide<O>(args).run();
+      return true;
+    }
+  }
+  return false;
+}
+
 template <Output O>
 void blocks(const LinearArgs& args) {
   if (Columns<O>::suits(args))
     Columns<O>(args).run();
   else if (Slices<O>::suits(args))
     Slices<O>(args).run();
-  else
+  else if (!hidden<O>(args))
     Blocks<O>(args).run();
 }
 
@@ -43,7 +61,7 @@ template <Output O>
 void strips(const LinearArgs& args) {
   if (Columns<O>::suits(args))
     Columns<O>(args).run();
-  else
+  else if (args.w.padded_inputs > 2 * kTileInputs || !hidden<O>(args))
     Strips<O>(args).run();
 }
 

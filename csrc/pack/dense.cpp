@@ -5,6 +5,9 @@
 namespace fastmnist {
 namespace {
 
+// Layers of so few inputs have no need of a lead: their rows' codes are never read as they came.
+constexpr std::int64_t kFewInputs = 128;
+
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 // Where weight [n][k] lies, in bytes from the first panel.
@@ -17,14 +20,24 @@ std::int64_t epilogue_position(const PackedDense& view, std::int64_t n) {
   return n / kPanelOutputs * view.panel_stride + view.padded_inputs * kPanelOutputs;
 }
 
+// Rows of 16 (modulo 64) inputs begin at four places of a line, rows of 32 at two; and the padding
+// at their end is as long as kernels move them.
+std::int64_t lead_of(std::int64_t inputs) {
+  const std::int64_t left = inputs % kInputPadding;
+  return inputs > kFewInputs && (left == 16 || left == 32) ? (kInputPadding - left) * kPanelOutputs
+                                                           : 0;
+}
+
 }  // namespace
 
-PackedDense view_dense(const std::byte* panels, std::int64_t inputs, std::int64_t outputs) {
+PackedDense view_dense(const std::byte* bytes, std::int64_t inputs, std::int64_t outputs) {
   const std::int64_t padded = round_up(inputs, kInputPadding);
+  const std::int64_t lead = lead_of(inputs);
   const std::int64_t blocks = padded * kPanelOutputs;
-  const std::int64_t stride = blocks + static_cast<std::int64_t>(sizeof(PanelEpilogue));
-  const std::byte* epilogues = panels != nullptr ? panels + blocks : nullptr;
-  return {panels, inputs, outputs, padded, stride, epilogues, stride};
+  const std::int64_t stride = lead + blocks + static_cast<std::int64_t>(sizeof(PanelEpilogue));
+  const std::byte* panels = bytes != nullptr ? bytes + lead : nullptr;
+  const std::byte* epilogues = bytes != nullptr ? panels + blocks : nullptr;
+  return {panels, inputs, outputs, padded, stride, lead, epilogues, stride};
 }
 
 std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs) {
@@ -32,9 +45,10 @@ std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs) {
          (round_up(outputs, kPanelOutputs) / kPanelOutputs);
 }
 
-PackedDense pack_dense(const CanonicalLayer& layer, std::byte* panels) {
-  const PackedDense view = view_dense(panels, layer.inputs, layer.outputs);
-  std::memset(panels, 0, static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs)));
+PackedDense pack_dense(const CanonicalLayer& layer, std::byte* bytes) {
+  const PackedDense view = view_dense(bytes, layer.inputs, layer.outputs);
+  std::byte* const panels = bytes + view.lead;
+  std::memset(bytes, 0, static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs)));
   for (std::int64_t n = 0; n < layer.outputs; ++n) {
     const std::int8_t* w = layer.weight + n * layer.inputs;
     std::int32_t sum = 0;

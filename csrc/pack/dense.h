@@ -23,11 +23,11 @@ struct CanonicalLayer {
 
 FASTMNIST_API std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs);
 
-// Fills packed_dense_bytes(...) bytes at `panels` and returns the view of them.
-FASTMNIST_API PackedDense pack_dense(const CanonicalLayer& layer, std::byte* panels);
+// Fills packed_dense_bytes(...) bytes and returns the view of them.
+FASTMNIST_API PackedDense pack_dense(const CanonicalLayer& layer, std::byte* bytes);
 
 // The view of weights that were packed before.
-FASTMNIST_API PackedDense view_dense(const std::byte* panels, std::int64_t inputs,
+FASTMNIST_API PackedDense view_dense(const std::byte* bytes, std::int64_t inputs,
                                      std::int64_t outputs);
 
 // The reverse of pack_dense: canonical weights [outputs, inputs], scales and biases [outputs].

@@ -24,7 +24,7 @@
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 4;
+inline constexpr std::uint32_t kPackedVersion = 5;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 // Batches are planned for by their number of rows: the last class is everything above the others.
 inline constexpr int kRowClasses = 8;

@@ -12,7 +12,7 @@ constexpr std::int64_t kFewRows = 16;
 constexpr std::int64_t kFewInputs = 128;
 // Blocks of 96 rows, fewer where their activations would leave the second-level cache, more where
 // the weights do not fit there and are read anew for every block.
-constexpr std::int64_t kRows = 96;
+constexpr std::int64_t kRows = 128;
 constexpr std::int64_t kManyRows = 288;
 constexpr std::int64_t kActivationBytes = 512 * 1024;
 constexpr std::int64_t kCachedWeights = 1024 * 1024;
