@@ -110,6 +110,7 @@ struct LinearArgs {
   const std::uint8_t* x;
   std::int64_t x_stride;    // codes from one row to the next
   std::int64_t x_readable;  // codes from x on that may be read: at least those of the rows
+  std::int64_t x_before;    // codes before x that may be read, too
   bool x_tiled;             // x is in tile order, see TileUnit::tile_rows; kernels with tiles only
   std::int64_t rows;
   PackedDense w;

@@ -141,7 +141,7 @@ class Wide {
   // Whether blocks by lines of the `turns` x 32 rows from m on stay within x.
   bool lines_are_readable(std::int64_t m, std::int64_t turns) const {
     if (m + turns * kBlockRows > args_.rows) return false;
-    if (m == 0 && place_in_line(args_.x) != 0) return false;
+    if (m == 0 && place_in_line(args_.x) > args_.x_before) return false;
     for (std::int64_t t = 0; t < turns; ++t) {
       const std::int64_t last = m + (kBlockRows - 1) * turns + t;
       const std::uint8_t* row = args_.x + last * args_.x_stride;

@@ -67,17 +67,22 @@ inline __m512i codes(__m512 y, const LinearArgs& args) {
     return rounded(_mm512_mul_ps(clamped(y, args.clamp), inv_scale));
 }
 
+// What two rounds of packing left in turns of four.
+inline __m512i in_order(__m512i packed) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, packed);
+}
+
 // Four vectors of codes to 64 bytes in order: zero point added, all bounded by saturation.
 template <Output O>
 inline __m512i pack_codes(__m512i a, __m512i b, __m512i c, __m512i d, __m512i zero_point) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   __m512i ab = _mm512_packs_epi32(a, b);
   __m512i cd = _mm512_packs_epi32(c, d);
   if constexpr (O != Output::kSaturate) {  // there it is 0
     ab = _mm512_adds_epi16(ab, zero_point);
     cd = _mm512_adds_epi16(cd, zero_point);
   }
-  return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+  return in_order(_mm512_packus_epi16(ab, cd));
 }
 
 // As pack_codes takes it.

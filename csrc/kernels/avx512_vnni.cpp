@@ -13,54 +13,76 @@
 namespace fastmnist {
 namespace {
 
-// Codes of a row: rounded(scaled(x, i)) plus zero point, 64 at a time. A positive NaN would pass
-// for a large number: where there is one the row is done again, and with care.
+// The same with care, for rows with a NaN (code 0) or values far out of range.
 template <typename Scaled>
+[[gnu::noinline]] bool quantize_anything(const float* x, std::int64_t n, const Quantizer& quantizer,
+                                         std::uint8_t* q, const Scaled& scaled) {
+  __mmask16 nan = 0;
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 on = lanes(n - i);
+    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
+    const __mmask16 here = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    nan |= here;
+    const __m512i c = rounded(scaled(v, i, on));
+    store_codes(q + i, on, _mm512_mask_mov_epi32(c, here, _mm512_set1_epi32(-256)), quantizer);
+  }
+  return nan != 0;
+}
+
+// Codes of a row: scaled(x, i), rounded, plus zero point, 64 at a time. CENTERED: it is 0. Returns
+// whether there is a NaN.
+template <bool CENTERED, typename Scaled>
 FASTMNIST_INLINE bool quantize_row(const float* x, std::int64_t n, const Quantizer& quantizer,
                                    std::uint8_t* q, const Scaled& scaled) {
   const __m512i zero_point = packed_zero_point(quantizer);
-  __mmask16 no_nan = 0xffff;
+  // Converting makes INT_MIN of what is NaN or out of range, and packing -32768 of that: without it
+  // there is nothing to bound or to report.
+  __m512i least = _mm512_setzero_si512();
   std::int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    __m512 v[4];
-    unrolled<4>([&](auto j) { v[j] = _mm512_loadu_ps(x + i + j * kLanes); });
-    no_nan = _mm512_mask_cmp_ps_mask(no_nan, v[0], v[1], _CMP_ORD_Q);
-    no_nan = _mm512_mask_cmp_ps_mask(no_nan, v[2], v[3], _CMP_ORD_Q);
     __m512i c[4];
-    unrolled<4>([&](auto j) { c[j] = rounded(scaled(v[j], i + j * kLanes, __mmask16{0xffff})); });
-    _mm512_storeu_si512(q + i, pack_codes<Output::kCodes>(c[0], c[1], c[2], c[3], zero_point));
+    unrolled<4>([&](auto j) {
+      const __m512 v = _mm512_loadu_ps(x + i + j * kLanes);
+      c[j] = _mm512_cvtps_epi32(scaled(v, i + j * kLanes, __mmask16{0xffff}));
+    });
+    __m512i ab = _mm512_packs_epi32(c[0], c[1]);
+    __m512i cd = _mm512_packs_epi32(c[2], c[3]);
+    least = _mm512_min_epi16(least, _mm512_min_epi16(ab, cd));
+    if constexpr (!CENTERED) {
+      ab = _mm512_adds_epi16(ab, zero_point);
+      cd = _mm512_adds_epi16(cd, zero_point);
+    }
+    _mm512_storeu_si512(q + i, in_order(_mm512_packus_epi16(ab, cd)));
   }
   for (; i < n; i += kLanes) {
     const __mmask16 on = lanes(n - i);
-    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
-    no_nan = _mm512_mask_cmp_ps_mask(no_nan, v, v, _CMP_ORD_Q);
-    store_codes(q + i, on, rounded(scaled(v, i, on)), quantizer);
+    const __m512i c = _mm512_cvtps_epi32(scaled(_mm512_maskz_loadu_ps(on, x + i), i, on));
+    const __m512i ab = _mm512_packs_epi32(c, _mm512_setzero_si512());
+    least = _mm512_min_epi16(least, ab);
+    const __m512i codes =
+        in_order(_mm512_packus_epi16(_mm512_adds_epi16(ab, zero_point), _mm512_setzero_si512()));
+    _mm_mask_storeu_epi8(q + i, on, _mm512_castsi512_si128(codes));
   }
-  if (no_nan == 0xffff) [[likely]]
-    return false;
-  for (i = 0; i < n; i += kLanes) {
-    const __mmask16 on = lanes(n - i);
-    const __m512 v = _mm512_maskz_loadu_ps(on, x + i);
-    const __mmask16 number = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
-    const __m512i c = rounded(scaled(v, i, on));
-    store_codes(q + i, on, _mm512_mask_mov_epi32(_mm512_set1_epi32(-256), number, c), quantizer);
-  }
-  return true;
+  const bool plain = _mm512_cmpeq_epi16_mask(least, _mm512_set1_epi16(-32768)) == 0;
+  return !plain && quantize_anything(x, n, quantizer, q, scaled);
 }
 
 bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
   const __m512 inv_scale = _mm512_set1_ps(quantizer.inv_scale);
-  return quantize_row(x, n, quantizer, q, [inv_scale](__m512 v, std::int64_t, __mmask16) {
+  const auto scaled = [inv_scale](__m512 v, std::int64_t, __mmask16) {
     return _mm512_mul_ps(v, inv_scale);
-  });
+  };
+  return quantizer.zero_point == 0 ? quantize_row<true>(x, n, quantizer, q, scaled)
+                                   : quantize_row<false>(x, n, quantizer, q, scaled);
 }
 
 bool quantize_affine(const float* x, std::int64_t n, const float* multiplier, const float* offset,
                      std::uint8_t* q) {
-  return quantize_row(x, n, Quantizer{}, q, [=](__m512 v, std::int64_t i, __mmask16 on) {
+  const auto scaled = [=](__m512 v, std::int64_t i, __mmask16 on) {
     const __m512 product = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(on, multiplier + i));
     return _mm512_add_ps(product, _mm512_maskz_loadu_ps(on, offset + i));
-  });
+  };
+  return quantize_row<true>(x, n, Quantizer{}, q, scaled);
 }
 
 void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x) {

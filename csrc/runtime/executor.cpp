@@ -19,6 +19,8 @@ namespace fastmnist {
 namespace {
 
 constexpr std::int64_t kManyOutputs = 512;
+// Bytes of rows that a second-level cache of 2 MB may still hold: asking for them early is a waste.
+constexpr std::int64_t kNearRows = 1280 * 1024;
 
 std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -91,6 +93,7 @@ struct Job {
   const PlanView& plan;
   const TileUnit* unit;  // nullptr where no kernel of these rows needs it
   bool threaded;         // several threads share the rows
+  bool rows_far;         // more of them than stay in the second-level cache
   Rows rows;
   float* logits;
   std::byte* scratch;  // one piece per thread slot
@@ -115,6 +118,7 @@ struct CodeRows {
   const std::uint8_t* data;
   std::int64_t stride;
   std::int64_t readable;
+  std::int64_t before;  // codes before them that may be read, too
 };
 
 const std::byte* row_at(const Job& job, std::int64_t row) {
@@ -129,7 +133,7 @@ bool aligned_rows(const CodeRows& rows) {
 CodeRows pixel_codes(const Job& job, std::int64_t first) {
   const std::int64_t inputs = job.network.inputs();
   return {reinterpret_cast<const std::uint8_t*>(row_at(job, first)), inputs,
-          (job.rows.count - first) * inputs};
+          (job.rows.count - first) * inputs, first * inputs};
 }
 
 // Many panels, each passing over all rows, are worth bringing the codes to tile order first: where
@@ -153,7 +157,7 @@ CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first, s
                    ? job.kernels.quantize_affine(x, inputs, multiplier, multiplier + inputs, q)
                    : job.kernels.quantize(x, inputs, net.record(0).x_quantizer, q);
   }
-  return {s.codes[0], s.strides[0], s.rows * s.strides[0]};
+  return {s.codes[0], s.strides[0], s.rows * s.strides[0], 0};
 }
 
 // The part of the next block's rows that layer i should ask for: by its share of the products.
@@ -192,6 +196,7 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     args.x = x.data;
     args.x_stride = x.stride;
     args.x_readable = x.readable;
+    args.x_before = x.before;
     args.rows = count;
     net.weights(i, kernel->form, args);
     if (kernel->tiles && tile_order_pays(args.w, x, count)) {
@@ -202,7 +207,7 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     args.x_quantizer = layer.x_quantizer;
     args.clamp = layer.clamp;
     args.scratch = s.kernel;
-    if (first + count < end) expect_next_rows(job, first + count, end, i, args);
+    if (job.rows_far && first + count < end) expect_next_rows(job, first + count, end, i, args);
     if (i + 1 < net.layers()) {
       const std::int64_t stride = s.strides[(i + 1) % 2];
       args.y = s.codes[(i + 1) % 2];
@@ -210,7 +215,7 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
       args.y_quantizer = net.record(i + 1).x_quantizer;
       args.y_bounded = layer.y_bounded != 0;
       run_linear(*kernel, LinearOutput::kCodes, args);
-      x = {s.codes[(i + 1) % 2], stride, s.rows * stride};
+      x = {s.codes[(i + 1) % 2], stride, s.rows * stride, 0};
     } else {
       args.y = job.logits + first * net.outputs();
       args.y_stride = net.outputs();
@@ -317,7 +322,9 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
-  Job job{network, kernels,       plan,  unit,  threaded,     rows,
+  const std::int64_t value = rows.type == RowType::kPixels ? 1 : sizeof(float);
+  const bool rows_far = rows.count * network.inputs() * value > kNearRows;
+  Job job{network, kernels,       plan,  unit,  threaded,     rows_far, rows,
           logits,  scratch.get(), piece, block, &next_scratch};
   parallel_for(rows.count, grain, run_range, &job);
 }

@@ -23,6 +23,7 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
   const std::int64_t value = job.output == LinearOutput::kCodes ? 1 : sizeof(float);
   args.x += begin * args.x_stride;
   args.x_readable -= begin * args.x_stride;
+  args.x_before += begin * args.x_stride;
   args.rows = end - begin;
   args.y = static_cast<std::byte*>(args.y) + begin * args.y_stride * value;
   if (args.row_quantizers != nullptr) args.row_quantizers += begin;
