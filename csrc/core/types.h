@@ -18,7 +18,9 @@
 // Four neighbouring inputs of one output lie in one 32-bit lane, which is what a 4-byte dot product
 // (VNNI, NEON SDOT) consumes; 16 blocks on end are one AMX tile. K is padded with zeros to a
 // multiple of 64 and N to a multiple of 16, so that no kernel has a tail of weights. The epilogue's
-// constants follow the weights that they belong to.
+// constants follow the weights that they belong to. Where K is 16 or 32 modulo 64, and above 128,
+// zeros come before each panel (`lead`): kernels may then begin to read rows up to 48 codes early,
+// at the line that they begin in.
 #pragma once
 
 #include <cstddef>

@@ -1,66 +1,20 @@
 // The epilogue of AMX sums, a few rows at a time, so that it can be done between the products of
 // the block that follows: tile and vector units work side by side.
 //
-// While tiles are in use this core does one floating-point vector instruction a cycle instead of
-// two (measured; it lasts some microseconds beyond the last tile instruction), and an output costs
-// four of them: convert, fma, multiply, convert. That bounds layers with few inputs.
+// While tiles are in use this core multiplies and converts 16 floats a cycle instead of 32 (adding
+// and logic keep both ports; measured, and it lasts some microseconds beyond the last tile
+// instruction), and an output costs four of those: convert, fma, multiply, convert. Dense codes
+// slow the unit itself down: what is held back in the end is power, so that work saved anywhere
+// counts, and work moved elsewhere mostly does not.
 #pragma once
 
 #include "core/types.h"
+#include "kernels/amx_packing.h"
 #include "kernels/avx512_epilogue.h"
 #include "kernels/unroll.h"
 
 namespace fastmnist {
 namespace {
-
-// What two rows of two panels become: 2 x 32 codes.
-template <Output O>
-class Packing {
- public:
-  explicit Packing(const LinearArgs& args)
-      : lo_(_mm512_set1_ps(args.clamp.lo)),
-        hi_(_mm512_set1_ps(args.clamp.hi)),
-        inv_scale_(_mm512_set1_ps(args.y_quantizer.inv_scale)),
-        zero_point_(packed_zero_point(args.y_quantizer)) {}
-
-  // CENTERED: the inputs' zero point is 0, as behind a ReLU, and sums need no correction.
-  template <bool CENTERED, std::int64_t SUMS_OF_PANEL>
-  FASTMNIST_INLINE void two_rows(const std::int32_t* sums, const PanelConstants& c0,
-                                 const PanelConstants& c1, std::uint8_t* out,
-                                 std::int64_t stride) const {
-    const std::int32_t* below = sums + kPanelOutputs;
-    const __m512i q = pack_codes<O>(
-        code<CENTERED>(sums, c0), code<CENTERED>(sums + SUMS_OF_PANEL, c1),
-        code<CENTERED>(below, c0), code<CENTERED>(below + SUMS_OF_PANEL, c1), zero_point_);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(q));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(q, 1));
-  }
-
-  // One of them.
-  template <std::int64_t SUMS_OF_PANEL>
-  void one_row(const std::int32_t* sums, const PanelConstants* c, std::uint8_t* out,
-               const LinearArgs& args) const {
-    for (int p = 0; p < 2; ++p)
-      store_codes(out + p * kPanelOutputs, 0xffff, code<false>(sums + p * SUMS_OF_PANEL, c[p]),
-                  args.y_quantizer);
-  }
-
- private:
-  template <bool CENTERED>
-  FASTMNIST_INLINE __m512i code(const std::int32_t* at, const PanelConstants& c) const {
-    const __m512i sums = _mm512_load_si512(at);
-    const __m512 y = CENTERED ? real_of_centered(sums, c) : real(sums, c);
-    if constexpr (O == Output::kSaturate)
-      return _mm512_cvtps_epi32(_mm512_mul_ps(y, inv_scale_));
-    else
-      return rounded(_mm512_mul_ps(_mm512_min_ps(hi_, _mm512_max_ps(lo_, y)), inv_scale_));
-  }
-
-  __m512 lo_;
-  __m512 hi_;
-  __m512 inv_scale_;
-  __m512i zero_point_;
-};
 
 // Sums of a block of ROWS rows and PANELS panels: [panel][ROWS][16] int32.
 template <Output O, int ROWS, int PANELS>
@@ -162,15 +116,10 @@ class BlockEpilogue {
       });
     } else {
       static_assert(PANELS == 2);
+      const Packing<O> packing(args_);
       unrolled<kRows / 2>([&](auto i) {
-        const std::int64_t r = 2 * i;
-        const __m512i q = pack_codes<O>(code<CENTERED>(r, 0, c[0]), code<CENTERED>(r, 1, c[1]),
-                                        code<CENTERED>(r + 1, 0, c[0]),
-                                        code<CENTERED>(r + 1, 1, c[1]), zero_point);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * stride),
-                            _mm512_castsi512_si256(q));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (r + 1) * stride),
-                            _mm512_extracti64x4_epi64(q, 1));
+        packing.template two_rows<CENTERED, kSumsOfPanel>(sums_ + 2 * i * kPanelOutputs, c[0], c[1],
+                                                          out + 2 * i * stride, stride);
       });
     }
   }

@@ -7,6 +7,15 @@
 //
 // The epilogue of a block runs between the products of the next (amx_epilogue.h). K is padded with
 // zero weights, so the last tile of codes may hold anything (amx_codes.h).
+//
+//     hidden layers, codes to codes, whole pairs of panels
+//       up to 128 inputs            16 x 2, the weights stay in tiles   amx_narrow.h
+//       more, from 17 rows on       32 x 2, rows by lines               amx_wide.h
+//     any others
+//       few rows, or few inputs     16 x 4                              amx_strips.h
+//       many rows                   32 x 2                              amx_blocks.h
+//       at most 16 outputs          64 x 1                              amx_columns.h
+//       many rows, weights far      32 x 2, in slices of inputs         amx_slices.h
 #include <immintrin.h>
 
 #include "core/types.h"
@@ -31,7 +40,7 @@ void enter() {
 
 void leave() { tile_release(); }
 
-// Hidden layers have kernels of their own.
+// Runs it as a hidden layer, if it is one that the kernels for those take.
 template <Output O>
 bool hidden(const LinearArgs& args) {
   if constexpr (O != Output::kFloats) {

@@ -16,8 +16,8 @@
 #pragma once
 
 #include "kernels/amx_codes.h"
-#include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
+#include "kernels/amx_packing.h"
 
 namespace fastmnist {
 namespace {

@@ -25,8 +25,8 @@
 #pragma once
 
 #include "kernels/amx_codes.h"
-#include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
+#include "kernels/amx_packing.h"
 
 namespace fastmnist {
 namespace {
@@ -49,9 +49,7 @@ class Wide {
         prefetch_(args, steps_ * ((args.rows + kBlockRows - 1) / kBlockRows) *
                             (args.w.outputs / kBlockOutputs)) {}
 
-  void run() {
-    args_.x_quantizer.zero_point == 0 ? all_blocks<true>() : all_blocks<false>();
-  }
+  void run() { args_.x_quantizer.zero_point == 0 ? all_blocks<true>() : all_blocks<false>(); }
 
  private:
   // Which operand is loaded past the first-level cache.
@@ -125,13 +123,13 @@ class Wide {
   // After how many rows the place in a line comes again; 1: always the same, or it does not pay.
   std::int64_t turns_of_lines() const {
     if (args_.x_tiled || args_.w.lead == 0) return 1;
-    const std::int64_t turns = args_.x_stride % 64 == 32   ? 2
-                               : args_.x_stride % 32 == 16 ? 4
-                                                           : 1;
-    // Moved by that much, the rows' last codes must still be within the steps.
-    const std::int64_t most = 64 - 64 / turns;
-    const bool enough = args_.w.padded_inputs - args_.w.inputs >= most && args_.w.lead >= 16 * most;
-    return enough && reinterpret_cast<std::uintptr_t>(args_.x) % 16 == 0 ? turns : 1;
+    const std::int64_t turns = args_.x_stride % 64 == 32 ? 2 : args_.x_stride % 32 == 16 ? 4 : 1;
+    // Moved by up to that much, the rows' last codes must still be within the steps.
+    const std::int64_t apart = 64 / turns;
+    const std::int64_t most = 64 - apart;
+    const bool enough =
+        args_.w.padded_inputs - args_.w.inputs >= most && args_.w.lead >= most * kPanelOutputs;
+    return enough && place_in_line(args_.x) % apart == 0 ? turns : 1;
   }
 
   static std::int64_t place_in_line(const std::uint8_t* row) {
@@ -159,7 +157,8 @@ class Wide {
     const std::int64_t last = args_.w.padded_inputs - kTileInputs;
     const std::uint8_t* x0 = row - before;
     const std::uint8_t* x1 = x0 + kTileRows * stride;
-    return {{{x0, stride, kTileInputs, x0 + last, stride}, {x1, stride, kTileInputs, x1 + last, stride}},
+    return {{{x0, stride, kTileInputs, x0 + last, stride},
+             {x1, stride, kTileInputs, x1 + last, stride}},
             kBlockRows,
             before * kPanelOutputs,
             static_cast<std::uint8_t*>(args_.y) + m * args_.y_stride,
@@ -168,8 +167,7 @@ class Wide {
 
   template <Streamed S, bool CENTERED>
   void block(const RowBlock& rows, std::int64_t first) {
-    const std::byte* w =
-        args_.w.panels + first / kPanelOutputs * args_.w.panel_stride - rows.lead;
+    const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride - rows.lead;
     PanelConstants* const constants = constants_[turn_];
     for (int p = 0; p < 2; ++p)
       constants[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);

@@ -5,7 +5,7 @@
 namespace fastmnist {
 namespace {
 
-// Layers of so few inputs have no need of a lead: their rows' codes are never read as they came.
+// Layers of so few inputs have no need of a lead: they have other kernels.
 constexpr std::int64_t kFewInputs = 128;
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }

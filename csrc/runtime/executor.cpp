@@ -324,8 +324,8 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   std::atomic<std::int64_t> next_scratch{0};
   const std::int64_t value = rows.type == RowType::kPixels ? 1 : sizeof(float);
   const bool rows_far = rows.count * network.inputs() * value > kNearRows;
-  Job job{network, kernels,       plan,  unit,  threaded,     rows_far, rows,
-          logits,  scratch.get(), piece, block, &next_scratch};
+  Job job{network, kernels, plan,          unit,  threaded, rows_far,
+          rows,    logits,  scratch.get(), piece, block,    &next_scratch};
   parallel_for(rows.count, grain, run_range, &job);
 }
 

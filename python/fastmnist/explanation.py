@@ -148,7 +148,8 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
         "uint8 rows are refused: the model does not know what a pixel stands for"
         if network.pixels is None
         else f"uint8 rows: pixel p stands for {network.pixels.formula}",
-        "tile: rows × panels of 16 outputs; µs: these rows through one layer alone, one thread, "
+        "tile: rows × panels of 16 outputs (amx_int8 16×4: 16×2 where at most 128 inputs let the "
+        "weights stay in tiles); µs: these rows through one layer alone, one thread, "
         f"codes in cache; a number of rows is timed as the next of {', '.join(map(str, ROWS))}, "
         f"and larger batches go {ROWS[-1]} by {ROWS[-1]} rows or so",
         f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
