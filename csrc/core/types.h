@@ -171,7 +171,8 @@ inline constexpr int kMaxLinearKernels = 10;
 // One instruction set's kernels. Stateless: no allocation, no threads, no exceptions, no globals.
 struct KernelTable {
   const char* name;
-  // Both return whether a NaN was among the n values (its code is 0).
+  // Both return whether a NaN was among the n values (its code is 0). q must not overlap x: rows
+  // may be read twice.
   bool (*quantize)(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q);
   // q_j = clamp(rne(x_j * multiplier_j + offset_j), 0, 255), product and sum rounded separately.
   bool (*quantize_affine)(const float* x, std::int64_t n, const float* multiplier,

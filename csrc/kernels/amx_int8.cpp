@@ -8,8 +8,8 @@
 // The epilogue of a block runs between the products of the next (amx_epilogue.h). K is padded with
 // zero weights, so the last tile of codes may hold anything (amx_codes.h).
 //
-//     hidden layers, codes to codes, whole pairs of panels
-//       up to 128 inputs            16 x 2, the weights stay in tiles   amx_narrow.h
+//     hidden layers, codes to codes, whole panels
+//       up to 128 inputs, in pairs  16 x 2, the weights stay in tiles   amx_narrow.h
 //       more, from 17 rows on       32 x 2, rows by lines               amx_wide.h
 //     any others
 //       few rows, or few inputs     16 x 4                              amx_strips.h

@@ -144,7 +144,7 @@ class Narrow {
   [[gnu::noinline]] void some_rows(const Strip& strip) const {
     const Packing<O> packing(args_);
     for (std::int64_t r = 0; r < strip.rows; ++r)
-      packing.template one_row<kSumsOfPanel>(strip.sums + r * kPanelOutputs, strip.constants,
+      packing.template one_row<kSumsOfPanel>(strip.sums + r * kPanelOutputs, strip.constants, 2,
                                              strip.out + r * args_.y_stride, args_);
   }
 

@@ -34,11 +34,28 @@ class Packing {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + stride), _mm512_extracti64x4_epi64(q, 1));
   }
 
-  // One of them.
+  // Of one panel, four rows: 4 x 16 codes.
+  template <bool CENTERED>
+  FASTMNIST_INLINE void four_rows(const std::int32_t* sums, const PanelConstants& c,
+                                  std::uint8_t* out, std::int64_t stride) const {
+    const __m512i q =
+        pack_codes<O>(code<CENTERED>(sums, c), code<CENTERED>(sums + kPanelOutputs, c),
+                      code<CENTERED>(sums + 2 * kPanelOutputs, c),
+                      code<CENTERED>(sums + 3 * kPanelOutputs, c), zero_point_);
+    const auto store = [out, stride](std::int64_t r, __m128i codes) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + r * stride), codes);
+    };
+    store(0, _mm512_castsi512_si128(q));
+    store(1, _mm512_extracti32x4_epi32(q, 1));
+    store(2, _mm512_extracti32x4_epi32(q, 2));
+    store(3, _mm512_extracti32x4_epi32(q, 3));
+  }
+
+  // One row, of one or two panels.
   template <std::int64_t SUMS_OF_PANEL>
-  void one_row(const std::int32_t* sums, const PanelConstants* c, std::uint8_t* out,
+  void one_row(const std::int32_t* sums, const PanelConstants* c, int panels, std::uint8_t* out,
                const LinearArgs& args) const {
-    for (int p = 0; p < 2; ++p)
+    for (int p = 0; p < panels; ++p)
       store_codes(out + p * kPanelOutputs, 0xffff, code<false>(sums + p * SUMS_OF_PANEL, c[p]),
                   args.y_quantizer);
   }

@@ -34,10 +34,10 @@ namespace {
 template <Output O>
 class Wide {
  public:
-  // Whole pairs of panels, one quantizer for all rows: hidden layers have that.
+  // Whole panels (the last may be alone), one quantizer for all rows: hidden layers have that.
   static bool suits(const LinearArgs& args) {
     return args.rows > kTileRows && args.w.padded_inputs > 2 * kTileInputs &&
-           args.w.outputs % kBlockOutputs == 0 && args.row_quantizers == nullptr;
+           args.w.outputs % kPanelOutputs == 0 && args.row_quantizers == nullptr;
   }
 
   explicit Wide(const LinearArgs& args)
@@ -47,7 +47,7 @@ class Wide {
         steps_(args.w.padded_inputs / kTileInputs),
         quanta_((kBlockRows / kQuantumRows + steps_ - 2) / (steps_ - 1)),
         prefetch_(args, steps_ * ((args.rows + kBlockRows - 1) / kBlockRows) *
-                            (args.w.outputs / kBlockOutputs)) {}
+                            ((args.w.outputs + kBlockOutputs - 1) / kBlockOutputs)) {}
 
   void run() { args_.x_quantizer.zero_point == 0 ? all_blocks<true>() : all_blocks<false>(); }
 
@@ -73,6 +73,7 @@ class Wide {
     std::uint8_t* out;
     std::int64_t out_stride;
     std::int64_t rows;
+    int panels;
   };
 
   template <bool CENTERED>
@@ -168,14 +169,15 @@ class Wide {
   template <Streamed S, bool CENTERED>
   void block(const RowBlock& rows, std::int64_t first) {
     const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride - rows.lead;
+    const int panels = args_.w.outputs - first > kPanelOutputs ? 2 : 1;
     PanelConstants* const constants = constants_[turn_];
-    for (int p = 0; p < 2; ++p)
+    for (int p = 0; p < panels; ++p)
       constants[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);
     if (rows.rows > kTileRows)
-      multiply<2, S, CENTERED>(rows, w);
+      panels == 2 ? multiply<2, 2, S, CENTERED>(rows, w) : multiply<2, 1, S, CENTERED>(rows, w);
     else
-      multiply<1, S, CENTERED>(rows, w);
-    done_ = {constants, rows.out + first, rows.out_stride, rows.rows};
+      panels == 2 ? multiply<1, 2, S, CENTERED>(rows, w) : multiply<1, 1, S, CENTERED>(rows, w);
+    done_ = {constants, rows.out + first, rows.out_stride, rows.rows, panels};
     turn_ ^= 1;
   }
 
@@ -195,7 +197,7 @@ class Wide {
       tile_stream<T>(base, 64);
   }
 
-  template <int HALVES, Streamed S, bool CENTERED>
+  template <int HALVES, int PANELS, Streamed S, bool CENTERED>
   void multiply(const RowBlock& rows, const std::byte* w) {
     const std::uint8_t* x0 = rows.codes[0].body;
     const std::uint8_t* x1 = rows.codes[1].body;
@@ -211,18 +213,22 @@ class Wide {
     tile_store<0>(sums, 64);
     tile_zero<0>();
     tile_multiply<0, 4, 6>();
-    load_weights<7, S>(w + panel);
     tile_store<1>(sums + kSumsOfPanel, 64);
-    tile_zero<1>();
-    tile_multiply<1, 4, 7>();
+    if constexpr (PANELS == 2) {
+      load_weights<7, S>(w + panel);
+      tile_zero<1>();
+      tile_multiply<1, 4, 7>();
+    }
     tile_store<2>(sums + kHalf, 64);
     tile_store<3>(sums + kHalf + kSumsOfPanel, 64);
     if constexpr (HALVES == 2) {
       load_codes<5, S>(x1, stride1);
       tile_zero<2>();
       tile_multiply<2, 5, 6>();
-      tile_zero<3>();
-      tile_multiply<3, 5, 7>();
+      if constexpr (PANELS == 2) {
+        tile_zero<3>();
+        tile_multiply<3, 5, 7>();
+      }
     }
     const Done done = done_;
     Prefetch prefetch = prefetch_;
@@ -237,13 +243,15 @@ class Wide {
       load_weights<6, S>(w);
       load_codes<4, S>(tail ? rows.codes[0].tail : x0, tail ? rows.codes[0].tail_stride : stride0);
       tile_multiply<0, 4, 6>();
-      load_weights<7, S>(w + panel);
-      tile_multiply<1, 4, 7>();
+      if constexpr (PANELS == 2) {
+        load_weights<7, S>(w + panel);
+        tile_multiply<1, 4, 7>();
+      }
       if constexpr (HALVES == 2) {
         load_codes<5, S>(tail ? rows.codes[1].tail : x1,
                          tail ? rows.codes[1].tail_stride : stride1);
         tile_multiply<2, 5, 6>();
-        tile_multiply<3, 5, 7>();
+        if constexpr (PANELS == 2) tile_multiply<3, 5, 7>();
       }
       prefetch.step();
       for (std::int64_t i = 0; i < quanta_; ++i, r += kQuantumRows)
@@ -257,9 +265,10 @@ class Wide {
   static FASTMNIST_INLINE void quantum(const Packing<O>& packing, const Done& done,
                                        const std::int32_t* sums, std::int64_t r) {
     const PanelConstants c0 = done.constants[0];
-    const PanelConstants c1 = done.constants[1];
     const std::int32_t* at = sums + r * kPanelOutputs;
     std::uint8_t* out = done.out + r * done.out_stride;
+    if (done.panels == 1) return packing.template four_rows<CENTERED>(at, c0, out, done.out_stride);
+    const PanelConstants c1 = done.constants[1];
     packing.template two_rows<CENTERED, kSumsOfPanel>(at, c0, c1, out, done.out_stride);
     packing.template two_rows<CENTERED, kSumsOfPanel>(at + 2 * kPanelOutputs, c0, c1,
                                                       out + 2 * done.out_stride, done.out_stride);
@@ -273,7 +282,7 @@ class Wide {
     for (; r + kQuantumRows <= done.rows; r += kQuantumRows)
       quantum<CENTERED>(packing_, done, sums, r);
     for (; r < done.rows; ++r)
-      packing_.template one_row<kSumsOfPanel>(sums + r * kPanelOutputs, done.constants,
+      packing_.template one_row<kSumsOfPanel>(sums + r * kPanelOutputs, done.constants, done.panels,
                                               done.out + r * done.out_stride, args_);
   }
 

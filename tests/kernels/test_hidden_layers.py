@@ -75,7 +75,7 @@ def test_weights_that_stay(rows: int, inputs: int) -> None:
 @pytest.mark.parametrize("inputs", [129, 144, 160, 176, 192, 193, 272, 288, 784])
 def test_blocks_and_lines(rows: int, inputs: int) -> None:
     """Rows of 16 modulo 64 inputs are read by lines, in fours; of 32 in twos; others are not."""
-    for outputs, zero_point in ((32, 0), (96, 7)):
+    for outputs, zero_point in ((16, 7), (32, 0), (48, 0), (96, 7)):
         layer = layer_of(inputs, outputs, zero_point, (0.0, INFINITY))
         for edge in guard.EDGES:
             check(layer, guard.guarded(codes_of(rows, inputs), edge), zero_point, True, 0)
