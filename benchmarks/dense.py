@@ -35,6 +35,7 @@ from benchmarks.peers import peer_cases
 from benchmarks.scaling import measure_scaling
 from benchmarks.workloads import Workload, digits, wide
 from fastmnist import _core
+from fastmnist.cli import thread_count
 
 VERSIONS = ("numpy", "scipy", "torch", "torchao", "onnx", "onnxruntime", "openvino")
 CAPS = {
@@ -55,7 +56,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=thread_count, default=1)
     parser.add_argument("--data", default="auto", choices=("auto", "mnist", "digits"))
     parser.add_argument("--only", choices=("digits", "1024", "4096"), help="one network")
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}, with --quick {QUICK_ROUNDS}")

@@ -26,6 +26,7 @@ from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, FloatLayer, Network, peer_cases
 from benchmarks.peers.torch_eager import chain, float_rows
 from benchmarks.workloads import CALIBRATION_ROWS, Workload
+from fastmnist.cli import thread_count
 from fastmnist.tables import Table
 
 WIDTH, DEPTH = 1024, 4
@@ -39,7 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=thread_count, default=1)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args(arguments)

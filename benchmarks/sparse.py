@@ -33,6 +33,7 @@ from benchmarks.sparse_tables import DENSE, SPARSE, tables
 from benchmarks.workloads import CALIBRATION_ROWS, digits_model, wide
 from fastmnist import _core
 from fastmnist.canonical import QuantizedNetwork
+from fastmnist.cli import thread_count
 from fastmnist.planning import plan_into
 from fastmnist.timing import time_interleaved
 
@@ -50,7 +51,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=thread_count, default=1)
     parser.add_argument("--data", default="auto", choices=("auto", "mnist", "digits"))
     parser.add_argument("--only", choices=("digits", "4096"))
     parser.add_argument("--quick", action="store_true")

@@ -105,7 +105,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="DIR", help="folder of the MNIST files")
     parser.add_argument(
-        "--threads", type=_threads, metavar="N", help="threads to use, ours and torch's"
+        "--threads", type=thread_count, metavar="N", help="threads to use, ours and torch's"
     )
 
 
@@ -123,7 +123,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _threads(text: str) -> int:
+def thread_count(text: str) -> int:
+    """A number of threads, as a type for argparse."""
     if not text.strip().isdecimal() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"expected an integer from 1 to 1024, got '{text}'")
     return int(text)

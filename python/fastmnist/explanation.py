@@ -14,6 +14,7 @@ from fastmnist.planning import ROWS, Plan, Times, is_sparse, layer_times, memory
 from fastmnist.tables import Table
 
 _ABOUT = ("layer", "shape", "activation", "input", "weights")
+_FASTER = "*"  # behind the ratio of a kernel that is
 _MEASURED = ("rows", "kernel", "tile", "µs", "of limit")
 _SPARSE = ("dense µs", "sparse µs", "sparse pays from")
 _OTHERS = "others: × slower"
@@ -39,6 +40,7 @@ def explained(
         f"kernels up to {isa}, blocks of {plan.block_rows} rows",
         [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS],
     )
+    marked = False
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes(), strict=True)):
         by_class = _times(packed, i, layer_times(packed, i, shape))
         about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
@@ -50,6 +52,8 @@ def explained(
             kernel, tile = chosen.split(maxsplit=1)
             measured = n if n <= ROWS[-2] else ROWS[-1]
             share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
+            others = _others(times, chosen)
+            marked = marked or _FASTER in others
             table.row(
                 *about,
                 f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
@@ -58,10 +62,10 @@ def explained(
                 f"{times[chosen]:,.2f}",
                 f"{share:.0%}",
                 *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
-                _others(times, chosen),
+                others,
             )
             about = [""] * len(about)
-    for note in _notes(network, plan, isa):
+    for note in _notes(network, plan, isa, marked):
         table.note(note)
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
@@ -107,7 +111,7 @@ def _others(times: Times, chosen: str) -> str:
     for name, time in sorted(times.items(), key=lambda item: item[1])[: _MOST_OTHERS + 1]:
         if name != chosen:
             ratio = time / times[chosen]
-            mark = "*" if ratio < 0.97 else ""
+            mark = _FASTER if ratio < 0.97 else ""
             lost.append(f"{_shown(name)}: {ratio:.1f}{mark}")
     return ", ".join(lost[:_MOST_OTHERS]) or "none"
 
@@ -142,16 +146,16 @@ def _shown(kernel: str) -> str:
     return f"{isa} {tile.replace('x', '×')}"
 
 
-def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
+def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> list[str]:
     limits = _limits(isa)
     notes = [
         "uint8 rows are refused: the model does not know what a pixel stands for"
         if network.pixels is None
         else f"uint8 rows: pixel p stands for {network.pixels.formula}",
-        "tile: rows × panels of 16 outputs (amx_int8 16×4: 16×2 where at most 128 inputs let the "
-        "weights stay in tiles); µs: these rows through one layer alone, one thread, "
-        f"codes in cache; a number of rows is timed as the next of {', '.join(map(str, ROWS))}, "
-        f"and larger batches go {ROWS[-1]} by {ROWS[-1]} rows or so",
+        "tile: rows × panels of 16 outputs; amx_int8 16×4 is 16×2 where the weights stay in tiles, "
+        "up to 128 inputs",
+        "µs: these rows through one layer alone, one thread, codes in cache; a number of rows is "
+        f"timed as the next of {', '.join(map(str, ROWS))}, which stands for larger batches, too",
         f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
         f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
@@ -162,10 +166,13 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str) -> list[str]:
         notes.append("batches that several threads share: " + _differences(network, plan))
     if plan.mode == "fixed":
         notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
+        if marked:
+            notes.append(f"{_FASTER} faster: a measured plan may take it")
     elif len(_core.layer_kernels(network.pack(), 0)) > 1:
         notes.append(
-            "the others lost because they were slower, or not faster by more than the noise (3 %); "
-            "* setting up the tile unit would have cost more than it saved"
+            "the others lost because they were slower, or not faster by more than the noise (3 %)"
         )
+        if marked:
+            notes.append(f"{_FASTER} setting up the tile unit would have cost more than it saved")
         notes.append(f"times are remembered from when they were first measured: {memory_note()}")
     return notes

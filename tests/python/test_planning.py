@@ -281,7 +281,7 @@ def test_threads_have_a_plan_of_their_own(
 ) -> None:
     """Sparse layers are measured with all threads at once, too; no bit depends on it."""
     if isa == "scalar":
-        pytest.skip("slow")
+        pytest.skip("the scalar kernels would take a minute, and have no plan")
     calls = count_measurements(monkeypatch)
     rows = np.random.default_rng(2).normal(size=(200, 1024)).astype(np.float32)
     net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
