@@ -314,7 +314,9 @@ def test_pickle_deepcopy_and_torch_save(net):
         torch.load(buffer, weights_only=False),
     ):
         assert torch.equal(again(X), net(X))
-        assert again.explain().rows == net.explain().rows
+        # Not what explain() measures: that is another figure each time.
+        assert again._plan == net._plan
+        assert again.explain().columns == net.explain().columns
 
 
 def test_it_depends_on_nothing_that_changes_later():
