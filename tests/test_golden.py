@@ -1,0 +1,108 @@
+"""Files of earlier versions load, and answer what they answered then: for ever, in CI.
+
+int8 layers give the same bits. Layers in float run torch's own kernels, whose rounding depends on
+the CPU: there the stored numbers are held to a few roundings of float32 (of bfloat16 in ``half``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fastmnist as fm
+
+GOLDEN = Path(__file__).parent / "golden"
+FORMAT1 = GOLDEN / "format1"
+
+
+def classes() -> dict[str, object]:
+    """What the files of models that are no chain are loaded into."""
+    spec = importlib.util.spec_from_file_location("golden_nets", FORMAT1 / "nets.py")
+    assert spec is not None
+    assert spec.loader is not None
+    nets = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = nets
+    spec.loader.exec_module(nets)
+    return nets.CLASSES
+
+
+CLASSES = classes()
+KINDS = sorted(
+    path.name.removesuffix(".rows.safetensors")
+    for path in FORMAT1.glob("*.rows.safetensors")
+    if not path.name.startswith("several")
+)
+# What runs in float, and how far it may be from what another CPU gave, relative to the largest.
+FLOAT = {
+    "chain-float": 1e-6, "chain-fused": 1e-6, "chain-fused-table": 1e-6, "chain-partly": 1e-6,
+    "module-float": 1e-6, "module-partly": 1e-6, "pruned-float": 1e-6, "root-float": 1e-6,
+    "structured": 1e-6, "structured-module": 1e-6, "half-bfloat16": 2e-2, "half-float16": 2e-3,
+    "half-recurrent": 2e-2, "recurrent-gru": 1e-6, "recurrent-lstm": 1e-6,
+}  # fmt: skip
+
+
+def load(kind: str):
+    into = CLASSES[kind]().eval() if kind in CLASSES else None
+    return fm.load(FORMAT1 / f"{kind}.safetensors", into=into)
+
+
+def assert_answers(kind: str, got: torch.Tensor, want: torch.Tensor) -> None:
+    if kind in FLOAT:
+        assert (got - want).abs().max() <= FLOAT[kind] * want.abs().max()
+    else:
+        assert torch.equal(got.view(torch.int32), want.view(torch.int32))
+
+
+def test_all_kinds_are_there():
+    assert len(KINDS) == 38
+    assert set(CLASSES) <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_answers_as_it_did(kind, isa):
+    stored = load_file(FORMAT1 / f"{kind}.rows.safetensors")
+    model = load(kind)
+    with torch.no_grad():
+        assert_answers(kind, torch.as_tensor(model(stored["rows"])), stored["outputs"])
+        if "pixels" in stored:
+            answer = torch.as_tensor(model(stored["pixels"]))
+            assert_answers(kind, answer, stored["pixel_outputs"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_saved_again_and_answers_the_same(kind, tmp_path):
+    stored = load_file(FORMAT1 / f"{kind}.rows.safetensors")
+    model = load(kind)
+    fm.save(tmp_path / "again.safetensors", model)
+    into = CLASSES[kind]().eval() if kind in CLASSES else None
+    again = fm.load(tmp_path / "again.safetensors", into=into)
+    with torch.no_grad():
+        first, second = (torch.as_tensor(m(stored["rows"])) for m in (model, again))
+    assert torch.equal(first, second)
+
+
+def test_several_models_in_one_file():
+    stored = load_file(FORMAT1 / "several.rows.safetensors")
+    loaded = fm.load(FORMAT1 / "several.safetensors")
+    assert [*loaded] == ["original", "int8"]
+    with torch.no_grad():
+        assert_answers("chain-float", loaded["original"](stored["rows"]), stored["original"])
+    assert_answers("int8", loaded["int8"](stored["rows"]), stored["int8"])
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("chain-", "compiled-"))])
+def test_the_runtime_reads_chains_of_int8(kind):
+    from fastmnist import runtime
+
+    stored = load_file(FORMAT1 / f"{kind}.rows.safetensors")
+    if kind in FLOAT:
+        with pytest.raises(ValueError, match="torch"):
+            runtime.load(FORMAT1 / f"{kind}.safetensors")
+        return
+    answer = runtime.load(FORMAT1 / f"{kind}.safetensors")(stored["rows"].numpy())
+    assert_answers(kind, torch.from_numpy(answer), stored["outputs"])
