@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.peers import ONEDNN
-from fastmnist.tables import Table
+from fastmnist.display.tables import Table
 
 OURS = "fastmnist"
 # Shown in the summary: key of the limits, the case, and what the rows are called.

@@ -13,7 +13,7 @@ from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, Network, reason
 from benchmarks.peers.description import F32, U8, Call, aligned
 from benchmarks.workloads import Workload
-from fastmnist.timing import time_interleaved
+from fastmnist.measuring.timing import time_interleaved
 
 # Classes that an int8 variant may decide otherwise than the float network, and how far all outputs
 # may be from its outputs: root mean square, relative.

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.tables import Table
+from fastmnist.display.tables import Table
 
 EPOCHS, QUICK_EPOCHS = 10, 1
 

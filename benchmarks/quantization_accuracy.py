@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import fastmnist as fm
-from fastmnist.noise import outputs_of, sqnr
-from fastmnist.tables import Table
+from fastmnist.display.tables import Table
+from fastmnist.measuring.sqnr import outputs_of, sqnr
 
 OBSERVERS = ("minmax", "moving_average", "percentile", "histogram", "mse")
 EPOCHS, QUICK_EPOCHS = 10, 1

@@ -32,10 +32,11 @@ from benchmarks.peers.torch_eager import chain
 from benchmarks.sparse_tables import DENSE, SPARSE, tables
 from benchmarks.workloads import CALIBRATION_ROWS, digits_model, wide
 from fastmnist import _core
-from fastmnist.canonical import QuantizedNetwork
 from fastmnist.cli import thread_count
-from fastmnist.planning import plan_into
-from fastmnist.timing import time_interleaved
+from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.measuring.timing import time_interleaved
+from fastmnist.runtime.packing import pack
+from fastmnist.runtime.planning import plan_into, shapes_of
 
 PEERS = ("ONNX Runtime", "OpenVINO", "SciPy")
 WIDE_ZEROS = (0.5, 0.8, 0.9, 0.95, 0.98)
@@ -182,8 +183,8 @@ def compiled(network: Network) -> fm.CompiledModel:
 
 def dense_model(network: QuantizedNetwork) -> Any:
     """Run the same weights by dense kernels only, planned as well as the others."""
-    packed = network.pack([[] for _ in network.layers])
-    plan_into(packed, network.shapes(), "measured")
+    packed = pack(network, [[] for _ in network.layers])
+    plan_into(packed, shapes_of(network), "measured")
     return _core.Model(packed)
 
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.dense_tables import find
-from fastmnist.tables import Table
+from fastmnist.display.tables import Table
 
 SPARSE = "fastmnist, planned"
 DENSE = "fastmnist, dense kernels only"

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.peers.description import aligned
-from fastmnist import _core, reference
+from fastmnist import _core
+from fastmnist.int8 import reference
 
 pytest.importorskip("pytest_benchmark", reason="the extra peers brings it")
 

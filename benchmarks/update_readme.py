@@ -16,8 +16,9 @@ from typing import Any
 from benchmarks import modules, pruning_accuracy, quantization_accuracy, sparse_tables
 from benchmarks.dense_plot import write_plot
 from benchmarks.dense_tables import limits_table, scaling_table, summary_table, times_table
-from fastmnist.report import Report, Row
-from fastmnist.tables import Table
+from fastmnist.comparison.report import Report
+from fastmnist.comparison.rows import Row
+from fastmnist.display.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

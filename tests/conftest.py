@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastmnist.datasets import Data, load_dataset
+from fastmnist.data import Data, load_dataset
 from fastmnist.network import NeuralNetwork
-from fastmnist.training import train
+from fastmnist.training.loop import train
 
 # `isa` is set once per test, not per example: that is what these tests mean. No deadline, because
 # machines differ; `--hypothesis-profile=ci-sanitize` is for builds that run ten times slower.

@@ -20,58 +20,58 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from fastmnist._version import __version__
 
-# name -> module that defines it. No module may share a name with what it exports: importing
-# the module would hide the function.
+# name -> module that defines it. No package may have the name of an export: importing the package
+# would hide the function. So packages are nouns: fm.quantize lives in quantization/.
 _EXPORTS = {
-    "CompiledModel": "compiled",
+    "CompiledModel": "runtime.compiled",
     "Constant": "pruning",
     "Cubic": "pruning",
     "CustomMask": "pruning",
-    "Data": "datasets",
-    "DatasetFallbackWarning": "datasets",
-    "Dynamic": "configs",
-    "Half": "configs",
-    "Histogram": "range_rules",
+    "Data": "data",
+    "DatasetFallbackWarning": "data",
+    "Dynamic": "quantization.configs",
+    "Half": "quantization.configs",
+    "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
-    "MSE": "range_rules",
-    "MinMax": "range_rules",
-    "MovingAverage": "range_rules",
+    "MSE": "ranges.rules",
+    "MinMax": "ranges.rules",
+    "MovingAverage": "ranges.rules",
     "NeuralNetwork": "network",
-    "Percentile": "range_rules",
-    "QAT": "configs",
+    "Percentile": "ranges.rules",
+    "QAT": "quantization.configs",
     "RandomUnstructured": "pruning",
-    "Report": "comparison",
-    "Sensitivity": "sensitivities",
+    "Report": "comparison.comparing",
+    "Sensitivity": "quantization.sensitivity",
     "Sparsity": "pruning",
-    "Split": "datasets",
-    "Static": "configs",
+    "Split": "data",
+    "Static": "quantization.configs",
     "Structured": "pruning",
-    "changes": "applied",
-    "compare": "comparison",
-    "compile": "compilation",
-    "convert": "preparation",
-    "cpu_info": "cpu",
-    "evaluate": "training",
-    "fuse": "fusion",
-    "fuse_modules": "explicit_fusion",
-    "load": "files",
-    "load_dataset": "datasets",
-    "num_threads": "cpu",
-    "prepare": "preparation",
-    "prepare_qat": "preparation",
+    "changes": "rewriting.changes",
+    "compare": "comparison.comparing",
+    "compile": "compilation.compiling",
+    "convert": "quantization.converting",
+    "cpu_info": "runtime.cpu",
+    "evaluate": "training.loop",
+    "fuse": "fusion.fusing",
+    "fuse_modules": "fusion.by_name",
+    "load": "saving.save_load",
+    "load_dataset": "data",
+    "num_threads": "runtime.cpu",
+    "prepare": "quantization.preparing",
+    "prepare_qat": "quantization.preparing",
     "prune": "pruning",
-    "quantize": "quantization",
-    "quantize_dynamic": "quantization",
-    "save": "files",
-    "sensitivity": "sensitivities",
-    "set_num_threads": "cpu",
+    "quantize": "quantization.quantizing",
+    "quantize_dynamic": "quantization.dynamic",
+    "save": "saving.save_load",
+    "sensitivity": "quantization.sensitivity",
+    "set_num_threads": "runtime.cpu",
     "sparsity": "pruning",
-    "summary": "layer_table",
-    "train": "training",
+    "summary": "measuring.summary",
+    "train": "training.loop",
     "unprune": "pruning",
-    "variants": "lineup",
+    "variants": "comparison.variants",
 }
 
 # Found as attributes too, without an import of their own.
@@ -80,32 +80,18 @@ _SUBPACKAGES = ("ao", "runtime", "testing")
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
-    from fastmnist.applied import changes as changes
-    from fastmnist.comparison import Report as Report
-    from fastmnist.comparison import compare as compare
-    from fastmnist.compilation import compile as compile
-    from fastmnist.compiled import CompiledModel as CompiledModel
-    from fastmnist.configs import QAT as QAT
-    from fastmnist.configs import Dynamic as Dynamic
-    from fastmnist.configs import Half as Half
-    from fastmnist.configs import Static as Static
-    from fastmnist.cpu import cpu_info as cpu_info
-    from fastmnist.cpu import num_threads as num_threads
-    from fastmnist.cpu import set_num_threads as set_num_threads
-    from fastmnist.datasets import Data as Data
-    from fastmnist.datasets import DatasetFallbackWarning as DatasetFallbackWarning
-    from fastmnist.datasets import Split as Split
-    from fastmnist.datasets import load_dataset as load_dataset
-    from fastmnist.explicit_fusion import fuse_modules as fuse_modules
-    from fastmnist.files import load as load
-    from fastmnist.files import save as save
-    from fastmnist.fusion import fuse as fuse
-    from fastmnist.layer_table import summary as summary
-    from fastmnist.lineup import variants as variants
+    from fastmnist.comparison.comparing import Report as Report
+    from fastmnist.comparison.comparing import compare as compare
+    from fastmnist.comparison.variants import variants as variants
+    from fastmnist.compilation.compiling import compile as compile
+    from fastmnist.data import Data as Data
+    from fastmnist.data import DatasetFallbackWarning as DatasetFallbackWarning
+    from fastmnist.data import Split as Split
+    from fastmnist.data import load_dataset as load_dataset
+    from fastmnist.fusion.by_name import fuse_modules as fuse_modules
+    from fastmnist.fusion.fusing import fuse as fuse
+    from fastmnist.measuring.summary import summary as summary
     from fastmnist.network import NeuralNetwork as NeuralNetwork
-    from fastmnist.preparation import convert as convert
-    from fastmnist.preparation import prepare as prepare
-    from fastmnist.preparation import prepare_qat as prepare_qat
     from fastmnist.pruning import Constant as Constant
     from fastmnist.pruning import Cubic as Cubic
     from fastmnist.pruning import CustomMask as CustomMask
@@ -116,17 +102,31 @@ if TYPE_CHECKING:
     from fastmnist.pruning import prune as prune
     from fastmnist.pruning import sparsity as sparsity
     from fastmnist.pruning import unprune as unprune
-    from fastmnist.quantization import quantize as quantize
-    from fastmnist.quantization import quantize_dynamic as quantize_dynamic
-    from fastmnist.range_rules import MSE as MSE
-    from fastmnist.range_rules import Histogram as Histogram
-    from fastmnist.range_rules import MinMax as MinMax
-    from fastmnist.range_rules import MovingAverage as MovingAverage
-    from fastmnist.range_rules import Percentile as Percentile
-    from fastmnist.sensitivities import Sensitivity as Sensitivity
-    from fastmnist.sensitivities import sensitivity as sensitivity
-    from fastmnist.training import evaluate as evaluate
-    from fastmnist.training import train as train
+    from fastmnist.quantization.configs import QAT as QAT
+    from fastmnist.quantization.configs import Dynamic as Dynamic
+    from fastmnist.quantization.configs import Half as Half
+    from fastmnist.quantization.configs import Static as Static
+    from fastmnist.quantization.converting import convert as convert
+    from fastmnist.quantization.dynamic import quantize_dynamic as quantize_dynamic
+    from fastmnist.quantization.preparing import prepare as prepare
+    from fastmnist.quantization.preparing import prepare_qat as prepare_qat
+    from fastmnist.quantization.quantizing import quantize as quantize
+    from fastmnist.quantization.sensitivity import Sensitivity as Sensitivity
+    from fastmnist.quantization.sensitivity import sensitivity as sensitivity
+    from fastmnist.ranges.rules import MSE as MSE
+    from fastmnist.ranges.rules import Histogram as Histogram
+    from fastmnist.ranges.rules import MinMax as MinMax
+    from fastmnist.ranges.rules import MovingAverage as MovingAverage
+    from fastmnist.ranges.rules import Percentile as Percentile
+    from fastmnist.rewriting.changes import changes as changes
+    from fastmnist.runtime.compiled import CompiledModel as CompiledModel
+    from fastmnist.runtime.cpu import cpu_info as cpu_info
+    from fastmnist.runtime.cpu import num_threads as num_threads
+    from fastmnist.runtime.cpu import set_num_threads as set_num_threads
+    from fastmnist.saving.save_load import load as load
+    from fastmnist.saving.save_load import save as save
+    from fastmnist.training.loop import evaluate as evaluate
+    from fastmnist.training.loop import train as train
 
 
 def __getattr__(name: str) -> Any:

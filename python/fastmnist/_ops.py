@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fastmnist import _core
+import fastmnist._core as _core
 
 # Beside _core, which an editable install keeps apart from the Python sources.
 torch.ops.load_library(str(Path(_core.__file__).with_name("_torch.so")))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from fastmnist import __version__
+from fastmnist._version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +141,7 @@ def _set_up(options: argparse.Namespace) -> Any:
     import torch
 
     import fastmnist as fm
-    from fastmnist.planning import check_environment
+    from fastmnist.runtime.planning import check_environment
 
     check_environment()  # a wrong FASTMNIST_ISA is an error now, not after minutes of training
     if options.threads is not None:
@@ -173,7 +173,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.weights and not options.model:
         raise ValueError("--weights: expected --model PKG.MOD:NET with it, got none")
     import fastmnist as fm
-    from fastmnist.model_file import write_atomically
+    from fastmnist.files.atomic import write_atomically
 
     data = _set_up(options)
     if options.model:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fastmnist import _core, reference
+from fastmnist import _core
+from fastmnist.int8 import reference
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import FLT_MAX, FLT_MIN, INF, assert_same_bits
 
-from fastmnist import _core, reference
+from fastmnist import _core
+from fastmnist.int8 import reference
 
 F32 = npt.NDArray[np.float32]
 LENGTHS = (*range(71), 127, 257, 1009, 4099)

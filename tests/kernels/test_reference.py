@@ -22,7 +22,8 @@ from oracle import (
 )
 from test_linear import double_rounding_cases
 
-from fastmnist import _core, reference
+from fastmnist import _core
+from fastmnist.int8 import reference
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 TINY = float(np.float32(1e-45))

@@ -10,7 +10,7 @@ import torch
 from oracle import KINDS, Kind, RandomNetwork, assert_same_bits, random_layer, random_network
 
 from fastmnist import _core, _ops
-from fastmnist.sparse_encoding import encode
+from fastmnist.int8.sparse_encoding import encode
 
 OPS = torch.ops.fastmnist
 FEATURES, OUTPUTS = 21, 18

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 import fastmnist as fm
 import fastmnist.ao as tq
 from fastmnist.ao.quantize_fx import convert_fx, fuse_fx, prepare_fx, prepare_qat_fx
-from fastmnist.modules import QuantizedChain
-from fastmnist.simulated import SimulatedLinear
+from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.simulated import SimulatedLinear
 
 X = torch.randn(96, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = (X.sum((1, 2, 3)) > 0).long()

@@ -14,8 +14,8 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from fastmnist.batches import Batch, count_samples, data_pixels, iter_batches
-from fastmnist.datasets import load_dataset
+from fastmnist.data import load_dataset
+from fastmnist.data.batches import Batch, count_samples, data_pixels, iter_batches
 from fastmnist.pixels import PixelNormalization
 
 X, Y = torch.arange(20.0).reshape(10, 2), torch.arange(10)

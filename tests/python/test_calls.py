@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastmnist as fm
-from fastmnist.calls import Identity
-from fastmnist.modules import QuantizedChain
+from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quiet import Identity
 
 X = torch.randn(9, 12, generator=torch.Generator().manual_seed(3))
 

@@ -257,7 +257,7 @@ def test_weights_need_a_model(capsys):
 @pytest.mark.parametrize("option", ["--json", "--markdown", "--plot"])
 @pytest.mark.parametrize("path", ["none/r.out", "."])
 def test_unwritable_outputs_fail_before_training(option, path, capsys, monkeypatch):
-    monkeypatch.setattr("fastmnist.datasets.load_dataset", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("fastmnist.data.load_dataset", lambda *a, **k: pytest.fail("too late"))
     arguments = ["compare", "--data", "digits", option, path]
     assert f"cannot write '{path}'" in failing(arguments, capsys)
     assert f"cannot write '{path}'" in failing(["train", "--output", path], capsys)
@@ -321,7 +321,7 @@ def test_an_interrupted_training_stops_the_command(monkeypatch, tmp_path, capsys
 def test_a_table_fits_the_terminal():
     from rich.console import Console
 
-    from fastmnist.tables import Table
+    from fastmnist.display.tables import Table
 
     table = Table("a title", ["name", *(f"column {i}" for i in range(9))])
     table.row("a long name of a row", *("123456" for _ in range(9)))

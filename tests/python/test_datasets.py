@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fastmnist.datasets import (
+from fastmnist.data import (
     Data,
     DatasetError,
     DatasetFallbackWarning,
@@ -27,8 +27,8 @@ from fastmnist.datasets import (
     load_dataset,
     mnist,
 )
-from fastmnist.datasets.digits import enlarge
-from fastmnist.datasets.idx import parse_idx
+from fastmnist.data.digits import enlarge
+from fastmnist.data.idx import parse_idx
 
 SIZES = {"train_images": 20, "train_labels": 20, "test_images": 5, "test_labels": 5}
 

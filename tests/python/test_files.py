@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import fastmnist as fm
-from fastmnist.modules import FusedLinear
+from fastmnist.layers.fused import FusedLinear
 
 
 def outputs(model):

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
-from fastmnist.modules import QuantizedChain
+from fastmnist.layers.quantized import QuantizedChain
 
 GENERATOR = torch.Generator().manual_seed(4)
 X = torch.randn(40, 12, generator=GENERATOR)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import fastmnist as fm
-from fastmnist.modules import FusedLinear
+from fastmnist.layers.fused import FusedLinear
 
 X = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
 

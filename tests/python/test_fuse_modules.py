@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 import fastmnist as fm
-from fastmnist.modules import FusedLinear
+from fastmnist.layers.fused import FusedLinear
 
 X = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
-from fastmnist.half_precision import HalfLinear
+from fastmnist.layers.half import HalfLinear
 
 X = torch.randn(70, 12, generator=torch.Generator().manual_seed(3))
 TYPES = [torch.bfloat16, torch.float16]

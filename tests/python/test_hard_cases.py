@@ -16,9 +16,9 @@ from torch.nn.utils import parametrizations
 
 import fastmnist as fm
 import fastmnist.ao as tq
-from fastmnist.modules import QuantizedChain
-from fastmnist.noise import outputs_of, sqnr
-from fastmnist.range_rules import Rule
+from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.measuring.sqnr import outputs_of, sqnr
+from fastmnist.ranges.rules import Rule
 
 X = torch.randn(96, 12, generator=torch.Generator().manual_seed(3))
 PIXELS = torch.randint(0, 256, (96, 12), generator=torch.Generator().manual_seed(4)).to(torch.uint8)

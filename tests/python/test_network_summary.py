@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from fastmnist.layer_table import summarize, summary
+from fastmnist.measuring.summary import summarize, summary
 from fastmnist.network import NeuralNetwork
 
 TABLE = """\

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fastmnist as fm
-from fastmnist.datasets import Data, Split
+from fastmnist.data import Data, Split
 
 MEAN, STD = (0.1307,), (0.3081,)
 

@@ -9,9 +9,9 @@ from models import mlp
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.noise import sqnr
-from fastmnist.observers import InputObserver
-from fastmnist.range_rules import RULES, Rule, rule_of
+from fastmnist.measuring.sqnr import sqnr
+from fastmnist.ranges.observer import InputObserver
+from fastmnist.ranges.rules import RULES, Rule, rule_of
 
 X = torch.randn(512, 12, generator=torch.Generator().manual_seed(0))
 

@@ -18,8 +18,11 @@ import torch
 from torch import nn
 
 import fastmnist as fm
-from fastmnist import _core, planning
-from fastmnist.compiled import CompiledModel
+from fastmnist import _core
+from fastmnist.runtime import planning
+from fastmnist.runtime.compiled import CompiledModel
+from fastmnist.runtime.measurements import SHARED, machine_name
+from fastmnist.runtime.packing import pack
 
 
 @pytest.fixture
@@ -33,9 +36,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    planning._known.clear()
-    planning._read_from.clear()
-    planning._unsaved.clear()
+    SHARED.forget()
 
 
 def model(*widths: int) -> nn.Module:
@@ -66,10 +67,10 @@ def test_every_plan_gives_the_same_bits(isa: str) -> None:
     network = compiled("fixed").network
     floats = PIXELS.astype(np.float32) / np.float32(255)
     expected = CompiledModel(network, "fixed")(PIXELS)
-    kernels = _core.layer_kernels(network.pack(), 0)
+    kernels = _core.layer_kernels(pack(network), 0)
     rng = np.random.default_rng(1)
     for block_rows in (32, 64, 96, 160, 1024):
-        packed = network.pack()
+        packed = pack(network)
         names = [[str(rng.choice(kernels)) for _ in planning.ROWS] for _ in network.layers]
         _core.set_plan(packed, names, block_rows)
         assert _core.get_plan(packed) == (names, block_rows)
@@ -91,7 +92,7 @@ def test_tiles_are_set_up_where_only_a_share_needs_them() -> None:
     network = compiled("fixed").network
     rows = np.concatenate([PIXELS, PIXELS])[:1100]
     expected = CompiledModel(network, "fixed")(rows)
-    packed = network.pack()
+    packed = pack(network)
     names = [[*([tiles[0]] * 7), kernels[0]]] * 3
     for threads in (1, 2, 3):
         _core.set_num_threads(threads)
@@ -103,7 +104,7 @@ def test_tiles_are_set_up_where_only_a_share_needs_them() -> None:
 
 def test_another_instruction_set_goes_by_the_rule() -> None:
     """A plan is made for one set; under another it is ignored, not misread."""
-    packed = compiled("fixed").network.pack()
+    packed = pack(compiled("fixed").network)
     ladder = [rung["isa"] for rung in fm.cpu_info()["ladder"] if not rung["why_not"]]
     _core.set_plan(packed, [[_core.linear_kernels()[-1]] * len(planning.ROWS)] * 3, 64)
     before = _core.set_isa(ladder[-1])
@@ -115,7 +116,7 @@ def test_another_instruction_set_goes_by_the_rule() -> None:
 
 
 def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if len(_core.layer_kernels(compiled("fixed").network.pack(), 0)) == 1:
+    if len(_core.layer_kernels(pack(compiled("fixed").network), 0)) == 1:
         pytest.skip("this instruction set has one kernel")
     calls = count_measurements(monkeypatch)
     first = compiled()
@@ -128,7 +129,7 @@ def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.Monke
     assert calls == []
     assert first._plan == second._plan == third._plan
     assert json.loads(memory.read_text())["format"] == 1
-    assert not [*memory.parent.glob("*.part")]
+    assert not [*memory.parent.glob(".plans.json.*")]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_a_damaged_memory_is_measured_again(memory: Path, content: bytes) -> None:
-    machine = planning._machine(tuple(_core.linear_kernels()))
+    machine = machine_name(tuple(_core.linear_kernels()))
     memory.parent.mkdir(parents=True)
     memory.write_bytes(content.replace(b"MACHINE", machine.encode()))
     net = compiled()
@@ -181,7 +182,7 @@ def test_unknown_plans_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_set_plan_refuses_what_does_not_fit() -> None:
-    packed = compiled("fixed").network.pack()
+    packed = pack(compiled("fixed").network)
     names = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
     for bad, block_rows, message in (
         (names[:2], 64, "choices"),
@@ -191,7 +192,7 @@ def test_set_plan_refuses_what_does_not_fit() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             _core.set_plan(packed, bad, block_rows)
-    assert _core.get_plan(packed) == _core.get_plan(compiled("fixed").network.pack())
+    assert _core.get_plan(packed) == _core.get_plan(pack(compiled("fixed").network))
     with pytest.raises(ValueError, match="times"):
         _core.choose_kernels(packed, [1.0], 0.0)
     with pytest.raises(ValueError, match="layer"):
@@ -203,7 +204,7 @@ def test_tiles_must_pay_for_their_set_up() -> None:
     kernels = _core.linear_kernels()
     if not any("amx" in name for name in kernels):
         pytest.skip("this machine has no tiles")
-    packed = fm.compile(model(64, 20), dynamic=True, plan="fixed").network.pack()
+    packed = pack(fm.compile(model(64, 20), dynamic=True, plan="fixed").network)
     per_class = [2e-9 if "amx" in name else 4e-9 for name in kernels]
     names = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
     assert all("amx" not in name for name in names[0])
@@ -236,7 +237,7 @@ def test_a_pickle_keeps_what_was_asked_for(memory: Path, monkeypatch: pytest.Mon
 
 def test_processes_that_start_at_once_lose_nothing(memory: Path) -> None:
     """Each measures shapes of its own; all are in the file in the end."""
-    if len(_core.layer_kernels(compiled("fixed").network.pack(), 0)) == 1:
+    if len(_core.layer_kernels(pack(compiled("fixed").network), 0)) == 1:
         pytest.skip("this instruction set has one kernel")
     code = (
         "import sys, torch, fastmnist as fm; n = int(sys.argv[1]);"
@@ -311,7 +312,7 @@ def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> N
     forms = [["bitmask", "picks"]] * 2
     for one in _core.linear_kernels():
         for many in _core.linear_kernels():
-            packed = net.network.pack(forms)
+            packed = pack(net.network, forms)
             if isa == "scalar" and "picks" in one + many:
                 continue
             _core.set_plan(packed, [[one] * 8] * 2, 64, [[many] * 8] * 2)
@@ -321,7 +322,7 @@ def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> N
 
 
 def test_a_threaded_plan_that_does_not_fit_is_refused() -> None:
-    packed = compiled("fixed").network.pack()
+    packed = pack(compiled("fixed").network)
     names = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
     with pytest.raises(ValueError, match="choices"):
         _core.set_plan(packed, names, 64, names[:2])

@@ -12,8 +12,8 @@ from models import ControlFlow, Convolutional, Encoder, Residual, mlp, randomize
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.modules import QuantizedChain
-from fastmnist.simulated import SimulatedLinear
+from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.simulated import SimulatedLinear
 
 X = torch.randn(70, 12, generator=torch.Generator().manual_seed(3))
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune as torch_prune
 
 import fastmnist as fm
-from fastmnist.simulated import SimulatedLinear
+from fastmnist.layers.simulated import SimulatedLinear
 
 X = torch.randn(96, 12, generator=torch.Generator().manual_seed(3))
 Y = (X[:, 0] > 0).long()

@@ -12,7 +12,7 @@ from models import MyModel, assert_unchanged, mlp, same, snapshot
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.modules import QuantizedChain
+from fastmnist.layers.quantized import QuantizedChain
 
 GENERATOR = torch.Generator().manual_seed(3)
 X = torch.randn(70, 12, generator=GENERATOR)

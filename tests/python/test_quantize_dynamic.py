@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 
 import fastmnist as fm
 from fastmnist import quantize_dynamic
-from fastmnist.modules import QuantizedChain
+from fastmnist.layers.quantized import QuantizedChain
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastmnist as fm
-from fastmnist.modules import QuantizedChain
-from fastmnist.recurrent import QuantizedRecurrent
+from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.recurrent import QuantizedRecurrent
 
 OPTIONS = [
     {},
@@ -150,7 +150,7 @@ def test_it_travels(config, tmp_path):
 
 
 def test_bad_files(tmp_path):
-    from fastmnist.recurrent import checked_shape
+    from fastmnist.layers.recurrent import checked_shape
 
     good = fm.quantize_dynamic(make(nn.LSTM), {nn.LSTM}).description()
     assert checked_shape(good)["mode"] == "LSTM"

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.modules import QuantizedChain
-from fastmnist.noise import sqnr
+from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.measuring.sqnr import sqnr
 
 
 def fragile():

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.sparse_encoding import Encoded, decode, encode
+from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 
 
 @given(

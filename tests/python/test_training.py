@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
-from fastmnist.datasets import load_dataset
+from fastmnist.data import load_dataset
 from fastmnist.network import NeuralNetwork
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
-from fastmnist.training import EpochRecord, Evaluation, History, evaluate, train
+from fastmnist.training.loop import EpochRecord, Evaluation, History, evaluate, train
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_ctrl_c_returns_what_there_is(few, capsys):
 def test_progress_is_quiet_where_nobody_looks(few, capsys, monkeypatch):
     train(linear(), few, 1)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("fastmnist.progress._DELAY", 0.0)
+    monkeypatch.setattr("fastmnist.display.progress._DELAY", 0.0)
     train(linear(), few, 1, progress=True)
     evaluate(linear(), few, progress=True)
     shown = capsys.readouterr()

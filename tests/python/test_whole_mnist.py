@@ -11,8 +11,8 @@ import torch
 
 import fastmnist as fm
 from fastmnist import _core
-from fastmnist.compiled import CompiledModel
-from fastmnist.datasets import Data
+from fastmnist.data import Data
+from fastmnist.runtime.compiled import CompiledModel
 
 
 @pytest.fixture(autouse=True)

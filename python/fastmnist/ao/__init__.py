@@ -59,10 +59,10 @@ from fastmnist.ao.steps import (
     quantize,
     quantize_qat,
 )
-from fastmnist.calls import DeQuantStub, QuantStub
-from fastmnist.explicit_fusion import fuse_modules
-from fastmnist.explicit_fusion import fuse_modules as fuse_modules_qat
-from fastmnist.quantization import quantize_dynamic
+from fastmnist.fusion.by_name import fuse_modules
+from fastmnist.fusion.by_name import fuse_modules as fuse_modules_qat
+from fastmnist.layers.quiet import DeQuantStub, QuantStub
+from fastmnist.quantization.dynamic import quantize_dynamic
 
 # What torch.ao's names for the classes above are.
 ObserverBase, FakeQuantizeBase = ObserverName, FakeQuantize

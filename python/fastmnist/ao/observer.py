@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastmnist.folding import rule_from_range
-from fastmnist.observers import InputObserver
-from fastmnist.range_rules import Histogram, MinMax, MovingAverage, Rule
+from fastmnist.int8.quantizer import rule_from_range
+from fastmnist.ranges.observer import InputObserver
+from fastmnist.ranges.rules import Histogram, MinMax, MovingAverage, Rule
 
 # What torch.ao's constructors take; only averaging_constant and observer mean something here.
 _KNOWN = {

@@ -20,7 +20,7 @@ from fastmnist.ao.observer import (
     options_of,
     rule_named,
 )
-from fastmnist.configs import QAT, Dynamic, Half, Static
+from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
 
 _BACKENDS = ("fbgemm", "x86", "qnnpack", "onednn")
 

@@ -8,10 +8,10 @@ from torch import nn
 
 from fastmnist.ao.qconfig import QConfigMapping, config_of
 from fastmnist.ao.steps import AnyConfig, ByLayer, convert, for_training, prepare_by_layer
-from fastmnist.configs import QAT
-from fastmnist.copies import check_module, checked_copy, plain_copy
-from fastmnist.fusion import fuse
-from fastmnist.preparation import prepare_qat_in_place
+from fastmnist.fusion.fusing import fuse
+from fastmnist.quantization.configs import QAT
+from fastmnist.quantization.preparing import prepare_qat_in_place
+from fastmnist.rewriting.copies import check_module, checked_copy, plain_copy
 
 
 def fuse_fx(model: Any, fuse_custom_config: Any = None, backend_config: Any = None) -> nn.Module:

@@ -8,23 +8,19 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from fastmnist.ao.qconfig import (
-    config_of,
-    get_default_qat_qconfig,
-    get_default_qconfig,
-)
-from fastmnist.calls import DeQuantStub, QuantStub
-from fastmnist.configs import QAT, Dynamic, Half, Static
-from fastmnist.copies import check_module, checked_copy, plain_copy, rehearsed
-from fastmnist.preparation import convert as fastmnist_convert
-from fastmnist.preparation import (
+from fastmnist.ao.qconfig import config_of, get_default_qat_qconfig, get_default_qconfig
+from fastmnist.layers.quiet import DeQuantStub, QuantStub
+from fastmnist.layers.recurrent import RECURRENT
+from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
+from fastmnist.quantization.converting import convert as fastmnist_convert
+from fastmnist.quantization.dynamic import quantize_dynamic
+from fastmnist.quantization.preparing import (
     prepare_in_place,
     prepare_qat_in_place,
     prepare_qat_itself,
 )
-from fastmnist.quantization import quantize_dynamic
-from fastmnist.recurrent import RECURRENT
-from fastmnist.simulated import SimulatedLinear
+from fastmnist.rewriting.copies import check_module, checked_copy, plain_copy, rehearsed
 
 AnyConfig: TypeAlias = Static | QAT | Dynamic | Half
 ByLayer: TypeAlias = Callable[[str], AnyConfig | None]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fastmnist.copies import check_module
-from fastmnist.modules import QuantizedLinear
-from fastmnist.tables import Table
+from fastmnist.display.tables import Table
+from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.rewriting.copies import check_module
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.prune import BasePruningMethod
 
-from fastmnist.graph import DROPOUTS, TRANSPARENT, Graph, is_flatten, is_linear
+from fastmnist.rewriting.graph import DROPOUTS, TRANSPARENT, Graph, is_flatten, is_linear
 
 # One number in, one number out, the same for every neuron.
 _ELEMENTWISE_MODULES = (

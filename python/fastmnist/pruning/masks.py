@@ -9,26 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from fastmnist.applied import Change
-from fastmnist.copies import is_pruned
 from fastmnist.pruning.methods import CustomMask, L1Unstructured, RandomUnstructured
 from fastmnist.pruning.targets import Target, own_weight
+from fastmnist.rewriting.changes import Change
+from fastmnist.rewriting.masks import apply_masks, is_pruned
 
 # From the final amount to that of the present step.
 AmountNow = Callable[[float], float]
-
-
-def apply_masks(model: nn.Module) -> None:
-    """Bring pruned weights up to date with what they are computed from, and free of a graph.
-
-    torch computes them in the next forward pass only: until then ``weight`` is one step behind,
-    and copying the model fails.
-    """
-    for module in model.modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, torch_prune.BasePruningMethod):
-                with torch.no_grad():
-                    hook(module, None)
 
 
 def mask_of(layer: nn.Module) -> Tensor:

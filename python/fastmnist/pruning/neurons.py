@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastmnist.applied import Change, mark_resized
-from fastmnist.graph import Graph
 from fastmnist.pruning.flow import Flow, constants, follow, why_shared
-from fastmnist.pruning.masks import AmountNow, apply_masks, check_finite
+from fastmnist.pruning.masks import AmountNow, check_finite
 from fastmnist.pruning.methods import Structured
 from fastmnist.pruning.targets import Target, check_prunable
+from fastmnist.rewriting.changes import Change, mark_resized
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.masks import apply_masks
 
 
 class NeuronPruner:

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from fastmnist.applied import record
-from fastmnist.copies import plain_copy
 from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
 from fastmnist.pruning.masks import MaskPruner
 from fastmnist.pruning.methods import Method, Structured, checked_method
 from fastmnist.pruning.neurons import NeuronPruner
 from fastmnist.pruning.schedules import Schedule
 from fastmnist.pruning.targets import find_targets
+from fastmnist.rewriting.changes import record
+from fastmnist.rewriting.copies import plain_copy
 
 
 def prune(

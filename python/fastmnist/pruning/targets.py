@@ -17,7 +17,7 @@ from fastmnist.pruning.methods import (
     check_some_neurons_stay,
     checked_amount,
 )
-from fastmnist.selection import entries, matches, unknown
+from fastmnist.rewriting.selection import entries, matches, unknown
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from fastmnist.applied import Change, record
-from fastmnist.copies import plain_copy
+from fastmnist.rewriting.changes import Change, record
+from fastmnist.rewriting.copies import plain_copy
 
 
 def unprune(model: Any) -> nn.Module:

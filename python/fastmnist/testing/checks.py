@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmnist.comparison import Report
+    from fastmnist.comparison.comparing import Report
 
 
 def assert_accuracy_drop(
@@ -45,7 +45,7 @@ def assert_accuracy_drop(
     >>> assert_accuracy_drop(fm.fuse(model), model, data, max=0.1)
     """
     __tracebackhide__ = True
-    from fastmnist.evaluation import evaluate
+    from fastmnist.measuring.evaluation import evaluate
 
     unit = 1.0 if metric is not None else 100.0
     before = evaluate(reference, data, metric=metric)
@@ -116,7 +116,7 @@ def assert_sqnr(variant: Any, reference: Any, data: Any, *, min_db: float = 20.0
     >>> assert_sqnr(fm.quantize(model, fm.Static(x)), model, x, min_db=20)
     """
     __tracebackhide__ = True
-    from fastmnist.noise import sqnr
+    from fastmnist.measuring.sqnr import sqnr
 
     y, expected = _outputs(variant, reference, data, 2048)
     got = sqnr(expected, y)
@@ -190,9 +190,9 @@ def assert_faster(
     __tracebackhide__ = True
     import torch
 
-    from fastmnist.batches import iter_batches
-    from fastmnist.evaluation import in_mode
-    from fastmnist.timing import time_interleaved
+    from fastmnist.data.batches import iter_batches
+    from fastmnist.measuring.evaluation import in_mode
+    from fastmnist.measuring.timing import time_interleaved
 
     batch = next(iter(iter_batches(data, split="test", batch_size=batch_size)))
     args, kwargs = batch.args, batch.kwargs
@@ -312,7 +312,7 @@ def file_size(model: Any) -> int:
     """Bytes of the file that :func:`fastmnist.save` writes of a model."""
     if isinstance(model, int) and not isinstance(model, bool):
         return model
-    from fastmnist.files import save
+    from fastmnist.saving.save_load import save
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
@@ -339,7 +339,7 @@ def _stored(baseline: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _outputs(variant: Any, reference: Any, data: Any, most: int) -> tuple[Any, Any]:
-    from fastmnist.noise import outputs_of
+    from fastmnist.measuring.sqnr import outputs_of
 
     y, expected = outputs_of([variant, reference], data, most)
     return y, expected

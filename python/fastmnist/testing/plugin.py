@@ -276,7 +276,7 @@ def _limits_given(config: pytest.Config) -> dict[str, Any]:
 def _data_of(spec: str) -> Any:
     if ":" in spec:
         return _named(spec, "--data")()
-    from fastmnist.datasets import load_dataset
+    from fastmnist.data import load_dataset
 
     return load_dataset(spec)
 

@@ -63,9 +63,9 @@ def test_faster(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
 
 
 def test_bit_equal(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
-    from fastmnist.compilation import compile as compile_model
-    from fastmnist.compiled import CompiledModel
-    from fastmnist.modules import QuantizedChain
+    from fastmnist.compilation.compiling import compile as compile_model
+    from fastmnist.layers.quantized import QuantizedChain
+    from fastmnist.runtime.compiled import CompiledModel
 
     _limit(fastmnist_suite, "bit_equal", fastmnist_variant)
     model = fastmnist_suite.variants[fastmnist_variant]
@@ -92,7 +92,7 @@ def test_no_worse(fastmnist_suite: Suite, pytestconfig: pytest.Config) -> None:
     baseline = pytestconfig.getoption("fastmnist_baseline")
     if not baseline:
         pytest.skip("no --baseline=FILE")
-    from fastmnist.comparison import compare
+    from fastmnist.comparison.comparing import compare
 
     report = compare(fastmnist_suite.variants, fastmnist_suite.data, rounds=3)
     if pytestconfig.getoption("fastmnist_update_baseline"):

@@ -1,0 +1,1 @@
+"""Every variant of a model on the same rows: accuracy, speed, size."""

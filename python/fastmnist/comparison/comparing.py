@@ -1,0 +1,300 @@
+"""Measure every variant of a model on the same rows: accuracy, speed, size."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastmnist.comparison.report import Report
+from fastmnist.comparison.rows import Row
+from fastmnist.data.batch import Batch, tree_map
+from fastmnist.data.batches import carried_pixels, data_pixels, iter_batches, select_half
+from fastmnist.measuring.evaluation import Evaluation, evaluate, in_mode
+from fastmnist.measuring.timing import Call, Timing, time_interleaved
+from fastmnist.pixels import PixelNormalization, model_pixels
+from fastmnist.rewriting.changes import DROPPED, changes
+from fastmnist.runtime.compiled import CompiledModel
+from fastmnist.runtime.cpu import cpu_info, num_threads
+from fastmnist.saving.save_load import save
+
+__all__ = ["Report", "compare"]
+
+
+def compare(
+    variants: Mapping[str, Any],
+    data: Any,
+    *,
+    batch_size: int = 1024,
+    rounds: int = 25,
+    metric: Any = None,
+    loss_fn: Any = None,
+    batch_fn: Callable[[Any], Any] | None = None,
+    name: str | None = None,
+) -> Report:
+    """Measure variants of one model on the same rows.
+
+    Parameters
+    ----------
+    variants : dict of str to nn.Module, CompiledModel or callable
+        The first is what the others are compared with. A compiled model that takes pixels gets
+        two rows, from float32 and from uint8 rows, where the data holds uint8.
+    data : Data, Split, DataLoader, Dataset or (x, y)
+        With targets; of a bundle, its test half.
+    batch_size : int
+        The large batch whose throughput is measured (fewer where the data is smaller).
+    rounds : int
+        How often every variant has its turn; medians over them.
+    metric, loss_fn, batch_fn
+        As for :func:`fastmnist.evaluate`.
+    name : str, optional
+        What the table calls the data; a bundle knows its own.
+
+    Returns
+    -------
+    Report
+        Modes of all modules are afterwards as they were.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no variants, one cannot be called, or the data is empty or has no targets.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> model = fm.NeuralNetwork()
+    >>> data = torch.rand(32, 1, 28, 28), torch.randint(0, 10, (32,))
+    >>> report = fm.compare({"original": model, "fused": fm.fuse(model)}, data, rounds=2)
+    >>> [row.name for row in report]
+    ['original', 'fused']
+    """
+    _check(variants, batch_size, rounds)
+    pixels = _pixels(variants, data)
+    floats = _all_rows(data, batch_fn, pixels, raw=False)
+    codes = _all_rows(data, batch_fn, pixels, raw=True) if _holds_pixels(data) else None
+    entries = _entries(variants, codes is not None)
+    results = [
+        _evaluate(label, variant, codes if rows == "uint8" and codes else floats, metric, loss_fn)
+        for label, variant, rows in entries
+    ]
+    sources = [codes if rows == "uint8" and codes else floats for _, _, rows in entries]
+    large = min(batch_size, floats.size)
+    models = [variant for _, variant, _ in entries]
+    with ExitStack() as modes, torch.inference_mode():
+        for model in models:
+            if isinstance(model, nn.Module):
+                modes.enter_context(in_mode(model, training=False))
+        single = time_interleaved(
+            [_calls(m, s, 1, 32) for m, s in zip(models, sources, strict=True)],
+            rounds=rounds,
+            calls_per_round=32,
+            what="batch 1",
+        )
+        batches = time_interleaved(
+            [_calls(m, s, large, 2) for m, s in zip(models, sources, strict=True)],
+            rounds=rounds,
+            calls_per_round=2,
+            what=f"batch {large:,}",
+        )
+    rows = [
+        _row(entry, results[i], results[0], single[i], batches[i], large, i == 0)
+        for i, entry in enumerate(entries)
+    ]
+    return Report(rows, _about(data, name, floats.size, large, metric))
+
+
+def _check(variants: Any, batch_size: int, rounds: int) -> None:
+    if not isinstance(variants, Mapping):
+        raise TypeError(
+            'variants: expected a dict such as {"original": model}, got '
+            f"{type(variants).__name__}"
+        )
+    if not variants:
+        raise ValueError("variants: expected at least one, got an empty dict")
+    for name, variant in variants.items():
+        if not isinstance(name, str):
+            raise TypeError(f"variants: expected names, got {name!r}")
+        if not callable(variant) or isinstance(variant, type):
+            raise TypeError(f"variants: expected a model as '{name}', got {variant!r}")
+    for what, value in (("batch_size", batch_size), ("rounds", rounds)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
+
+
+def _pixels(variants: Mapping[str, Any], data: Any) -> PixelNormalization | None:
+    """What the data's pixels stand for: as the data says, else the first variant that knows."""
+    carried = carried_pixels(data)
+    if carried is not None:
+        return carried
+    for variant in variants.values():
+        known = model_pixels(variant) if isinstance(variant, nn.Module) else None
+        known = known or (variant.pixels if isinstance(variant, CompiledModel) else None)
+        if known is not None:
+            return known
+    return None
+
+
+def _holds_pixels(data: Any) -> bool:
+    return data_pixels(select_half(data, "test")) is not None and not isinstance(
+        data, torch.utils.data.DataLoader
+    )
+
+
+def _all_rows(data: Any, batch_fn: Any, pixels: PixelNormalization | None, *, raw: bool) -> Batch:
+    """Every row as one batch, in memory: what all variants are measured on."""
+    parts = [
+        *iter_batches(
+            data, split="test", batch_size=4096, batch_fn=batch_fn, pixels=pixels, raw=raw
+        )
+    ]
+    if parts[0].target is None:
+        raise ValueError("data: expected targets to compare with, such as (x, y)")
+
+    def joined(values: list[Any]) -> Any:
+        first = values[0]
+        if isinstance(first, Tensor):
+            return torch.cat(values) if first.ndim else first
+        if isinstance(first, tuple | list):
+            return type(first)(joined([*parts]) for parts in zip(*values, strict=True))
+        if isinstance(first, Mapping):
+            return {key: joined([value[key] for value in values]) for key in first}
+        return first
+
+    args = tuple(joined([p.args[i] for p in parts]) for i in range(len(parts[0].args)))
+    kwargs = {k: joined([p.kwargs[k] for p in parts]) for k in parts[0].kwargs}
+    target = joined([p.target for p in parts])
+    return Batch(args, kwargs, target, sum(p.size for p in parts))
+
+
+def _slice(batch: Batch, start: int, stop: int) -> Batch:
+    def part(value: Tensor) -> Tensor:
+        return value[start:stop].contiguous()
+
+    args = tuple(tree_map(part, a) for a in batch.args)
+    kwargs = {k: tree_map(part, v) for k, v in batch.kwargs.items()}
+    target = batch.target[start:stop] if batch.target is not None else None
+    return Batch(args, kwargs, target, stop - start)
+
+
+def _entries(variants: Mapping[str, Any], has_pixels: bool) -> list[tuple[str, Any, str]]:
+    entries = []
+    for name, variant in variants.items():
+        if isinstance(variant, CompiledModel) and variant.takes_pixels and has_pixels:
+            entries.append((f"{name} (float32 rows)", variant, "float32"))
+            entries.append((f"{name} (uint8 rows)", variant, "uint8"))
+        else:
+            entries.append((name, variant, "float32"))
+    return entries
+
+
+def _evaluate(name: str, variant: Any, rows: Batch, metric: Any, loss_fn: Any) -> Evaluation:
+    chunks = (_slice(rows, at, min(at + 1024, rows.size)) for at in range(0, rows.size, 1024))
+    try:
+        return evaluate(
+            variant,
+            ((chunk.args, chunk.kwargs, chunk.target) for chunk in chunks),
+            metric=metric,
+            loss_fn=loss_fn,
+            batch_fn=lambda batch: batch,
+            raw=True,
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise type(error)(
+            f"variants: '{name}' cannot be evaluated on this data: {error}"
+        ) from error
+
+
+def _calls(model: Any, rows: Batch, size: int, count: int) -> list[Call]:
+    """Calls on different rows of the given batch size."""
+    last = max(rows.size - size, 0)
+    starts = np.linspace(0, last, min(count, last + 1)).astype(int)
+    batches = [_slice(rows, int(s), int(s) + size) for s in starts]
+    if len(rows.args) == 1 and not rows.kwargs:
+        return [partial(model, batch.args[0]) for batch in batches]
+    return [partial(model, *batch.args, **batch.kwargs) for batch in batches]
+
+
+def _row(
+    entry: tuple[str, Any, str],
+    result: Evaluation,
+    first: Evaluation,
+    single: Timing,
+    batches: Timing,
+    large: int,
+    is_first: bool,
+) -> Row:
+    name, variant, rows = entry
+    return Row(
+        name=name,
+        rows=rows,
+        accuracy=float(result),
+        difference=float(result) - float(first),
+        p_value=None if is_first else _mcnemar(first.correct, result.correct),
+        loss=result.loss,
+        p50=single.p50,
+        p99=single.p99,
+        speedup=single.ratio,
+        speedup_spread=0.0 if is_first else single.spread,
+        throughput=large / batches.p50,
+        memory=_memory(variant),
+        disk=_disk(variant),
+        layers_changed=len({c.layer for c in changes(variant) if c.what != DROPPED}),
+    )
+
+
+def _mcnemar(before: Tensor | None, after: Tensor | None) -> float | None:
+    """The exact test (Q. McNemar, Psychometrika 12, 1947): do the two err on different rows?"""
+    if before is None or after is None:
+        return None
+    from scipy.stats import binomtest
+
+    lost = int((before & ~after).sum())
+    won = int((after & ~before).sum())
+    return 1.0 if lost + won == 0 else float(binomtest(lost, lost + won, 0.5).pvalue)
+
+
+def _memory(variant: Any) -> int | None:
+    """Bytes of weights and buffers, packed copies included."""
+    if isinstance(variant, CompiledModel):
+        return variant.nbytes
+    if not isinstance(variant, nn.Module):
+        return None
+    tensors = {t.data_ptr(): t for t in (*variant.parameters(), *variant.buffers())}
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _disk(variant: Any) -> int | None:
+    """Bytes of the file that ``save`` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.safetensors")
+        try:
+            save(path, variant)
+        except (TypeError, ValueError):
+            return None
+        return os.path.getsize(path)
+
+
+def _about(data: Any, name: str | None, n: int, large: int, metric: Any) -> dict[str, Any]:
+    info = cpu_info()
+    return {
+        "data": name or getattr(data, "name", None) or type(data).__name__,
+        "n": n,
+        "batch_size": large,
+        "metric": "accuracy" if metric is None else getattr(metric, "__name__", "metric"),
+        "threads": num_threads(),
+        "torch_threads": torch.get_num_threads(),
+        "isa": info["isa"],
+        "cpu": info["model"],
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

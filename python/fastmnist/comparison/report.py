@@ -1,0 +1,167 @@
+"""What :func:`fastmnist.compare` returns: one table, in every form people want it in."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fastmnist.comparison.rows import Row
+from fastmnist.display.tables import Table
+from fastmnist.files.atomic import write_atomically
+
+
+class Report(Sequence[Row]):
+    """The measured variants, first one the baseline; prints as a table.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+    about : dict
+        Data set, n, batch size, threads, instruction set, versions.
+    """
+
+    def __init__(self, rows: Sequence[Row], about: dict[str, Any]) -> None:
+        self.rows = tuple(rows)
+        self.about = about
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            for row in self.rows:
+                if row.name == index:
+                    return row
+            names = ", ".join(row.name for row in self.rows)
+            raise KeyError(f"no variant '{index}': there are {names}")
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def table(self) -> Table:
+        """Return the table that is printed."""
+        about = self.about
+        table = Table(
+            f"{about['data']}, n = {about['n']:,}, {about['threads']} thread(s), {about['isa']}",
+            [
+                "variant",
+                "rows",
+                about["metric"],
+                "difference",
+                "p50 µs",
+                "p99 µs",
+                "speed-up",
+                f"rows/s at {about['batch_size']:,}",
+                "memory",
+                "disk",
+                "layers changed",
+            ],
+        )
+        percent = about["metric"] == "accuracy"
+        for row in self.rows:
+            table.row(
+                row.name,
+                row.rows,
+                f"{row.accuracy:.2%}" if percent else f"{row.accuracy:.4g}",
+                _difference(row, percent),
+                f"{row.p50 * 1e6:.1f}",
+                f"{row.p99 * 1e6:.1f}",
+                "–" if row is self.rows[0] else _speedup(row),
+                f"{row.throughput:,.0f}",
+                _kilobytes(row.memory),
+                _kilobytes(row.disk),
+                str(row.layers_changed) if row.layers_changed else "–",
+            )
+        first = self.rows[0].name
+        table.note(
+            f"difference to '{first}' in points; * if a paired McNemar test gives p < 0.05"
+            if percent
+            else f"difference to '{first}'"
+        )
+        table.note(
+            f"p50, p99 and speed-up at batch 1, interleaved; ≈ 1 if within the noise of '{first}'"
+        )
+        table.note("memory: all that is held; int8 modules keep two layouts, pruned ones masks")
+        table.notes += [str(note) for note in about.get("notes", [])]
+        return table
+
+    def __rich__(self) -> Any:
+        return self.table()
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the table as Markdown, and write it to `path` if one is given."""
+        text = self.table().to_markdown()
+        if path is not None:
+            write_atomically(path, text.encode())
+        return text
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return all figures as JSON (seconds, bytes, 0…1), and write them to `path` if given."""
+        rows = [{k: _finite(v) for k, v in asdict(row).items()} for row in self.rows]
+        text = json.dumps({"about": self.about, "rows": rows}, indent=2)
+        if path is not None:
+            write_atomically(path, (text + "\n").encode())
+        return text
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame, one row per variant (seconds, bytes, 0…1).
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError(
+                "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
+            ) from None
+        return pd.DataFrame([asdict(row) for row in self.rows]).set_index("name")
+
+    def plot(self) -> Any:
+        """Draw latency against accuracy, and sizes: a matplotlib Figure.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from fastmnist.comparison.plots import plot_report
+
+        return plot_report(self)
+
+
+def _difference(row: Row, percent: bool) -> str:
+    if row.p_value is None and row.difference == 0:
+        return "–"
+    mark = "*" if row.p_value is not None and row.p_value < 0.05 else ""
+    return f"{row.difference * 100:+.2f}{mark}" if percent else f"{row.difference:+.4g}"
+
+
+def _speedup(row: Row) -> str:
+    if abs(row.speedup - 1) <= row.speedup_spread:
+        return "≈ 1"
+    return f"{row.speedup:.2f} ×" if row.speedup < 10 else f"{row.speedup:.1f} ×"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _kilobytes(size: int | None) -> str:
+    return "–" if size is None else f"{size / 1000:,.1f} KB"

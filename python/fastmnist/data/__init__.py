@@ -1,0 +1,14 @@
+"""Data sets of handwritten digits, in memory as uint8."""
+
+from fastmnist.data.bundle import Data, Split
+from fastmnist.data.errors import DatasetError, DatasetFallbackWarning, DatasetWarning
+from fastmnist.data.loading import load_dataset
+
+__all__ = [
+    "Data",
+    "DatasetError",
+    "DatasetFallbackWarning",
+    "DatasetWarning",
+    "Split",
+    "load_dataset",
+]

@@ -1,0 +1,243 @@
+"""Turns whatever holds data into batches of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+)
+
+from fastmnist.data.batch import Batch, BatchFn, is_array, make_batch
+from fastmnist.data.bundle import Data, Split
+from fastmnist.data.in_memory import in_memory
+from fastmnist.pixels import PixelNormalization
+
+__all__ = [
+    "Batch",
+    "BatchFn",
+    "carried_pixels",
+    "count_samples",
+    "data_pixels",
+    "iter_batches",
+    "select_half",
+]
+
+
+def iter_batches(
+    data: Any,
+    *,
+    split: str,
+    batch_size: int,
+    shuffle: bool = False,
+    generator: torch.Generator | None = None,
+    batch_fn: BatchFn | None = None,
+    max_samples: int | None = None,
+    pixels: PixelNormalization | None = None,
+    raw: bool = False,
+    name: str = "data",
+) -> Iterator[Batch]:
+    """Go through `data` once, in batches.
+
+    Parameters
+    ----------
+    data : Data, Split, DataLoader, Dataset, tuple, list, dict, tensor or array
+        ``(x, y)`` of tensors or NumPy arrays; a tensor or ``(x,)`` has no target;
+        ``({"name": x}, y)`` are keywords. A list of other things is a Dataset of samples. A
+        DataLoader, or another iterable that can't be indexed, gives batches.
+    split : {"train", "test"}
+        Which half of a bundle.
+    batch_size : int
+        Samples in a batch; a DataLoader keeps its own, and its own sampling.
+    shuffle : bool
+        Whether samples come in random order.
+    generator : torch.Generator, optional
+        Where the order is drawn from; torch's global one otherwise.
+    batch_fn : callable, optional
+        Reads a batch: to ``(args, kwargs, target)`` or ``(inputs, target)``.
+    max_samples : int, optional
+        Stop there; the last batch is cut.
+    pixels : PixelNormalization, optional
+        What uint8 inputs stand for; otherwise as the bundle says, or 0…1.
+    raw : bool
+        Leave uint8 inputs as they are.
+    name : str
+        What errors call `data`.
+
+    Yields
+    ------
+    Batch
+        Inputs: uint8 converted to float32, other floats to float32 too. Targets: integers of
+        one dimension as int64, others as they are.
+
+    Raises
+    ------
+    TypeError
+        If `data` or a batch is nothing of the above.
+    ValueError
+        If `data` is empty, or its arrays differ in length.
+
+    Examples
+    --------
+    >>> x, y = torch.zeros(5, 3), torch.arange(5)
+    >>> [batch.size for batch in iter_batches((x, y), split="train", batch_size=2)]
+    [2, 2, 1]
+    """
+    for what, value in (("batch_size", batch_size), ("max_samples", max_samples)):
+        if value is not None and value < 1:
+            raise ValueError(f"{what} must be at least 1, got {value}")
+    data = select_half(data, split)
+    carried = carried_pixels(data)
+    wanted = None if raw else pixels or carried or PixelNormalization()
+    memory = in_memory(data, name)
+    if memory is not None:
+        source = memory.batches(batch_size, shuffle, generator, max_samples)
+        if batch_fn is not None and carried is not None and wanted is not None:
+            # Items of a Split are floats, so that is what a batch_fn expects.
+            source = ((wanted.to_float(x), y) for x, y in source)
+    else:
+        source = _loader(data, batch_size, shuffle, generator, name)
+    return _read(source, batch_fn, wanted, max_samples, name)
+
+
+def data_pixels(data: Any) -> PixelNormalization | None:
+    """Tell what uint8 pixels of `data` stand for.
+
+    Returns
+    -------
+    PixelNormalization or None
+        That of a bundle or a half, also inside a Subset or a DataLoader; the identity for
+        tensors and arrays of uint8; None for anything else, where it is not known.
+
+    Examples
+    --------
+    >>> data_pixels(torch.zeros(2, 784, dtype=torch.uint8)).is_identity
+    True
+    """
+    carried = carried_pixels(data)
+    if carried is not None:
+        return carried
+    if isinstance(data, (DataLoader, Subset)):
+        return data_pixels(data.dataset)
+    if isinstance(data, TensorDataset):
+        return data_pixels(data.tensors)
+    first = data[0] if isinstance(data, (tuple, list)) and len(data) else data
+    values = list(first.values()) if isinstance(first, Mapping) else [first]
+    found = any(
+        is_array(v) and str(getattr(v, "dtype", "")).split(".")[-1] == "uint8" for v in values
+    )
+    return PixelNormalization() if found else None
+
+
+def carried_pixels(data: Any) -> PixelNormalization | None:
+    """Give the normalization that `data` itself carries: a bundle's, or that of its halves."""
+    if isinstance(data, (Data, Split)):
+        return data.pixels
+    if isinstance(data, (DataLoader, Subset)):
+        return carried_pixels(data.dataset)
+    if isinstance(data, ConcatDataset):
+        found = {carried_pixels(part) for part in data.datasets}
+        return found.pop() if len(found) == 1 else None
+    return None
+
+
+def count_samples(data: Any, split: str) -> int | None:
+    """Tell how many samples a pass through `data` gives; None if that can't be known before.
+
+    Examples
+    --------
+    >>> count_samples(torch.zeros(5, 3), "test")
+    5
+    """
+    data = select_half(data, split)
+    memory = in_memory(data, "data")
+    if memory is not None:
+        return memory.n
+    try:
+        if not isinstance(data, DataLoader):
+            return len(data)
+        if data.batch_size is None or isinstance(data.dataset, IterableDataset):
+            return None
+        n = len(data.sampler)  # type: ignore[arg-type]
+        return n - n % data.batch_size if data.drop_last else n
+    except TypeError:
+        return None
+
+
+def select_half(data: Any, split: str) -> Any:
+    """Give the half of a bundle that `split` names; other data as it is.
+
+    Raises
+    ------
+    ValueError
+        If `split` is neither "train" nor "test".
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    if not isinstance(data, Data):
+        return data
+    return data.train if split == "train" else data.test
+
+
+def _loader(
+    data: Any, batch_size: int, shuffle: bool, generator: torch.Generator | None, name: str
+) -> Iterator[Any]:
+    if isinstance(data, DataLoader):
+        return _collated(data, name)
+    if isinstance(data, IterableDataset):
+        return _collated(DataLoader(data, batch_size=batch_size), name)
+    indexed = isinstance(data, (Dataset, Sequence)) or (
+        hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    )
+    if isinstance(data, (str, bytes, Mapping)) or not (indexed or isinstance(data, Iterable)):
+        raise TypeError(
+            f"{name} must be a bundle of load_dataset, a DataLoader, a Dataset, (x, y) or a "
+            f"tensor, got {type(data).__name__}"
+        )
+    if not indexed:
+        return iter(data)
+    if not len(data):  # before DataLoader, whose error for an empty one speaks of num_samples
+        return iter(())
+    return _collated(DataLoader(data, batch_size, shuffle=shuffle, generator=generator), name)
+
+
+def _collated(loader: DataLoader[Any], name: str) -> Iterator[Any]:
+    try:
+        yield from loader
+    except TypeError as error:
+        if "collate" not in str(error):
+            raise
+        raise TypeError(
+            f"{name} must have samples of tensors, arrays or numbers: {error}. Give its Dataset a "
+            "transform to tensors (ToTensor), or pass a DataLoader with your collate_fn"
+        ) from error
+
+
+def _read(
+    source: Iterator[Any],
+    batch_fn: BatchFn | None,
+    pixels: PixelNormalization | None,
+    max_samples: int | None,
+    name: str,
+) -> Iterator[Batch]:
+    done = 0
+    for raw_batch in source:
+        left = None if max_samples is None else max_samples - done
+        batch = make_batch(raw_batch, batch_fn, pixels, left)
+        if not batch.size:
+            continue
+        done += batch.size
+        yield batch
+        if done == max_samples:
+            return
+    if not done:
+        raise ValueError(
+            f"{name} is empty: it gave no samples (an iterator can be gone through only once)"
+        )

@@ -1,0 +1,114 @@
+"""Data whose tensors are all in memory: batches are cut out of them, with no Python per item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
+
+from fastmnist.data.batch import as_tensor, is_array, tree_map
+from fastmnist.data.bundle import Split
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Tensors nested as a batch is, of `n` samples each; `index` picks some of their rows."""
+
+    tree: Any
+    n: int
+    index: Tensor | None = None
+
+    def batches(
+        self, size: int, shuffle: bool, generator: torch.Generator | None, limit: int | None
+    ) -> Iterator[Any]:
+        """Yield batches of up to `size` rows, nested as the tree is, `limit` rows in all."""
+        order = self.index
+        if shuffle:
+            shuffled = torch.randperm(self.n, generator=generator)
+            order = shuffled if order is None else order[shuffled]
+        n = self.n if limit is None else min(self.n, limit)
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            if order is None:
+                yield tree_map(lambda t, a=start, b=stop: _part(t, a, b), self.tree)  # type: ignore[misc]
+            else:
+                chosen = order[start:stop]
+                yield tree_map(
+                    lambda t, c=chosen: t.index_select(0, c.to(t.device)),  # type: ignore[misc]
+                    self.tree,
+                )
+
+
+def _part(tensor: Tensor, start: int, stop: int) -> Tensor:
+    # A copy of floats: a model that begins with an in-place module would change the data.
+    part = tensor[start:stop]
+    return part.clone() if part.dtype == torch.float32 else part
+
+
+def in_memory(data: Any, name: str) -> Memory | None:
+    """Find the tensors that hold all of `data`; None where it has to be asked item by item.
+
+    Raises
+    ------
+    ValueError
+        If they differ in length, or have no batch dimension.
+    """
+    if type(data) is Subset:
+        inner = in_memory(data.dataset, name) if not is_array(data.dataset) else None
+        if inner is None:
+            return None
+        index = torch.as_tensor(data.indices, dtype=torch.int64)
+        return Memory(inner.tree, len(index), index if inner.index is None else inner.index[index])
+    if type(data) is Split:
+        return Memory((data.images, data.labels), len(data))
+    tree: Any
+    if type(data) is TensorDataset:
+        tree = data.tensors
+    elif is_array(data):
+        tree = as_tensor(data)
+    elif isinstance(data, Mapping) and data and all(map(is_array, data.values())):
+        tree = {key: as_tensor(value) for key, value in data.items()}
+    elif isinstance(data, tuple) or (isinstance(data, list) and len(data) <= 2):
+        tree = _tuple(data)
+    else:
+        return None
+    return None if tree is None else Memory(tree, _rows(tree, name))
+
+
+def _tuple(data: Sequence[Any]) -> tuple[Any, ...] | None:
+    """Read ``(x, y)`` and its relatives; None for a sequence of samples."""
+    parts: list[Any] = []
+    for at, part in enumerate(data):
+        numbers = isinstance(part, (list, range)) and all(isinstance(v, (int, float)) for v in part)
+        if is_array(part):
+            parts.append(as_tensor(part))
+        elif isinstance(part, Mapping) and part and all(map(is_array, part.values())):
+            parts.append({key: as_tensor(value) for key, value in part.items()})
+        elif at and at == len(data) - 1 and numbers:
+            parts.append(torch.as_tensor(list(part)))
+        else:
+            return None
+    # Dicts only, as in a list of two samples, have no target at the end.
+    return tuple(parts) if parts and (len(parts) == 1 or is_array(parts[-1])) else None
+
+
+def _rows(tree: Any, name: str) -> int:
+    shapes: list[tuple[int, ...]] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    tree_map(note, tree)
+    if any(not shape for shape in shapes):
+        raise ValueError(f"{name} must have a batch dimension, got shapes {shapes}")
+    if len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(
+            f"{name} must have the same number of rows in all its arrays, got shapes "
+            + " and ".join(map(str, shapes))
+        )
+    return shapes[0][0]

@@ -1,0 +1,102 @@
+"""The four files of MNIST: their names, sizes and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmnist.data.errors import DatasetError, DatasetWarning
+from fastmnist.data.idx import parse_idx, read_file
+
+
+@dataclass(frozen=True)
+class MnistFile:
+    """One of the original files; size and MD5 are those of the decompressed bytes."""
+
+    stem: str
+    dims: int
+    size: int
+    md5: str
+
+    @property
+    def download_name(self) -> str:
+        """Name at the mirrors, and in the cache."""
+        return f"{self.stem}-idx{self.dims}-ubyte.gz"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names under which the file is found: plain first, since it reads faster."""
+        return tuple(
+            f"{self.stem}{dot}idx{self.dims}-ubyte{ending}"
+            for ending in ("", ".gz")
+            for dot in ("-", ".")
+        )
+
+
+FILES = {
+    "train_images": MnistFile("train-images", 3, 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train_labels": MnistFile("train-labels", 1, 60_008, "a25bea736e30d166cdddb491f175f624"),
+    "test_images": MnistFile("t10k-images", 3, 7_840_016, "2646ac647ad5339dbf082846283269ea"),
+    "test_labels": MnistFile("t10k-labels", 1, 10_008, "27ae3e4e09519cfbb04c329615203637"),
+}
+
+
+def find(folder: Path, file: MnistFile) -> list[Path]:
+    """List the files in `folder` that have one of the names of `file`."""
+    # os.path's isfile, since that of Path raises where a folder may not be searched.
+    return [folder / name for name in file.names if os.path.isfile(folder / name)]
+
+
+def verify(content: bytes, file: MnistFile, name: str) -> None:
+    """Check that `content`, decompressed and read up to `file.size` + 1 bytes, is MNIST's.
+
+    Raises
+    ------
+    DatasetError
+        Saying what seems to be wrong with it.
+    """
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() == file.md5:
+        return
+    if len(content) < file.size:
+        raise DatasetError(
+            f"{name} is truncated or no MNIST file: {len(content):,} bytes (decompressed), "
+            f"MNIST's has {file.size:,}. Delete it and fetch it again."
+        )
+    if len(content) > file.size:
+        raise DatasetError(
+            f"{name} is not MNIST's: it has more than the {file.size:,} bytes (decompressed) of "
+            "the original. EMNIST and QMNIST have files with such names; fastmnist reads MNIST."
+        )
+    raise DatasetError(
+        f"{name} has MNIST's name and size but another checksum than MNIST's {file.md5}: is it "
+        "Fashion-MNIST or KMNIST (their files have the same names), or damaged? Put MNIST's own "
+        "files there, or name their folder by root= or FASTMNIST_DATA."
+    )
+
+
+def read_verified(folder: Path, file: MnistFile) -> npt.NDArray[np.uint8]:
+    """Read one of the files from `folder`, whichever of its copies there is good.
+
+    Raises
+    ------
+    DatasetError
+        If it is missing, or no copy of it is good.
+    """
+    problem: DatasetError | None = None
+    for path in find(folder, file):
+        try:
+            content = read_file(path, file.size + 1)
+            verify(content, file, str(path))
+        except DatasetError as error:
+            problem = problem or error
+            continue
+        if problem is not None:
+            warnings.warn(f"{problem} (Read {path.name} instead.)", DatasetWarning, stacklevel=2)
+        return parse_idx(content, str(path))
+    raise problem or DatasetError(f"{folder} has no {file.names[0]}, nor with .gz")

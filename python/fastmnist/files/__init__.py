@@ -1,0 +1,1 @@
+"""Bytes on disk: all or nothing, a header and tensors, networks as JSON and arrays. No torch."""

@@ -1,0 +1,39 @@
+"""Fields of JSON and tensors by name, checked before use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def field(record: Any, name: str, kind: type | tuple[type, ...]) -> Any:
+    """``record[name]``, after checking that there is such a field and of which type."""
+    if not isinstance(record, dict) or not isinstance(record.get(name), kind):
+        raise ValueError(f"field '{name}': expected {_names(kind)}, got something else or nothing")
+    return record[name]
+
+
+def tensor(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    name: str,
+    dtype: type[np.generic],
+    shape: tuple[int | None, ...],
+) -> npt.NDArray[Any]:
+    """The named array, after checking its dtype and shape (None: any size)."""
+    if name not in arrays:
+        raise ValueError(f"tensor '{name}' is missing")
+    array = arrays[name]
+    fits = len(array.shape) == len(shape) and all(
+        want in (None, got) for want, got in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        want = f"{np.dtype(dtype)} {['any' if s is None else s for s in shape]}"
+        raise ValueError(f"tensor '{name}': expected {want}, got {array.dtype} {[*array.shape]}")
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _names(kind: type | tuple[type, ...]) -> str:
+    return kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)

@@ -1,0 +1,1 @@
+"""Linear, BatchNorm1d and activation in one layer: :func:`fastmnist.fuse`."""

@@ -1,0 +1,167 @@
+"""Fuse modules that are named, as ``torch.ao.quantization.fuse_modules`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fastmnist.int8.network import NO_CLAMP, compose
+from fastmnist.layers.batchnorm import is_foldable
+from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.quiet import Identity
+from fastmnist.rewriting.changes import Change, record
+from fastmnist.rewriting.copies import check_module, checked_copy
+from fastmnist.rewriting.graph import is_linear, module_clamp
+from fastmnist.rewriting.hooks import has_hooks
+from fastmnist.rewriting.masks import bake
+
+_CONVOLUTIONS: dict[type, type] = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
+
+
+def fuse_modules(
+    model: Any,
+    modules_to_fuse: Sequence[str] | Sequence[Sequence[str]],
+    inplace: bool = False,
+    fuser_func: Any = None,
+    fuse_custom_config_dict: Any = None,
+) -> nn.Module:
+    """``torch.ao.quantization.fuse_modules``, with the same signature.
+
+    Not needed: :func:`fastmnist.quantize` and :func:`fastmnist.prepare` find what can be fused by
+    themselves. Known sequences are Linear + ReLU (ReLU6, Hardtanh), Linear + BatchNorm1d (+
+    activation), and, so that scripts for CNNs run as they are, Conv + BatchNorm (+ ReLU).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    modules_to_fuse : list of str, or list of them
+        Names of modules that follow each other: ``[["linear1", "relu1"], …]``.
+    inplace : bool
+        Change `model` itself, and return it.
+    fuser_func, fuse_custom_config_dict : None
+        Accepted for the signature; must be None.
+
+    Returns
+    -------
+    torch.nn.Module
+        The first module of a sequence does it all, ``Identity`` stands for the others. In
+        training mode a BatchNorm1d behind a Linear stays one, inside the fused layer, and what
+        belongs to a Conv stays as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the modules that are not there, or that cannot be fused. Nothing is changed then.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> fm.fuse_modules(fm.NeuralNetwork().eval(), [["linear1", "relu1"]]).linear1.clamp
+    (0.0, inf)
+    """
+    own = check_module(model)
+    for what, value in (
+        ("fuser_func", fuser_func),
+        ("fuse_custom_config_dict", fuse_custom_config_dict),
+    ):
+        if value is not None:
+            raise ValueError(f"{what}: expected None, got {type(value).__name__}")
+    groups = _groups(modules_to_fuse)
+    for group in groups:
+        _check(own, group)
+    root = own if inplace else checked_copy(own)
+    done = []
+    for group in groups:
+        _fuse(root, group)
+        done += [Change(group[0], f"fused with {name}") for name in group[1:]]
+    record(root, done)
+    return root
+
+
+def _groups(modules_to_fuse: Any) -> list[list[str]]:
+    if isinstance(modules_to_fuse, str) or not isinstance(modules_to_fuse, Sequence):
+        raise TypeError(
+            f"modules_to_fuse: expected lists of names such as [['linear1', 'relu1']], got "
+            f"{modules_to_fuse!r}"
+        )
+    if all(isinstance(entry, str) for entry in modules_to_fuse):
+        return [[*map(str, modules_to_fuse)]] if modules_to_fuse else []
+    groups = []
+    for entry in modules_to_fuse:
+        is_list = isinstance(entry, Sequence) and not isinstance(entry, str)
+        if not is_list or not all(isinstance(name, str) for name in entry):
+            raise TypeError(f"modules_to_fuse: expected a list of names, got {entry!r}")
+        groups.append([*entry])
+    return groups
+
+
+def _check(root: nn.Module, group: list[str]) -> None:
+    modules = []
+    for name in group:
+        try:
+            modules.append(root.get_submodule(name))
+        except AttributeError:
+            raise ValueError(f"modules_to_fuse: the model has no module named '{name}'") from None
+    kinds = " + ".join(type(m).__name__ for m in modules)
+    error = ValueError(
+        f"modules_to_fuse: expected Linear or Conv, then BatchNorm, then an activation, got "
+        f"{group}: {kinds}"
+    )
+    if len(modules) < 2:
+        raise error
+    hooked = [name for name, module in zip(group, modules, strict=True) if has_hooks(module)]
+    if hooked:
+        raise ValueError(
+            f"modules_to_fuse: expected modules without hooks, got one on '{hooked[0]}', which "
+            "would not run any more"
+        )
+    first, rest = modules[0], modules[1:]
+    norm_type: type = nn.BatchNorm1d if is_linear(first) else _CONVOLUTIONS.get(type(first), int)
+    if isinstance(rest[0], norm_type):
+        norm = rest.pop(0)
+        if isinstance(first, FusedLinear) and first.clamp != NO_CLAMP:
+            raise ValueError(
+                f"modules_to_fuse: expected '{group[1]}' to follow '{group[0]}' itself, got one "
+                "that follows its activation"
+            )
+        if (
+            isinstance(norm, nn.BatchNorm1d)
+            and isinstance(first, nn.Linear)
+            and not is_foldable(norm, first.out_features)
+        ):
+            raise ValueError(
+                f"modules_to_fuse: expected '{group[1]}' to have running statistics of "
+                f"{first.out_features} features, got {norm.num_features}"
+            )
+    is_known = is_linear(first) or type(first) in _CONVOLUTIONS
+    if not is_known or len(rest) > 1 or any(module_clamp(m) is None for m in rest):
+        raise error
+
+
+def _fuse(root: nn.Module, group: list[str]) -> None:
+    first = root.get_submodule(group[0])
+    for name in group[1:]:
+        module = root.get_submodule(name)
+        if isinstance(first, nn.Linear):
+            fused = first if isinstance(first, FusedLinear) else FusedLinear.of(first, NO_CLAMP)
+            clamp = module_clamp(module)
+            if clamp is not None:
+                fused.clamp = compose(fused.clamp, clamp)
+            elif isinstance(module, nn.BatchNorm1d):
+                fused.norm_after, fused.follows_norm = module, True
+                if not module.training:
+                    bake(fused)  # masks: what is folded is what they leave
+                    fused.fold_norms()
+        elif module_clamp(module) is not None or module.training:
+            continue  # a Conv stays torch's, its activation where it is, and a norm that trains
+        else:
+            first = fuse_conv_bn_eval(first, module)  # type: ignore[type-var, arg-type]
+            root.set_submodule(group[0], first)
+        root.set_submodule(name, Identity().train(module.training))

@@ -1,0 +1,160 @@
+"""Float layers to canonical int8 ones, with the input's affine folded in. Free of torch.
+
+A network input may be ``x_j = (q_j - offset_j) / multiplier_j`` for codes ``q``. The division goes
+into the first layer's columns before they are quantized and the offset into its bias, in float64,
+so that the kernel sees plain codes with zero point 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+import fastmnist._core as _core
+from fastmnist.int8.network import MAX_INPUTS, NO_CLAMP, QuantizedLayer, QuantizedNetwork
+from fastmnist.pixels import PixelNormalization
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I8 = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """One Linear(+activation) in float32: weight ``[outputs, inputs]``, bias ``[outputs]``."""
+
+    name: str
+    weight: F32
+    bias: F32
+    clamp: tuple[float, float] = NO_CLAMP
+
+
+@dataclass(frozen=True, eq=False)
+class InputRule:
+    """How real inputs of one layer become codes.
+
+    `scale` and `zero_point` always hold; `multiplier` and `offset` (per feature) only where the
+    rule is affine: then they make the codes, and `scale` is 1 unless all columns share it.
+    """
+
+    scale: float = 1.0
+    zero_point: int = 0
+    multiplier: F32 | None = None
+    offset: F32 | None = None
+    pixels: PixelNormalization | None = None
+
+
+def rule_from_range(lo: float, hi: float) -> InputRule:
+    """One scale and zero point for all features, covering ``[lo, hi]`` and 0."""
+    scale, zero_point = _core.quantizer_of_range(lo, hi)
+    return InputRule(scale, zero_point)
+
+
+def rule_from_columns(lo: F64, hi: F64, weight: F32) -> InputRule:
+    """A multiplier and offset per feature, each covering its own ``[lo_j, hi_j]``.
+
+    A constant column has code 0 for its value, and the finest weights that do not make those of
+    the other columns (of `weight`, the layer that is given them) coarser.
+    """
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        multiplier = 255.0 / (hi - lo)
+        usable = _is_normal(multiplier)
+        size = np.abs(weight.astype(np.float64))
+        largest = (size[:, usable] / multiplier[usable]).max(axis=1, initial=0.0)
+        harmless = np.nan_to_num(size / largest[:, None], posinf=0.0).max(axis=0, initial=0.0)
+    multiplier = np.where(usable, multiplier, np.where(_is_normal(harmless), harmless, 1.0))
+    multiplier32 = multiplier.astype(np.float32)
+    offset32 = (-lo * multiplier32.astype(np.float64)).astype(np.float32)
+    return InputRule(1.0, 0, multiplier32, offset32)
+
+
+def _is_normal(values: F64) -> npt.NDArray[np.bool_]:
+    """Which values float32 holds in full precision, as positive numbers."""
+    range32 = np.finfo(np.float32)
+    fits: npt.NDArray[np.bool_] = (values >= range32.tiny) & (values <= range32.max)
+    return fits
+
+
+def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:
+    """Codes are pixels, exactly: ``x = (q/255 - mean)/std``."""
+    if pixels.is_identity:
+        return InputRule(float(np.float32(1 / 255)), 0, pixels=pixels)
+    mean, std = pixels.per_feature(features)
+    multiplier = (255.0 * std).astype(np.float32)
+    offset = (255.0 * mean).astype(np.float32)
+    uniform = len(set(pixels.std)) == 1
+    scale = float(np.float32(1 / (255.0 * pixels.std[0]))) if uniform else 1.0
+    return InputRule(scale, 0, multiplier, offset, pixels)
+
+
+def pins_pixels(network: QuantizedNetwork) -> bool:
+    """Whether the codes of a network that is said to take pixels are pixels."""
+    if network.kind == "dynamic" or network.pixels is None:
+        return True
+    rule, first = rule_from_pixels(network.pixels, network.inputs), network.layers[0]
+    if (rule.multiplier is None) != (network.multiplier is None):
+        return False
+    if rule.multiplier is None or rule.offset is None:
+        return (first.input_scale, first.input_zero_point) == (rule.scale, 0)
+    assert network.multiplier is not None
+    assert network.offset is not None
+    return np.array_equal(rule.multiplier, network.multiplier) and np.array_equal(
+        rule.offset, network.offset
+    )
+
+
+def quantize_layer(layer: FloatLayer, rule: InputRule, per_channel: bool = True) -> QuantizedLayer:
+    """Quantize one layer's weights for inputs that follow `rule`.
+
+    Each output gets a weight scale of its own, or all the same one without `per_channel`.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer, if its weights or bias are not finite (also once the rule is folded in),
+        or it has more than 65,536 inputs.
+    """
+    inputs = layer.weight.shape[1]
+    if inputs > MAX_INPUTS:
+        raise ValueError(
+            f"layer '{layer.name}': expected at most {MAX_INPUTS} inputs, got {inputs}: int32 sums "
+            "of int8 products would overflow"
+        )
+    for what, values in (("weight", layer.weight), ("bias", layer.bias)):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"layer '{layer.name}': expected finite numbers in its {what}, got NaN or inf"
+            )
+    weight, bias = layer.weight, layer.bias
+    if rule.multiplier is not None and rule.offset is not None:
+        columns = 1.0 / rule.multiplier.astype(np.float64)
+        weight64 = weight.astype(np.float64)
+        bias = (bias - weight64 @ (columns * rule.offset)).astype(np.float32)
+        # Where all columns share one scale, the rule carries it and the weights stay as they are.
+        weight = (weight64 * columns).astype(np.float32) if rule.scale == 1.0 else weight
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(
+                f"layer '{layer.name}': its inputs' scales do not fit float32 once folded in: "
+                "rescale the columns of the data"
+            )
+    weight = np.ascontiguousarray(weight, np.float32)
+    codes, scales = _core.quantize_weights(weight) if per_channel else _quantize_as_one(weight)
+    return QuantizedLayer(
+        layer.name,
+        codes,
+        scales,
+        np.ascontiguousarray(bias, np.float32),
+        layer.clamp,
+        rule.scale,
+        rule.zero_point,
+    )
+
+
+def _quantize_as_one(weight: F32) -> tuple[I8, F32]:
+    """As ``_core.quantize_weights``, with one scale for all outputs."""
+    scale = np.float32(np.abs(weight).max(initial=0)) / np.float32(127)
+    scale = np.float32(1) if scale == 0 else scale
+    codes = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+    return codes, np.full(len(weight), scale, np.float32)

@@ -1,0 +1,1 @@
+"""The modules that transforms put into models."""

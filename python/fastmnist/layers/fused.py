@@ -1,0 +1,95 @@
+"""A float Linear and the activation behind it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastmnist.int8.network import NO_CLAMP, activation_name
+from fastmnist.layers.batchnorm import fold_after, fold_before, zeros_for
+
+
+class FusedLinear(nn.Linear):
+    """A Linear and the activation behind it, in float: ``clamp(x @ weight.T + bias)``.
+
+    Attributes
+    ----------
+    clamp : (float, float)
+        Bounds of the output; ``(0, inf)`` is ReLU.
+    columns_differ : bool
+        Whether a BatchNorm1d that led here was folded in: the inputs are raw columns then, and
+        quantization gives each a scale of its own.
+    norm_before, norm_after : BatchNorm1d or None
+        In models that train on, the norms that will be folded in: at the input, and between the
+        product and the clamp.
+    follows_norm : bool
+        Whether there is, or was, such a norm: inputs must be rows of features then.
+    """
+
+    clamp: tuple[float, float]
+    columns_differ: bool
+    norm_before: nn.BatchNorm1d | None
+    norm_after: nn.BatchNorm1d | None
+    follows_norm: bool
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        clamp: tuple[float, float] = NO_CLAMP,
+        columns_differ: bool = False,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        self._fuse(clamp, columns_differ)
+
+    @classmethod
+    def of(
+        cls, linear: nn.Linear, clamp: tuple[float, float], columns_differ: bool = False
+    ) -> FusedLinear:
+        """Make `linear` itself a fused one: it keeps parameters, masks, mode and names."""
+        linear.__class__ = cls
+        assert isinstance(linear, FusedLinear)
+        linear._fuse(clamp, columns_differ)
+        return linear
+
+    def _fuse(self, clamp: tuple[float, float], columns_differ: bool) -> None:
+        self.clamp, self.columns_differ = clamp, columns_differ
+        self.norm_before = self.norm_after = None
+        self.follows_norm = False
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias with the norms folded in, float32."""
+        with torch.no_grad():
+            weight = self.weight.detach().float()
+            bias = zeros_for(weight) if self.bias is None else self.bias.detach().float()
+            if self.norm_before is not None:
+                weight, bias = fold_before(weight, bias, self.norm_before)
+            if self.norm_after is not None:
+                weight, bias = fold_after(weight, bias, self.norm_after)
+        return weight, bias
+
+    def fold_norms(self) -> None:
+        """Fold the norms for good: the layer is one for inference from here on."""
+        if self.norm_before is not None or self.norm_after is not None:
+            weight, bias = self.folded()
+            self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+            self.norm_before = self.norm_after = None
+
+    def activate(self, y: Tensor) -> Tensor:
+        """Clamp outputs; exactly torch's functions, for their gradients too."""
+        lo, hi = self.clamp
+        if self.clamp == (0.0, math.inf):
+            return F.relu(y)
+        return y if self.clamp == NO_CLAMP else F.hardtanh(y, lo, hi)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.norm_before is not None:
+            input = self.norm_before(input)
+        y = F.linear(input, self.weight, self.bias)
+        return self.activate(y if self.norm_after is None else self.norm_after(y))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, activation={activation_name(self.clamp) or None}"

@@ -1,0 +1,1 @@
+"""How good, how close, how fast and how big a model is."""

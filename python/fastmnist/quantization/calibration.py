@@ -1,0 +1,85 @@
+"""Run a prepared model on calibration data, so that its layers see what they will be given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastmnist.data.batch import is_array, tree_map
+from fastmnist.data.batches import count_samples, iter_batches
+from fastmnist.display.progress import ProgressBar
+from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.pixels import PixelNormalization
+
+
+def calibrate(
+    model: nn.Module,
+    data: Any,
+    *,
+    pixels: PixelNormalization | None,
+    max_samples: int,
+    batch_fn: Callable[[Any], Any] | None = None,
+) -> int:
+    """Run `model` on up to `max_samples` rows of `data`; return how many there were.
+
+    Parameters
+    ----------
+    pixels : PixelNormalization or None
+        What uint8 rows stand for, unless the data says so itself.
+
+    Raises
+    ------
+    ValueError
+        If the model does not take the rows.
+    """
+    expected = count_samples(data, "train")
+    total = max_samples if expected is None else min(expected, max_samples)
+    seen = 0
+    with torch.no_grad(), ProgressBar("calibrating", total) as bar:
+        for batch in iter_batches(
+            data,
+            split="train",
+            batch_size=64,
+            batch_fn=batch_fn,
+            max_samples=max_samples,
+            pixels=pixels,
+            name="calibration",
+        ):
+            # Contiguous: flattened inputs are then views, by which layers know them as inputs.
+            args, kwargs = tree_map(Tensor.contiguous, (batch.args, batch.kwargs))
+            try:
+                model(*args, **kwargs)
+            except RuntimeError as error:
+                got = [f"{a.dtype} {[*a.shape]}" for a in (*args, *kwargs.values()) if is_array(a)]
+                raise ValueError(
+                    f"calibration: expected rows that the model takes, got {', '.join(got)}: "
+                    f"{error}"
+                ) from error
+            seen += batch.size
+            bar.advance(batch.size)
+    return seen
+
+
+def check_all_observed(layers: Mapping[str, SimulatedLinear], samples: int | None) -> None:
+    """Raise ValueError, naming the first layer that never saw a row."""
+    for name, layer in layers.items():
+        if layer.observer.started:
+            continue
+        if samples is not None:
+            raise ValueError(
+                f"calibration: layer '{name}' never saw data in {samples} samples: give "
+                f"calibration data that reaches it, leave it in float with exclude=['{name}'], or "
+                "use Dynamic()"
+            )
+        how = (
+            "train it for a few steps (in training mode: model.train())"
+            if layer.settings.training
+            else "run it on calibration data"
+        )
+        raise ValueError(
+            f"model: layer '{name}' never saw data: {how} before fm.convert, or leave the layer "
+            f"in float with exclude=['{name}']"
+        )

@@ -1,0 +1,188 @@
+"""What the quantizing functions can be asked for: one small dataclass a way of quantizing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+
+from fastmnist.layers.half import HALF_TYPES
+from fastmnist.pixels import PixelNormalization
+from fastmnist.ranges.rules import MinMax, MovingAverage, Rule, rule_of
+
+
+@dataclass(frozen=True)
+class Static:
+    """int8 with scales fixed beforehand, from calibration data.
+
+    Parameters
+    ----------
+    calibration : Data, Split, DataLoader, Dataset, (x, y) or tensor
+        Rows like those that the model will see; of a bundle, its training half. uint8 rows, rows
+        that are all k/255, or any rows where `mean` and `std` are given, are pixels: the model
+        then takes uint8 rows too, and gives the same bits for both. Not needed for
+        :func:`fastmnist.prepare`, where the prepared model is run on it.
+    mean, std : float or sequence of float, optional
+        What a pixel ``p`` stands for: ``(p/255 - mean)/std``, as for torchvision's Normalize.
+    max_samples : int
+        Calibration stops there.
+    per_feature : bool, optional
+        Whether the model's input gets a scale of its own per feature (table columns of different
+        size). None: where a BatchNorm1d leads.
+    batch_fn : callable, optional
+        Reads a batch of `calibration` that is not one of the usual kinds.
+    observer : str or rule
+        How a layer's range comes from what it saw: "minmax", "moving_average", "percentile",
+        "histogram", "mse", or a rule such as ``fm.Percentile(99.99)``. Pixels, and features with
+        scales of their own, always cover all that was seen.
+    per_channel : bool
+        Whether each output has a weight scale of its own, or the layer one for all.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> rows = torch.rand(64, 784)
+    >>> q = fm.quantize(fm.NeuralNetwork(), fm.Static(calibration=rows, observer="mse"))
+    """
+
+    calibration: Any = None
+    mean: Any = None
+    std: Any = None
+    max_samples: int = 512
+    per_feature: bool | None = None
+    batch_fn: Callable[[Any], Any] | None = None
+    observer: str | Rule = field(default_factory=MinMax)
+    per_channel: bool = True
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """int8 with scales per row, from the row's own range at every layer: no calibration.
+
+    Parameters
+    ----------
+    mean, std : float or sequence of float, optional
+        What a pixel ``p`` of a uint8 row stands for: ``(p/255 - mean)/std``. Not needed for
+        models that :func:`fastmnist.train` trained on pixels, which remember it; without either,
+        uint8 rows are refused.
+    per_channel : bool
+        Whether each output has a weight scale of its own, or the layer one for all.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> q = fm.quantize(fm.NeuralNetwork(), fm.Dynamic(mean=0.1307, std=0.3081))
+    """
+
+    mean: Any = None
+    std: Any = None
+    per_channel: bool = True
+
+
+@dataclass(frozen=True)
+class QAT:
+    """Quantization-aware training: what :func:`fastmnist.prepare_qat` simulates.
+
+    Parameters
+    ----------
+    observer : str or rule
+        As for :class:`Static`; moving averages by default. Rules that count values ("percentile",
+        "histogram", "mse") search a range at every step, which takes a millisecond a layer.
+    per_channel, per_feature, mean, std
+        As for :class:`Static`.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> prepared = fm.prepare_qat(fm.NeuralNetwork(), fm.QAT(observer=fm.MovingAverage(0.01)))
+    """
+
+    observer: str | Rule = field(default_factory=MovingAverage)
+    per_channel: bool = True
+    per_feature: bool | None = None
+    mean: Any = None
+    std: Any = None
+
+
+@dataclass(frozen=True)
+class Half:
+    """Weights and products in a 16-bit float type, by torch's own kernels; floats in and out.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        ``torch.bfloat16`` (the range of float32, 8 bits of precision) or ``torch.float16`` (11
+        bits, nothing above 65,504). How fast that is, is up to torch and the CPU.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> half = fm.quantize(fm.NeuralNetwork(), fm.Half(torch.bfloat16))
+    >>> half.linear1.weight.dtype
+    torch.bfloat16
+    """
+
+    dtype: torch.dtype = torch.bfloat16
+
+
+Config: TypeAlias = Static | Dynamic | Half
+
+
+def check_config(config: Any) -> Config:
+    """Return `config`, or raise an error that names what is wrong with it."""
+    if not isinstance(config, Static | Dynamic | Half):
+        hint = ": fm.prepare_qat takes it" if isinstance(config, QAT) else ""
+        raise TypeError(
+            f"config: expected Static(calibration=...), Dynamic() or Half(), got {_kind(config)}"
+            f"{hint or ': for example fm.quantize(model, fm.Dynamic())'}"
+        )
+    if isinstance(config, Half):
+        check_half(config.dtype)
+        return config
+    check_int8(config)
+    if isinstance(config, Static):
+        if config.calibration is None:
+            raise ValueError(
+                "calibration: expected data (a few hundred rows like those the model will see), "
+                "got None: give some, or use Dynamic(), or fm.prepare and run the model yourself"
+            )
+        if isinstance(config.max_samples, bool) or not isinstance(config.max_samples, int):
+            raise TypeError(
+                f"max_samples: expected an int, got {type(config.max_samples).__name__}"
+            )
+        if config.max_samples < 1:
+            raise ValueError(f"max_samples: expected at least 1, got {config.max_samples}")
+    return config
+
+
+def check_int8(config: Static | Dynamic | QAT) -> None:
+    """Raise for fields that the int8 configurations share."""
+    if not isinstance(config.per_channel, bool):
+        raise TypeError(f"per_channel: expected a bool, got {type(config.per_channel).__name__}")
+    if not isinstance(config, Dynamic):
+        rule_of(config.observer)
+        if config.per_feature not in (None, True, False):
+            raise TypeError(
+                f"per_feature: expected a bool or None, got {type(config.per_feature).__name__}"
+            )
+
+
+def check_half(dtype: Any) -> None:
+    """Raise unless `dtype` is one of the 16-bit floats."""
+    if dtype not in HALF_TYPES:
+        got = dtype if isinstance(dtype, torch.dtype) else type(dtype).__name__
+        raise ValueError(f"dtype: expected torch.bfloat16 or torch.float16, got {got}")
+
+
+def explicit_pixels(config: Static | Dynamic | QAT) -> PixelNormalization | None:
+    """What a pixel stands for, where the configuration says so."""
+    if config.mean is None and config.std is None:
+        return None
+    mean = 0.0 if config.mean is None else config.mean
+    return PixelNormalization.of(mean, 1.0 if config.std is None else config.std)
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

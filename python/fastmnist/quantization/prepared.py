@@ -1,0 +1,30 @@
+"""Models between ``prepare`` and ``convert``: their layers, and their hooks."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.ranges.model_inputs import ModelInputs
+
+
+def prepared_layers(root: nn.Module) -> dict[str, SimulatedLinear]:
+    """The prepared layers, by their first name."""
+    return {n: m for n, m in root.named_modules() if isinstance(m, SimulatedLinear)}
+
+
+def drop_inputs(root: nn.Module) -> None:
+    """Take away the hooks with which prepared models know their inputs."""
+    for module in root.modules():
+        for key, hook in [*module._forward_pre_hooks.items()]:
+            if isinstance(hook, ModelInputs):
+                del module._forward_pre_hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+def check_fresh(root: nn.Module) -> None:
+    if prepared_layers(root):
+        raise ValueError(
+            "model: expected a float model, got one that is prepared already: fm.convert finishes "
+            "it"
+        )

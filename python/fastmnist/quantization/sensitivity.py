@@ -1,0 +1,272 @@
+"""What quantizing each layer alone costs, and what it gains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastmnist.display.progress import ProgressBar
+from fastmnist.display.tables import Table
+from fastmnist.measuring.evaluation import evaluate
+from fastmnist.measuring.sqnr import outputs_of, sqnr
+from fastmnist.measuring.timing import time_interleaved
+from fastmnist.quantization.configs import Config, Static, check_config
+from fastmnist.quantization.makers import Attempt, start
+from fastmnist.rewriting.copies import check_module, plain_copy
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """One layer, quantized alone.
+
+    Attributes
+    ----------
+    layer : str
+    shape : str
+        ``inputs → outputs``.
+    accuracy, difference : float
+        Of the model with only this layer quantized, and against the float model (positive:
+        better); of the metric, if one was given.
+    sqnr : float
+        Signal to quantization noise of the model's outputs, in dB.
+    float_time, time : float
+        Seconds that the layer alone takes for `batch_size` rows, in float and quantized.
+    speedup : float
+        Median over interleaved rounds.
+    """
+
+    layer: str
+    shape: str
+    accuracy: float
+    difference: float
+    sqnr: float
+    float_time: float
+    time: float
+    speedup: float
+
+
+class Sensitivity(Sequence[LayerSensitivity]):
+    """The layers, the most sensitive first; prints as a table.
+
+    Attributes
+    ----------
+    rows : tuple of LayerSensitivity
+    accuracy : float
+        Of the float model.
+    batch_size : int
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[LayerSensitivity],
+        accuracy: float,
+        batch_size: int,
+        percent: bool = True,
+    ) -> None:
+        self.rows = tuple(sorted(rows, key=lambda row: row.sqnr))
+        self.accuracy, self.batch_size, self._percent = accuracy, batch_size, percent
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            for row in self.rows:
+                if row.layer == index:
+                    return row
+            raise KeyError(f"no layer '{index}': there are {', '.join(r.layer for r in self.rows)}")
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[LayerSensitivity]:
+        return iter(self.rows)
+
+    def table(self) -> Table:
+        """Return the table that is printed."""
+        what = "accuracy" if self._percent else "metric"
+        table = Table(
+            "what each layer alone costs and gains",
+            [
+                "layer",
+                "shape",
+                what,
+                "difference",
+                "SQNR dB",
+                "float µs",
+                "quantized µs",
+                "speed-up",
+            ],
+        )
+        for row in self.rows:
+            table.row(
+                row.layer,
+                row.shape,
+                f"{row.accuracy:.2%}" if self._percent else f"{row.accuracy:.4g}",
+                f"{row.difference * 100:+.2f}" if self._percent else f"{row.difference:+.4g}",
+                f"{row.sqnr:.1f}",
+                f"{row.float_time * 1e6:.1f}",
+                f"{row.time * 1e6:.1f}",
+                f"{row.speedup:.2f} ×",
+            )
+        all_float = f"{self.accuracy:.2%}" if self._percent else f"{self.accuracy:.4g}"
+        table.note(f"all in float: {all_float}; the most sensitive layer first")
+        table.note(f"times of the layer alone, as a module, for {self.batch_size} rows")
+        return table
+
+    def __rich__(self) -> Any:
+        return self.table()
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame, one row per layer (seconds, dB, 0…1).
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError(
+                "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
+            ) from None
+        return pd.DataFrame([asdict(row) for row in self.rows]).set_index("layer")
+
+
+def sensitivity(
+    model: Any,
+    data: Any,
+    config: Config | None = None,
+    *,
+    include: str | type | Iterable[str | type] | None = None,
+    exclude: str | type | Iterable[str | type] | None = None,
+    metric: Any = None,
+    batch_fn: Any = None,
+    batch_size: int = 64,
+    rounds: int = 15,
+) -> Sensitivity:
+    """Quantize each layer alone, and measure what that costs and gains.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A float model; left as it was.
+    data : Data, Split, DataLoader, Dataset or (x, y)
+        With targets; of a bundle, its test half, and its training half to calibrate on.
+    config : Static, Dynamic or Half, optional
+        ``Static(calibration=data)`` by default.
+    include, exclude : str, type, or several of them
+        As for :func:`fastmnist.quantize`.
+    metric : callable, optional
+        ``metric(outputs, target)`` in place of accuracy.
+    batch_fn : callable, optional
+        Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
+    batch_size : int
+        Rows for the times.
+    rounds : int
+        How often float and quantized layer take turns.
+
+    Returns
+    -------
+    Sensitivity
+        A sequence of layers, the most sensitive first; a table in notebooks and terminals.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`fastmnist.quantize` and :func:`fastmnist.evaluate` do.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> data = fm.load_dataset("digits")
+    >>> table = fm.sensitivity(fm.NeuralNetwork(), data, rounds=2)
+    >>> sorted(row.layer for row in table)
+    ['linear1', 'linear2', 'linear3']
+    """
+    for what, value in (("batch_size", batch_size), ("rounds", rounds)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
+    config = check_config(Static(calibration=data, batch_fn=batch_fn) if config is None else config)
+    own = check_module(model)
+    before = float(evaluate(own, data, metric=metric, batch_fn=batch_fn))
+    attempt = start(own, config, include, exclude)
+    rows = []
+    with ProgressBar("quantizing layer by layer", len(attempt.layers)) as bar:
+        for name in attempt.layers:
+            rows.append(
+                _measure(own, attempt, name, data, before, metric, batch_fn, batch_size, rounds)
+            )
+            bar.advance(1)
+    return Sensitivity(rows, before, batch_size, percent=metric is None)
+
+
+def _measure(
+    model: nn.Module,
+    attempt: Attempt,
+    name: str,
+    data: Any,
+    before: float,
+    metric: Any,
+    batch_fn: Any,
+    batch_size: int,
+    rounds: int,
+) -> LayerSensitivity:
+    alone = attempt.make([name])
+    after = float(evaluate(alone, data, metric=metric, batch_fn=batch_fn))
+    layer = attempt.layers[name]
+    in_float = _float_layer(layer)
+    quantized = alone.get_submodule(name) if name else alone
+    inputs, outputs = _sizes(layer)
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch_size, inputs) if isinstance(layer, nn.Linear) else (1, batch_size, inputs)
+    x = torch.rand(shape, generator=generator)
+    with torch.inference_mode():
+        timing = time_interleaved(
+            [[lambda: in_float(x)], [lambda: quantized(x)]],
+            rounds=rounds,
+            calls_per_round=8,
+            what=name or "the layer",
+        )
+    return LayerSensitivity(
+        name,
+        f"{inputs} → {outputs}",
+        after,
+        after - before,
+        sqnr(*outputs_of([model, alone], data, batch_fn=batch_fn)),
+        timing[0].p50,
+        timing[1].p50,
+        timing[1].ratio,
+    )
+
+
+def _float_layer(layer: nn.Module) -> nn.Module:
+    """The layer as the float model has it: without what a prepared one does besides."""
+    if not isinstance(layer, nn.Linear):
+        return plain_copy(layer)
+    plain = nn.Linear(layer.in_features, layer.out_features).eval().requires_grad_(False)
+    plain.weight.copy_(layer.weight.detach())
+    if layer.bias is not None:
+        plain.bias.copy_(layer.bias.detach())
+    clamp = getattr(layer, "clamp", None)
+    if clamp == (0.0, float("inf")):
+        return nn.Sequential(plain, nn.ReLU())
+    return plain
+
+
+def _sizes(layer: nn.Module) -> tuple[int, int]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer, nn.RNNBase)
+    return layer.input_size, layer.proj_size or layer.hidden_size

@@ -1,0 +1,188 @@
+"""What a compiled network runs, as a table. Free of torch."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import fastmnist._core as _core
+from fastmnist.display.tables import Table
+from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.runtime.break_even import break_even
+from fastmnist.runtime.measurements import SHARED
+from fastmnist.runtime.packing import pack
+from fastmnist.runtime.planning import (
+    ROWS,
+    Plan,
+    Times,
+    is_sparse,
+    layer_times,
+    pack_and_plan,
+    shapes_of,
+)
+
+_ABOUT = ("layer", "shape", "activation", "input", "weights")
+_FASTER = "*"  # behind the ratio of a kernel that is
+_MEASURED = ("rows", "kernel", "tile", "µs", "of limit")
+_SPARSE = ("dense µs", "sparse µs", "sparse pays from")
+_OTHERS = "others: × slower"
+_MOST_OTHERS = 3
+_WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse kernels
+
+
+def explained(
+    network: QuantizedNetwork, plan: Plan, rows: Sequence[int], input_rule: Callable[[int], str]
+) -> Table:
+    """See :meth:`fastmnist.CompiledModel.explain`."""
+    rows = _checked(rows)
+    isa = _core.cpu_info()["isa"]
+    packed = pack(network)  # with all forms of weights, also those that the plan has no use for
+    ruled = pack_and_plan(network, "fixed")[1]
+    ignored = plan.made_for != ruled.made_for
+    if ignored:
+        plan = ruled
+    zeros = [float((layer.weight == 0).mean()) for layer in network.layers]
+    pruned = max(zeros) >= _WORTH_ASKING and has_sparse_kernels()
+    table = Table(
+        f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
+        f"kernels up to {isa}, blocks of {plan.block_rows} rows",
+        [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS],
+    )
+    marked = False
+    for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
+        by_class = _times(packed, i, layer_times(packed, i, shape))
+        about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
+        about += [input_rule(i), _weights(layer.weight.nbytes, zeros[i])]
+        even = break_even(shape) if pruned and zeros[i] >= _WORTH_ASKING else {}
+        for n in rows:
+            c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
+            chosen, times = plan.kernels[i][c], by_class[c]
+            kernel, tile = chosen.split(maxsplit=1)
+            measured = n if n <= ROWS[-2] else ROWS[-1]
+            share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
+            others = _others(times, chosen)
+            marked = marked or _FASTER in others
+            table.row(
+                *about,
+                f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
+                kernel,
+                tile.replace("x", "×"),
+                f"{times[chosen]:,.2f}",
+                f"{share:.0%}",
+                *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
+                others,
+            )
+            about = [""] * len(about)
+    for note in _notes(network, plan, isa, marked):
+        table.note(note)
+    if ignored:
+        table.note("the plan was made for another instruction set: here the rule decides")
+    return table
+
+
+def has_sparse_kernels() -> bool:
+    """Whether kernels for sparse weights are among those that are used here."""
+    return any(is_sparse(name) for name in _core.linear_kernels())
+
+
+def _weights(size: int, zeros: float) -> str:
+    return f"{size / 1024:.1f} KB" + (f", {zeros:.0%} zeros" if zeros >= 0.01 else "")
+
+
+def _sparse_cells(times: Times, pays_from: float | None) -> tuple[str, str, str]:
+    """Best time of either kind, and from which share of zeros sparse weights win."""
+    best = [[t for name, t in times.items() if is_sparse(name) == kind] for kind in (False, True)]
+    dense, sparse = (f"{min(t):,.2f}" if t else "" for t in best)
+    if pays_from is None:
+        return dense, sparse, ""
+    return dense, sparse, "never" if pays_from > 1 else f"{pays_from:.0%} zeros"
+
+
+def _checked(rows: Any) -> list[int]:
+    try:
+        numbers = [operator.index(n) for n in (rows if isinstance(rows, Iterable) else [rows])]
+    except TypeError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ValueError(f"rows: expected positive integers, got {rows!r}")
+    return numbers
+
+
+def _times(packed: Any, i: int, remembered: list[Times]) -> list[Times]:
+    if len(remembered[0]) > 1:
+        return remembered
+    return [{kernel: time} for _, kernel, time in _core.measure_layer(packed, i)]
+
+
+def _others(times: Times, chosen: str) -> str:
+    lost = []
+    for name, time in sorted(times.items(), key=lambda item: item[1])[: _MOST_OTHERS + 1]:
+        if name != chosen:
+            ratio = time / times[chosen]
+            mark = _FASTER if ratio < 0.97 else ""
+            lost.append(f"{_shown(name)}: {ratio:.1f}{mark}")
+    return ", ".join(lost[:_MOST_OTHERS]) or "none"
+
+
+def _limit(inputs: int, outputs: int, rows: int, isa: str) -> float:
+    """µs that a core needs at least: for the products, or for reading the weights."""
+    limits = _limits(isa)
+    weights = inputs * outputs
+    level = "l2" if weights < limits["l2"]["level_bytes"] else "l3"
+    products = weights * rows / float(limits["products_per_second"])
+    return 1e6 * max(products, weights / float(limits[level]["bytes_per_second"]))
+
+
+@functools.cache
+def _limits(isa: str) -> dict[str, Any]:
+    return _core.measure_limits(isa)
+
+
+def _differences(network: QuantizedNetwork, plan: Plan) -> str:
+    """Which kernels serve shares of several threads, where they are others."""
+    parts = [
+        f"{layer.name} with {rows} rows each goes by {_shown(many)}"
+        for layer, ones, manys in zip(network.layers, plan.kernels, plan.threaded, strict=True)
+        for rows, one, many in zip(ROWS, ones, manys, strict=True)
+        if one != many
+    ]
+    return ", ".join(parts)
+
+
+def _shown(kernel: str) -> str:
+    isa, tile = kernel.split(maxsplit=1)
+    return f"{isa} {tile.replace('x', '×')}"
+
+
+def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> list[str]:
+    limits = _limits(isa)
+    notes = [
+        "uint8 rows are refused: the model does not know what a pixel stands for"
+        if network.pixels is None
+        else f"uint8 rows: pixel p stands for {network.pixels.formula}",
+        "tile: rows × panels of 16 outputs; amx_int8 16×4 is 16×2 where the weights stay in tiles, "
+        "up to 128 inputs",
+        "µs: these rows through one layer alone, one thread, codes in cache; a number of rows is "
+        f"timed as the next of {', '.join(map(str, ROWS))}, which stands for larger batches, too",
+        f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
+        f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
+        f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
+    ]
+    if any(is_sparse(name) for layer in plan.kernels for name in layer):
+        notes.append("of limit: of what dense weights allow; sparse ones may take less time")
+    if plan.threaded != plan.kernels:
+        notes.append("batches that several threads share: " + _differences(network, plan))
+    if plan.mode == "fixed":
+        notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
+        if marked:
+            notes.append(f"{_FASTER} faster: a measured plan may take it")
+    elif len(_core.layer_kernels(pack(network), 0)) > 1:
+        notes.append(
+            "the others lost because they were slower, or not faster by more than the noise (3 %)"
+        )
+        if marked:
+            notes.append(f"{_FASTER} setting up the tile unit would have cost more than it saved")
+        notes.append(f"times are remembered from when they were first measured: {SHARED.note()}")
+    return notes

@@ -1,0 +1,43 @@
+"""Load a saved chain of int8 layers, ready to run."""
+
+from __future__ import annotations
+
+import os
+
+from fastmnist.files.container import read
+from fastmnist.files.records import network_from
+from fastmnist.runtime.compiled import CompiledModel
+from fastmnist.runtime.planning import check_environment
+
+
+def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel:
+    """Load a quantized or compiled chain from a file that :func:`fastmnist.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    name : str, optional
+        Which of the file's models; not needed if it holds just one.
+
+    Returns
+    -------
+    CompiledModel
+
+    Raises
+    ------
+    FileNotFoundError, KeyError, ValueError
+        If there is no such file or model, the file is damaged, or the model is float or no
+        chain, which needs torch.
+    """
+    check_environment()
+    models, _ = read(path)
+    if name is None:
+        if len(models) > 1:
+            raise ValueError(f"name: expected one of {', '.join(models)}, got none")
+        name = next(iter(models))
+    if name not in models:
+        raise KeyError(f"{path} holds {', '.join(models)}, not '{name}'")
+    try:
+        return CompiledModel(network_from(*models[name]))
+    except ValueError as error:
+        raise ValueError(f"{path}: model '{name}': {error}") from None

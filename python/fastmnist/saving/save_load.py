@@ -1,0 +1,238 @@
+"""Save and load models: plain tensors and a description, in one safetensors file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+from fastmnist.files.container import read, write
+from fastmnist.files.fields import field
+from fastmnist.files.records import (
+    Arrays,
+    dense_arrays,
+    network_from,
+    pixels_from_json,
+    pixels_to_json,
+    to_arrays,
+    to_description,
+)
+from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.network import NeuralNetwork
+from fastmnist.pixels import model_pixels, set_model_pixels
+from fastmnist.rewriting.changes import Change, changes, mark_resized, record
+from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.masks import bake, is_pruned
+from fastmnist.rewriting.selection import call_their_layers
+from fastmnist.runtime.compiled import CompiledModel
+from fastmnist.runtime.planning import check_environment
+from fastmnist.saving.chains import build_chain, describe_chain, load_tensors
+from fastmnist.saving.layers import FROZEN, build_part, describe_parts, to_array
+
+
+def save(path: str | os.PathLike[str], models: Any) -> None:
+    """Save one model, or several by name, to one safetensors file.
+
+    Parameters
+    ----------
+    path : str or path
+        Replaced whole, or left as it was if anything fails.
+    models : nn.Module, CompiledModel or dict of them
+        Float, fused, pruned, quantized or compiled. Weights under a mask are saved as zeros, so
+        that :func:`unprune` has nothing to bring back afterwards.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is nothing to save, a name is no plain text, or a model holds what is no tensor.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "digits.safetensors")
+    >>> fm.save(path, {"original": fm.NeuralNetwork()})
+    >>> [*fm.load(path)]
+    ['original']
+    """
+    single = not isinstance(models, Mapping)
+    named = {"model": models} if single else models
+    if not named:
+        raise ValueError("models: expected at least one model, got an empty dict")
+    for name in named:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(f"models: expected names without '/', got {name!r}")
+    write(path, {name: _describe(name, model) for name, model in named.items()}, single)
+
+
+def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
+    """Load what :func:`save` saved. Nothing is unpickled.
+
+    Parameters
+    ----------
+    path : str or path
+    into : nn.Module, optional
+        A model of the class that was saved, for models that are no chain of layers: its structure
+        is taken (and it is left as it was), the weights and the quantized parts come from the
+        file, without calibration.
+
+    Returns
+    -------
+    Mapping of str to model, or the model if a single one was saved
+        A mapping builds each model when it is first asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If `into` is no module.
+    ValueError
+        If it is no file of fastmnist's, or is damaged, or a model does not fit `into`.
+    """
+    if into is not None and not isinstance(into, nn.Module):
+        hint = f": did you mean {into.__name__}()?" if isinstance(into, type) else ""
+        raise TypeError(f"into: expected a torch.nn.Module, got {type(into).__name__}{hint}")
+    check_environment()
+    records, single = read(path)
+    loaded = Loaded(str(path), records, into)
+    return loaded["model"] if single and "model" in records else loaded
+
+
+class Loaded(Mapping[str, Any]):
+    """The models of a file, by name, each built when it is first asked for."""
+
+    def __init__(self, path: str, records: dict[str, Any], into: nn.Module | None) -> None:
+        self._path, self._records, self._into = path, records, into
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._records:
+            raise KeyError(f"{self._path} holds {', '.join(self._records)}, not '{name}'")
+        if name not in self._built:
+            try:
+                description, arrays = self._records[name]
+                with torch.random.fork_rng(devices=[]):  # new layers draw weights
+                    self._built[name] = _build(description, arrays, self._into)
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                raise ValueError(f"{self._path}: model '{name}': {error}") from None
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"Loaded({self._path!r}: {', '.join(self._records)})"
+
+
+def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
+    if isinstance(model, CompiledModel):
+        described = {"type": "compiled", "network": to_description(model.network)}
+        return described, to_arrays(model.network, "network.")
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"models: expected modules or compiled models, got {type(model).__name__} as '{name}'"
+        )
+    plain = plain_copy(model)
+    if any(isinstance(module, SimulatedLinear) for module in plain.modules()):
+        raise ValueError(
+            f"models: expected finished models, got '{name}', which is prepared for quantization: "
+            "fm.convert it first; torch.save(model.state_dict(), …) keeps it as it is"
+        )
+    for module in plain.modules():
+        if isinstance(module, FusedLinear):
+            module.fold_norms()
+    masked = [
+        (path, hook._tensor_name)
+        for path, module in plain.named_modules()
+        if is_pruned(module)
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, torch_prune.BasePruningMethod)
+    ]
+    bake(plain)
+    description: dict[str, Any] = {
+        "type": "module",
+        "class": "NeuralNetwork" if type(plain) is NeuralNetwork else None,
+        "pixels": pixels_to_json(model_pixels(plain)),
+        "changes": [[c.layer, c.what] for c in changes(plain)],
+        "masked": masked,
+        "replaced": describe_parts(plain),
+        "chain": describe_chain(plain),
+    }
+    arrays: Arrays = {}
+    for key, value in plain.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"models: '{name}' holds '{key}', which is no tensor")
+        arrays[key] = to_array(value)
+    for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
+        key = f"{path}.{tensor}" if path else tensor
+        arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
+    return description, arrays
+
+
+def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) -> Any:
+    kind = description.get("type")
+    if kind == "compiled":
+        return CompiledModel(network_from(description, arrays))
+    if kind != "module":
+        raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
+    arrays = dense_arrays(description, arrays)
+    replaced = field(description, "replaced", dict)
+    is_frozen = any(field(part, "type", str) in FROZEN for part in replaced.values())
+    if "" in replaced:
+        model: nn.Module = build_part(replaced[""], "", arrays)
+    elif into is not None or description.get("class") == "NeuralNetwork":
+        model = plain_copy(into if into is not None else NeuralNetwork())
+        bake(model)
+        for path, part in replaced.items():
+            model.set_submodule(path, build_part(part, f"{path}.", arrays), strict=True)
+    elif isinstance(description.get("chain"), list):
+        model = build_chain(description["chain"], replaced, arrays, build_part)
+        arrays, replaced = {}, {}
+    else:
+        raise ValueError(
+            "it is no chain of layers: give fm.load an instance of its class, into=Net()"
+        )
+    for path, part in replaced.items():
+        if field(part, "type", str) in ("linear", "batchnorm"):
+            mark_resized(model.get_submodule(path))
+    if arrays:
+        tensors = {key: torch.tensor(array) for key, array in arrays.items()}
+        load_tensors(model, tensors)
+    call_their_layers(model)
+    if is_frozen:
+        model.requires_grad_(False)  # as quantize returns it
+    model.eval()
+    _restore_masks(model, field(description, "masked", list))
+    pixels = pixels_from_json(description.get("pixels"))
+    if pixels is not None:
+        set_model_pixels(model, pixels)
+    done = field(description, "changes", list)
+    record(model, [Change(str(layer), str(what)) for layer, what in done])
+    return model
+
+
+def _restore_masks(model: nn.Module, masked: list[Any]) -> None:
+    with torch.no_grad():
+        for entry in masked:
+            path, name = entry
+            module = model.get_submodule(path)
+            mask = (getattr(module, name) != 0).to(torch.float32)
+            torch_prune.custom_from_mask(module, name, mask)

@@ -1,0 +1,283 @@
+"""A training loop: short to call, quick on a CPU."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from fastmnist.data.batches import Batch, BatchFn, count_samples, iter_batches
+from fastmnist.data.bundle import Data
+from fastmnist.display.progress import ProgressBar
+from fastmnist.measuring.evaluation import (
+    Evaluation,
+    device_of,
+    effective_pixels,
+    evaluate,
+    in_mode,
+)
+from fastmnist.measuring.scoring import LossFn, Metric, compute_loss, hits, metric_total
+from fastmnist.pixels import set_model_pixels
+from fastmnist.rewriting.masks import apply_masks
+from fastmnist.training.history import EpochRecord, History
+
+__all__ = ["EpochRecord", "Evaluation", "History", "evaluate", "train"]
+
+OptimizerLike: TypeAlias = (
+    torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+)
+
+
+def train(
+    model: nn.Module,
+    data: Any,
+    epochs: int = 10,
+    *,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    optimizer: OptimizerLike | None = None,
+    loss_fn: LossFn | None = None,
+    metric: Metric | None = None,
+    seed: int | None = None,
+    validation: Any = None,
+    device: torch.device | str | None = None,
+    batch_fn: BatchFn | None = None,
+    progress: bool | None = None,
+    shuffle: bool = True,
+) -> History:
+    """Train a model in place: Adam and cross entropy, unless told otherwise.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In training mode meanwhile; each submodule is in the mode it was in afterwards. Masks
+        of ``torch.nn.utils.prune`` stay. The data's pixel normalization is recorded on it.
+    data : Data, Split, DataLoader, Dataset, (x, y)
+        With targets; of a bundle, its train half.
+    epochs : int
+        How often to go through the data.
+    batch_size : int
+        Samples in a batch; a DataLoader keeps its own. With BatchNorm a last batch of one sample,
+        which can't be normalized, is left out.
+    lr : float
+        Learning rate of the default optimizer.
+    optimizer : torch.optim.Optimizer or callable, optional
+        One made for this model's parameters, or a function from parameters to one, such as
+        ``lambda p: torch.optim.SGD(p, lr=0.1)``.
+    loss_fn : callable, optional
+        ``loss_fn(outputs, target)`` instead of cross entropy.
+    metric : callable, optional
+        ``metric(outputs, target)`` instead of accuracy: the batch's mean, or a value per sample.
+    seed : int, optional
+        Makes order and dropout repeatable, and leaves torch's global random numbers as they
+        were. Otherwise they are drawn from those, so ``torch.manual_seed`` works.
+    validation : True or data, optional
+        Evaluated after each epoch; True takes the bundle's test half.
+    device : torch.device or str, optional
+        Where the model is moved to, and stays.
+    batch_fn : callable, optional
+        Reads a batch: to ``(args, kwargs, target)`` or ``(inputs, target)``.
+    progress : bool, optional
+        Show a progress bar; None shows one in a terminal or a notebook.
+    shuffle : bool
+        Whether samples come in another order each epoch; a DataLoader decides itself.
+
+    Returns
+    -------
+    History
+        Loss, accuracy and seconds of each epoch. Stopped from the keyboard (Ctrl-C), the model
+        stays as far trained as it is, and the whole epochs so far are returned.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is none of the above, the model has nothing to train, the data is empty or
+        without targets, a target is out of range, or the loss becomes infinite or NaN (the
+        weights then stay as they were before that step).
+
+    Examples
+    --------
+    >>> x, y = torch.eye(4), torch.arange(4)
+    >>> history = train(nn.Linear(4, 4), (x, y), epochs=2, seed=0)
+    >>> len(history), history.loss[1] < history.loss[0]
+    (2, True)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"epochs must be an integer of at least 1, got {epochs!r}")
+    if device is not None:
+        model.to(device)
+    optimizer = _optimizer(model, optimizer, lr)
+    validation_data = _validation(validation, data)
+    loop = _Loop(model, optimizer, loss_fn, metric)
+    pixels = effective_pixels(model, data)
+    history = History()
+    samples = count_samples(data, "train")
+    total = None if samples is None else samples * epochs
+    with torch.random.fork_rng(enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            with ProgressBar("training", total, show=progress) as bar:
+                for epoch in range(1, epochs + 1):
+                    bar.description = f"epoch {epoch}/{epochs}"
+                    batches = iter_batches(
+                        data,
+                        split="train",
+                        batch_size=batch_size,
+                        shuffle=shuffle,
+                        batch_fn=batch_fn,
+                        pixels=pixels,
+                    )
+                    record = loop.epoch(epoch, batches, bar)
+                    # Recorded once it has learnt from them, even if it is stopped later.
+                    if pixels is not None:
+                        set_model_pixels(model, pixels)
+                    if validation_data is not None:
+                        score = evaluate(
+                            model,
+                            validation_data,
+                            loss_fn=loss_fn,
+                            metric=metric,
+                            batch_fn=batch_fn,
+                            progress=False,
+                        )
+                        record = EpochRecord(
+                            epoch, record.loss, record.accuracy, record.seconds, score.loss, score
+                        )
+                    history.append(record)
+        except KeyboardInterrupt:
+            history.interrupted = True
+            print(
+                f"fastmnist: training stopped after {len(history)} of {epochs} epochs; the model "
+                "keeps what it has learnt so far",
+                file=sys.stderr,
+            )
+        finally:
+            optimizer.zero_grad(set_to_none=True)
+            apply_masks(model)
+    return history
+
+
+class _Loop:
+    """What stays the same from epoch to epoch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_fn: LossFn | None,
+        metric: Metric | None,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.loss_fn = loss_fn
+        self.metric = metric
+        self.device = device_of(model)
+        self.normalizes = any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()
+        )
+
+    def epoch(self, epoch: int, batches: Iterable[Batch], bar: ProgressBar) -> EpochRecord:
+        """Go through the data once."""
+        start = time.perf_counter()
+        n = counted = 0
+        loss_sum = 0.0
+        score_sum: float | Tensor = 0.0
+
+        def text() -> str:
+            score = f", accuracy {float(score_sum) / counted:.4f}" if counted else ""
+            return f"loss {loss_sum / max(n, 1):.4f}{score}"
+
+        with in_mode(self.model, training=True), torch.enable_grad():
+            for step, batch in enumerate(batches, start=1):
+                if self.normalizes and batch.size == 1 and n:
+                    continue
+                loss, score = self.step(batch, f"in epoch {epoch}, step {step}")
+                loss_sum += loss * batch.size
+                n += batch.size
+                if score is not None:
+                    score_sum += score[0]
+                    counted += score[1]
+                bar.advance(batch.size, text)
+        accuracy = float(score_sum) / counted if counted else None
+        return EpochRecord(epoch, loss_sum / n, accuracy, time.perf_counter() - start)
+
+    def step(self, batch: Batch, where: str) -> tuple[float, tuple[float | Tensor, int] | None]:
+        """Learn from one batch; give its mean loss, and sum and count of its metric."""
+        if batch.target is None:
+            raise ValueError("data must have targets to train with, such as (x, y)")
+        if self.device.type != "cpu":
+            batch = batch.to(self.device)
+        outputs = self.model(*batch.args, **batch.kwargs)
+        loss = compute_loss(self.loss_fn, outputs, batch.target)
+        # On a CPU this waits for nothing, and it keeps a bad step from reaching the weights.
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the loss became {value} {where}: lower lr=, or look for NaN and infinity in the "
+                "data; the weights are those before this step"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            if self.metric is not None:
+                total = metric_total(self.metric, outputs, batch.target, batch.size)
+                return value, (total, batch.size)
+            right = hits(outputs, batch.target, probabilities=self.loss_fn is None)
+            return value, None if right is None else (right.sum(), right.numel())
+
+
+def _optimizer(
+    model: nn.Module, optimizer: OptimizerLike | None, lr: float
+) -> torch.optim.Optimizer:
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise ValueError(
+            "model must have parameters to train, got none that requires grad: a quantized model "
+            "can't be trained (train the float one and quantize that), a frozen one needs "
+            "requires_grad_(True)"
+        )
+    if optimizer is None:
+        if not 0 <= lr < math.inf:
+            raise ValueError(f"lr must be at least 0 and finite, got {lr}")
+        try:
+            # One call instead of some ten for each parameter: half of a small network's time.
+            return torch.optim.Adam(params, lr=lr, fused=True)
+        except RuntimeError:  # not on this device or for this type
+            return torch.optim.Adam(params, lr=lr)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        made = optimizer(params) if callable(optimizer) else optimizer
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TypeError(
+                "optimizer must be a torch Optimizer, or a function from parameters to one, got "
+                f"{type(made).__name__}"
+            )
+        optimizer = made
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in held for p in params):
+        raise ValueError(
+            "optimizer must hold parameters of this model, got one of another model (or of what it "
+            "was copied from): give a function instead, optimizer=lambda p: Adam(p, lr=1e-3)"
+        )
+    return optimizer
+
+
+def _validation(validation: Any, data: Any) -> Any:
+    if validation is None or validation is False:
+        return None
+    if validation is not True:
+        return validation
+    if not isinstance(data, Data):
+        raise ValueError(
+            "validation=True needs a bundle, which has a test half, as data, got "
+            f"{type(data).__name__}: give the validation data itself"
+        )
+    return data.test
