@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fastmnist.layers.registry import made_without_arguments
 
+
+@made_without_arguments
 class NeuralNetwork(nn.Module):
     """A small multilayer perceptron for 28x28 digits: 784-96-256-10, ReLU, raw logits.
 

@@ -10,8 +10,8 @@ from fastmnist.ao.qconfig import QConfigMapping, config_of
 from fastmnist.ao.steps import AnyConfig, ByLayer, convert, for_training, prepare_by_layer
 from fastmnist.fusion.fusing import fuse
 from fastmnist.quantization.configs import QAT
-from fastmnist.quantization.preparing import prepare_qat_in_place
-from fastmnist.rewriting.copies import check_module, checked_copy, plain_copy
+from fastmnist.quantization.preparing import prepare_model
+from fastmnist.rewriting.copies import check_module
 
 
 def fuse_fx(model: Any, fuse_custom_config: Any = None, backend_config: Any = None) -> nn.Module:
@@ -34,7 +34,7 @@ def prepare_fx(
     TypeError, ValueError
         As :func:`fastmnist.ao.prepare`; also for a mapping that is none.
     """
-    root = plain_copy(check_module(model))
+    root = check_module(model)
     return prepare_by_layer(root, _by_layer(root, qconfig_mapping, training=False))
 
 
@@ -52,9 +52,9 @@ def prepare_qat_fx(
     TypeError, ValueError
         As :func:`fastmnist.ao.prepare_qat`; also for a mapping that is none.
     """
-    root = checked_copy(check_module(model))
+    root = check_module(model)
     own = for_training(_by_layer(root, qconfig_mapping, training=True))
-    return prepare_qat_in_place(root, QAT(), None, None, own=own)
+    return prepare_model(root, QAT(), own=own)
 
 
 def convert_fx(

@@ -15,12 +15,8 @@ from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
 from fastmnist.quantization.converting import convert as fastmnist_convert
 from fastmnist.quantization.dynamic import quantize_dynamic
-from fastmnist.quantization.preparing import (
-    prepare_in_place,
-    prepare_qat_in_place,
-    prepare_qat_itself,
-)
-from fastmnist.rewriting.copies import check_module, checked_copy, plain_copy, rehearsed
+from fastmnist.quantization.preparing import prepare_model
+from fastmnist.rewriting.copies import check_module, plain_copy
 
 AnyConfig: TypeAlias = Static | QAT | Dynamic | Half
 ByLayer: TypeAlias = Callable[[str], AnyConfig | None]
@@ -45,11 +41,7 @@ def prepare(
         As :func:`fastmnist.prepare`; also for a qconfig that is none, or dynamic.
     """
     own = check_module(model)
-
-    def change(root: nn.Module) -> nn.Module:
-        return prepare_by_layer(root.cpu().float().eval(), _by_layer(root, training=False))
-
-    return rehearsed(own, change) if inplace else change(plain_copy(own))
+    return prepare_by_layer(own, _by_layer(own, training=False), inplace=inplace)
 
 
 def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Module:
@@ -61,12 +53,8 @@ def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Mo
         As :func:`fastmnist.prepare_qat`; also for a qconfig that is none.
     """
     own = check_module(model)
-
-    def change(root: nn.Module) -> nn.Module:
-        by_layer = for_training(_by_layer(root, training=True))
-        return prepare_qat_in_place(root, QAT(), None, None, own=by_layer)
-
-    return prepare_qat_itself(own, change) if inplace else change(checked_copy(own))
+    by_layer = for_training(_by_layer(own, training=True))
+    return prepare_model(own, QAT(), own=by_layer, inplace=inplace)
 
 
 def convert(
@@ -174,21 +162,20 @@ def enable_fake_quant(module: nn.Module) -> None:
         module.simulating = True
 
 
-def prepare_by_layer(root: nn.Module, own: ByLayer) -> nn.Module:
-    """Prepare `root` itself, each layer as `own` says: all static, or all dynamic.
+def prepare_by_layer(model: nn.Module, own: ByLayer, *, inplace: bool = False) -> nn.Module:
+    """Prepare a model, each layer as `own` says: all static, or all dynamic.
 
     Raises
     ------
     ValueError
         If some layers are to be static and some dynamic.
     """
-    candidates = {n: m for n, m in root.named_modules() if type(m) in (nn.Linear, *RECURRENT)}
+    candidates = {n: m for n, m in model.named_modules() if type(m) in (nn.Linear, *RECURRENT)}
     chosen = {name: config for name in candidates if (config := own(name)) is not None}
     dynamic = {n: c for n, c in chosen.items() if isinstance(c, Dynamic | Half)}
     if not dynamic:
-        return prepare_in_place(
-            root, Static(), None, None, own=lambda name: cast("Static | None", own(name))
-        )
+        by_layer = lambda name: cast("Static | None", own(name))  # noqa: E731
+        return prepare_model(model, Static(), own=by_layer, inplace=inplace)
     kinds = {type(config) for config in chosen.values()}
     if len(kinds) > 1:
         raise ValueError(
@@ -197,6 +184,7 @@ def prepare_by_layer(root: nn.Module, own: ByLayer) -> nn.Module:
         )
     # Nothing is observed: convert finds here which layers it is to take.
     dtype = torch.int8 if kinds == {Dynamic} else torch.float16
+    root = model.cpu().float().eval() if inplace else plain_copy(model)
     object.__setattr__(root, _DYNAMIC, ([*dynamic], dtype))
     return root
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from fastmnist.comparison.report import Report
 from fastmnist.comparison.rows import Row
 from fastmnist.data.batch import Batch, tree_map
-from fastmnist.data.batches import carried_pixels, data_pixels, iter_batches, select_half
+from fastmnist.data.batches import data_pixels, iter_batches, select_half
+from fastmnist.data.meaning import meaning_of
 from fastmnist.measuring.evaluation import Evaluation, evaluate, in_mode
 from fastmnist.measuring.timing import Call, Timing, time_interleaved
-from fastmnist.pixels import PixelNormalization, model_pixels
-from fastmnist.rewriting.changes import DROPPED, changes
+from fastmnist.pixels import PixelNormalization
+from fastmnist.rewriting.changes import NOT_CHANGED, changes
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.cpu import cpu_info, num_threads
 from fastmnist.saving.save_load import save
@@ -79,7 +80,7 @@ def compare(
     ['original', 'fused']
     """
     _check(variants, batch_size, rounds)
-    pixels = _pixels(variants, data)
+    pixels = meaning_of(data, *variants.values()).pixels
     floats = _all_rows(data, batch_fn, pixels, raw=False)
     codes = _all_rows(data, batch_fn, pixels, raw=True) if _holds_pixels(data) else None
     entries = _entries(variants, codes is not None)
@@ -129,19 +130,6 @@ def _check(variants: Any, batch_size: int, rounds: int) -> None:
     for what, value in (("batch_size", batch_size), ("rounds", rounds)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
-
-
-def _pixels(variants: Mapping[str, Any], data: Any) -> PixelNormalization | None:
-    """What the data's pixels stand for: as the data says, else the first variant that knows."""
-    carried = carried_pixels(data)
-    if carried is not None:
-        return carried
-    for variant in variants.values():
-        known = model_pixels(variant) if isinstance(variant, nn.Module) else None
-        known = known or (variant.pixels if isinstance(variant, CompiledModel) else None)
-        if known is not None:
-            return known
-    return None
 
 
 def _holds_pixels(data: Any) -> bool:
@@ -248,7 +236,7 @@ def _row(
         throughput=large / batches.p50,
         memory=_memory(variant),
         disk=_disk(variant),
-        layers_changed=len({c.layer for c in changes(variant) if c.what != DROPPED}),
+        layers_changed=len({c.layer for c in changes(variant) if c.kind not in NOT_CHANGED}),
     )
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from fastmnist.compilation.compiling import compile as compile_model
 from fastmnist.fusion.fusing import fuse
 from fastmnist.pruning import L1Unstructured, prune
-from fastmnist.quantization.quantizing import Dynamic, Half, Static, quantize
+from fastmnist.quantization.configs import Dynamic, Half, Static
+from fastmnist.quantization.quantizing import quantize
 
 
 def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fastmnist.compilation.chains import network_of
-from fastmnist.layers.quantized import QuantizedChain
-from fastmnist.quantization.quantizing import Dynamic, Static, quantize
-from fastmnist.rewriting.copies import check_module, plain_copy
+from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.quantization.configs import Dynamic, Static
+from fastmnist.quantization.quantizing import quantize
+from fastmnist.rewriting.copies import check_module
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import plan_mode, using
 
@@ -71,9 +72,9 @@ def compile(
         return model if plan in (None, model.plan) else CompiledModel(model.network, plan)
     model = check_module(model)
     with using("fixed"):  # what the modules pack is not kept
-        if any(isinstance(module, QuantizedChain) for module in model.modules()):
+        if any(isinstance(module, QuantizedLinear) for module in model.modules()):
             _refuse_options(given, "a model that is quantized already")
-            quantized = plain_copy(model)
+            quantized = model
         elif dynamic and calibration is not None:
             raise ValueError("dynamic: expected calibration or dynamic=True, got both")
         elif dynamic:

@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from fastmnist.files.atomic import check_path, write_atomically
-from fastmnist.files.fields import field
+from fastmnist.files.fields import required_field
+from fastmnist.files.format1 import upgraded
 from fastmnist.files.records import Arrays
 from fastmnist.int8.sparse_encoding import encode
 
-FORMAT = 1
+FORMAT = 2
 KEY = "fastmnist"
 
 
@@ -91,16 +92,19 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[dict[str, Any], 
         raise ValueError(f"{target}: a safetensors file, but not one that fm.save wrote")
     try:
         content = json.loads(metadata[KEY])
-        if field(content, "format", int) != FORMAT:
-            raise ValueError(f"format {content['format']}: this version reads format {FORMAT}")
-        described = field(content, "models", dict)
+        version = required_field(content, "format", int)
+        if version not in (1, FORMAT):
+            raise ValueError(f"format {version}: this version reads formats 1 and {FORMAT}")
+        described = required_field(content, "models", dict)
         models = {}
         for name, description in described.items():
             if not isinstance(description, dict):
-                raise ValueError(f"model '{name}': expected a description")
+                raise ValueError(
+                    f"model '{name}': expected a description, got {type(description).__name__}"
+                )
             prefix = f"{name}/"
             own = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-            models[name] = (description, own)
+            models[name] = upgraded(description, own) if version == 1 else (description, own)
         if not models:
             raise ValueError("field 'models': expected at least one")
         return models, content.get("single") is True

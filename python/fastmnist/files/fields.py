@@ -9,14 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 
-def field(record: Any, name: str, kind: type | tuple[type, ...]) -> Any:
+def required_field(record: Any, name: str, kind: type | tuple[type, ...]) -> Any:
     """``record[name]``, after checking that there is such a field and of which type."""
-    if not isinstance(record, dict) or not isinstance(record.get(name), kind):
-        raise ValueError(f"field '{name}': expected {_names(kind)}, got something else or nothing")
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"field '{name}': expected a record that holds it, got {type(record).__name__}"
+        )
+    if name not in record:
+        raise ValueError(f"field '{name}': expected {_names(kind)}, but it is missing")
+    if not isinstance(record[name], kind):
+        raise ValueError(
+            f"field '{name}': expected {_names(kind)}, got {type(record[name]).__name__}"
+        )
     return record[name]
 
 
-def tensor(
+def required_tensor(
     arrays: Mapping[str, npt.NDArray[Any]],
     name: str,
     dtype: type[np.generic],

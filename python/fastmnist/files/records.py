@@ -1,45 +1,160 @@
-"""A quantized network as plain JSON and arrays, and back, trusting neither."""
+"""A quantized network as plain JSON and arrays, and back, trusting neither.
+
+The tensors of one layer are the same everywhere, in a module's ``state_dict`` and in a file::
+
+    weight_int8        int8    [outputs, inputs]
+    weight_scale       float32 [outputs]
+    bias               float32 [outputs], or absent
+    input_scale        float32 []                  static and affine
+    input_zero_point   int32   []                  static and affine
+    input_multiplier   float32 [inputs]            affine: a network's first layer only
+    input_offset       float32 [inputs]            affine
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmnist.files.fields import field, tensor
-from fastmnist.int8.network import (
-    KINDS,
-    QuantizedLayer,
-    QuantizedNetwork,
-)
+from fastmnist.files.fields import required_field, required_tensor
+from fastmnist.int8.network import KINDS, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.sparse_encoding import Encoded, decode
 from fastmnist.pixels import PixelNormalization
 
+Arrays = dict[str, npt.NDArray[Any]]
+_MOST_LAYERS = 1024
+# Steps of a chain that change no value of an int8 network's rows.
+_SILENT_STEPS = ("flatten", "rows", "identity", "dropout")
 
-def dense_arrays(description: dict[str, Any], arrays: Arrays) -> Arrays:
-    """Put the arrays that are stored without their zeros among a model's others.
+
+# ---- one layer -----------------------------------------------------------------------------------
+
+
+def layer_arrays(network: QuantizedNetwork, i: int, prefix: str) -> Arrays:
+    """The tensors of layer `i`."""
+    layer = network.layers[i]
+    arrays: Arrays = {
+        f"{prefix}weight_int8": layer.weight,
+        f"{prefix}weight_scale": layer.weight_scale,
+        f"{prefix}bias": layer.bias,
+    }
+    if network.kind != "dynamic":
+        arrays[f"{prefix}input_scale"] = np.array(layer.input_scale, np.float32)
+        arrays[f"{prefix}input_zero_point"] = np.array(layer.input_zero_point, np.int32)
+    if i == 0 and network.multiplier is not None and network.offset is not None:
+        arrays[f"{prefix}input_multiplier"] = network.multiplier
+        arrays[f"{prefix}input_offset"] = network.offset
+    return arrays
+
+
+def layer_from_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]], prefix: str, description: Any
+) -> QuantizedNetwork:
+    """A network of one layer, from :func:`layer_arrays` and its description.
+
+    Parameters
+    ----------
+    description : dict
+        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, and ``pixels``.
 
     Raises
     ------
     ValueError
-        Naming the tensor whose parts are missing or do not belong together.
+        Naming the tensor or field that is missing or not as it should be.
     """
-    sparse = description.get("sparse", {})
-    if not isinstance(sparse, dict):
-        raise ValueError("field 'sparse': expected a table of shapes")
-    dense = dict(arrays)
-    for key, shape in sparse.items():
-        bitmask, values = (dense.pop(f"{key}.{part}", None) for part in ("bitmask", "values"))
-        if key in dense or bitmask is None or values is None or not isinstance(shape, list):
-            raise ValueError(f"tensor '{key}': expected a shape, bitmask and values, nothing else")
-        try:
-            dense[key] = decode(Encoded(bitmask, values, tuple(shape)))
-        except ValueError as error:
-            raise ValueError(f"tensor '{key}': {error}") from None
-    return dense
+    kind = _checked_kind(description)
+    layer = _layer_from(arrays, prefix, kind, description)
+    multiplier = offset = None
+    if kind == "affine":
+        shape = (layer.inputs,)
+        multiplier = required_tensor(arrays, f"{prefix}input_multiplier", np.float32, shape)
+        offset = required_tensor(arrays, f"{prefix}input_offset", np.float32, shape)
+    pixels = pixels_from_json(description.get("pixels"))
+    if pixels is not None:
+        pixels.per_feature(layer.inputs)  # refuses channels that do not divide the features
+    return QuantizedNetwork((layer,), kind, multiplier, offset, pixels)
+
+
+def _layer_from(
+    arrays: Mapping[str, npt.NDArray[Any]], prefix: str, kind: str, description: Any
+) -> QuantizedLayer:
+    weight = required_tensor(arrays, f"{prefix}weight_int8", np.int8, (None, None))
+    outputs = int(weight.shape[0])
+    scale, zero_point = 1.0, 0
+    if kind != "dynamic":
+        scale = float(required_tensor(arrays, f"{prefix}input_scale", np.float32, ()))
+        zero_point = int(required_tensor(arrays, f"{prefix}input_zero_point", np.int32, ()))
+    bias = np.zeros(outputs, np.float32)
+    if f"{prefix}bias" in arrays:
+        bias = required_tensor(arrays, f"{prefix}bias", np.float32, (outputs,))
+    return QuantizedLayer(
+        name=required_field(description, "name", str),
+        weight=weight,
+        weight_scale=required_tensor(arrays, f"{prefix}weight_scale", np.float32, (outputs,)),
+        bias=bias,
+        clamp=clamp_from_json(description),
+        input_scale=scale,
+        input_zero_point=zero_point,
+    )
+
+
+def _checked_kind(description: Any) -> str:
+    kind: str = required_field(description, "kind", str)
+    if kind not in KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got '{kind}'")
+    return kind
+
+
+# ---- a network -----------------------------------------------------------------------------------
+
+
+def network_arrays(network: QuantizedNetwork, prefix: str) -> Arrays:
+    """The tensors of all layers, each under ``<prefix>layers.<i>.``."""
+    return {
+        name: array
+        for i in range(len(network.layers))
+        for name, array in layer_arrays(network, i, f"{prefix}layers.{i}.").items()
+    }
+
+
+def network_to_json(network: QuantizedNetwork) -> dict[str, Any]:
+    """What :func:`network_arrays` leaves out, as plain JSON."""
+    return {
+        "kind": network.kind,
+        "pixels": pixels_to_json(network.pixels),
+        "layers": [
+            {"name": layer.name, "clamp": clamp_to_json(layer.clamp)} for layer in network.layers
+        ],
+    }
+
+
+def network_from_arrays(
+    arrays: Mapping[str, npt.NDArray[Any]], prefix: str, description: Any
+) -> QuantizedNetwork:
+    """Rebuild a network from :func:`network_arrays` and :func:`network_to_json`.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensor or field that is missing or not as it should be.
+    """
+    kind = _checked_kind(description)
+    rows = required_field(description, "layers", list)
+    if not 1 <= len(rows) <= _MOST_LAYERS:
+        raise ValueError(f"layers: expected 1 to {_MOST_LAYERS}, got {len(rows)}")
+    parts = []
+    for i, row in enumerate(rows):
+        about = {"name": required_field(row, "name", str), "clamp": row.get("clamp")}
+        first = {"kind": kind, "pixels": description.get("pixels")}
+        later = {"kind": "dynamic" if kind == "dynamic" else "static"}
+        whole = {**about, **(later if i else first)}
+        parts.append(layer_from_arrays(arrays, f"{prefix}layers.{i}.", whole))
+    return reduce(QuantizedNetwork.then, parts)
 
 
 def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwork:
@@ -52,123 +167,63 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
     """
     arrays = dense_arrays(description, arrays)
     if description.get("type") == "compiled":
-        return from_arrays(arrays, "network.", field(description, "network", dict))
-    root = field(description, "replaced", dict).get("")
-    if isinstance(root, dict) and root.get("type") == "quantized":
-        return from_arrays(arrays, "", root)
-    steps = description.get("chain")
-    replaced = description.get("replaced")
-    if (
-        isinstance(replaced, dict)
-        and "" in replaced
-        and field(replaced[""], "type", str) == "quantized"
-    ):
-        return from_arrays(arrays, "", replaced[""])
+        whole = required_field(description, "network", dict)
+        return network_from_arrays(arrays, "network.", whole)
+    replaced = required_field(description, "replaced", dict)
+    if "" in replaced and required_field(replaced[""], "type", str) == "int8":
+        return layer_from_arrays(arrays, "", replaced[""])
     network: QuantizedNetwork | None = None
+    steps = description.get("chain")
     for step in steps if isinstance(steps, list) else []:
-        kind, path = field(step, "type", str), step.get("path")
-        if kind == "quantized" and isinstance(replaced, dict) and isinstance(path, str):
-            part = from_arrays(arrays, f"{path}.", field(replaced, path, dict))
+        kind, path = required_field(step, "type", str), step.get("path")
+        if kind == "int8" and isinstance(path, str):
+            part = layer_from_arrays(arrays, f"{path}.", required_field(replaced, path, dict))
             network = part if network is None else network.then(part)
         elif kind == "clamp" and network is not None:
             network = network.clamped(clamp_from_json(step))
-        elif kind not in ("flatten", "rows", "identity", "dropout"):
+        elif kind not in _SILENT_STEPS:
             raise ValueError(f"it has a float layer ('{path}'), which needs torch: use fm.load")
     if network is None:
-        raise ValueError("it is no chain of quantized layers: use fm.load with into=")
+        raise ValueError(
+            "it is no chain of quantized layers, and needs torch: use fm.load with into="
+        )
     return network
 
 
-Arrays = dict[str, npt.NDArray[Any]]
-
-
-def to_arrays(network: QuantizedNetwork, prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """The network's tensors, under the names that a module's ``state_dict`` gives them."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    if network.multiplier is not None and network.offset is not None:
-        arrays[f"{prefix}input_multiplier"] = network.multiplier
-        arrays[f"{prefix}input_offset"] = network.offset
-    for i, layer in enumerate(network.layers):
-        at = f"{prefix}layers.{i}."
-        arrays[f"{at}weight"] = layer.weight
-        arrays[f"{at}weight_scale"] = layer.weight_scale
-        arrays[f"{at}bias"] = layer.bias
-        if network.kind != "dynamic":
-            arrays[f"{at}input_scale"] = np.array(layer.input_scale, np.float32)
-            arrays[f"{at}input_zero_point"] = np.array(layer.input_zero_point, np.int32)
-    return arrays
-
-
-def to_description(network: QuantizedNetwork) -> dict[str, Any]:
-    """What :func:`to_arrays` leaves out, as plain JSON."""
-    return {
-        "kind": network.kind,
-        "pixels": pixels_to_json(network.pixels),
-        "layers": [
-            {"name": layer.name, "clamp": [bound_to_json(b) for b in layer.clamp]}
-            for layer in network.layers
-        ],
-    }
-
-
-def from_arrays(
-    arrays: Mapping[str, npt.NDArray[Any]], prefix: str, description: Any
-) -> QuantizedNetwork:
-    """Rebuild a network from :func:`to_arrays` and :func:`to_description`, trusting neither.
+def dense_arrays(description: dict[str, Any], arrays: Arrays) -> Arrays:
+    """Put the arrays that are stored without their zeros among a model's others.
 
     Raises
     ------
     ValueError
-        Naming the tensor or field that is missing or not as it should be.
+        Naming the tensor whose parts are missing or do not belong together.
     """
-    kind = field(description, "kind", str)
-    if kind not in KINDS:
-        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got '{kind}'")
-    rows = field(description, "layers", list)
-    if not 1 <= len(rows) <= 1024:
-        raise ValueError(f"layers: expected 1 to 1024, got {len(rows)}")
-    layers = tuple(
-        _layer_from(arrays, f"{prefix}layers.{i}.", kind, row) for i, row in enumerate(rows)
-    )
-    multiplier = offset = None
-    if kind == "affine":
-        shape = (layers[0].inputs,)
-        multiplier = tensor(arrays, f"{prefix}input_multiplier", np.float32, shape)
-        offset = tensor(arrays, f"{prefix}input_offset", np.float32, shape)
-    pixels = pixels_from_json(description.get("pixels"))
-    if pixels is not None:
-        pixels.per_feature(layers[0].inputs)  # refuses channels that do not divide the features
-    return QuantizedNetwork(layers, kind, multiplier, offset, pixels)
+    sparse = description.get("sparse", {})
+    if not isinstance(sparse, dict):
+        raise ValueError(f"field 'sparse': expected a table of shapes, got {sparse!r}")
+    dense = dict(arrays)
+    for key, shape in sparse.items():
+        bitmask, values = (dense.pop(f"{key}.{part}", None) for part in ("bitmask", "values"))
+        if key in dense or bitmask is None or values is None or not isinstance(shape, list):
+            raise ValueError(f"tensor '{key}': expected a shape, bitmask and values, nothing else")
+        try:
+            dense[key] = decode(Encoded(bitmask, values, tuple(shape)))
+        except ValueError as error:
+            raise ValueError(f"tensor '{key}': {error}") from None
+    return dense
 
 
-def _layer_from(
-    arrays: Mapping[str, npt.NDArray[Any]], at: str, kind: str, row: Any
-) -> QuantizedLayer:
-    weight = tensor(arrays, f"{at}weight", np.int8, (None, None))
-    outputs = int(weight.shape[0])
-    scale, zero_point = 1.0, 0
-    if kind != "dynamic":
-        scale = float(tensor(arrays, f"{at}input_scale", np.float32, ()))
-        zero_point = int(tensor(arrays, f"{at}input_zero_point", np.int32, ()))
-    return QuantizedLayer(
-        name=field(row, "name", str),
-        weight=weight,
-        weight_scale=tensor(arrays, f"{at}weight_scale", np.float32, (outputs,)),
-        bias=tensor(arrays, f"{at}bias", np.float32, (outputs,)),
-        clamp=clamp_from_json(row),
-        input_scale=scale,
-        input_zero_point=zero_point,
-    )
+# ---- small things --------------------------------------------------------------------------------
 
 
-def bound_to_json(bound: float) -> float | str:
-    """JSON has no infinity: "inf" and "-inf" stand for it."""
-    return float(bound) if math.isfinite(bound) else str(bound)
+def clamp_to_json(clamp: tuple[float, float]) -> list[float | str]:
+    """Two bounds. JSON has no infinity: "inf" and "-inf" stand for it."""
+    return [float(bound) if math.isfinite(bound) else str(bound) for bound in clamp]
 
 
 def clamp_from_json(record: Any) -> tuple[float, float]:
     """The field "clamp" of a record: two bounds in order."""
-    bounds = field(record, "clamp", list)
+    bounds = required_field(record, "clamp", list)
     if len(bounds) != 2:
         raise ValueError(f"clamp: expected two bounds, got {len(bounds)}")
     lo, hi = map(_bound_from_json, bounds)
@@ -191,10 +246,12 @@ def pixels_to_json(pixels: PixelNormalization | None) -> dict[str, list[float]] 
 
 
 def pixels_from_json(value: Any) -> PixelNormalization | None:
-    """The reverse of what :func:`to_description` writes under "pixels"."""
+    """The reverse of :func:`pixels_to_json`."""
     if value is None:
         return None
     try:
-        return PixelNormalization.of(field(value, "mean", list), field(value, "std", list))
+        return PixelNormalization.of(
+            required_field(value, "mean", list), required_field(value, "std", list)
+        )
     except TypeError as error:
         raise ValueError(f"pixels: {error}") from None

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fastmnist.display.words import kind_of
+from fastmnist.fusion.fusing import FLOOR
 from fastmnist.int8.network import NO_CLAMP, compose
 from fastmnist.layers.batchnorm import is_foldable
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.quiet import Identity
-from fastmnist.rewriting.changes import Change, record
-from fastmnist.rewriting.copies import check_module, checked_copy
-from fastmnist.rewriting.graph import is_linear, module_clamp
+from fastmnist.rewriting.changes import FUSED, Change
+from fastmnist.rewriting.copies import check_module
 from fastmnist.rewriting.hooks import has_hooks
-from fastmnist.rewriting.masks import bake
+from fastmnist.rewriting.masks import make_permanent
+from fastmnist.rewriting.steps import module_clamp
+from fastmnist.rewriting.transform import Transform, transformed
 
 _CONVOLUTIONS: dict[type, type] = {
     nn.Conv1d: nn.BatchNorm1d,
@@ -66,23 +70,38 @@ def fuse_modules(
     >>> fm.fuse_modules(fm.NeuralNetwork().eval(), [["linear1", "relu1"]]).linear1.clamp
     (0.0, inf)
     """
-    own = check_module(model)
     for what, value in (
         ("fuser_func", fuser_func),
         ("fuse_custom_config_dict", fuse_custom_config_dict),
     ):
         if value is not None:
-            raise ValueError(f"{what}: expected None, got {type(value).__name__}")
-    groups = _groups(modules_to_fuse)
-    for group in groups:
-        _check(own, group)
-    root = own if inplace else checked_copy(own)
-    done = []
-    for group in groups:
-        _fuse(root, group)
-        done += [Change(group[0], f"fused with {name}") for name in group[1:]]
-    record(root, done)
-    return root
+            raise ValueError(f"{what}: expected None, got {kind_of(value)}")
+    check_module(model)
+    return transformed(model, _ByName(_groups(modules_to_fuse)), inplace=inplace)
+
+
+class _ByName(Transform):
+    """What :func:`fuse_modules` does."""
+
+    floor = FLOOR
+    keeps_device = True
+
+    def __init__(self, groups: list[list[str]]) -> None:
+        self._groups = groups
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        for group in self._groups:
+            _check(root, group)
+        return {group[0]: root.get_submodule(group[0]) for group in self._groups}
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        done = []
+        for group in self._groups:
+            _fuse(root, group)
+            done += [Change(group[0], FUSED, after=name) for name in group[1:]]
+        return root, done
 
 
 def _groups(modules_to_fuse: Any) -> list[list[str]]:
@@ -123,7 +142,9 @@ def _check(root: nn.Module, group: list[str]) -> None:
             "would not run any more"
         )
     first, rest = modules[0], modules[1:]
-    norm_type: type = nn.BatchNorm1d if is_linear(first) else _CONVOLUTIONS.get(type(first), int)
+    norm_type: type = (
+        nn.BatchNorm1d if is_known_linear(first) else _CONVOLUTIONS.get(type(first), int)
+    )
     if isinstance(rest[0], norm_type):
         norm = rest.pop(0)
         if isinstance(first, FusedLinear) and first.clamp != NO_CLAMP:
@@ -133,14 +154,14 @@ def _check(root: nn.Module, group: list[str]) -> None:
             )
         if (
             isinstance(norm, nn.BatchNorm1d)
-            and isinstance(first, nn.Linear)
+            and is_known_linear(first)
             and not is_foldable(norm, first.out_features)
         ):
             raise ValueError(
                 f"modules_to_fuse: expected '{group[1]}' to have running statistics of "
                 f"{first.out_features} features, got {norm.num_features}"
             )
-    is_known = is_linear(first) or type(first) in _CONVOLUTIONS
+    is_known = is_known_linear(first) or type(first) in _CONVOLUTIONS
     if not is_known or len(rest) > 1 or any(module_clamp(m) is None for m in rest):
         raise error
 
@@ -149,7 +170,7 @@ def _fuse(root: nn.Module, group: list[str]) -> None:
     first = root.get_submodule(group[0])
     for name in group[1:]:
         module = root.get_submodule(name)
-        if isinstance(first, nn.Linear):
+        if is_known_linear(first):
             fused = first if isinstance(first, FusedLinear) else FusedLinear.of(first, NO_CLAMP)
             clamp = module_clamp(module)
             if clamp is not None:
@@ -157,7 +178,7 @@ def _fuse(root: nn.Module, group: list[str]) -> None:
             elif isinstance(module, nn.BatchNorm1d):
                 fused.norm_after, fused.follows_norm = module, True
                 if not module.training:
-                    bake(fused)  # masks: what is folded is what they leave
+                    make_permanent(fused)  # masks: what is folded is what they leave
                     fused.fold_norms()
         elif module_clamp(module) is not None or module.training:
             continue  # a Conv stays torch's, its activation where it is, and a norm that trains

@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from fastmnist.int8.network import NO_CLAMP, compose
 from fastmnist.layers.batchnorm import fold_after, fold_before, is_foldable, zeros_for
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.quiet import Identity
-from fastmnist.layers.simulated import SimulatedLinear
-from fastmnist.rewriting.changes import DROPPED, Change, record
-from fastmnist.rewriting.copies import plain_copy
-from fastmnist.rewriting.graph import (
-    DROPOUTS,
-    Clamp,
-    Graph,
-    function_clamp,
-    is_linear,
-    module_clamp,
-)
+from fastmnist.rewriting.changes import DROPPED, FUSED, Change
+from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
-from fastmnist.rewriting.masks import bake
+from fastmnist.rewriting.masks import make_permanent
+from fastmnist.rewriting.selection import Names, check_not_prepared, named_layers
+from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step
+from fastmnist.rewriting.transform import Transform, transformed
+
+FLOOR = 80.0  # dB: what rounding float32 in another order costs, with much room
 
 
-def fuse(model: Any) -> nn.Module:
+def fuse(
+    model: Any,
+    *,
+    include: Names = None,
+    exclude: Names = None,
+    inplace: bool = False,
+    example: Any = None,
+    check: float | None = None,
+) -> nn.Module:
     """Return a copy with every Linear(+BatchNorm1d)(+activation) as one float layer.
 
     Activations that are clamps (ReLU, ReLU6, Hardtanh) become the layer's bounds, functional ones
     too; a BatchNorm1d folds into the Linear before it or, past an activation or at the input,
-    into the Linear after it; Dropout disappears. The first layer keeps its name, ``Identity``
-    takes the others'. A model with nothing to fuse comes back as a plain copy.
+    into the Linear after it; Dropout disappears. The Linear keeps its path, where the value after
+    the activation stands now; ``Identity`` takes the others'. What a hook watches, or a second
+    reader reads, stays apart. A model with nothing to fuse comes back as a plain copy.
 
     Parameters
     ----------
     model : torch.nn.Module
         Any model; what is no chain of such layers stays as it is. BatchNorm1d is taken to
         normalize features, ``[N, features]``.
+    include, exclude : str, type, or several of them
+        Which Linear layers: by name (or name of a module that holds some), glob pattern, or type
+        of the layer or of a module that holds it. Default: all.
+    inplace : bool
+        Change `model` itself, and return it: float32 on the CPU, in eval mode.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows that the model takes: original and result are run on them, side by side.
+    check : float, optional
+        Least signal-to-noise ratio, in dB, of the result's outputs on `example`: below is an
+        error. Default: below 80 is a warning.
 
     Returns
     -------
@@ -50,7 +67,8 @@ def fuse(model: Any) -> nn.Module:
     TypeError
         If `model` is no module or cannot be deep-copied.
     ValueError
-        If it is prepared for quantization, and fused already.
+        If it is prepared for quantization, and fused already; if its forward does other things
+        with fused layers than with its own, or `check` does not hold.
 
     Examples
     --------
@@ -58,23 +76,43 @@ def fuse(model: Any) -> nn.Module:
     >>> fm.fuse(fm.NeuralNetwork()).linear1
     FusedLinear(in_features=784, out_features=96, bias=True, activation=ReLU)
     """
-    fused = plain_copy(model)
-    if any(isinstance(module, SimulatedLinear) for module in fused.modules()):
-        raise ValueError(
-            "model: expected a float model, got one that is prepared: fm.convert finishes it"
-        )
-    done = fuse_in_place(fused)
-    record(fused, done)
-    return fused
+    how = _Fusion()
+    return transformed(
+        model,
+        how,
+        include=include,
+        exclude=exclude,
+        inplace=inplace,
+        example=example,
+        check=check,
+    )
 
 
-def fuse_in_place(root: nn.Module, *, live: bool = False) -> list[Change]:
+class _Fusion(Transform):
+    """What :func:`fuse` does."""
+
+    floor = FLOOR
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        check_not_prepared(root)
+        return {name: m for name, m in named_layers(root) if is_known_linear(m)}
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        return root, fuse_in_place(root, only=names)
+
+
+def fuse_in_place(
+    root: nn.Module, *, live: bool = False, only: Collection[str] | None = None
+) -> list[Change]:
     """Fuse a model itself, and return what was done.
 
     With `live` the model stays trainable, with the same parameters: a BatchNorm1d moves into the
-    FusedLinear instead of being folded, masks stay, and so do dropouts.
+    FusedLinear instead of being folded, masks stay, and so do dropouts. `only` names the Linear
+    layers that may take anything in; None stands for all.
     """
-    bake(root, keep_masks=live)
+    make_permanent(root, keep_masks=live)
     for fused in [*root.modules()] if not live else ():
         if isinstance(fused, FusedLinear):
             fused.fold_norms()
@@ -83,71 +121,69 @@ def fuse_in_place(root: nn.Module, *, live: bool = False) -> list[Change]:
         return []
     done: list[Change] = []
     with torch.no_grad():
-        for node in graph.nodes:
-            module = graph.module(node)
-            if isinstance(module, nn.BatchNorm1d):
-                done += _fold_into_next(graph, node, live)
-            elif is_linear(module) and graph.is_private(node):
-                done += _fuse_linear(graph, node, live)
+        for step in graph.steps:
+            if step.kind is Kind.NORM:
+                done += _fold_into_next(graph, step, live, only)
+            elif step.kind is Kind.LINEAR and graph.is_private(step) and _may(step, only):
+                done += _fuse_linear(graph, step, live)
         if not live:
             done += _drop_dropouts(graph)
     return done
 
 
-def _fuse_linear(graph: Graph, node: fx.Node, live: bool) -> list[Change]:
+def _may(step: Step, only: Collection[str] | None) -> bool:
+    return only is None or step.path in only
+
+
+def _fuse_linear(graph: Graph, step: Step, live: bool) -> list[Change]:
     """Absorb what follows one Linear: BatchNorm1d, then activations."""
-    name = str(node.target)
     done: list[Change] = []
-    layer = graph.module(node)
+    layer = step.module
     # What a layer that is fused already does last: nothing folds past that.
     clamp: Clamp = layer.clamp if isinstance(layer, FusedLinear) else NO_CLAMP
-    at = node
+    at = step
     while (user := graph.next_layer(at, past_dropouts=not live)) is not None:
-        linear = graph.module(node)
-        module = graph.module(user)
-        bounds = module_clamp(module)
-        if bounds is not None and graph.is_private(user):
-            clamp = compose(clamp, bounds)
+        linear, module = step.module, user.module
+        if user.clamp is not None and graph.is_private(user):
+            clamp = compose(clamp, user.clamp)
             graph.replace(user, Identity())
-        elif function_clamp(user) is not None or (bounds is not None and not _hooked(module)):
+        elif user.clamp is not None and not user.is_watched:
             # The function stays in forward (or the module is shared): applying it twice changes
             # nothing, and nothing beyond it can be absorbed.
-            bounds = bounds or function_clamp(user)
-            assert bounds is not None
-            clamp = compose(clamp, bounds)
-            done.append(Change(name, "fused with a functional activation"))
-            _fused(graph, node, clamp, live)
-            return done
+            _fused(step, compose(clamp, user.clamp), live)
+            return [*done, Change(step.path, FUSED, after="a functional activation")]
         elif (
             clamp == NO_CLAMP
-            and isinstance(linear, nn.Linear)
             and isinstance(module, nn.BatchNorm1d)
+            and user.kind is Kind.NORM
             and graph.is_private(user)
+            and is_known_linear(linear)
             and is_foldable(module, linear.out_features)
             and not (isinstance(linear, FusedLinear) and linear.norm_after is not None)
         ):
-            _take_norm_after(_fused(graph, node, NO_CLAMP, live), module, live)
+            _take_norm_after(_fused(step, NO_CLAMP, live), module, live)
             graph.replace(user, Identity())
         else:
             break
-        done.append(Change(name, f"fused with {user.target}"))
+        done.append(Change(step.path, FUSED, after=str(user.node.target)))
         at = user
     if clamp != NO_CLAMP:
-        _fused(graph, node, clamp, live)
+        _fused(step, clamp, live)
     return done
 
 
-def _fused(graph: Graph, node: fx.Node, clamp: Clamp, live: bool) -> FusedLinear:
-    linear = graph.module(node)
-    assert isinstance(linear, nn.Linear)
+def _fused(step: Step, clamp: Clamp, live: bool) -> FusedLinear:
+    linear = step.module
+    assert is_known_linear(linear)
     if isinstance(linear, FusedLinear):
         linear.clamp = compose(linear.clamp, clamp)
-        fused = linear
-    else:
-        fused = FusedLinear.of(linear, clamp)
-    if not live and fused.bias is None:
+        return linear
+    return FusedLinear.of(linear, clamp)
+
+
+def _give_bias(fused: FusedLinear) -> None:
+    if fused.bias is None:
         fused.bias = nn.Parameter(zeros_for(fused.weight))
-    return fused
 
 
 def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> None:
@@ -156,34 +192,39 @@ def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> No
     if live:
         fused.norm_after = norm
         return
+    _give_bias(fused)
     weight, bias = fold_after(fused.weight, fused.bias, norm)
     fused.weight, fused.bias = nn.Parameter(weight), nn.Parameter(bias)
 
 
-def _fold_into_next(graph: Graph, node: fx.Node, live: bool) -> list[Change]:
+def _fold_into_next(
+    graph: Graph, step: Step, live: bool, only: Collection[str] | None
+) -> list[Change]:
     """BatchNorm at the input or past an activation: it scales columns of the Linear after it."""
-    norm = graph.module(node)
-    assert isinstance(norm, nn.BatchNorm1d)
-    user = graph.next_layer(node, past_dropouts=not live)
-    linear = graph.module(user)
-    if user is None or not isinstance(linear, nn.Linear) or not is_linear(linear):
+    norm = step.module
+    user = graph.next_layer(step, past_dropouts=not live)
+    if user is None or user.kind is not Kind.LINEAR or not _may(user, only):
         return []
-    if not (graph.is_private(node) and graph.is_private(user)):
+    linear = user.module
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert is_known_linear(linear)
+    if not (graph.is_private(step) and graph.is_private(user)):
         return []
     if not is_foldable(norm, linear.in_features):
         return []
-    fused = _fused(graph, user, NO_CLAMP, live)
+    if live and isinstance(linear, FusedLinear) and linear.norm_before is not None:
+        return []
+    fused = _fused(user, NO_CLAMP, live)
     fused.follows_norm = True
     if live:
-        if fused.norm_before is not None:
-            return []
         fused.norm_before = norm
     else:
+        _give_bias(fused)
         weight, bias = fold_before(fused.weight, fused.bias, norm)
         fused.weight, fused.bias = nn.Parameter(weight), nn.Parameter(bias)
-    fused.columns_differ = graph.is_input(node)
-    graph.replace(node, Identity())
-    return [Change(str(user.target), f"fused with {node.target}")]
+    fused.columns_differ = graph.is_input(step)
+    graph.replace(step, Identity())
+    return [Change(user.path, FUSED, after=str(step.node.target))]
 
 
 def _drop_dropouts(graph: Graph) -> list[Change]:
@@ -195,7 +236,3 @@ def _drop_dropouts(graph: Graph) -> list[Change]:
             graph.root.set_submodule(name, Identity().eval())
             done.append(Change(name, DROPPED))
     return done
-
-
-def _hooked(module: nn.Module | None) -> bool:
-    return module is not None and has_hooks(module)

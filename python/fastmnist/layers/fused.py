@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fastmnist.files.records import clamp_from_json, clamp_to_json
 from fastmnist.int8.network import NO_CLAMP, activation_name
 from fastmnist.layers.batchnorm import fold_after, fold_before, zeros_for
+from fastmnist.layers.registry import Arrays, Description, saved, shape_of_weight
 
 
+@saved("fused")
 class FusedLinear(nn.Linear):
     """A Linear and the activation behind it, in float: ``clamp(x @ weight.T + bias)``.
 
@@ -90,6 +94,29 @@ class FusedLinear(nn.Linear):
             input = self.norm_before(input)
         y = F.linear(input, self.weight, self.bias)
         return self.activate(y if self.norm_after is None else self.norm_after(y))
+
+    def describe(self) -> Description:
+        """What a file has to tell besides the numbers, as plain JSON."""
+        told: dict[str, Any] = {
+            "type": "fused",
+            "shape": [self.in_features, self.out_features],
+            "clamp": clamp_to_json(self.clamp),
+            "columns_differ": self.columns_differ,
+            "follows_norm": self.follows_norm,
+        }
+        return told if self.bias is not None else {**told, "bias": False}
+
+    @classmethod
+    def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> FusedLinear:
+        """Make one as described; its numbers are loaded later."""
+        has_bias = description.get("bias") is not False
+        outputs, inputs = shape_of_weight(description, prefix, arrays, has_bias=has_bias)
+        differ = description.get("columns_differ") is True
+        layer = FusedLinear(inputs, outputs, clamp_from_json(description), differ)
+        layer.follows_norm = description.get("follows_norm") is True
+        if not has_bias:
+            layer.bias = None  # type: ignore[assignment]
+        return layer
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, activation={activation_name(self.clamp) or None}"

@@ -1,11 +1,8 @@
-"""Linear layers, LSTM and GRU in a 16-bit float type: torch's own kernels, floats in and out.
-
-Inside a chain of layers values are handed over in 16 bits; what leaves it is float32 again.
-"""
+"""Linear layers, LSTM and GRU in a 16-bit float type: torch's own kernels, floats in and out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,33 +10,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from fastmnist.files.fields import field
+from fastmnist.files.fields import required_field
 from fastmnist.int8.network import NO_CLAMP
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.recurrent import checked_shape, recurrent_shape
+from fastmnist.layers.registry import Arrays, Description, array_of, saved
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
 
 
+@saved("half", is_frozen=True)
 class HalfLinear(FusedLinear):
-    """A Linear(+activation) whose weights and products are 16-bit floats.
-
-    Attributes
-    ----------
-    hands_over : bool
-        Whether its outputs stay in 16 bits, because only layers like it read them.
-    """
-
-    hands_over: bool
+    """A Linear(+activation) whose weights and products are 16-bit floats; float32 leaves it."""
 
     @classmethod
-    def convert(cls, layer: nn.Linear, dtype: torch.dtype, hands_over: bool) -> HalfLinear:
+    def convert(cls, layer: nn.Linear, dtype: torch.dtype) -> HalfLinear:
         """Make `layer` itself one."""
         if not isinstance(layer, FusedLinear):
             FusedLinear.of(layer, NO_CLAMP)
         layer.__class__ = cls
         assert isinstance(layer, HalfLinear)
-        layer.hands_over = hands_over
         for key, parameter in layer._parameters.items():
             if parameter is not None:
                 own = parameter.detach().to(dtype)
@@ -49,27 +39,27 @@ class HalfLinear(FusedLinear):
     def forward(self, input: Tensor) -> Tensor:
         if not input.is_floating_point():
             raise TypeError(f"input: expected floats, got {input.dtype}")
-        y = self.activate(F.linear(input.to(self.weight.dtype), self.weight, self.bias))
-        return y if self.hands_over else y.float()
+        y = F.linear(input.to(self.weight.dtype), self.weight, self.bias)
+        return self.activate(y).float()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfLinear:
         _move(self, fn)
         return self
 
-    def half_description(self) -> dict[str, Any]:
-        """What a file has to tell of it besides its clamp, as plain JSON."""
-        return {"dtype": _name(self.weight.dtype), "hands_over": self.hands_over}
+    def describe(self) -> Description:
+        """What a file has to tell besides the numbers, as plain JSON."""
+        return {**super().describe(), "type": "half", "dtype": dtype_name(self.weight.dtype)}
 
     @classmethod
-    def rebuilt(cls, fused: FusedLinear, description: Any) -> HalfLinear:
-        """Make `fused` what :meth:`half_description` tells of."""
-        hands_over = description.get("hands_over") is True
-        return cls.convert(fused, _dtype(description), hands_over)
+    def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> HalfLinear:
+        """Make one as described; its numbers are loaded later."""
+        return cls.convert(super().rebuild(description, prefix, arrays), _dtype(description))
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {_name(self.weight.dtype)}"
+        return f"{super().extra_repr()}, {dtype_name(self.weight.dtype)}"
 
 
+@saved("half_recurrent", is_frozen=True)
 class HalfRecurrent(nn.Module):
     """An LSTM or GRU in a 16-bit float type, floats in and out."""
 
@@ -89,20 +79,18 @@ class HalfRecurrent(nn.Module):
         y, states = self.inner(_cast(input, self.dtype), _cast(hx, self.dtype))
         return _cast(y, torch.float32), _cast(states, torch.float32)
 
-    def description(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """What a file has to tell besides the numbers, as plain JSON."""
-        return {"dtype": _name(self.dtype), **recurrent_shape(self.inner)}
+        shape = recurrent_shape(self.inner)
+        return {"type": "half_recurrent", "dtype": dtype_name(self.dtype), **shape}
 
     @classmethod
-    def rebuilt(cls, description: Any, prefix: str, arrays: Mapping[str, Any]) -> HalfRecurrent:
+    def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> HalfRecurrent:
         """Make it as described; its numbers are loaded later."""
         shape = checked_shape(description)
-        first = arrays.get(f"{prefix}inner.weight_ih_l0")
         gates = 4 if shape["mode"] == "LSTM" else 3
         wanted = (gates * shape["hidden_size"], shape["input_size"])
-        # Checked before it is made: a file must not make us allocate what it does not hold.
-        if first is None or first.shape != wanted:
-            raise ValueError(f"tensor '{prefix}inner.weight_ih_l0': expected shape {[*wanted]}")
+        array_of(arrays, f"{prefix}inner.weight_ih_l0", wanted)
         if f"{prefix}inner.weight_ih_l{shape['num_layers'] - 1}" not in arrays:
             raise ValueError(f"num_layers: expected tensors of {shape['num_layers']} layers")
         mode = shape.pop("mode")
@@ -117,13 +105,13 @@ class HalfRecurrent(nn.Module):
         return self
 
 
-def _name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 def _dtype(description: Any) -> torch.dtype:
-    names = {_name(dtype): dtype for dtype in HALF_TYPES}
-    name = field(description, "dtype", str)
+    names = {dtype_name(dtype): dtype for dtype in HALF_TYPES}
+    name = required_field(description, "dtype", str)
     if name not in names:
         raise ValueError(f"dtype: expected one of {', '.join(names)}, got '{name}'")
     return names[name]

@@ -1,175 +1,197 @@
-"""The modules that transforms put into a model.
+"""The int8 Linear layer: a module at its own path, floats (or pixels) in, floats out.
 
-:class:`FusedLinear` is a float Linear with its activation; :class:`QuantizedChain` is one or more
-quantized Linear layers that run as one operator. Both sit under the name of the first layer that
-they replace; ``Identity`` stands under the other names.
+It is an ``nn.Linear``, so that a model's own code goes on as before, but holds codes and scales
+instead of float weights. State-dict keys under its path (**contract**)::
 
-State-dict keys of a chain, under its own name (**contract**)::
+    weight_scale       float32 [outputs]            a frozen Parameter
+    bias               float32 [outputs] or absent  a frozen Parameter
+    weight_int8        int8    [outputs, inputs]
+    input_scale        float32 []                   static and affine only
+    input_zero_point   int32   []                   static and affine only
+    input_multiplier   float32 [inputs]             affine only
+    input_offset       float32 [inputs]             affine only
 
-    layers.<i>.weight            int8    [outputs, inputs]
-    layers.<i>.weight_scale      float32 [outputs]
-    layers.<i>.bias              float32 [outputs]
-    layers.<i>.input_scale       float32 []              static and affine only
-    layers.<i>.input_zero_point  int32   []              static and affine only
-    input_multiplier             float32 [inputs]        affine only
-    input_offset                 float32 [inputs]        affine only
+Beside them it keeps the weights once more as this machine's kernels read them (``packed``): neither
+in the state_dict nor in pickles, made again whenever numbers are loaded.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
 from torch.compiler import is_dynamo_compiling
 
 import fastmnist._ops as _ops
-from fastmnist.files.records import bound_to_json, from_arrays, pixels_to_json, to_arrays
-from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork, activation_name
+from fastmnist.files.records import (
+    clamp_to_json,
+    layer_arrays,
+    layer_from_arrays,
+    pixels_to_json,
+)
+from fastmnist.int8.network import QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.quiet import Missing, QuietModule
+from fastmnist.layers.registry import Arrays, Description, saved
 from fastmnist.runtime.planning import pack_and_plan
 
 _FLOATS, _PIXELS = torch.float32, torch.uint8
+_PARAMETERS = ("weight_scale", "bias")
 
 
-class QuantizedLinear(nn.Module):
-    """The buffers of one layer of a :class:`QuantizedChain`. Not called by itself."""
-
-    weight: Tensor
-    weight_scale: Tensor
-    bias: Tensor
-
-    def __init__(self, layer: QuantizedLayer, kind: str) -> None:
-        super().__init__()
-        self.name = layer.name
-        self.clamp = layer.clamp
-        for key, array in to_arrays(QuantizedNetwork((layer,), kind), "").items():
-            name = key.removeprefix("layers.0.")
-            if name != key:
-                self.register_buffer(name, torch.tensor(array))
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the zeros, where that is smaller."""
-        state = self.__dict__.copy()
-        on_cpu = self.weight.device.type == "cpu"
-        encoded = encode(self.weight.detach().numpy()) if on_cpu else None
-        if encoded is not None:
-            # As tensors: torch.save writes those as they are, and NumPy's bytes twice as long.
-            parts = (torch.from_numpy(encoded.bitmask), torch.from_numpy(encoded.values))
-            state["_buffers"] = {**self._buffers, "weight": (*parts, encoded.shape)}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        weight = state["_buffers"]["weight"]
-        if isinstance(weight, tuple):
-            bitmask, values, shape = weight
-            dense = torch.from_numpy(decode(Encoded(bitmask.numpy(), values.numpy(), shape)))
-            state = {**state, "_buffers": {**state["_buffers"], "weight": dense}}
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
-        _apply_keeping_dtypes(self, fn)
-        return self
-
-    def extra_repr(self) -> str:
-        activation = activation_name(self.clamp) or None
-        text = f"{self.in_features}, {self.out_features}, activation={activation}"
-        if "input_scale" in self._buffers:
-            scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
-            text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"
-        return f"{text}, weight={self.weight.dtype}".replace("torch.", "")
-
-
-class QuantizedChain(QuietModule):
-    """One or more quantized Linear layers, run as one operator: floats or pixels in, floats out.
-
-    Between its layers activations are handed over as uint8 (static) or requantized per row
-    (dynamic); the answers are bit for bit those of the layers run one by one.
+@saved("int8", is_frozen=True, takes_numbers=True)
+class QuantizedLinear(QuietModule, nn.Linear):
+    """One int8 Linear(+activation): ``clamp(x @ weight.T + bias)``, callable alone.
 
     Parameters
     ----------
     network : QuantizedNetwork
+        Of one layer: its numbers, and how rows become codes.
+    bias : bool
+        Whether it has one; without, the network's must be zeros.
+
+    Attributes
+    ----------
+    name : str
+        Where it was in the model that was quantized.
+    kind : {"static", "affine", "dynamic"}
+    clamp : (float, float)
+        Bounds of the output; ``(0, inf)`` is ReLU.
+    pixels : PixelNormalization or None
+        What a uint8 pixel stands for; None where uint8 rows are refused.
 
     Raises
     ------
     RuntimeError
-        When called on an input that requires grad, with grad mode on.
+        When called on an input that requires grad, with grad mode on, or after a parameter of its
+        own was made to require grad.
     TypeError, ValueError
         When called on another dtype or number of features, or on uint8 where the calibration
         saw no pixels.
     """
 
     packed: Tensor
+    weight_int8: Tensor
+    weight_scale: nn.Parameter
 
-    def __init__(self, network: QuantizedNetwork) -> None:
-        super().__init__()
-        self.kind = network.kind
+    def __init__(self, network: QuantizedNetwork, *, bias: bool = True) -> None:
+        nn.Module.__init__(self)  # nn.Linear's would draw float weights
+        (layer,) = network.layers
+        self.name, self.kind, self.clamp = layer.name, network.kind, layer.clamp
         self.pixels = network.pixels
-        if network.multiplier is not None and network.offset is not None:
-            self.register_buffer("input_multiplier", torch.tensor(network.multiplier))
-            self.register_buffer("input_offset", torch.tensor(network.offset))
-        self.layers = nn.ModuleList(
-            QuantizedLinear(layer, network.kind) for layer in network.layers
-        )
-        # Of the first layer, which code may ask for under its name; and of all together.
-        self.in_features, self.out_features = network.inputs, network.layers[0].outputs
-        self.outputs = network.outputs
+        self.in_features, self.out_features = layer.inputs, layer.outputs
         # Whether uint8 rows need no look at their shape: one mean and std stand for any.
         self.takes_pixels = network.pixels is not None and network.pixels.channels == 1
-        self.register_load_state_dict_post_hook(_repack_after_load)  # type: ignore[no-untyped-call]
+        self.register_parameter("bias", None)
+        for key, array in layer_arrays(network, 0, "").items():
+            tensor = torch.tensor(array)
+            if key not in _PARAMETERS:
+                self.register_buffer(key, tensor)
+            elif key != "bias" or bias:
+                self.register_parameter(key, nn.Parameter(tensor, requires_grad=False))
         self.repack()
         self.eval()
 
+    # ---- what it holds ---------------------------------------------------------------------------
+
+    @property
+    def weight(self) -> Tensor:
+        """The real weights ``[outputs, inputs]``, made of codes and scales: read-only.
+
+        Writing into the tensor raises, as what was written would be lost.
+        """
+        with torch.inference_mode():
+            weight = self.weight_int8.float() * self.weight_scale.detach()[:, None]
+            if self.kind == "affine" and float(self.get_buffer("input_scale")) == 1.0:
+                weight *= self.get_buffer("input_multiplier")  # the columns' scales are folded in
+            return weight
+
+    @weight.setter
+    def weight(self, value: Any) -> NoReturn:
+        self._refuse_weight("assigned to")
+
+    def reset_parameters(self) -> NoReturn:
+        """Raise TypeError: there are no float weights to draw."""
+        self._refuse_weight("reset")
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        if name not in _PARAMETERS and name.startswith("weight"):
+            self._refuse_weight("replaced, pruned or parametrized")
+        super().register_parameter(name, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        if name.startswith("weight_") and name != "weight_int8":
+            self._refuse_weight("masked or parametrized")
+        super().register_buffer(name, tensor, persistent)
+
+    def __delattr__(self, name: str) -> None:
+        if name == "weight":
+            self._refuse_weight("deleted")
+        super().__delattr__(name)
+
+    def _refuse_weight(self, done: str) -> NoReturn:
+        raise TypeError(
+            f"weight of '{self.name}': it cannot be {done}, as the layer is int8: change the float "
+            "model before quantizing it, or leave the layer in float with "
+            f"exclude=['{self.name}']; fm.prepare_qat makes an int8 model trainable again"
+        )
+
     def network(self) -> QuantizedNetwork:
-        """Return the canonical layers that the buffers hold."""
+        """Return the layer as the canonical arrays that its tensors hold."""
         arrays = {
-            name: buffer.detach().cpu().numpy()
-            for name, buffer in self.state_dict().items()
-            if name != "packed"
+            name: value.detach().cpu().numpy() for name, value in nn.Module.state_dict(self).items()
         }
-        return from_arrays(arrays, "", self.description())
+        return layer_from_arrays(arrays, "", self.describe())
 
-    def description(self) -> dict[str, Any]:
-        """Return what the state_dict leaves out, as plain JSON."""
-        rows = [
-            {"name": layer.name, "clamp": [bound_to_json(b) for b in layer.clamp]}
-            for layer in self._quantized_layers()
-        ]
-        return {"kind": self.kind, "layers": rows, "pixels": pixels_to_json(self.pixels)}
+    def describe(self) -> Description:
+        """What the state_dict leaves out, as plain JSON."""
+        return {
+            "type": "int8",
+            "kind": self.kind,
+            "name": self.name,
+            "clamp": clamp_to_json(self.clamp),
+            "pixels": pixels_to_json(self.pixels),
+        }
 
-    def _quantized_layers(self) -> list[QuantizedLinear]:
-        return [layer for layer in self.layers if isinstance(layer, QuantizedLinear)]
+    @classmethod
+    def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> QuantizedLinear:
+        """Make one as described, with its numbers."""
+        network = layer_from_arrays(arrays, prefix, description)
+        return cls(network, bias=f"{prefix}bias" in arrays)
 
     def repack(self) -> None:
-        """Lay the weights out for this machine again, after a change of the buffers."""
+        """Lay the weights out for this machine again, after a change of the numbers."""
         # Cloned into torch's memory, which is aligned as the kernels like it; NumPy's is not.
         packed = torch.from_numpy(pack_and_plan(self.network())[0]).clone()
-        # Machine-specific: neither in the state_dict nor in pickles.
         self.register_buffer("packed", packed, persistent=False)
+
+    # ---- what it computes ------------------------------------------------------------------------
 
     def __call__(self, input: Any = Missing, /, *args: Any, **kwargs: Any) -> Any:
         own = self.__dict__
+        parameters = own["_parameters"]
+        bias = parameters["bias"]
         # All that is usual in one condition. Whatever else there is, forward converts it or says
         # what is wrong; shapes and devices are the operator's to refuse.
         if (
             type(input) is Tensor
             and ((dtype := input.dtype) is _FLOATS or (dtype is _PIXELS and own["takes_pixels"]))
-            and not (input.requires_grad or args or kwargs or is_dynamo_compiling())
+            and not (
+                input.requires_grad
+                or args
+                or kwargs
+                or parameters["weight_scale"].requires_grad
+                or (bias is not None and bias.requires_grad)
+                or is_dynamo_compiling()
+            )
             and self.is_quiet()
         ):
             try:
-                return _ops.mlp_eager(input, own["_buffers"]["packed"], own["outputs"])
+                return _ops.mlp_eager(input, own["_buffers"]["packed"], own["out_features"])
             except Exception:  # of the types that a C++ program sees
                 pass
         if input is not Missing:
@@ -178,10 +200,16 @@ class QuantizedChain(QuietModule):
 
     def forward(self, input: Tensor) -> Tensor:
         if isinstance(input, fx.Proxy):  # torch.fx traces: the operator is recorded
-            return _ops.mlp(input, self.packed, self.outputs)
+            return _ops.mlp(input, self.packed, self.out_features)
         if not isinstance(input, Tensor):
             raise TypeError(
                 f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor"
+            )
+        if self.weight_scale.requires_grad or (self.bias is not None and self.bias.requires_grad):
+            raise RuntimeError(
+                f"layer '{self.name}' was made to require grad, but an int8 layer has no gradient: "
+                "use requires_grad_(False) on it; to train a quantized model on, make it trainable "
+                "with fm.prepare_qat(model, fm.QAT())"
             )
         if input.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
@@ -189,6 +217,11 @@ class QuantizedChain(QuietModule):
                 "or torch.inference_mode() for inference; to train a quantized model on, make it "
                 "trainable with fm.prepare_qat(model, fm.QAT())"
             )
+        y: Tensor = _ops.mlp(self._readable(input), self.packed, self.out_features)
+        return y
+
+    def _readable(self, input: Tensor) -> Tensor:
+        """The input as the operator reads it; or an error that says what was expected."""
         if input.dtype == torch.uint8:
             if self.pixels is None:
                 raise ValueError(
@@ -212,49 +245,105 @@ class QuantizedChain(QuietModule):
             raise ValueError(
                 f"input: expected a CPU tensor, got one on '{input.device}': use input.cpu()"
             )
-        y: Tensor = _ops.mlp(input, self.packed, self.outputs)
-        return y
+        return input
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedChain:
-        for layer in self._quantized_layers():
-            layer._apply(fn)
-        _apply_keeping_dtypes(self, fn)
+    # ---- how it travels --------------------------------------------------------------------------
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        if f"{prefix}weight" in state_dict:
+            # An error without `strict`, too: the int8 numbers would stay as they were, in silence.
+            error_msgs.append(
+                f"'{prefix}weight': a float weight does not fit an int8 layer: load it into the "
+                "float model, and quantize that"
+            )
+            return
+        names = [*self._parameters, *self._buffers]
+        before = {n: t.detach().clone() for n in names if (t := getattr(self, n)) is not None}
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+        if all(torch.equal(getattr(self, name), tensor) for name, tensor in before.items()):
+            return  # as when a file's layer, which has its numbers, is loaded with the model's
+        try:
+            # What was loaded may have been calibrated on other rows than pixels.
+            if self.pixels is not None and not pins_pixels(self.network()):
+                self.pixels, self.takes_pixels = None, False
+            self.repack()
+        except ValueError:
+            for name, tensor in before.items():  # all of the layer, or nothing
+                self._put(name, tensor)
+            raise
+
+    def _put(self, name: str, tensor: Tensor) -> None:
+        if name in self._parameters:
+            self._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+        else:
+            self._buffers[name] = tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
+        # Moved with the model, but never rounded: `.half()` would spoil scales and biases.
+        for key, parameter in self._parameters.items():
+            if parameter is not None:
+                moved = _moved(parameter.detach(), fn)
+                if moved.device.type == parameter.device.type:
+                    parameter.data = moved
+                else:
+                    self._parameters[key] = nn.Parameter(moved, parameter.requires_grad)
+        for key, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[key] = _moved(buffer, fn)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizedLinear:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))  # `packed` too
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_buffers"] = {k: v for k, v in self._buffers.items() if k != "packed"}
-        return state
+        """Pickle without the packed form, and without the zeros where that is smaller."""
+        buffers = {key: buffer for key, buffer in self._buffers.items() if key != "packed"}
+        on_cpu = self.weight_int8.device.type == "cpu"
+        encoded = encode(self.weight_int8.detach().numpy()) if on_cpu else None
+        if encoded is not None:
+            # As tensors: torch.save writes those as they are, and NumPy's bytes twice as long.
+            parts = (torch.from_numpy(encoded.bitmask), torch.from_numpy(encoded.values))
+            buffers["weight_int8"] = (*parts, encoded.shape)  # type: ignore[assignment]
+        return {**self.__dict__, "_buffers": buffers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        weight = state["_buffers"]["weight_int8"]
+        if isinstance(weight, tuple):
+            bitmask, values, shape = weight
+            dense = torch.from_numpy(decode(Encoded(bitmask.numpy(), values.numpy(), shape)))
+            state = {**state, "_buffers": {**state["_buffers"], "weight_int8": dense}}
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.repack()
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("weight", "bias"):
-            where = self.__dict__["_modules"]["layers"][0].name
-            raise AttributeError(
-                f"'{where}' is an int8 layer, which has no {name} of its own (its layers[0] has): "
-                f"where forward reads it, leave the layer in float with exclude=['{where}']"
-            )
-        return super().__getattr__(name)
-
     def extra_repr(self) -> str:
-        pixels = "" if self.pixels is None else ", takes uint8 pixels"
-        return f"{self.in_features}, {self.outputs}, int8 {self.kind}{pixels}"
+        text = f"{self.in_features}, {self.out_features}, int8 {self.kind}"
+        text += f", bias={self.bias is not None}, activation={activation_name(self.clamp) or None}"
+        if self.kind != "dynamic":
+            scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
+            text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"
+        return text if self.pixels is None else f"{text}, takes uint8 pixels"
 
 
-def _repack_after_load(module: nn.Module, incompatible_keys: Any) -> None:
-    if isinstance(module, QuantizedChain):
-        # What was loaded may have been calibrated on other rows than pixels.
-        if module.pixels is not None and not pins_pixels(module.network()):
-            module.pixels, module.takes_pixels = None, False
-        module.repack()
-
-
-def _apply_keeping_dtypes(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
-    """Move buffers, but never let ``.half()`` or ``.to(bfloat16)`` round scales and biases."""
-    for key, buffer in module._buffers.items():
-        if buffer is not None:
-            moved = fn(buffer)
-            module._buffers[key] = moved if moved.dtype == buffer.dtype else buffer.to(moved.device)
+def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    moved = fn(tensor)
+    return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)

@@ -1,4 +1,4 @@
-"""Modules that are called by the shortest way while nobody listens.
+"""Modules called straight to their forward while no hook is registered.
 
 ``nn.Module.__call__`` takes longer to find out that a module has no hooks than a small layer takes
 to run. What derives from :class:`QuietModule` asks the same questions in one condition, and leaves
@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
+from fastmnist.layers.registry import Arrays, Description, Kind, register
+
 # Private names of torch's, as old as hooks; what they name is changed in place, never replaced.
 _HOOKS = (
     "_global_forward_hooks",
@@ -21,9 +23,11 @@ _HOOKS = (
     "_global_backward_hooks",
     "_global_backward_pre_hooks",
 )
-# In a torch without them somebody always listens.
-_SOMEBODY: dict[str, Any] = {"": None}
-_forward, _forward_pre, _backward, _backward_pre = (getattr(_module, k, _SOMEBODY) for k in _HOOKS)
+# In a torch without them a hook is taken to be there always.
+_ALWAYS_HOOKED: dict[str, Any] = {"": None}
+_forward, _forward_pre, _backward, _backward_pre = (
+    getattr(_module, k, _ALWAYS_HOOKED) for k in _HOOKS
+)
 _Module = nn.Module
 _call = nn.Module.__call__
 # What an instance holds of itself: one with more may have a forward of its own, or a compiled one.
@@ -101,3 +105,15 @@ class DeQuantStub(Identity):
 
     def __init__(self, qconfig: Any = None) -> None:
         super().__init__()
+
+
+def _describe_identity(layer: nn.Module) -> Description:
+    return {"type": "identity"}
+
+
+def _rebuild_identity(description: Description, prefix: str, arrays: Arrays) -> Identity:
+    return Identity()
+
+
+for _cls in (nn.Identity, Identity, QuantStub, DeQuantStub):
+    register(_cls, Kind("identity", _describe_identity, _rebuild_identity))

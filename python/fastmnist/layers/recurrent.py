@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastmnist.files.fields import field
-from fastmnist.files.records import from_arrays
+from fastmnist.files.fields import required_field
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.int8.quantizer import FloatLayer, InputRule, quantize_layer
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.layers.registry import Arrays, Description, saved
 
 RECURRENT = (nn.LSTM, nn.GRU)
 
@@ -27,7 +27,7 @@ class _Direction(nn.Module):
     """One layer in one direction: both projections, and of an LSTM with proj_size a third."""
 
     def __init__(
-        self, input: QuantizedChain, hidden: QuantizedChain, projection: QuantizedChain | None
+        self, input: QuantizedLinear, hidden: QuantizedLinear, projection: QuantizedLinear | None
     ) -> None:
         super().__init__()
         self.input, self.hidden, self.projection = input, hidden, projection
@@ -70,23 +70,24 @@ def checked_shape(description: Any) -> dict[str, Any]:
     ValueError
         Naming the field that is not as it should be.
     """
-    mode = field(description, "mode", str)
+    mode = required_field(description, "mode", str)
     if mode not in ("LSTM", "GRU"):
         raise ValueError(f"mode: expected LSTM or GRU, got '{mode}'")
     shape: dict[str, Any] = {"mode": mode}
     sizes = ["input_size", "hidden_size", "num_layers"] + ["proj_size"] * (mode == "LSTM")
     for name in sizes:
-        value = field(description, name, int)
+        value = required_field(description, name, int)
         least = 0 if name == "proj_size" else 1
         most = 1024 if name == "num_layers" else 1 << 24
         if not least <= value <= most:
             raise ValueError(f"{name}: expected {least} to {most}, got {value}")
         shape[name] = value
     for name in ("bias", "batch_first", "bidirectional"):
-        shape[name] = field(description, name, bool)
+        shape[name] = required_field(description, name, bool)
     return shape
 
 
+@saved("recurrent", is_frozen=True, takes_numbers=True)
 class QuantizedRecurrent(nn.Module):
     """An LSTM or GRU with int8 projections: made by :func:`fastmnist.quantize_dynamic`.
 
@@ -99,18 +100,20 @@ class QuantizedRecurrent(nn.Module):
     """
 
     def __init__(self, owner: nn.RNNBase, name: str, per_channel: bool = True) -> None:
-        def quantized(which: str, suffix: str) -> QuantizedChain:
+        def quantized(which: str, suffix: str) -> QuantizedLinear:
             weight = getattr(owner, f"weight_{which}_{suffix}").detach()
             bias = getattr(owner, f"bias_{which}_{suffix}", None)
             bias = torch.zeros(len(weight)) if bias is None else bias.detach()
             own = f"{name}.{which}_{suffix}".strip(".")
             layer = FloatLayer(own, weight.numpy(), bias.numpy())
             canonical = quantize_layer(layer, InputRule(), per_channel)
-            return QuantizedChain(QuantizedNetwork((canonical,), "dynamic"))
+            return QuantizedLinear(QuantizedNetwork((canonical,), "dynamic"))
 
         self._build(recurrent_shape(owner), quantized)
 
-    def _build(self, shape: dict[str, Any], chain: Callable[[str, str], QuantizedChain]) -> None:
+    def _build(
+        self, shape: dict[str, Any], projection: Callable[[str, str], QuantizedLinear]
+    ) -> None:
         super().__init__()
         self.shape = shape
         self.mode, self.num_layers = shape["mode"], shape["num_layers"]
@@ -120,26 +123,26 @@ class QuantizedRecurrent(nn.Module):
         suffixes = ["", "_reverse"] if self.bidirectional else [""]
         self.directions = nn.ModuleList(
             _Direction(
-                chain("ih", f"l{layer}{suffix}"),
-                chain("hh", f"l{layer}{suffix}"),
-                chain("hr", f"l{layer}{suffix}") if self.proj_size else None,
+                projection("ih", f"l{layer}{suffix}"),
+                projection("hh", f"l{layer}{suffix}"),
+                projection("hr", f"l{layer}{suffix}") if self.proj_size else None,
             )
             for layer in range(self.num_layers)
             for suffix in suffixes
         )
         self.eval()
 
-    def description(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """What a file has to tell besides the numbers, as plain JSON."""
-        chains = {
-            path: module.description()
+        layers = {
+            path: module.describe()
             for path, module in self.named_modules()
-            if isinstance(module, QuantizedChain)
+            if isinstance(module, QuantizedLinear)
         }
-        return {**self.shape, "chains": chains}
+        return {"type": "recurrent", **self.shape, "layers": layers}
 
     @classmethod
-    def rebuilt(cls, description: Any, prefix: str, arrays: Any) -> QuantizedRecurrent:
+    def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> QuantizedRecurrent:
         """Make one as described, with its numbers.
 
         Raises
@@ -147,7 +150,7 @@ class QuantizedRecurrent(nn.Module):
         ValueError
             If the description or the numbers are not as they should be.
         """
-        shape, chains = checked_shape(description), field(description, "chains", dict)
+        shape, layers = checked_shape(description), required_field(description, "layers", dict)
         made = cls.__new__(cls)
         count = [0, 0, 0]
         places = {"ih": (0, "input"), "hh": (1, "hidden"), "hr": (2, "projection")}
@@ -156,24 +159,24 @@ class QuantizedRecurrent(nn.Module):
         outputs = shape.get("proj_size", 0) or shape["hidden_size"]
         ways = 2 if shape["bidirectional"] else 1
 
-        def stored(which: str, suffix: str) -> QuantizedChain:
+        def stored(which: str, suffix: str) -> QuantizedLinear:
             kind, name = places[which]
             path = f"directions.{count[kind]}.{name}"
             count[kind] += 1
             at = f"{prefix}{path}."
-            network = from_arrays(arrays, at, field(chains, path, dict))
+            layer = QuantizedLinear.rebuild(required_field(layers, path, dict), at, arrays)
             inner = shape["input_size"] if suffix.split("_")[0] == "l0" else ways * outputs
             wanted = {
                 "ih": (inner, gates),
                 "hh": (outputs, gates),
                 "hr": (shape["hidden_size"], outputs),
             }[which]
-            if (network.inputs, network.outputs) != wanted or network.kind != "dynamic":
+            if (layer.in_features, layer.out_features) != wanted or layer.kind != "dynamic":
                 raise ValueError(
                     f"'{path}': expected {wanted[0]} inputs and {wanted[1]} outputs, dynamic, got "
-                    f"{network.inputs} and {network.outputs}, {network.kind}"
+                    f"{layer.in_features} and {layer.out_features}, {layer.kind}"
                 )
-            return QuantizedChain(network)
+            return layer
 
         made._build(shape, stored)
         return made

@@ -55,12 +55,15 @@ class Settings:
     training : bool
         Quantization-aware training: simulate, and observe in training mode only. Else calibrate:
         compute in float, observe always, and refuse NaN.
+    check : float or None
+        dB that the outputs of the converted model must reach.
     """
 
     rule: Rule
     per_channel: bool = True
     per_feature: bool | None = None
     training: bool = False
+    check: float | None = None
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -229,18 +232,16 @@ class SimulatedLinear(FusedLinear):
         # integer-arithmetic-only inference", CVPR 2018, section 3.2).
         return self.activate(norm(F.linear(x_codes, w_codes) / gain + bias))
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {
-            "observing": self.observing,
-            "simulating": self.simulating,
-            "pixels": self.inputs.state(),
-            "calls": self.inputs.calls,
-        }
+    def get_extra_state(self) -> Tensor:
+        # A tensor, as everything in a state_dict: what averages, clones or saves those goes on.
+        holds = [int(holds) for holds in self.inputs.state()]
+        return torch.tensor([int(self.observing), int(self.simulating), self.inputs.calls, *holds])
 
     def set_extra_state(self, state: Any) -> None:
-        self.observing, self.simulating = bool(state["observing"]), bool(state["simulating"])
-        if state["calls"]:
-            self.inputs.load_state(state["pixels"])
+        observing, simulating, calls, *holds = (round(float(value)) for value in state)
+        self.observing, self.simulating = observing > 0, simulating > 0
+        if calls:
+            self.inputs.load_state([value > 0 for value in holds])
 
     def extra_repr(self) -> str:
         what = "simulates int8" if self.simulating else "observes"

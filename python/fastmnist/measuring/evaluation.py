@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastmnist.data.batches import BatchFn, carried_pixels, count_samples, data_pixels, iter_batches
+from fastmnist.data.batches import BatchFn, carried_pixels, count_samples, iter_batches
+from fastmnist.data.meaning import meaning_of, pixels_of
 from fastmnist.display.progress import ProgressBar
 from fastmnist.measuring.scoring import LossFn, Metric, compute_loss, hits, metric_total
-from fastmnist.pixels import PixelNormalization, model_pixels
-from fastmnist.runtime.compiled import CompiledModel
 
 
 class Evaluation(float):
@@ -120,7 +119,7 @@ def evaluate(
     if not callable(model):
         raise TypeError(f"model must be a module or a callable, got {type(model).__name__}")
     module = model if isinstance(model, nn.Module) else None
-    pixels = effective_pixels(model, data)
+    pixels = meaning_of(data, model).pixels
     home = None if module is None else device_of(module)
     where = home if device is None else torch.device(device)
     if pixels is not None and not raw:
@@ -151,7 +150,7 @@ def evaluate(
             elif right is None:
                 raise ValueError(
                     "outputs and targets must be float [N, classes] and integers [N] for an "
-                    f"accuracy, got {_kind(outputs)} and {_kind(batch.target)}: give metric="
+                    f"accuracy, got {_about(outputs)} and {_about(batch.target)}: give metric="
                 )
             else:
                 correct.append(right.cpu())
@@ -169,12 +168,6 @@ def evaluate(
         return Evaluation(float(metric_sum) / n, loss, n)
     hit = torch.cat(correct)
     return Evaluation(int(hit.sum()) / len(hit), loss, n, hit)
-
-
-def effective_pixels(model: Any, data: Any) -> PixelNormalization | None:
-    """Tell what uint8 inputs stand for: as the data says, else the model, else 0…1."""
-    own = model.pixels if isinstance(model, CompiledModel) else model_pixels(model)
-    return carried_pixels(data) or own or data_pixels(data)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -211,9 +204,7 @@ def moved(model: nn.Module | None, device: torch.device | None) -> Iterator[None
 
 
 def _warn_of_other_pixels(model: Any, data: Any) -> None:
-    # A compiled model knows its pixels too.
-    own = model_pixels(model) if isinstance(model, nn.Module) else getattr(model, "pixels", None)
-    given = carried_pixels(data)
+    own, given = pixels_of(model), carried_pixels(data)
     if own is not None and given is not None and own != given:
         warnings.warn(
             f"the model was trained on pixels with mean {own.mean} and std {own.std}, but data has "
@@ -223,7 +214,7 @@ def _warn_of_other_pixels(model: Any, data: Any) -> None:
         )
 
 
-def _kind(value: Any) -> str:
+def _about(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} {list(value.shape)}"
     return type(value).__name__

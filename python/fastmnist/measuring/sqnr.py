@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastmnist.data.batches import carried_pixels, iter_batches
+from fastmnist.data.batches import iter_batches
+from fastmnist.data.meaning import meaning_of
 from fastmnist.measuring.evaluation import in_mode
-from fastmnist.pixels import model_pixels
 
 
 def outputs_of(
@@ -19,9 +19,7 @@ def outputs_of(
 ) -> list[Tensor]:
     """Outputs of several models on the same rows, in eval mode."""
     found: list[list[Tensor]] = [[] for _ in models]
-    pixels = carried_pixels(data) or next(
-        (p for m in models if isinstance(m, nn.Module) and (p := model_pixels(m))), None
-    )
+    pixels = meaning_of(data, *models).pixels
     with torch.no_grad(), ExitStack() as modes:
         for model in models:
             if isinstance(model, nn.Module):

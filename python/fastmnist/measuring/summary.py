@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastmnist.layers.quantized import QuantizedLinear
+
 _WIDTH = 64
 _MB = 1024.0**2
 
@@ -185,18 +187,10 @@ def summarize(
 
 
 def _own(module: nn.Module) -> list[tuple[Tensor, bool]]:
-    """Give a module's own parameters; a quantized one keeps them as buffers instead."""
-    params: list[tuple[Tensor, bool]] = [
-        (p, p.requires_grad) for p in module.parameters(recurse=False)
-    ]
-    if params:
-        return params
-    if type(module).__name__ == "QuantizedChain":
-        # Its layers are never called by themselves, so they have no rows of their own.
-        return [
-            own for layer in module.children() for part in layer.children() for own in _own(part)
-        ]
-    return [(b, False) for n, b in module.named_buffers(recurse=False) if n in ("weight", "bias")]
+    """Give a module's own weights and biases; of an int8 one, its codes."""
+    if isinstance(module, QuantizedLinear):
+        return [(t, False) for t in (module.weight_int8, module.bias) if t is not None]
+    return [(p, p.requires_grad) for p in module.parameters(recurse=False)]
 
 
 def _sizes(input_size: Any) -> list[tuple[int, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from fastmnist.display.tables import Table
+from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.rewriting.copies import check_module
 
@@ -153,10 +154,10 @@ def sparsity(model: Any) -> Sparsity:
         counts = {layer.name: _count(layer.weight) for layer in network.layers}
     else:
         for name, module in check_module(model).named_modules():
-            if isinstance(module, nn.Linear):
+            if is_float_linear(module):
                 counts[name] = _count(_masked_weight(module))
             elif isinstance(module, QuantizedLinear):
-                counts[module.name] = _count(module.weight.detach().cpu().numpy())
+                counts[name] = _count(module.weight_int8.detach().cpu().numpy())
     if not counts:
         raise ValueError("model: expected at least one Linear layer, got none")
     return Sparsity(MappingProxyType(counts))

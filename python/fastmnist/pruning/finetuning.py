@@ -14,6 +14,7 @@ from fastmnist.pruning.methods import CustomMask, Method, checked_integer
 from fastmnist.pruning.schedules import Constant, Cubic, Schedule
 from fastmnist.pruning.targets import Target
 from fastmnist.rewriting.masks import apply_masks
+from fastmnist.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,6 @@ def check_trainable(finetune: Any, targets: list[Target]) -> None:
 
 def train_for(model: nn.Module, finetune: Any, epochs: int) -> bool:
     """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
-    from fastmnist.training.loop import train
-
     going_on = True
     if callable(finetune):
         for _ in range(epochs):

@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
-from torch.nn.utils.prune import BasePruningMethod
 
-from fastmnist.rewriting.graph import DROPOUTS, TRANSPARENT, Graph, is_flatten, is_linear
+from fastmnist.layers.linear import is_float_linear
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.hooks import has_hooks
+from fastmnist.rewriting.steps import Kind, Step
 
-# One number in, one number out, the same for every neuron.
-_ELEMENTWISE_MODULES = (
-    *TRANSPARENT,
-    *DROPOUTS,
-    nn.CELU,
-    nn.ELU,
-    nn.GELU,
-    nn.Hardshrink,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.LogSigmoid,
-    nn.Mish,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.SELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Softshrink,
-    nn.Softsign,
-    nn.Tanh,
-    nn.Tanhshrink,
-    nn.Threshold,
-)
-# Functions and methods by name: torch, torch.nn.functional and Tensor call them alike.
-_ELEMENTWISE_NAMES = frozenset(
-    """abs abs_ alpha_dropout celu celu_ clamp clamp_ clamp_max clamp_min clip clone contiguous
-    detach dropout elu elu_ exp float gelu hardshrink hardsigmoid hardswish hardtanh hardtanh_
-    leaky_relu leaky_relu_ log1p logsigmoid mish neg relu relu6 relu_ selu selu_ sigmoid sigmoid_
-    silu softplus softshrink softsign sqrt square tanh tanh_ tanhshrink threshold""".split()  # noqa: SIM905
-)
-# With plain numbers, or the same neurons, as the other operand.
-_ARITHMETIC_NAMES = frozenset(
-    "add add_ div div_ iadd imul isub itruediv mul mul_ pow sub sub_ truediv".split()  # noqa: SIM905
-)
-_MODULES_OF_FUNCTIONS = (torch, F, torch._C._nn, math, operator)
+# What does to each neuron what it would do to it alone.
+_APART = {
+    Kind.CLAMP,
+    Kind.DROPOUT,
+    Kind.ELEMENTWISE,
+    Kind.FLATTEN,  # but not ROWS: a width that is written down would be another one afterwards
+    Kind.PASS,
+}
 
 
 @dataclass
@@ -61,13 +30,13 @@ class Flow:
     Attributes
     ----------
     layer : torch.nn.Linear
-    node : torch.fx.Node
+    step : Step
         Its call.
-    between : list of torch.fx.Node
+    between : list of Step
         What is done to each neuron by itself, in the order of execution.
     norms : list of torch.nn.BatchNorm1d
-    readers : list of (torch.nn.Linear, torch.fx.Node)
-        The layers that read the neurons, and the node that each reads.
+    readers : list of (torch.nn.Linear, Step)
+        The layers that read the neurons, and the step whose value each reads.
     is_output : bool
         Whether its neurons are outputs of the model.
     blocked : str
@@ -75,35 +44,33 @@ class Flow:
     """
 
     layer: nn.Linear
-    node: fx.Node
-    between: list[fx.Node] = field(default_factory=list)
+    step: Step
+    between: list[Step] = field(default_factory=list)
     norms: list[nn.BatchNorm1d] = field(default_factory=list)
-    readers: list[tuple[nn.Linear, fx.Node]] = field(default_factory=list)
+    readers: list[tuple[nn.Linear, Step]] = field(default_factory=list)
     is_output: bool = False
     blocked: str = ""
 
 
-def follow(graph: Graph, node: fx.Node) -> Flow:
-    """Follow the neurons of the Linear that `node` calls to the layers that read them."""
-    layer = graph.module(node)
-    assert isinstance(layer, nn.Linear)
-    flow = Flow(layer, node)
-    reached = {node}
-    for at in graph.nodes:  # in the order of execution
-        inputs = [n for n in at.all_input_nodes if n in reached]
-        if not inputs:
+def follow(graph: Graph, step: Step) -> Flow:
+    """Follow the neurons of the Linear that `step` calls to the layers that read them."""
+    layer = step.module
+    assert is_float_linear(layer)
+    flow = Flow(layer, step)
+    reached = {step}
+    for at in graph.steps:  # in the order of execution
+        if not any(source in reached for source in at.inputs):
             continue
-        module = graph.module(at)
-        if at.op == "output":
+        if at.kind is Kind.OUTPUT:
             flow.is_output = True
-        elif module is not None:
-            _through_module(graph, flow, reached, at, module)
+        elif at.module is not None:
+            _through_module(graph, flow, reached, at, at.module)
         elif _keeps_neurons_apart(at, reached):
             reached.add(at)
             flow.between.append(at)
-        elif not _asks_for_rows(at):
-            flow.blocked = flow.blocked or f"goes into '{_name(at)}'"
-    if not flow.is_output and not _weights_follow(graph, node):
+        elif not _asks_for_rows(at.node):
+            flow.blocked = flow.blocked or f"goes into '{at.function}'"
+    if not flow.is_output and not _weights_follow(step):
         flow.is_output = True  # at most a softmax or the like lies behind it
     if not flow.readers and not flow.blocked and not flow.is_output:
         flow.blocked = "is read by no Linear layer"
@@ -111,16 +78,16 @@ def follow(graph: Graph, node: fx.Node) -> Flow:
 
 
 def _through_module(
-    graph: Graph, flow: Flow, reached: set[fx.Node], at: fx.Node, module: nn.Module
+    graph: Graph, flow: Flow, reached: set[Step], at: Step, module: nn.Module
 ) -> None:
     width = flow.layer.out_features
     why_not = ""
-    if is_linear(module) and isinstance(module, nn.Linear):
+    if at.kind is Kind.LINEAR and is_float_linear(module):
         why_not = why_shared(graph, at)
         if not why_not and module.in_features != width:
             why_not = f"has {module.in_features} inputs, not {width}: rows are rearranged before it"
-        flow.readers += [] if why_not else [(module, at.all_input_nodes[0])]
-    elif type(module) is nn.BatchNorm1d:
+        flow.readers += [] if why_not else [(module, at.inputs[0])]
+    elif at.kind is Kind.NORM and isinstance(module, nn.BatchNorm1d):
         why_not = why_shared(graph, at)
         if not why_not and module.num_features != width:
             why_not = f"normalizes {module.num_features} features, not {width}"
@@ -128,8 +95,8 @@ def _through_module(
             flow.norms.append(module)
             flow.between.append(at)
             reached.add(at)
-    elif type(module) in _ELEMENTWISE_MODULES or _is_row_flatten(module) or _is_plain_prelu(module):
-        if _user_hooks(module):
+    elif at.kind in _APART:
+        if at.is_watched:
             why_not = "has hooks, which see its neurons"
         else:
             reached.add(at)
@@ -137,20 +104,12 @@ def _through_module(
     else:
         why_not = f"is a {type(module).__name__}"
     if why_not:
-        flow.blocked = flow.blocked or f"goes into '{at.target}', which {why_not}"
+        flow.blocked = flow.blocked or f"goes into '{at.path}', which {why_not}"
 
 
-def _is_row_flatten(module: nn.Module) -> bool:
-    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
-
-
-def _is_plain_prelu(module: nn.Module) -> bool:
-    return type(module) is nn.PReLU and module.num_parameters == 1
-
-
-def why_shared(graph: Graph, node: fx.Node) -> str:
-    """Why the module that `node` calls cannot change its size, in words, or ""."""
-    module = graph.module(node)
+def why_shared(graph: Graph, step: Step) -> str:
+    """Why the module that `step` calls cannot change its size, in words, or ""."""
+    module, node = step.module, step.node
     assert module is not None
     if graph.calls[id(module)] > 1:
         return "is called more than once"
@@ -158,7 +117,7 @@ def why_shared(graph: Graph, node: fx.Node) -> str:
         return "has two names"
     if id(module) in graph.read:
         return "has weights that forward reads itself"
-    if _user_hooks(module):
+    if has_hooks(module):
         return "has hooks, which see its neurons"
     if len(node.args) != 1 or node.kwargs:
         return "is called with more than one argument"
@@ -172,43 +131,13 @@ def vars_of(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module._parameters.values() if p is not None]
 
 
-def _user_hooks(module: nn.Module) -> bool:
-    """Whether anybody listens; masks do not."""
-    pre = module._forward_pre_hooks.values()
-    return bool(
-        any(not isinstance(hook, BasePruningMethod) for hook in pre)
-        or module._forward_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
-
-
-def _keeps_neurons_apart(node: fx.Node, reached: set[fx.Node]) -> bool:
+def _keeps_neurons_apart(step: Step, reached: set[Step]) -> bool:
     """Whether a function or method does to each neuron what it would do to it alone."""
-    name = _name(node)
-    if is_flatten(node):
-        # A width that is written down would be another one afterwards.
-        return name not in ("view", "reshape") or _last_size(node) == -1
-    if not reached.issuperset(node.all_input_nodes):
-        return False  # a sum of two layers, a factor for each neuron
-    known = node.op == "call_method" or _is_torchs(node.target)
-    return known and (name in _ELEMENTWISE_NAMES or name in _ARITHMETIC_NAMES)
-
-
-def _last_size(node: fx.Node) -> Any:
-    sizes = node.args[1:]
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        sizes = tuple(sizes[0])
-    return sizes[-1]
-
-
-def _is_torchs(target: Any) -> bool:
-    name = getattr(target, "__name__", "")
-    return any(getattr(module, name, None) is target for module in _MODULES_OF_FUNCTIONS)
-
-
-def _name(node: fx.Node) -> str:
-    return str(getattr(node.target, "__name__", node.target)).rpartition(".")[2]
+    if step.kind in (Kind.FLATTEN, Kind.PASS):
+        return True
+    # Else: a sum of two layers, a factor for each neuron.
+    apart = step.kind in _APART or step.kind is Kind.ARITHMETIC
+    return apart and reached.issuperset(step.inputs)
 
 
 def _asks_for_rows(node: fx.Node) -> bool:
@@ -222,25 +151,24 @@ def _asks_for_rows(node: fx.Node) -> bool:
     return False
 
 
-def _weights_follow(graph: Graph, node: fx.Node) -> bool:
-    """Whether anything that holds tensors comes after the node, on any way to the outputs."""
-    seen, waiting = {node}, [*node.users]
+def _weights_follow(step: Step) -> bool:
+    """Whether anything that holds tensors comes after the step, on any way to the outputs."""
+    seen, waiting = {step}, [*step.users]
     while waiting:
         at = waiting.pop()
         if at in seen:
             continue
         seen.add(at)
-        module = graph.module(at)
-        if module is not None and module.state_dict():
+        if at.module is not None and at.module.state_dict():
             return True
-        if any(n.op == "get_attr" for n in at.all_input_nodes):
+        if any(source.node.op == "get_attr" for source in at.inputs):
             return True
         waiting += at.users
     return False
 
 
-def constants(graph: Graph, flow: Flow) -> dict[fx.Node, torch.Tensor]:
-    """What each node between gives where the layer gives its bias alone, ``[1, width]``.
+def constants(flow: Flow) -> dict[Step, torch.Tensor]:
+    """What each step between gives where the layer gives its bias alone, ``[1, width]``.
 
     In eval mode; that is what a neuron without weights gives for every row.
     """
@@ -248,19 +176,20 @@ def constants(graph: Graph, flow: Flow) -> dict[fx.Node, torch.Tensor]:
     bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
     row = bias[None]
     clamp = getattr(layer, "clamp", None)  # of a FusedLinear
-    values = {flow.node: row if clamp is None else row.clamp(*clamp)}
-    for node in flow.between:
-        module = graph.module(node)
-        before = values[next(n for n in node.all_input_nodes if n in values)]
-        if module is not None:
-            values[node] = module(before.clone()).detach()
-        elif is_flatten(node) or "dropout" in _name(node):
-            values[node] = before
+    values = {flow.step: row if clamp is None else row.clamp(*clamp)}
+    for step in flow.between:
+        node = step.node
+        before = values[next(s for s in step.inputs if s in values)]
+        if step.module is not None:
+            values[step] = step.module(before.clone()).detach()
+        elif step.kind is Kind.FLATTEN or "dropout" in step.function:
+            values[step] = before
         else:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n].clone())
+            known = {s.node: values[s] for s in step.inputs if s in values}
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n].clone())  # noqa: B023
             if node.op == "call_method":
-                values[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                values[step] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
                 assert callable(node.target)
-                values[node] = node.target(*args, **kwargs)
+                values[step] = node.target(*args, **kwargs)
     return values

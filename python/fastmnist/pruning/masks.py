@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torch_prune
 
 from fastmnist.pruning.methods import CustomMask, L1Unstructured, RandomUnstructured
 from fastmnist.pruning.targets import Target, own_weight
-from fastmnist.rewriting.changes import Change
+from fastmnist.rewriting.changes import PRUNED, Change
 from fastmnist.rewriting.masks import apply_masks, is_pruned
 
 # From the final amount to that of the present step.
@@ -190,6 +190,5 @@ class MaskPruner:
             if int(mask_of(target.layer).sum()) < int(before.sum()):
                 weight = target.layer.weight
                 zeros, total = int((weight == 0).sum()), weight.numel()
-                what = f"pruned: {zeros / total:.1%} of {total:,} weights are 0"
-                done.append(Change(target.name, what))
+                done.append(Change(target.name, PRUNED, total, zeros))
         return done

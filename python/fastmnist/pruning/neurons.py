@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fastmnist.layers.plain import mark_resized
 from fastmnist.pruning.flow import Flow, constants, follow, why_shared
 from fastmnist.pruning.masks import AmountNow, check_finite
 from fastmnist.pruning.methods import Structured
 from fastmnist.pruning.targets import Target, check_prunable
-from fastmnist.rewriting.changes import Change, mark_resized
+from fastmnist.rewriting.changes import SHRUNK, Change
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.masks import apply_masks
+from fastmnist.rewriting.steps import Kind
 
 
 class NeuronPruner:
@@ -61,7 +63,11 @@ class NeuronPruner:
         if self._root is target.layer:
             calls = []
         else:
-            calls = [n for n in self._graph.nodes if self._graph.module(n) is target.layer]
+            calls = [
+                step
+                for step in self._graph.steps
+                if step.module is target.layer and step.kind is Kind.LINEAR
+            ]
         if not calls and self._root is not target.layer:
             raise _blocked(target, "it is not called as a plain torch.nn.Linear in forward")
         flows = [follow(self._graph, call) for call in calls]
@@ -103,7 +109,7 @@ class NeuronPruner:
     def _shrink(self, flow: Flow, norms: Tensor, kept: int) -> None:
         keep = torch.zeros(len(norms), dtype=torch.bool)
         keep[torch.topk(norms, kept).indices] = True
-        _keep_constants(self._graph, flow, (norms == 0) & ~keep)
+        _keep_constants(flow, (norms == 0) & ~keep)
         rows = keep.nonzero().flatten()
         _slice(flow.layer, ("weight", "bias"), 0, rows)
         flow.layer.out_features = kept
@@ -128,7 +134,7 @@ class NeuronPruner:
     def changes(self) -> list[Change]:
         """What became of each layer."""
         return [
-            Change(target.name, f"pruned: {flow.layer.out_features} of {width} neurons are left")
+            Change(target.name, SHRUNK, width, flow.layer.out_features)
             for (target, flow), width in zip(self._flows, self._widths, strict=True)
             if flow.layer.out_features < width
         ]
@@ -142,15 +148,15 @@ def _blocked(target: Target, why: str) -> ValueError:
     )
 
 
-def _keep_constants(graph: Graph, flow: Flow, dead: Tensor) -> None:
+def _keep_constants(flow: Flow, dead: Tensor) -> None:
     """Move what neurons without weights give into the biases of the layers that read them."""
     if not dead.any():
         return
-    values = constants(graph, flow)
-    for reader, node in flow.readers:
+    values = constants(flow)
+    for reader, step in flow.readers:
         if reader.bias is None:
             continue
-        gone = reader.weight[:, dead].double() @ values[node][0, dead].double()
+        gone = reader.weight[:, dead].double() @ values[step][0, dead].double()
         if not torch.isfinite(gone).all():
             continue
         bias = reader._parameters.get("bias")

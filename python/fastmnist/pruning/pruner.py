@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
 
+from fastmnist.fusion.fusing import FLOOR
 from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
 from fastmnist.pruning.masks import MaskPruner
-from fastmnist.pruning.methods import Method, Structured, checked_method
+from fastmnist.pruning.methods import (
+    CustomMask,
+    L1Unstructured,
+    Method,
+    RandomUnstructured,
+    Structured,
+    checked_method,
+)
 from fastmnist.pruning.neurons import NeuronPruner
 from fastmnist.pruning.schedules import Schedule
-from fastmnist.pruning.targets import find_targets
-from fastmnist.rewriting.changes import record
+from fastmnist.pruning.targets import Target, find_targets
+from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.masks import make_permanent
+from fastmnist.rewriting.selection import Names
+from fastmnist.rewriting.transform import Transform, applies, transformed
 
 
 def prune(
     model: Any,
     method: Method | Mapping[str, Any],
     *,
-    include: str | type | Iterable[str | type] | None = None,
-    exclude: str | type | Iterable[str | type] | None = None,
+    include: Names = None,
+    exclude: Names = None,
     amounts: Mapping[str, float] | None = None,
     finetune: Any = None,
     schedule: Schedule | None = None,
     epochs: int | None = None,
+    inplace: bool = False,
+    example: Any = None,
+    check: float | None = None,
+    max_drop: float | None = None,
+    data: Any = None,
+    metric: Any = None,
 ) -> nn.Module:
     """Return a copy of `model` without the weights, or neurons, that matter least.
 
@@ -63,6 +80,15 @@ def prune(
         random ones and neurons never do. Default: all at once.
     epochs : int, optional
         Epochs to train after the last step, at least 1 (the default). The zeros stay.
+    inplace : bool
+        Change `model` itself, and return it: float32 on the CPU, in eval mode. All is done on a
+        copy first, `finetune` too, so that no error comes half way.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows on which the result is run beside the original with the weights that are left.
+    check : float, optional
+        Least signal-to-noise ratio of the outputs there, in dB. Default: below 80 is a warning.
+    max_drop, data, metric
+        As for :func:`fastmnist.quantize`: layers that disturb the outputs most are left whole.
 
     Returns
     -------
@@ -96,19 +122,66 @@ def prune(
     ... )
     """
     method = checked_method(method)
-    plan = checked_plan(method, finetune, schedule, epochs)
-    pruned = plain_copy(model)
-    targets = find_targets(pruned, method, include, exclude, amounts)
-    check_start(plan.schedule, targets)
-    pruner: MaskPruner | NeuronPruner
-    if isinstance(method, Structured):
-        pruner = NeuronPruner(pruned, method, targets)
-    else:
-        check_trainable(plan.finetune, targets)
-        pruner = MaskPruner(method, targets)
-    _run(pruned, pruner, plan)
-    record(pruned, pruner.changes())
-    return pruned
+    how = Pruning(method, checked_plan(method, finetune, schedule, epochs), amounts)
+    how.include, how.exclude = include, exclude
+    return transformed(
+        model,
+        how,
+        inplace=inplace,
+        example=example,
+        check=check,
+        max_drop=max_drop,
+        data=data,
+        metric=metric,
+    )
+
+
+class Pruning(Transform):
+    """What :func:`prune` does. It selects by itself: a name that is given is taken at its word."""
+
+    floor = FLOOR
+    include: Names = None
+    exclude: Names = None
+
+    def __init__(self, method: Method, plan: Plan, amounts: Any = None) -> None:
+        self._method, self._plan, self._amounts = method, plan, amounts
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        targets = self._targets(root)
+        check_start(self._plan.schedule, targets)
+        if not isinstance(self._method, Structured):
+            check_trainable(self._plan.finetune, targets)
+        return {target.name: target.layer for target in targets}
+
+    def _targets(self, root: nn.Module) -> list[Target]:
+        return find_targets(root, self._method, self.include, self.exclude, self._amounts)
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        targets = [target for target in self._targets(root) if target.name in names]
+        pruner: MaskPruner | NeuronPruner
+        if isinstance(self._method, Structured):
+            pruner = NeuronPruner(root, self._method, targets)
+        else:
+            pruner = MaskPruner(self._method, targets)
+        _run(root, pruner, self._plan)
+        return root, pruner.changes()
+
+    def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
+        # The original with the very weights that are left; a smaller model has none of its size.
+        weights = plain_copy(result)
+        make_permanent(weights)
+        make_permanent(original)
+        try:
+            original.load_state_dict(weights.state_dict())
+        except RuntimeError:
+            return None
+        return original
+
+
+for _method in (L1Unstructured, RandomUnstructured, Structured, CustomMask):
+    applies(_method)(lambda method: Pruning(method, checked_plan(method, None, None, None)))
 
 
 def _run(model: nn.Module, pruner: MaskPruner | NeuronPruner, plan: Plan) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fastmnist.layers.linear import is_float_linear
 from fastmnist.pruning.methods import (
     CustomMask,
     Method,
@@ -78,7 +79,7 @@ def _linear_names(root: nn.Module) -> dict[str, nn.Linear]:
     return {
         name: module
         for name, module in root.named_modules(remove_duplicate=False)
-        if isinstance(module, nn.Linear)
+        if is_float_linear(module)
     }
 
 

@@ -13,6 +13,7 @@ from fastmnist.data.batches import count_samples, iter_batches
 from fastmnist.display.progress import ProgressBar
 from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.pixels import PixelNormalization
+from fastmnist.rewriting.verify import Rows
 
 
 def calibrate(
@@ -22,13 +23,18 @@ def calibrate(
     pixels: PixelNormalization | None,
     max_samples: int,
     batch_fn: Callable[[Any], Any] | None = None,
-) -> int:
-    """Run `model` on up to `max_samples` rows of `data`; return how many there were.
+) -> tuple[int, Rows]:
+    """Run `model` on up to `max_samples` rows of `data`.
 
     Parameters
     ----------
     pixels : PixelNormalization or None
         What uint8 rows stand for, unless the data says so itself.
+
+    Returns
+    -------
+    int, Rows
+        How many rows there were, and the first of them as the model takes them.
 
     Raises
     ------
@@ -38,6 +44,7 @@ def calibrate(
     expected = count_samples(data, "train")
     total = max_samples if expected is None else min(expected, max_samples)
     seen = 0
+    first: Rows | None = None
     with torch.no_grad(), ProgressBar("calibrating", total) as bar:
         for batch in iter_batches(
             data,
@@ -58,9 +65,12 @@ def calibrate(
                     f"calibration: expected rows that the model takes, got {', '.join(got)}: "
                     f"{error}"
                 ) from error
+            if first is None:
+                first = Rows.first_of(batch, "calibration")
             seen += batch.size
             bar.advance(batch.size)
-    return seen
+    assert first is not None  # data without a row is an error
+    return seen, first
 
 
 def check_all_observed(layers: Mapping[str, SimulatedLinear], samples: int | None) -> None:

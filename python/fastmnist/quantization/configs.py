@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from fastmnist.display.words import kind_of
 from fastmnist.layers.half import HALF_TYPES
 from fastmnist.pixels import PixelNormalization
 from fastmnist.ranges.rules import MinMax, MovingAverage, Rule, rule_of
@@ -39,6 +40,9 @@ class Static:
         scales of their own, always cover all that was seen.
     per_channel : bool
         Whether each output has a weight scale of its own, or the layer one for all.
+    check : float, optional
+        Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
+        side: below is an error. Default: below 15 is a warning.
 
     Examples
     --------
@@ -55,6 +59,7 @@ class Static:
     batch_fn: Callable[[Any], Any] | None = None
     observer: str | Rule = field(default_factory=MinMax)
     per_channel: bool = True
+    check: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,9 @@ class Dynamic:
         uint8 rows are refused.
     per_channel : bool
         Whether each output has a weight scale of its own, or the layer one for all.
+    check : float, optional
+        Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
+        side: below is an error. Default: below 15 is a warning.
 
     Examples
     --------
@@ -79,6 +87,7 @@ class Dynamic:
     mean: Any = None
     std: Any = None
     per_channel: bool = True
+    check: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +99,8 @@ class QAT:
     observer : str or rule
         As for :class:`Static`; moving averages by default. Rules that count values ("percentile",
         "histogram", "mse") search a range at every step, which takes a millisecond a layer.
-    per_channel, per_feature, mean, std
-        As for :class:`Static`.
+    per_channel, per_feature, mean, std, check
+        As for :class:`Static`; `check` is for :func:`fastmnist.convert`.
 
     Examples
     --------
@@ -104,6 +113,7 @@ class QAT:
     per_feature: bool | None = None
     mean: Any = None
     std: Any = None
+    check: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,9 @@ class Half:
     dtype : torch.dtype
         ``torch.bfloat16`` (the range of float32, 8 bits of precision) or ``torch.float16`` (11
         bits, nothing above 65,504). How fast that is, is up to torch and the CPU.
+    check : float, optional
+        Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
+        side: below is an error. Default: below 15 is a warning.
 
     Examples
     --------
@@ -125,6 +138,7 @@ class Half:
     """
 
     dtype: torch.dtype = torch.bfloat16
+    check: float | None = None
 
 
 Config: TypeAlias = Static | Dynamic | Half
@@ -135,7 +149,7 @@ def check_config(config: Any) -> Config:
     if not isinstance(config, Static | Dynamic | Half):
         hint = ": fm.prepare_qat takes it" if isinstance(config, QAT) else ""
         raise TypeError(
-            f"config: expected Static(calibration=...), Dynamic() or Half(), got {_kind(config)}"
+            f"config: expected Static(calibration=...), Dynamic() or Half(), got {kind_of(config)}"
             f"{hint or ': for example fm.quantize(model, fm.Dynamic())'}"
         )
     if isinstance(config, Half):
@@ -158,7 +172,7 @@ def check_config(config: Any) -> Config:
 
 
 def check_int8(config: Static | Dynamic | QAT) -> None:
-    """Raise for fields that the int8 configurations share."""
+    """Raise for what is wrong with the fields of an int8 configuration."""
     if not isinstance(config.per_channel, bool):
         raise TypeError(f"per_channel: expected a bool, got {type(config.per_channel).__name__}")
     if not isinstance(config, Dynamic):
@@ -182,7 +196,3 @@ def explicit_pixels(config: Static | Dynamic | QAT) -> PixelNormalization | None
         return None
     mean = 0.0 if config.mean is None else config.mean
     return PixelNormalization.of(mean, 1.0 if config.std is None else config.std)
-
-
-def _kind(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -10,10 +10,10 @@ from torch import nn
 
 from fastmnist.layers.recurrent import RECURRENT
 from fastmnist.quantization.configs import Dynamic, Half, check_half
-from fastmnist.quantization.makers import quantize_itself, start
+from fastmnist.quantization.posttraining import DynamicInt8, SixteenBits
 from fastmnist.rewriting.copies import check_module
-from fastmnist.rewriting.graph import is_linear
 from fastmnist.rewriting.selection import Selected
+from fastmnist.rewriting.transform import Transform, transformed
 
 
 def quantize_dynamic(
@@ -68,14 +68,8 @@ def quantize_dynamic(
         raise ValueError(f"mapping: expected None, got {type(mapping).__name__}")
     if isinstance(qconfig_spec, dict):
         config = _of_values(qconfig_spec, config)
-    selected = _of_spec(model, qconfig_spec)
-    if not inplace:
-        attempt = start(model, config, None, None, selected)
-        return attempt.make([*attempt.layers])
-    own = check_module(model)
-    if is_linear(own) or isinstance(own, RECURRENT):
-        raise ValueError("inplace: a single layer cannot change its class: use the returned module")
-    return quantize_itself(own, config, selected)
+    how: Transform = SixteenBits(config) if isinstance(config, Half) else DynamicInt8(config)
+    return transformed(model, how, select=_of_spec(model, qconfig_spec), inplace=inplace)
 
 
 def _of_values(spec: dict[Any, Any], config: Dynamic | Half) -> Dynamic | Half:

@@ -1,4 +1,4 @@
-"""Quantized layers put where the float ones were: chains as one module, single layers alone."""
+"""int8 layers put where the float ones were, each at its own path."""
 
 from __future__ import annotations
 
@@ -10,44 +10,43 @@ from fastmnist.int8.network import NO_CLAMP, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.quantizer import FloatLayer, InputRule, quantize_layer
 from fastmnist.layers.batchnorm import zeros_for
 from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.quantized import QuantizedChain
-from fastmnist.layers.quiet import Identity
-from fastmnist.rewriting.changes import Change
+from fastmnist.layers.linear import is_float_linear
+from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.rewriting.changes import LEFT, Change
 from fastmnist.rewriting.graph import Graph
-from fastmnist.rewriting.hooks import move_hooks
-from fastmnist.rewriting.selection import call_their_layers, chains_of
-from fastmnist.rewriting.swapping import swap
+from fastmnist.rewriting.selection import left_in_float, switch_off_transformer_fast_path
+from fastmnist.rewriting.swapping import put
 
 Quantizer = Callable[[nn.Linear, str, InputRule], QuantizedLayer]
 
 
 def place(
-    root: nn.Module,
-    layers: Mapping[str, nn.Linear],
-    rules: Mapping[str, InputRule],
-    quantizer: Quantizer,
-    word: str,
-) -> list[Change]:
-    """Replace `layers` of `root` by quantized ones; return what was done.
+    root: nn.Module, rules: Mapping[str, InputRule], quantizer: Quantizer, kind: str
+) -> tuple[nn.Module, list[Change]]:
+    """Replace layers of `root` by int8 ones; return the model and what was done.
 
     Parameters
     ----------
     rules : mapping
-        How each layer's inputs become codes.
+        By name of the layer: how its inputs become codes.
     quantizer : callable
         ``quantizer(layer, name, rule)`` makes the canonical layer.
-    word : {"static", "dynamic"}
+    kind : {"static", "dynamic"}
     """
     graph, why_not = Graph.of(root)
+    why = "" if graph is not None else f"the model cannot be traced ({why_not})"
     done: list[Change] = []
-    for chain in chains_of(graph, layers):
-        quantized = tuple(quantizer(layers[name], name, rules[name]) for name in chain)
-        first = rules[chain[0]]
-        kind = "affine" if first.multiplier is not None else word
-        network = QuantizedNetwork(quantized, kind, first.multiplier, first.offset, first.pixels)
-        done += _put(root, graph, chain, network, why_not)
-    call_their_layers(root)
-    return done
+    for name, rule in rules.items():
+        layer = root.get_submodule(name)
+        assert is_float_linear(layer)
+        quantized = quantizer(layer, name, rule)
+        own = kind if rule.multiplier is None else "affine"
+        network = QuantizedNetwork((quantized,), own, rule.multiplier, rule.offset, rule.pixels)
+        has_bias = layer.bias is not None or bool(quantized.bias.any())
+        root = put(root, name, QuantizedLinear(network, bias=has_bias))
+        done.append(Change(name, f"int8 {own}", why=why))
+    switch_off_transformer_fast_path(root)
+    return root, done
 
 
 def quantize_plain(per_channel: bool) -> Quantizer:
@@ -66,21 +65,11 @@ def quantize_plain(per_channel: bool) -> Quantizer:
     return quantizer
 
 
-def _put(
-    root: nn.Module,
-    graph: Graph | None,
-    chain: list[str],
-    network: QuantizedNetwork,
-    why_not: str,
+def what_is_left(
+    root: nn.Module, taken: Mapping[str, nn.Module], graph: Graph | None, why: str
 ) -> list[Change]:
-    module = QuantizedChain(network)
-    move_hooks(root.get_submodule(chain[0]), module)
-    swap(root, chain[0], module)
-    for name in chain[1:]:
-        swap(root, name, Identity().eval())
-    kind = f"int8 {network.kind}"
-    if len(chain) > 1:
-        start = Change(chain[0], f"{kind}, one operator for {', '.join(chain)}")
-        return [start, *(Change(name, f"{kind}, in {chain[0]}'s operator") for name in chain[1:])]
-    why = f", alone: the model cannot be traced ({why_not})" if graph is None else ", alone"
-    return [Change(chain[0], f"{kind}{why}")]
+    """Say which layers stay in float, and why."""
+    if "" in taken:
+        return []  # the model is the layer
+    left = left_in_float(root, taken, graph, why)
+    return [Change(name, LEFT, why=reason) for name, reason in left.items()]

@@ -20,11 +20,3 @@ def drop_inputs(root: nn.Module) -> None:
             if isinstance(hook, ModelInputs):
                 del module._forward_pre_hooks[key]
                 module._forward_pre_hooks_with_kwargs.pop(key, None)
-
-
-def check_fresh(root: nn.Module) -> None:
-    if prepared_layers(root):
-        raise ValueError(
-            "model: expected a float model, got one that is prepared already: fm.convert finishes "
-            "it"
-        )

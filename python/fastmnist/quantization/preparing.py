@@ -1,43 +1,40 @@
-"""The three steps that people know: prepare, run or train, convert.
+"""The first of three steps that people know: prepare, run or train, convert.
 
 :func:`prepare` and :func:`prepare_qat` make the Linear layers of a model
-:class:`~fastmnist.layers.simulated.SimulatedLinear` ones; :func:`convert` makes those int8.
-:func:`fastmnist.quantize` with ``Static`` is all three.
+:class:`~fastmnist.layers.simulated.SimulatedLinear` ones; :func:`fastmnist.convert` makes those
+int8. :func:`fastmnist.quantize` with ``Static`` is all three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from torch import nn
 
-from fastmnist.fusion.fusing import fuse_in_place
+from fastmnist.display.words import kind_of
+from fastmnist.fusion.fusing import FLOOR, fuse_in_place
+from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.simulated import Settings, SimulatedLinear
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.quantization.configs import QAT, Static, check_int8, explicit_pixels
-from fastmnist.quantization.prepared import check_fresh
 from fastmnist.quantization.retraining import make_trainable
 from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.rules import rule_of
-from fastmnist.rewriting.changes import record
-from fastmnist.rewriting.copies import (
-    check_module,
-    checked_copy,
-    has_computed_weights,
-    plain_copy,
-    rehearsed,
-)
-from fastmnist.rewriting.graph import Graph, is_linear
-from fastmnist.rewriting.masks import bake
+from fastmnist.rewriting.changes import Change
+from fastmnist.rewriting.copies import check_module, has_computed_weights
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
-    call_their_layers,
-    check_there_is_something,
+    Names,
+    check_has_linear,
+    check_not_prepared,
+    not_read,
     quantizable,
-    selection,
+    switch_off_transformer_fast_path,
 )
+from fastmnist.rewriting.transform import Transform, applies, transformed
 
-Names = str | type | Iterable[str | type] | None
 Kind = TypeVar("Kind", Static, QAT)
 # By layer: what holds for it instead of the one for all, or None to leave it in float.
 OwnConfigs = Callable[[str], Static | QAT | None] | None
@@ -50,6 +47,7 @@ def prepare(
     include: Names = None,
     exclude: Names = None,
     inplace: bool = False,
+    example: Any = None,
 ) -> nn.Module:
     """Make a model watch what its Linear layers are given; then run it, then :func:`convert` it.
 
@@ -67,6 +65,8 @@ def prepare(
         Default: all.
     inplace : bool
         Change `model` itself, and return it.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows on which original and result are run side by side; they are not observed.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def prepare(
     Raises
     ------
     TypeError, ValueError
-        If `config` is none, holds calibration, or there is no layer to prepare.
+        If `config` is not a ``Static``, holds calibration, or there is no layer to prepare.
 
     Examples
     --------
@@ -94,34 +94,7 @@ def prepare(
             "config: expected Static without calibration, got some: run the prepared model on it, "
             "or let fm.quantize do all"
         )
-    own = check_module(model)
-
-    def change(root: nn.Module) -> nn.Module:
-        return prepare_in_place(root.cpu().float().eval(), config, include, exclude)
-
-    return rehearsed(own, change) if inplace else change(plain_copy(own))
-
-
-def prepare_in_place(
-    root: nn.Module,
-    config: Static,
-    include: Names,
-    exclude: Names,
-    certain: PixelNormalization | None = None,
-    own: OwnConfigs = None,
-) -> nn.Module:
-    """Prepare a float32 CPU model itself for calibration."""
-    check_fresh(root)
-    bake(root)
-    check_there_is_something(root, quantizable(root))
-    done = fuse_in_place(root)
-    explicit = explicit_pixels(config)
-    inputs = _inputs(root, explicit or certain, training=False)
-    _prepare_layers(root, config, inputs, include, exclude, own, training=False)
-    record(root, done)
-    if explicit is not None:
-        set_model_pixels(root, explicit)
-    return root
+    return prepare_model(model, config, include, exclude, inplace=inplace, example=example)
 
 
 def prepare_qat(
@@ -131,6 +104,7 @@ def prepare_qat(
     include: Names = None,
     exclude: Names = None,
     inplace: bool = False,
+    example: Any = None,
 ) -> nn.Module:
     """Make a model simulate int8 while it trains on; :func:`convert` makes it int8.
 
@@ -151,6 +125,8 @@ def prepare_qat(
     inplace : bool
         Change `model` itself, and return it: parameters stay the very same objects, so that an
         optimizer made before goes on.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows on which original and result are run side by side; they are not observed.
 
     Returns
     -------
@@ -160,7 +136,7 @@ def prepare_qat(
     Raises
     ------
     TypeError, ValueError
-        If `config` is none, or there is no layer to prepare.
+        If `config` is not a ``QAT``, or there is no layer to prepare.
 
     Examples
     --------
@@ -174,16 +150,29 @@ def prepare_qat(
     True
     """
     config = _checked(QAT() if config is None else config, QAT)
-    own = check_module(model)
-
-    def change(root: nn.Module) -> nn.Module:
-        return prepare_qat_in_place(root, config, include, exclude)
-
-    return prepare_qat_itself(own, change) if inplace else change(checked_copy(own))
+    return prepare_model(model, config, include, exclude, inplace=inplace, example=example)
 
 
-def prepare_qat_itself(model: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """Prepare `model` itself for training, unless parameters could not stay what they are."""
+def prepare_model(
+    model: Any,
+    config: Static | QAT,
+    include: Names = None,
+    exclude: Names = None,
+    *,
+    own: OwnConfigs = None,
+    inplace: bool = False,
+    example: Any = None,
+) -> nn.Module:
+    """Prepare a model for calibration (Static) or training (QAT); `own` by layer, if given."""
+    how = Preparation(config, own) if isinstance(config, Static) else TrainingAware(config, own)
+    if inplace and how.keeps_device:
+        _check_keeps_parameters(check_module(model))
+    return transformed(
+        model, how, include=include, exclude=exclude, inplace=inplace, example=example
+    )
+
+
+def _check_keeps_parameters(model: nn.Module) -> None:
     computed = has_computed_weights(model)
     if computed is not None:
         raise ValueError(
@@ -191,35 +180,96 @@ def prepare_qat_itself(model: nn.Module, change: Callable[[nn.Module], nn.Module
             "other parameters, which would not be trained any more: remove the parametrization "
             "before the optimizer is made, or use the returned copy"
         )
-    return rehearsed(model, change)
 
 
-def prepare_qat_in_place(
-    root: nn.Module, config: QAT, include: Names, exclude: Names, own: OwnConfigs = None
-) -> nn.Module:
-    """Prepare a model itself for training."""
-    check_fresh(root)
-    bake(root, keep_masks=True)
-    again = make_trainable(root)
-    check_there_is_something(root, quantizable(root))
-    fuse_in_place(root, live=True)
+class Preparation(Transform):
+    """Layers that observe, and compute in float."""
+
+    floor = FLOOR
+
+    def __init__(self, config: Static | QAT, own: OwnConfigs = None) -> None:
+        self._config, self._own = config, own
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        check_not_prepared(root)
+        make_permanent(root)
+        layers = quantizable(root)
+        check_has_linear(root, layers)
+        return layers
+
+    def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        chosen = not_read(Graph.of(root)[0], chosen)
+        if self._own is None:
+            return chosen
+        wanted = {name: layer for name, layer in chosen.items() if self._own(name) is not None}
+        if not wanted:
+            raise ValueError(
+                "model: expected a layer to quantize, got a qconfig of None for every one"
+            )
+        return wanted
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        assert isinstance(self._config, Static)
+        return root, prepare_in_place(root, self._config, names, own=self._own)
+
+
+@applies(QAT)
+class TrainingAware(Preparation):
+    """Layers that simulate int8 while the model is trained."""
+
+    keeps_device = True
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        check_not_prepared(root)
+        make_permanent(root, keep_masks=True)
+        make_trainable(root)
+        layers = quantizable(root)
+        check_has_linear(root, layers)
+        return layers
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        config = self._config
+        make_permanent(root, keep_masks=True)
+        earlier = make_trainable(root)
+        fuse_in_place(root, live=True)
+        explicit = explicit_pixels(config)
+        inputs = _inputs(root, explicit or earlier.pixels, training=True)
+        layers = _prepare_layers(root, names, config, self._own, inputs, training=True)
+        for name, (lo, hi, from_model) in earlier.ranges.items():
+            if name in layers:
+                observer = layers[name].observer
+                observer.set_range(lo, hi)
+                observer.is_model_input = observer.is_first_input = from_model
+        if explicit is not None:
+            set_model_pixels(root, explicit)
+        return root, []  # what is done is said when it is converted
+
+
+def prepare_in_place(
+    root: nn.Module,
+    config: Static,
+    names: Collection[str],
+    certain: PixelNormalization | None = None,
+    own: OwnConfigs = None,
+) -> list[Change]:
+    """Prepare a float32 CPU model itself for calibration; return what was fused."""
+    make_permanent(root)
+    done = fuse_in_place(root)
     explicit = explicit_pixels(config)
-    inputs = _inputs(root, explicit or again.pixels, training=True)
-    layers = _prepare_layers(root, config, inputs, include, exclude, own, training=True)
-    for name, (lo, hi, from_model) in again.ranges.items():
-        if name in layers:
-            observer = layers[name].observer
-            observer.set_range(lo, hi)
-            observer.is_model_input = observer.is_first_input = from_model
+    inputs = _inputs(root, explicit or certain, training=False)
+    _prepare_layers(root, names, config, own, inputs, training=False)
     if explicit is not None:
         set_model_pixels(root, explicit)
-    return root
+    return done
 
 
 def _checked(config: Any, kind: type[Kind]) -> Kind:
     if not isinstance(config, kind):
-        got = f"the class {config.__name__}" if isinstance(config, type) else type(config).__name__
-        raise TypeError(f"config: expected {kind.__name__}(...), got {got}")
+        raise TypeError(f"config: expected {kind.__name__}(...), got {kind_of(config)}")
     check_int8(config)
     return config
 
@@ -232,39 +282,21 @@ def _inputs(root: nn.Module, certain: PixelNormalization | None, training: bool)
 
 def _prepare_layers(
     root: nn.Module,
+    names: Collection[str],
     config: Static | QAT,
-    inputs: ModelInputs,
-    include: Names,
-    exclude: Names,
     own: OwnConfigs,
+    inputs: ModelInputs,
     *,
     training: bool,
 ) -> dict[str, SimulatedLinear]:
-    layers = quantizable(root)
-    selected = selection(root, layers, include, exclude)
-    graph, _ = Graph.of(root)
-    chosen = {
-        name: layer
-        for name, layer in layers.items()
-        if selected(name, layer) and (graph is None or id(layer) not in graph.read)
-    }
-    if not chosen:
-        raise ValueError(
-            "model: expected a Linear layer to quantize, got only such whose weights forward reads "
-            "itself: call the layers instead"
-        )
     made = {}
-    configs = {name: config if own is None else own(name) for name in chosen}
-    if not any(configs.values()):
-        raise ValueError("model: expected a layer to quantize, got a qconfig of None for every one")
-    for name, layer in chosen.items():
-        mine = configs[name]
-        if mine is None:
-            continue
-        settings = Settings(rule_of(mine.observer), mine.per_channel, mine.per_feature, training)
-        assert isinstance(layer, nn.Linear)
-        assert is_linear(layer)
+    for name in names:
+        mine, layer = config if own is None else own(name), root.get_submodule(name)
+        assert mine is not None
+        assert is_known_linear(layer)
+        rule = rule_of(mine.observer)
+        settings = Settings(rule, mine.per_channel, mine.per_feature, training, mine.check)
         made[name] = SimulatedLinear.prepare(layer, name, settings, inputs)
-    call_their_layers(root)
+    switch_off_transformer_fast_path(root)
     root.register_forward_pre_hook(inputs, with_kwargs=True, prepend=True)
     return made

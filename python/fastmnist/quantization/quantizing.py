@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
-from fastmnist.quantization.budget import within
-from fastmnist.quantization.configs import Config, Dynamic, Half, Static, check_config
-from fastmnist.quantization.dynamic import quantize_dynamic
-from fastmnist.quantization.makers import start
-from fastmnist.rewriting.copies import check_module
-
-__all__ = ["Dynamic", "Half", "Static", "quantize", "quantize_dynamic"]
+from fastmnist.quantization.configs import Config, check_config
+from fastmnist.quantization.posttraining import options_for_data, post_training
+from fastmnist.rewriting.selection import Names
+from fastmnist.rewriting.transform import transformed
 
 
 def quantize(
     model: Any,
     config: Config,
     *,
-    include: str | type | Iterable[str | type] | None = None,
-    exclude: str | type | Iterable[str | type] | None = None,
+    include: Names = None,
+    exclude: Names = None,
+    inplace: bool = False,
+    example: Any = None,
     max_drop: float | None = None,
     data: Any = None,
     metric: Any = None,
 ) -> nn.Module:
     """Return a copy of `model` whose Linear layers run in int8, or in 16-bit floats.
 
-    Linear layers are first fused with what follows them (:func:`fastmnist.fuse`). Where tracing
-    shows a chain that is used only there, it becomes one module and one operator; elsewhere
-    layers are swapped one by one, floats in and out. ``Dynamic`` and ``Half`` take LSTM and GRU
-    too. :func:`fastmnist.changes` tells what was done, and which layers were left.
+    Linear layers are first fused with what follows them (:func:`fastmnist.fuse`), then each is
+    replaced at its own path by a layer that takes and gives floats: every way into the model
+    (``model[:-1]``, ``model.encode(x)``, hooks) stays one. :func:`fastmnist.compile` alone makes
+    one call of many. ``Dynamic`` and ``Half`` take LSTM and GRU too. :func:`fastmnist.changes`
+    tells what was done, and which layers were left.
 
     Parameters
     ----------
@@ -41,6 +40,11 @@ def quantize(
     include, exclude : str, type, or several of them
         Which layers: by name (or name of a module that holds some), glob pattern, or type of the
         layer or of a module that holds it. Default: all.
+    inplace : bool
+        Change `model` itself, and return it; what is not quantized stays the same objects.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows on which original and result are run side by side. Default: the first rows of the
+        calibration data.
     max_drop : float, optional
         How much accuracy may be lost, in points (0.2 is from 97.7 % to 97.5 %); the layers that
         disturb the outputs most stay in float until that holds. With a `metric`, in its unit.
@@ -61,8 +65,9 @@ def quantize(
         If `model` is no module or `config` no configuration.
     ValueError
         If there is no layer to quantize, calibration data is empty, never reaches a layer or holds
-        NaN or infinity, a layer has weights that are not finite, or no layer can be quantized
-        within `max_drop`.
+        NaN or infinity, a layer has weights that are not finite, no layer can be quantized
+        within `max_drop`, the model's forward does other things with int8 layers than with its
+        own, or the ``check`` of `config` does not hold.
 
     Examples
     --------
@@ -74,18 +79,17 @@ def quantize(
     """
     config = check_config(config)
     if max_drop is None and (data is not None or metric is not None):
-        raise ValueError("data, metric: expected max_drop too, which they are for")
-    attempt = start(model, config, include, exclude)
-    if max_drop is None:
-        return attempt.make([*attempt.layers])
-    if isinstance(max_drop, bool) or not isinstance(max_drop, int | float):
-        raise TypeError(f"max_drop: expected a number, got {type(max_drop).__name__}")
-    if not 0 <= max_drop < float("inf"):
-        raise ValueError(f"max_drop: expected 0 or more points, got {max_drop}")
-    if data is None:
-        data = config.calibration if isinstance(config, Static) else None
-    if data is None:
-        raise ValueError("data: expected data with targets to measure max_drop on, got None")
-    # Who reads the calibration data knows how to read this.
-    batch_fn = config.batch_fn if isinstance(config, Static) else None
-    return within(check_module(model), attempt, float(max_drop), data, metric, batch_fn)
+        raise ValueError("data, metric: only used with max_drop=; give it too")
+    measured_on = {} if max_drop is None else options_for_data(config, data)
+    return transformed(
+        model,
+        post_training(config),
+        include=include,
+        exclude=exclude,
+        inplace=inplace,
+        example=example,
+        check=config.check,
+        max_drop=max_drop,
+        metric=metric,
+        **measured_on,
+    )

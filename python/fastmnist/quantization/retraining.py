@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.quantized import QuantizedChain
-from fastmnist.layers.quiet import Identity
+from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.pixels import PixelNormalization
+from fastmnist.rewriting.selection import named_layers
 from fastmnist.rewriting.swapping import swap
 
 
 @dataclass
-class Again:
+class EarlierQuantization:
     """What is known of a model that was quantized before.
 
     Attributes
@@ -31,75 +31,57 @@ class Again:
     ranges: dict[str, tuple[Tensor, Tensor, bool]] = field(default_factory=dict)
 
 
-def make_trainable(root: nn.Module) -> Again:
-    """Replace every quantized chain of `root` by float layers of the same real weights.
+def make_trainable(root: nn.Module) -> EarlierQuantization:
+    """Replace every quantized layer of `root` by a float one of the same real weights.
 
     What quantizing froze may be trained again.
     """
-    again = Again()
-    chains = {n: m for n, m in root.named_modules() if isinstance(m, QuantizedChain)}
-    for path, chain in chains.items():
+    earlier = EarlierQuantization()
+    layers = {n: m for n, m in named_layers(root) if isinstance(m, QuantizedLinear)}
+    for path, layer in layers.items():
         if not path:
             raise ValueError(
                 "model: expected a model that holds quantized layers, got a single one: put it "
                 "into an nn.Sequential"
             )
-        network = chain.network()
-        names = [layer.name for layer in network.layers]
-        layers = _float_layers(network, chain.training)
-        at_home = names[0] == path and all(_is_free(root, name) for name in names[1:])
-        if at_home:
-            for name, layer in zip(names, layers, strict=True):
-                swap(root, name, layer)
-        else:
-            swap(root, path, layers[0] if len(layers) == 1 else nn.Sequential(*layers))
-            names = [path] if len(layers) == 1 else [f"{path}.{i}" for i in range(len(layers))]
+        network = layer.network()
+        swap(root, path, _float_layer(layer, network))
         if network.kind != "dynamic":
-            again.ranges.update(_ranges(network, names))
-            again.pixels = again.pixels or network.pixels
-    if chains:
+            earlier.ranges[path] = _range(network)
+            earlier.pixels = earlier.pixels or network.pixels
+    if layers:
         root.requires_grad_(True)
-    return again
+    return earlier
 
 
-def _is_free(root: nn.Module, name: str) -> bool:
-    try:
-        return type(root.get_submodule(name)) is Identity
-    except AttributeError:
-        return False
+def _float_layer(layer: QuantizedLinear, network: QuantizedNetwork) -> FusedLinear:
+    weight = torch.from_numpy(network.layers[0].weight).double()
+    weight = weight * torch.from_numpy(network.layers[0].weight_scale).double()[:, None]
+    bias = torch.from_numpy(network.layers[0].bias).double()
+    differ = False
+    if network.multiplier is not None and network.offset is not None:
+        multiplier = torch.from_numpy(network.multiplier).double()
+        offset = torch.from_numpy(network.offset).double()
+        # As int8.quantizer folds: columns where the layer has no scale of its own.
+        weight = weight * multiplier if network.layers[0].input_scale == 1.0 else weight
+        bias = bias + weight @ (offset / multiplier)
+        differ = network.pixels is None
+    made = FusedLinear(network.inputs, network.outputs, layer.clamp, differ)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        if layer.bias is None:
+            made.bias = None
+        else:
+            made.bias.copy_(bias)
+    return made.train(layer.training)
 
 
-def _float_layers(network: QuantizedNetwork, training: bool) -> list[FusedLinear]:
-    layers = []
-    for i, quantized in enumerate(network.layers):
-        weight = torch.from_numpy(quantized.weight).double()
-        weight = weight * torch.from_numpy(quantized.weight_scale).double()[:, None]
-        bias = torch.from_numpy(quantized.bias).double()
-        differ = False
-        if i == 0 and network.multiplier is not None and network.offset is not None:
-            multiplier = torch.from_numpy(network.multiplier).double()
-            offset = torch.from_numpy(network.offset).double()
-            # As folding.quantize_layer folds: columns where the layer has no scale of its own.
-            weight = weight * multiplier if quantized.input_scale == 1.0 else weight
-            bias = bias + weight @ (offset / multiplier)
-            differ = network.pixels is None
-        layer = FusedLinear(quantized.inputs, quantized.outputs, quantized.clamp, differ)
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
-        layers.append(layer.train(training))
-    return layers
-
-
-def _ranges(network: QuantizedNetwork, names: list[str]) -> dict[str, tuple[Tensor, Tensor, bool]]:
-    ranges = {}
-    for i, (name, layer) in enumerate(zip(names, network.layers, strict=True)):
-        lo = torch.full((layer.inputs,), float(-layer.input_zero_point) * layer.input_scale)
-        hi = torch.full((layer.inputs,), float(255 - layer.input_zero_point) * layer.input_scale)
-        if i == 0 and network.multiplier is not None and network.offset is not None:
-            multiplier = torch.from_numpy(network.multiplier)
-            offset = torch.from_numpy(network.offset)
-            lo, hi = -offset / multiplier, (255 - offset) / multiplier
-        is_input = i == 0 and (network.pixels is not None or network.kind == "affine")
-        ranges[name] = (lo, hi, is_input)
-    return ranges
+def _range(network: QuantizedNetwork) -> tuple[Tensor, Tensor, bool]:
+    layer = network.layers[0]
+    lo = torch.full((layer.inputs,), float(-layer.input_zero_point) * layer.input_scale)
+    hi = torch.full((layer.inputs,), float(255 - layer.input_zero_point) * layer.input_scale)
+    if network.multiplier is not None and network.offset is not None:
+        multiplier = torch.from_numpy(network.multiplier)
+        offset = torch.from_numpy(network.offset)
+        lo, hi = -offset / multiplier, (255 - offset) / multiplier
+    return lo, hi, network.pixels is not None or network.kind == "affine"

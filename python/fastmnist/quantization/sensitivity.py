@@ -11,12 +11,14 @@ from torch import nn
 
 from fastmnist.display.progress import ProgressBar
 from fastmnist.display.tables import Table
+from fastmnist.layers.linear import is_float_linear
 from fastmnist.measuring.evaluation import evaluate
 from fastmnist.measuring.sqnr import outputs_of, sqnr
 from fastmnist.measuring.timing import time_interleaved
 from fastmnist.quantization.configs import Config, Static, check_config
-from fastmnist.quantization.makers import Attempt, start
+from fastmnist.quantization.posttraining import post_training
 from fastmnist.rewriting.copies import check_module, plain_copy
+from fastmnist.rewriting.transform import Maker
 
 
 @dataclass(frozen=True)
@@ -201,12 +203,12 @@ def sensitivity(
     config = check_config(Static(calibration=data, batch_fn=batch_fn) if config is None else config)
     own = check_module(model)
     before = float(evaluate(own, data, metric=metric, batch_fn=batch_fn))
-    attempt = start(own, config, include, exclude)
+    maker = Maker(own, post_training(config), include=include, exclude=exclude)
     rows = []
-    with ProgressBar("quantizing layer by layer", len(attempt.layers)) as bar:
-        for name in attempt.layers:
+    with ProgressBar("quantizing layer by layer", len(maker.layers)) as bar:
+        for name in maker.layers:
             rows.append(
-                _measure(own, attempt, name, data, before, metric, batch_fn, batch_size, rounds)
+                _measure(own, maker, name, data, before, metric, batch_fn, batch_size, rounds)
             )
             bar.advance(1)
     return Sensitivity(rows, before, batch_size, percent=metric is None)
@@ -214,7 +216,7 @@ def sensitivity(
 
 def _measure(
     model: nn.Module,
-    attempt: Attempt,
+    maker: Maker,
     name: str,
     data: Any,
     before: float,
@@ -223,14 +225,14 @@ def _measure(
     batch_size: int,
     rounds: int,
 ) -> LayerSensitivity:
-    alone = attempt.make([name])
+    alone = maker.make([name])
     after = float(evaluate(alone, data, metric=metric, batch_fn=batch_fn))
-    layer = attempt.layers[name]
+    layer = maker.layers[name]
     in_float = _float_layer(layer)
     quantized = alone.get_submodule(name) if name else alone
     inputs, outputs = _sizes(layer)
     generator = torch.Generator().manual_seed(0)
-    shape = (batch_size, inputs) if isinstance(layer, nn.Linear) else (1, batch_size, inputs)
+    shape = (batch_size, inputs) if is_float_linear(layer) else (1, batch_size, inputs)
     x = torch.rand(shape, generator=generator)
     with torch.inference_mode():
         timing = time_interleaved(
@@ -253,7 +255,7 @@ def _measure(
 
 def _float_layer(layer: nn.Module) -> nn.Module:
     """The layer as the float model has it: without what a prepared one does besides."""
-    if not isinstance(layer, nn.Linear):
+    if not is_float_linear(layer):
         return plain_copy(layer)
     plain = nn.Linear(layer.in_features, layer.out_features).eval().requires_grad_(False)
     plain.weight.copy_(layer.weight.detach())
@@ -266,7 +268,7 @@ def _float_layer(layer: nn.Module) -> nn.Module:
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:
-    if isinstance(layer, nn.Linear):
+    if is_float_linear(layer):
         return layer.in_features, layer.out_features
     assert isinstance(layer, nn.RNNBase)
     return layer.input_size, layer.proj_size or layer.hidden_size

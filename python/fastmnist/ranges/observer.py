@@ -112,16 +112,12 @@ class InputObserver(nn.Module):
         chosen = self.rule.range(Seen(lo, hi, average_lo, average_hi, edges, counts, zeros))
         return _checked(chosen, self.rule)
 
-    def get_extra_state(self) -> dict[str, bool]:
-        return {
-            "started": self.started,
-            "is_model_input": self.is_model_input,
-            "is_first_input": self.is_first_input,
-        }
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([int(self.started), int(self.is_model_input), int(self.is_first_input)])
 
     def set_extra_state(self, state: Any) -> None:
-        for name in self.get_extra_state():
-            setattr(self, name, bool(state[name]))
+        flags = [round(float(value)) > 0 for value in state]
+        self.started, self.is_model_input, self.is_first_input = flags
 
     def _apply(self, fn: Any, recurse: bool = True) -> InputObserver:
         # Moved with the model, but never rounded: a half-precision range would not be the range.

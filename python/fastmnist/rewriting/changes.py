@@ -1,51 +1,115 @@
-"""What a transform did to a model: recorded on its result, readable afterwards."""
+"""What transforms did to a model: recorded on their result as data, read as sentences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from fastmnist.files.fields import required_field
+
 _ATTRIBUTE = "fastmnist_changes"
-_RESIZED = "fastmnist_resized"
-# What a layer that does nothing at inference has to say; not counted among layers changed.
+
+# Kinds of changes, beside "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16".
+FUSED = "fused"
 DROPPED = "dropped"
+LEFT = "left"
+PRUNED = "pruned"
+SHRUNK = "shrunk"
+UNPRUNED = "unpruned"
+COMPILED = "compiled"
+OTHER = "other"
+# What a layer that is as it was, or does nothing at inference, has to say.
+NOT_CHANGED = (DROPPED, LEFT)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One layer that a transform changed.
+    """One layer that a transform changed, or left. ``str()`` is the sentence.
 
     Attributes
     ----------
     layer : str
         The layer's name in the model.
-    what : str
-        What happened to it, in words.
+    kind : str
+        "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16", "fused" (`after`:
+        with what; the layer's path holds what that gave), "dropped", "left" (in float, see
+        `why`), "pruned" (`before`: weights; `after`: zeros among them), "shrunk" (neurons before
+        and after), "unpruned" (`after`: the tensor), "compiled", or "other" (`after`: in words).
+    before, after : None, int, float or str
+    why : str
+    was_run : bool or None
+        Whether the result was run beside the original; None where there is nothing to compare.
     """
 
     layer: str
-    what: str
+    kind: str
+    before: Any = None
+    after: Any = None
+    why: str = ""
+    was_run: bool | None = None
+
+    @property
+    def what(self) -> str:
+        """What happened to the layer, in words."""
+        if self.kind == FUSED:
+            return f"fused with {self.after}"
+        if self.kind == LEFT:
+            return f"left in float: {self.why}"
+        if self.kind == PRUNED:
+            return f"pruned: {self.after / self.before:.1%} of {self.before:,} weights are 0"
+        if self.kind == SHRUNK:
+            return f"pruned: {self.after} of {self.before} neurons are left"
+        if self.kind == UNPRUNED:
+            return f"unpruned: {self.after} as it was behind its mask"
+        if self.kind == OTHER:
+            return str(self.after)
+        about = f", {self.after}" if self.after is not None else ""
+        return f"{self.kind}{about}{': ' * bool(self.why)}{self.why}"
 
     def __str__(self) -> str:
-        return f"{self.layer}: {self.what}"
+        return f"{self.layer}: {self.what}{' (not run)' * (self.was_run is False)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that say something."""
+        told = {key: value for key, value in asdict(self).items() if value not in (None, "")}
+        return {"layer": self.layer, "kind": self.kind, **told}
+
+    @classmethod
+    def from_json(cls, record: Any) -> Change:
+        """The reverse of :meth:`to_json`, trusting nothing.
+
+        Raises
+        ------
+        ValueError
+            If a field is not as it should be.
+        """
+        layer, kind = (required_field(record, name, str) for name in ("layer", "kind"))
+        before, after = record.get("before"), record.get("after")
+        for name, value in (("before", before), ("after", after)):
+            if value is not None and not isinstance(value, str | int | float):
+                raise ValueError(f"{name}: expected a number or words, got {type(value).__name__}")
+        counts = kind in (PRUNED, SHRUNK)
+        if counts and not all(type(n) is int and n > 0 for n in (before, 1 + (after or 0))):
+            raise ValueError(f"changes: expected numbers of weights, got {before!r} and {after!r}")
+        why = record.get("why", "")
+        was_run = record.get("was_run")
+        if not isinstance(why, str) or not isinstance(was_run, bool | None):
+            raise ValueError(f"changes: expected words and true or false, got {why!r}, {was_run!r}")
+        return cls(layer, kind, before, after, why, was_run)
 
 
-def record(model: nn.Module, new: list[Change]) -> None:
-    """Append to what earlier transforms recorded. Plain tuples, so pickles do not need us."""
+def record(model: nn.Module, new: Iterable[Change]) -> None:
+    """Append to what earlier transforms recorded. Plain dicts, so pickles do not need us."""
     before = getattr(model, _ATTRIBUTE, ())
-    object.__setattr__(model, _ATTRIBUTE, (*before, *((c.layer, c.what) for c in new)))
+    object.__setattr__(model, _ATTRIBUTE, (*before, *(c.to_json() for c in new)))
 
 
-def mark_resized(module: nn.Module) -> None:
-    """Note that a layer no longer has the size that its model's class gives it."""
-    object.__setattr__(module, _RESIZED, True)
-
-
-def is_resized(module: nn.Module) -> bool:
-    """Whether a transform gave this very layer another size, which files must tell."""
-    return getattr(module, _RESIZED, False) is True
+def mark_run(changes: Iterable[Change], was_run: bool) -> list[Change]:
+    """Say of those that changed numbers whether their result was run beside the original."""
+    return [c if c.kind == LEFT else replace(c, was_run=was_run) for c in changes]
 
 
 def changes(model: Any) -> list[Change]:
@@ -60,7 +124,9 @@ def changes(model: Any) -> list[Change]:
     Returns
     -------
     list of Change
-        In the order in which they were made; empty for a model that was not transformed.
+        In the order in which they were made; empty for a model that was not transformed. "(not
+        run)" stands behind what was not run beside the original, for want of rows: give
+        ``example=`` or calibration data.
 
     Examples
     --------
@@ -68,7 +134,7 @@ def changes(model: Any) -> list[Change]:
     >>> [c.layer for c in fm.changes(fm.prune(fm.NeuralNetwork(), fm.L1Unstructured(0.5)))]
     ['linear1', 'linear2', 'linear3']
     """
-    layers = getattr(model, "network", None)
-    if not isinstance(model, nn.Module) and layers is not None:
-        return [Change(layer.name, "compiled") for layer in layers.layers]
-    return [Change(layer, what) for layer, what in getattr(model, _ATTRIBUTE, ())]
+    network = getattr(model, "network", None)
+    if not isinstance(model, nn.Module) and network is not None:
+        return [Change(layer.name, COMPILED) for layer in network.layers]
+    return [Change.from_json(entry) for entry in getattr(model, _ATTRIBUTE, ())]

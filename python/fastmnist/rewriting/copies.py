@@ -1,4 +1,4 @@
-"""Plain copies: what every transform starts from.
+"""Copies: what every transform starts from, and what is thrown away again.
 
 A transform leaves its input as it was and works on a float32 CPU copy in eval mode, whatever the
 input was: on a GPU, in bfloat16, wrapped by DDP or ``torch.compile``, pruned by
@@ -18,7 +18,14 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from fastmnist.display.words import kind_of
+from fastmnist.layers.registry import kind_of as layer_kind
 from fastmnist.pixels import unwrap
+from fastmnist.rewriting.forwards import own_forwards, rebind
+
+
+class CannotCopy(TypeError):
+    """The model holds something that cannot be deep-copied."""
 
 
 def check_module(model: Any) -> nn.Module:
@@ -27,12 +34,8 @@ def check_module(model: Any) -> nn.Module:
         hint = ""
         if isinstance(model, type) and issubclass(model, nn.Module):
             hint = f": did you mean {model.__name__}()?"
-        raise TypeError(f"model: expected a torch.nn.Module, got {_kind(model)}{hint}")
+        raise TypeError(f"model: expected a torch.nn.Module, got {kind_of(model)}{hint}")
     return cast("nn.Module", unwrap(model))
-
-
-def _kind(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -43,7 +46,8 @@ def plain_copy(model: nn.Module) -> nn.Module:
     TypeError
         If `model` is no module, or holds something that cannot be deep-copied (named).
     ValueError
-        If it has tensors without data: a lazy layer that never ran, or the meta device.
+        If it has tensors without data (a lazy layer that never ran, the meta device), or a
+        forward that a copy cannot be told to call with its own layers.
     """
     return checked_copy(check_module(model)).cpu().float().eval()
 
@@ -51,20 +55,45 @@ def plain_copy(model: nn.Module) -> nn.Module:
 def checked_copy(model: nn.Module) -> nn.Module:
     """Deep-copy `model` as it is, with the errors of :func:`plain_copy`."""
     _check_has_data(model)
+    return _copied(model, {})
+
+
+def throwaway_copy(model: nn.Module) -> nn.Module:
+    """A copy that shares the weights, to trace or run: its attributes and counters are its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`plain_copy`.
+    """
+    shared: dict[int, Any] = {}
+    for module in model.modules():
+        kept: list[torch.Tensor | None] = [*module._parameters.values()]
+        kind = layer_kind(module)
+        if kind is not None and kind.is_frozen:  # ours: nothing in it ever counts
+            kept += module._buffers.values()
+        shared |= {id(tensor): tensor for tensor in kept if tensor is not None}
+    return _copied(model, shared)
+
+
+def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    forwards = own_forwards(model)
     # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.
-    memo: dict[int, Any] = {}
     with torch.no_grad():
         for module in model.modules():
             for value in vars(module).values():
                 if isinstance(value, torch.Tensor) and not value.is_leaf:
                     memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model, memo)
+        copied = copy.deepcopy(model, memo)
     except Exception as error:
-        raise TypeError(
+        raise CannotCopy(
             f"model: {_uncopyable(model)} cannot be deep-copied ({type(error).__name__}: {error}): "
             "remove it or give it a __deepcopy__"
         ) from error
+    if forwards:
+        rebind(model, copied, forwards)
+    return copied
 
 
 def _check_has_data(model: nn.Module) -> None:
@@ -81,7 +110,9 @@ def _check_has_data(model: nn.Module) -> None:
             )
 
 
-def rehearsed(model: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
+def change_or_leave_untouched(
+    model: nn.Module, change: Callable[[nn.Module], nn.Module]
+) -> nn.Module:
     """Change `model` itself, after a copy has shown that no error comes half way.
 
     A model that cannot be copied is changed without that.

@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
-from torch.nn.utils import prune as torch_prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -17,7 +16,7 @@ def is_pruned(module: nn.Module) -> bool:
     return any(isinstance(h, prune.BasePruningMethod) for h in module._forward_pre_hooks.values())
 
 
-def bake(model: nn.Module, *, keep_masks: bool = False) -> None:
+def make_permanent(model: nn.Module, *, keep_masks: bool = False) -> None:
     """Make masks, norms and parametrizations permanent, in place: plain weights from here on."""
     for module in model.modules():
         for hook in [*module._forward_pre_hooks.values()]:
@@ -45,6 +44,6 @@ def apply_masks(model: nn.Module) -> None:
     """
     for module in model.modules():
         for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, torch_prune.BasePruningMethod):
+            if isinstance(hook, prune.BasePruningMethod):
                 with torch.no_grad():
                     hook(module, None)

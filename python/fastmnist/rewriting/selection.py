@@ -1,24 +1,30 @@
-"""Which layers a transform takes, and which of them become one operator."""
+"""Which layers a transform takes, and why others are left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
-from fastmnist.rewriting.graph import Graph, is_linear
+from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.registry import kind_of
+from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.steps import Kind
 
 # Its forward reads out_proj.weight instead of calling out_proj. TransformerEncoderLayer, which
-# reads linear1.weight on its fast path, is told to take the slow one: see `call_their_layers`.
+# reads linear1.weight on its fast path, is told to take the slow one: see
+# `switch_off_transformer_fast_path`.
 _READ_WEIGHTS_DIRECTLY = (nn.MultiheadAttention,)
 
 Selected = Callable[[str, nn.Module], bool]
+Names = str | type | Iterable[str | type] | None
 
 
 def selection(
-    root: nn.Module, layers: Mapping[str, nn.Module], include: Any, exclude: Any
+    root: nn.Module, layers: Mapping[str, nn.Module], include: Names, exclude: Names
 ) -> Selected:
     """Resolve `include` and `exclude` among `layers`, named from `root`.
 
@@ -89,21 +95,36 @@ def unknown(name: Any, names: Iterable[str]) -> str:
     return f"the model has no Linear layer {name!r}: it has {known}{more}"
 
 
-def check_there_is_something(root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    """Raise ValueError, telling what the model holds, if `layers` is empty."""
-    if layers:
-        return
-    kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
-    if "QuantizedLinear" in kinds:
-        raise ValueError(
-            "model: expected float Linear layers, got a model that is quantized already: "
-            "fm.prepare_qat makes one trainable again"
-        )
-    if "InputObserver" in kinds:
+def named_layers(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules by their first name, but those inside layers of ours, which are one layer."""
+    inside: list[str] = []
+    for name, module in root.named_modules():
+        if not any(name.startswith(prefix) for prefix in inside):
+            yield name, module
+            if (kind := kind_of(module)) is not None and kind.is_frozen:
+                inside.append(f"{name}." if name else "")
+
+
+def check_not_prepared(root: nn.Module) -> None:
+    """Raise ValueError for a model between ``prepare`` and ``convert``."""
+    if any(isinstance(module, SimulatedLinear) for module in root.modules()):
         raise ValueError(
             "model: expected a float model, got one that is prepared already: fm.convert finishes "
             "it"
         )
+
+
+def check_has_linear(root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Raise ValueError, telling what the model holds, if `layers` is empty."""
+    if layers:
+        return
+    check_not_prepared(root)
+    if any(kind is not None and kind.is_frozen for kind in map(kind_of, root.modules())):
+        raise ValueError(
+            "model: expected float Linear layers, got a model that is quantized already: "
+            "fm.prepare_qat makes one trainable again"
+        )
+    kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
     raise ValueError(
         f"model: expected at least one torch.nn.Linear to quantize, got none: it has "
         f"{', '.join(kinds[:8]) or 'no layers'}"
@@ -115,9 +136,27 @@ def quantizable(root: nn.Module) -> dict[str, nn.Module]:
     owners = [n for n, m in root.named_modules() if isinstance(m, _READ_WEIGHTS_DIRECTLY)]
     return {
         name: module
-        for name, module in root.named_modules()
-        if is_linear(module) and not any(name.startswith(f"{owner}.") for owner in owners)
+        for name, module in named_layers(root)
+        if is_known_linear(module) and not any(name.startswith(f"{owner}.") for owner in owners)
     }
+
+
+def not_read(graph: Graph | None, layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Those of `layers` whose weights forward does not read itself.
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+    """
+    read = frozenset() if graph is None else graph.read
+    left = {name: layer for name, layer in layers.items() if id(layer) not in read}
+    if not left:
+        raise ValueError(
+            "model: every Linear's weight is read by the model's forward() directly; call the "
+            "layer instead"
+        )
+    return left
 
 
 def left_in_float(
@@ -127,9 +166,10 @@ def left_in_float(
     chosen = {id(layer) for layer in taken.values()}
     ordinary = quantizable(root)
     left: dict[str, str] = {}
-    for name, module in root.named_modules():
+    for name, module in named_layers(root):
         kinds = nn.Linear | nn.Bilinear | nn.LSTM | nn.GRU
-        if not isinstance(module, kinds) or id(module) in chosen:
+        kind = kind_of(module)
+        if not isinstance(module, kinds) or id(module) in chosen or (kind and kind.is_frozen):
             continue
         if isinstance(module, nn.LSTM | nn.GRU):
             left[name] = f"{type(module).__name__}, which Dynamic and Half take, or excluded"
@@ -137,19 +177,19 @@ def left_in_float(
             left[name] = "forward reads its weight itself"
         elif name in ordinary:
             left[name] = excluded
-        elif is_linear(module) or type(module).__module__.startswith("torch.nn"):
+        elif is_known_linear(module) or type(module).__module__.startswith("torch.nn"):
             left[name] = "its owner reads the weight instead of calling it"
         else:
             left[name] = f"{type(module).__name__} may have arithmetic of its own"
     return left
 
 
-def call_their_layers(root: nn.Module) -> None:
+def switch_off_transformer_fast_path(root: nn.Module) -> None:
     """Keep transformers from reading ``linear1.weight`` of layers that are no longer float.
 
     torch's TransformerEncoderLayer hands its weights to one fused operator when nothing stands
     against that, and TransformerEncoder makes nested tensors of padded rows for it; what the two
-    ask of themselves are these attributes.
+    ask of themselves are these attributes, which copies, pickles and files' models keep.
     """
 
     def is_ours(layer: nn.Module) -> bool:
@@ -164,32 +204,12 @@ def call_their_layers(root: nn.Module) -> None:
             module.use_nested_tensor = False
 
 
-def chains_of(graph: Graph | None, layers: Mapping[str, nn.Module]) -> list[list[str]]:
-    """Group the layers: names that follow each other and are used only there, else one by one."""
-    chains: list[list[str]] = []
-    taken: set[str] = set()
-    for node in () if graph is None else graph.nodes:
-        if graph is None or str(node.target) not in layers or not graph.is_private(node):
-            continue
-        if str(node.target) in taken:
-            continue
-        chain: list[str] = []
-        at: fx.Node | None = node
-        while at is not None and str(at.target) in layers and graph.is_private(at):
-            chain.append(str(at.target))
-            at = graph.next_layer(at)
-        taken.update(chain)
-        chains.append(chain)
-    return chains + [[name] for name in layers if name not in taken]
-
-
 def input_layers(graph: Graph | None, layers: Mapping[str, nn.Module]) -> list[str]:
     """Names of the layers that the graph shows to be given the model's first input."""
     if graph is None:
         return []
     fed: dict[str, bool] = {}
-    for node in graph.nodes:
-        if node.op == "call_module" and str(node.target) in layers:
-            name = str(node.target)
-            fed[name] = fed.get(name, True) and graph.is_input(node, first=True)
+    for step in graph.steps:
+        if step.path in layers and step.kind is not Kind.OTHER:
+            fed[step.path] = fed.get(step.path, True) and graph.is_input(step, first=True)
     return [name for name, holds in fed.items() if holds]

@@ -5,6 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from fastmnist.rewriting.hooks import move_hooks
+
+
+def put(root: nn.Module, path: str, module: nn.Module) -> nn.Module:
+    """Put `module` in the place of the one at `path`, with its hooks; return the model.
+
+    That is `module` itself where the model is the one layer.
+    """
+    old = root.get_submodule(path)
+    move_hooks(old, module)
+    if not path:
+        return module
+    swap(root, path, module)
+    return root
+
 
 def swap(root: nn.Module, path: str, module: nn.Module) -> None:
     """Put `module` in the place of the one at `path`, under each of its names."""

@@ -9,22 +9,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastmnist.files.fields import field
-from fastmnist.files.records import Arrays, bound_to_json, clamp_from_json
-from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.files.fields import required_field
+from fastmnist.files.records import clamp_from_json, clamp_to_json
+from fastmnist.layers.linear import is_float_linear
+from fastmnist.layers.plain import describe_batchnorm, describe_linear
 from fastmnist.layers.quiet import Identity
-from fastmnist.rewriting.graph import (
-    Graph,
-    function_clamp,
-    is_flatten,
-    is_idle_dropout,
-    module_clamp,
-    only_asks_for_sizes,
-)
+from fastmnist.layers.registry import Arrays, kind_of
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.steps import Kind, Step, reshape_sizes
+from fastmnist.saving.layers import build_layer
 
 _MAX_STEPS = 4096
-Part = Callable[[Any, str, Arrays], nn.Module]
+
+
+# ---- to JSON -------------------------------------------------------------------------------------
 
 
 def describe_chain(model: nn.Module) -> list[dict[str, Any]] | None:
@@ -32,67 +30,76 @@ def describe_chain(model: nn.Module) -> list[dict[str, Any]] | None:
     graph, _ = Graph.of(model)
     if graph is None:
         return None
-    steps: list[dict[str, Any]] = []
-    node = next((n for n in graph.nodes if n.op == "placeholder"), None)
-    while node is not None:
-        users = [user for user in node.users if not only_asks_for_sizes(user)]
-        if len(users) != 1:
-            return None
-        user = users[0]
-        if user.op == "output":
-            return steps if user.args[0] is node else None
-        step = _describe_step(graph.module(user), user)
-        if step is None:
-            return None
-        steps.append(step)
-        node = user
-    return None
+    chain, why_not = graph.chain()
+    described = [_describe(step) for step in chain]
+    if why_not or None in described:
+        return None
+    return [step for step in described if step is not None]
 
 
-def _describe_step(module: nn.Module | None, node: Any) -> dict[str, Any] | None:
-    path = str(node.target)
-    if module is None:
-        clamp = function_clamp(node)
-        if clamp is not None:
-            return {"type": "clamp", "clamp": [bound_to_json(b) for b in clamp]}
-        if is_idle_dropout(node):
-            p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
-            return {"type": "dropout", "p": p}
-        if node.target in ("contiguous", "float"):
-            return {"type": "identity"}
-        if node.target in (torch.flatten, "flatten"):
-            return {"type": "flatten"} if is_flatten(node) else None
-        return _describe_reshape(node) if is_flatten(node) else None
-    if isinstance(module, QuantizedChain):
-        return {"type": "quantized", "path": path}
-    if isinstance(module, FusedLinear):
-        return {"type": "fused", "path": path}
-    if type(module) is nn.Linear:
-        return {"path": path, **describe_linear(module)}
-    if type(module) is nn.BatchNorm1d and module.track_running_stats:
-        return {"path": path, **describe_batchnorm(module)}
-    if type(module) is nn.Dropout:
-        return {"type": "dropout", "path": path, "p": module.p}
-    if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
-        return {"type": "flatten", "path": path}
-    if type(module) in (nn.Identity, Identity):
-        return {"type": "identity", "path": path}
-    clamp = module_clamp(module)
-    if clamp is not None:
-        return {"type": "clamp", "path": path, "clamp": [bound_to_json(b) for b in clamp]}
-    return None
+def _describe(step: Step) -> dict[str, Any] | None:
+    told = _WRITERS[step.kind](step) if step.kind in _WRITERS else None
+    return {**told, "path": step.path} if told is not None and step.path else told
 
 
-def _describe_reshape(node: Any) -> dict[str, Any] | None:
-    """``x.view(n, -1)`` flattens each row; ``x.view(-1, 784)`` makes rows of 784, however many."""
-    shape = node.args[1:]
-    if len(shape) == 1:
-        shape = tuple(shape[0])
-    if shape[1] == -1:
-        return {"type": "flatten"}
-    if shape[0] == -1 and isinstance(shape[1], int) and shape[1] > 0:
-        return {"type": "rows", "features": shape[1]}
-    return None
+def _linear(step: Step) -> dict[str, Any] | None:
+    module = step.module
+    return describe_linear(module) if type(module) is nn.Linear else _ours(step)
+
+
+def _ours(step: Step) -> dict[str, Any] | None:
+    kind = kind_of(step.module) if step.module is not None else None
+    return None if kind is None else {"type": kind.name}
+
+
+def _norm(step: Step) -> dict[str, Any] | None:
+    assert isinstance(step.module, nn.BatchNorm1d)
+    return describe_batchnorm(step.module) if step.module.track_running_stats else None
+
+
+def _clamp(step: Step) -> dict[str, Any] | None:
+    assert step.clamp is not None
+    return {"type": "clamp", "clamp": clamp_to_json(step.clamp)}
+
+
+def _dropout(step: Step) -> dict[str, Any] | None:
+    if isinstance(step.module, nn.Dropout):
+        return {"type": "dropout", "p": step.module.p}
+    if step.module is not None:
+        return None
+    node = step.node
+    return {
+        "type": "dropout",
+        "p": node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5),
+    }
+
+
+def _rows(step: Step) -> dict[str, Any] | None:
+    rows, features = reshape_sizes(step.node)
+    is_any = rows == -1 and isinstance(features, int) and features > 0
+    return {"type": "rows", "features": features} if is_any else None
+
+
+def _other(step: Step) -> dict[str, Any] | None:
+    """16-bit layers, whose arithmetic is torch's."""
+    kind = kind_of(step.module) if step.module is not None else None
+    return {"type": kind.name} if kind is not None and is_float_linear(step.module) else None
+
+
+_WRITERS: dict[Kind, Callable[[Step], dict[str, Any] | None]] = {
+    Kind.LINEAR: _linear,
+    Kind.INT8: _ours,
+    Kind.NORM: _norm,
+    Kind.CLAMP: _clamp,
+    Kind.DROPOUT: _dropout,
+    Kind.FLATTEN: lambda step: {"type": "flatten"},
+    Kind.ROWS: _rows,
+    Kind.PASS: lambda step: {"type": "identity"},
+    Kind.OTHER: _other,
+}
+
+
+# ---- from JSON -----------------------------------------------------------------------------------
 
 
 class Rows(nn.Module):
@@ -109,9 +116,7 @@ class Rows(nn.Module):
         return str(self.features)
 
 
-def build_chain(
-    steps: list[Any], replaced: dict[str, Any], arrays: Arrays, part: Part
-) -> nn.Sequential:
+def build_chain(steps: list[Any], replaced: dict[str, Any], arrays: Arrays) -> nn.Sequential:
     """Rebuild the chain as a Sequential under the modules' own names, dots as underscores.
 
     Raises
@@ -127,97 +132,35 @@ def build_chain(
         name = path.replace(".", "_") if isinstance(path, str) else f"step{i}"
         if name in modules:
             name = f"{name}_step{i}"
-        modules[name] = _build_step(step, replaced, arrays, part)
+        modules[name] = _build(step, replaced, arrays)
     return nn.Sequential(modules)
 
 
-def _build_step(step: Any, replaced: dict[str, Any], arrays: Arrays, part: Part) -> nn.Module:
-    kind = field(step, "type", str)
-    if kind == "flatten":
-        return nn.Flatten()
-    if kind == "rows":
-        return Rows(field(step, "features", int))
-    if kind == "clamp":
-        return _activation(*clamp_from_json(step))
-    if kind == "identity":
-        return Identity()
-    if kind == "dropout":
-        p = field(step, "p", (int, float))
-        if not 0 <= p <= 1:
-            raise ValueError(f"p: expected a probability, got {p}")
-        return nn.Dropout(float(p))
-    path = field(step, "path", str)
-    if kind in ("quantized", "fused"):
-        module = part(field(replaced, path, dict), f"{path}.", arrays)
-        if kind == "quantized":
-            return module
-    elif kind == "linear":
-        module = build_linear(step, arrays, f"{path}.")
-    elif kind == "batchnorm":
-        module = build_batchnorm(step, arrays, f"{path}.")
-    else:
-        raise ValueError(f"type: expected a known layer, got '{kind}'")
-    prefix = f"{path}."
-    own = {
-        k.removeprefix(prefix): torch.tensor(a) for k, a in arrays.items() if k.startswith(prefix)
-    }
-    load_tensors(module, own)
-    return module
+def _build(step: Any, replaced: dict[str, Any], arrays: Arrays) -> nn.Module:
+    kind = required_field(step, "type", str)
+    if kind in _READERS:
+        return _READERS[kind](step)
+    path = required_field(step, "path", str)
+    inline = kind in ("linear", "batchnorm")
+    return build_layer(step if inline else required_field(replaced, path, dict), path, arrays)
 
 
-def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Load a state_dict that fits in names, shapes and, unlike torch's own way, dtypes.
-
-    Raises
-    ------
-    ValueError, RuntimeError
-        Naming the tensors that do not fit.
-    """
-    tensors = dict(tensors)
-    for key, own in module.state_dict().items():
-        if key in tensors and own.dtype == torch.bfloat16 and tensors[key].dtype == torch.int16:
-            tensors[key] = tensors[key].view(torch.bfloat16)
-        if key in tensors and tensors[key].dtype != own.dtype:
-            raise ValueError(f"tensor '{key}': expected {own.dtype}, got {tensors[key].dtype}")
-    module.load_state_dict(tensors)
+def _activation(step: Any) -> nn.Module:
+    lo, hi = clamp_from_json(step)
+    return nn.ReLU() if (lo, hi) == (0, float("inf")) else nn.Hardtanh(lo, hi)
 
 
-def describe_linear(module: nn.Linear) -> dict[str, Any]:
-    """What the tensors of a Linear leave out."""
-    shape = [module.in_features, module.out_features]
-    return {"type": "linear", "shape": shape, "bias": module.bias is not None}
+def _probability(step: Any) -> nn.Module:
+    p = required_field(step, "p", (int, float))
+    if not 0 <= p <= 1:
+        raise ValueError(f"p: expected a probability, got {p}")
+    return nn.Dropout(float(p))
 
 
-def describe_batchnorm(module: nn.BatchNorm1d) -> dict[str, Any]:
-    """What the tensors of a BatchNorm1d with running statistics leave out."""
-    shape = {"features": module.num_features, "affine": module.affine}
-    return {"type": "batchnorm", **shape, "eps": module.eps}
-
-
-def build_batchnorm(step: Any, arrays: Arrays, prefix: str) -> nn.BatchNorm1d:
-    """Make a BatchNorm1d as described; its numbers are loaded later."""
-    features = field(step, "features", int)
-    mean = arrays.get(f"{prefix}running_mean")
-    if mean is None or mean.shape != (features,):
-        raise ValueError(f"tensor '{prefix}running_mean': expected shape [{features}]")
-    eps = float(field(step, "eps", (int, float)))
-    return nn.BatchNorm1d(features, eps, affine=field(step, "affine", bool))
-
-
-def build_linear(step: Any, arrays: Arrays, prefix: str) -> nn.Linear:
-    """Make a Linear as described; its numbers are loaded later."""
-    # Checked before it is made: a description must not make us allocate what the file doesn't hold.
-    shape, weight = field(step, "shape", list), arrays.get(f"{prefix}weight")
-    if weight is None or [*weight.shape] != shape[::-1]:
-        raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
-    outputs, inputs = weight.shape
-    has_bias, bias = field(step, "bias", bool), arrays.get(f"{prefix}bias")
-    if 0 in weight.shape or (has_bias and (bias is None or [*bias.shape] != [outputs])):
-        raise ValueError(f"tensor '{prefix}bias': expected shape [{outputs}], inputs of at least 1")
-    return nn.Linear(inputs, outputs, bias=has_bias)
-
-
-def _activation(lo: float, hi: float) -> nn.Module:
-    if lo == 0 and hi == float("inf"):
-        return nn.ReLU()
-    return nn.Hardtanh(lo, hi)
+_READERS: dict[str, Callable[[Any], nn.Module]] = {
+    "flatten": lambda step: nn.Flatten(),
+    "rows": lambda step: Rows(required_field(step, "features", int)),
+    "clamp": _activation,
+    "identity": lambda step: Identity(),
+    "dropout": _probability,
+}

@@ -1,4 +1,7 @@
-"""The modules that transforms put into a model, in a file: described and rebuilt."""
+"""The layers that transforms put into a model, in a file: described and rebuilt.
+
+What there is to say of a layer is said by its class (:mod:`fastmnist.layers.registry`).
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fastmnist.files.fields import field
-from fastmnist.files.records import Arrays, bound_to_json, clamp_from_json, from_arrays
-from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.half import HalfLinear, HalfRecurrent
-from fastmnist.layers.quantized import QuantizedChain
-from fastmnist.layers.quiet import Identity
-from fastmnist.layers.recurrent import QuantizedRecurrent
-from fastmnist.rewriting.changes import is_resized
-from fastmnist.saving.chains import (
-    build_batchnorm,
-    build_linear,
-    describe_batchnorm,
-    describe_linear,
-)
-
-# Kinds through which no gradient flows.
-FROZEN = ("quantized", "recurrent", "half", "half_recurrent")
+# These enter themselves into the registry.
+import fastmnist.layers.fused
+import fastmnist.layers.half
+import fastmnist.layers.quantized
+import fastmnist.layers.recurrent
+import fastmnist.network  # noqa: F401
+from fastmnist.layers.plain import mark_resized
+from fastmnist.layers.registry import Arrays, kind_of, named, rebuild
+from fastmnist.rewriting.selection import named_layers
 
 
 def to_array(tensor: Tensor) -> npt.NDArray[Any]:
@@ -37,78 +32,55 @@ def to_array(tensor: Tensor) -> npt.NDArray[Any]:
     return array
 
 
-def describe_parts(model: nn.Module) -> dict[str, Any]:
-    """List what transforms put into the model, by path."""
-    replaced: dict[str, Any] = {}
-    inside: list[str] = []
+def describe_layers(model: nn.Module) -> dict[str, Any]:
+    """What a file has to tell of the model's layers, by each of their paths."""
+    if kind_of(model) is not None:
+        mark_resized(model)  # a layer alone has no class around it that would make it
+    own = {id(module) for _, module in named_layers(model)}
+    told: dict[str, Any] = {}
     # Every name of a module that has several: each is a key of the state_dict.
     for path, module in model.named_modules(remove_duplicate=False):
-        if any(path.startswith(prefix) for prefix in inside):
-            continue
-        if isinstance(module, QuantizedChain):
-            replaced[path] = {"type": "quantized", **module.description()}
-            inside.append(f"{path}." if path else "")
-        elif isinstance(module, QuantizedRecurrent):
-            replaced[path] = {"type": "recurrent", **module.description()}
-            inside.append(f"{path}." if path else "")
-        elif isinstance(module, HalfRecurrent):
-            replaced[path] = {"type": "half_recurrent", **module.description()}
-            inside.append(f"{path}." if path else "")
-        elif isinstance(module, FusedLinear):
-            half = isinstance(module, HalfLinear)
-            replaced[path] = {
-                "type": "half" if half else "fused",
-                **(module.half_description() if isinstance(module, HalfLinear) else {}),
-                "shape": [module.in_features, module.out_features],
-                "clamp": [bound_to_json(b) for b in module.clamp],
-                "columns_differ": module.columns_differ,
-            }
-            if module.bias is None:
-                replaced[path]["bias"] = False
-        elif type(module) is nn.Linear and (not path or is_resized(module)):
-            replaced[path] = describe_linear(module)
-        elif type(module) is nn.BatchNorm1d and is_resized(module):
-            replaced[path] = describe_batchnorm(module)
-        elif isinstance(module, nn.Identity):
-            replaced[path] = {"type": "identity"}
-    return replaced
+        kind = kind_of(module)
+        if kind is not None and id(module) in own:
+            description = kind.describe(module)
+            if description is not None:
+                told[path] = description
+    return told
 
 
-def build_part(part: Any, prefix: str, arrays: Arrays) -> nn.Module:
-    """Make a module as described; its numbers are loaded later, but for int8 layers.
+def build_layer(description: Any, path: str, arrays: Arrays) -> nn.Module:
+    """Make a layer as described, with its numbers.
 
     Raises
     ------
-    ValueError
+    ValueError, RuntimeError
         If the description, or a tensor that it needs, is not as it should be.
     """
-    kind = field(part, "type", str)
-    if kind == "identity":
-        return Identity()
-    if kind == "linear":
-        return build_linear(part, arrays, prefix)
-    if kind == "batchnorm":
-        return build_batchnorm(part, arrays, prefix)
-    if kind == "quantized":
-        return QuantizedChain(from_arrays(arrays, prefix, part))
-    if kind == "recurrent":
-        return QuantizedRecurrent.rebuilt(part, prefix, arrays)
-    if kind == "half_recurrent":
-        return HalfRecurrent.rebuilt(part, prefix, arrays)
-    if kind in ("fused", "half"):
-        weight = arrays.get(f"{prefix}weight")
-        shape = field(part, "shape", list)
-        # Checked before it is made: a file must not make us allocate what it does not hold.
-        bias = arrays.get(f"{prefix}bias")
-        if weight is None or [*weight.shape] != shape[::-1] or 0 in weight.shape:
-            raise ValueError(f"tensor '{prefix}weight': expected shape {shape[::-1]}")
-        without = part.get("bias") is False
-        if without != (bias is None) or (bias is not None and [*bias.shape] != [weight.shape[0]]):
-            raise ValueError(f"tensor '{prefix}bias': expected shape [{weight.shape[0]}]")
-        outputs, inputs = weight.shape
-        columns_differ = part.get("columns_differ") is True
-        fused = FusedLinear(inputs, outputs, clamp_from_json(part), columns_differ)
-        if without:
-            fused.bias = None  # type: ignore[assignment]
-        return fused if kind == "fused" else HalfLinear.rebuilt(fused, part)
-    raise ValueError(f"type: expected 'quantized', 'fused' or 'identity', got '{kind}'")
+    prefix = f"{path}." if path else ""
+    layer = rebuild(description, prefix, arrays)
+    if not named(description).takes_numbers:
+        own = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+        load_tensors(layer, own)
+    return layer
+
+
+def is_frozen(description: Any) -> bool:
+    """Whether no gradient flows through such a layer."""
+    return named(description).is_frozen
+
+
+def load_tensors(module: nn.Module, arrays: Arrays) -> None:
+    """Load a state_dict that fits in names, shapes and, unlike torch's own way, dtypes.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        Naming the tensors that do not fit.
+    """
+    tensors = {key: torch.tensor(array) for key, array in arrays.items()}
+    for key, own in module.state_dict().items():
+        if key in tensors and own.dtype == torch.bfloat16 and tensors[key].dtype == torch.int16:
+            tensors[key] = tensors[key].view(torch.bfloat16)
+        if key in tensors and tensors[key].dtype != own.dtype:
+            raise ValueError(f"tensor '{key}': expected {own.dtype}, got {tensors[key].dtype}")
+    module.load_state_dict(tensors)

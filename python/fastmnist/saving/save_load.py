@@ -12,28 +12,37 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from fastmnist.files.container import read, write
-from fastmnist.files.fields import field
+from fastmnist.files.fields import required_field
 from fastmnist.files.records import (
     Arrays,
     dense_arrays,
+    network_arrays,
     network_from,
+    network_to_json,
     pixels_from_json,
     pixels_to_json,
-    to_arrays,
-    to_description,
 )
 from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.simulated import SimulatedLinear
-from fastmnist.network import NeuralNetwork
+from fastmnist.layers.plain import mark_resized
+from fastmnist.layers.registry import kind_of, model_class, model_name
 from fastmnist.pixels import model_pixels, set_model_pixels
-from fastmnist.rewriting.changes import Change, changes, mark_resized, record
+from fastmnist.rewriting.changes import Change, changes, record
 from fastmnist.rewriting.copies import plain_copy
-from fastmnist.rewriting.masks import bake, is_pruned
-from fastmnist.rewriting.selection import call_their_layers
+from fastmnist.rewriting.masks import is_pruned, make_permanent
+from fastmnist.rewriting.selection import (
+    check_not_prepared,
+    switch_off_transformer_fast_path,
+)
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
-from fastmnist.saving.chains import build_chain, describe_chain, load_tensors
-from fastmnist.saving.layers import FROZEN, build_part, describe_parts, to_array
+from fastmnist.saving.chains import build_chain, describe_chain
+from fastmnist.saving.layers import (
+    build_layer,
+    describe_layers,
+    is_frozen,
+    load_tensors,
+    to_array,
+)
 
 
 def save(path: str | os.PathLike[str], models: Any) -> None:
@@ -144,42 +153,34 @@ class Loaded(Mapping[str, Any]):
 
 def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
     if isinstance(model, CompiledModel):
-        described = {"type": "compiled", "network": to_description(model.network)}
-        return described, to_arrays(model.network, "network.")
+        described = {"type": "compiled", "network": network_to_json(model.network)}
+        return described, network_arrays(model.network, "network.")
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"models: expected modules or compiled models, got {type(model).__name__} as '{name}'"
         )
     plain = plain_copy(model)
-    if any(isinstance(module, SimulatedLinear) for module in plain.modules()):
-        raise ValueError(
-            f"models: expected finished models, got '{name}', which is prepared for quantization: "
-            "fm.convert it first; torch.save(model.state_dict(), …) keeps it as it is"
-        )
+    _check_finished(name, plain)
     for module in plain.modules():
         if isinstance(module, FusedLinear):
             module.fold_norms()
-    masked = [
-        (path, hook._tensor_name)
-        for path, module in plain.named_modules()
-        if is_pruned(module)
-        for hook in module._forward_pre_hooks.values()
-        if isinstance(hook, torch_prune.BasePruningMethod)
-    ]
-    bake(plain)
+    masked = _masks_of(plain)
+    make_permanent(plain)
     description: dict[str, Any] = {
         "type": "module",
-        "class": "NeuralNetwork" if type(plain) is NeuralNetwork else None,
+        "class": model_name(plain),
         "pixels": pixels_to_json(model_pixels(plain)),
-        "changes": [[c.layer, c.what] for c in changes(plain)],
+        "changes": [change.to_json() for change in changes(plain)],
         "masked": masked,
-        "replaced": describe_parts(plain),
+        "replaced": describe_layers(plain),
         "chain": describe_chain(plain),
     }
     arrays: Arrays = {}
     for key, value in plain.state_dict().items():
         if not isinstance(value, torch.Tensor):
-            raise TypeError(f"models: '{name}' holds '{key}', which is no tensor")
+            raise TypeError(
+                f"models: '{name}' holds '{key}', expected a tensor, got {type(value).__name__}"
+            )
         arrays[key] = to_array(value)
     for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
         key = f"{path}.{tensor}" if path else tensor
@@ -187,46 +188,77 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
     return description, arrays
 
 
+def _check_finished(name: str, model: nn.Module) -> None:
+    try:
+        check_not_prepared(model)
+    except ValueError:
+        raise ValueError(
+            f"models: expected finished models, got '{name}', which is prepared for quantization: "
+            "fm.convert it first; torch.save(model.state_dict(), …) keeps it as it is"
+        ) from None
+
+
+def _masks_of(model: nn.Module) -> list[tuple[str, str]]:
+    """Path and name of each tensor under a mask."""
+    return [
+        (path, hook._tensor_name)
+        for path, module in model.named_modules()
+        if is_pruned(module)
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, torch_prune.BasePruningMethod)
+    ]
+
+
 def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) -> Any:
+    """A model as described. The structure first, then its numbers, then what lies on top of them:
+    frozen, masked, what pixels mean, what was done."""
     kind = description.get("type")
     if kind == "compiled":
         return CompiledModel(network_from(description, arrays))
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
     arrays = dense_arrays(description, arrays)
-    replaced = field(description, "replaced", dict)
-    is_frozen = any(field(part, "type", str) in FROZEN for part in replaced.values())
+    replaced = required_field(description, "replaced", dict)
+    own_class = model_class(description.get("class"))
     if "" in replaced:
-        model: nn.Module = build_part(replaced[""], "", arrays)
-    elif into is not None or description.get("class") == "NeuralNetwork":
-        model = plain_copy(into if into is not None else NeuralNetwork())
-        bake(model)
-        for path, part in replaced.items():
-            model.set_submodule(path, build_part(part, f"{path}.", arrays), strict=True)
+        model = build_layer(replaced[""], "", arrays)
+        _tell_again(model)
+    elif into is not None or own_class is not None:
+        model = plain_copy(into) if into is not None else own_class()  # type: ignore[misc]
+        _fill(model, replaced, arrays)
     elif isinstance(description.get("chain"), list):
-        model = build_chain(description["chain"], replaced, arrays, build_part)
-        arrays, replaced = {}, {}
+        model = build_chain(description["chain"], replaced, arrays)
     else:
         raise ValueError(
             "it is no chain of layers: give fm.load an instance of its class, into=Net()"
         )
-    for path, part in replaced.items():
-        if field(part, "type", str) in ("linear", "batchnorm"):
-            mark_resized(model.get_submodule(path))
-    if arrays:
-        tensors = {key: torch.tensor(array) for key, array in arrays.items()}
-        load_tensors(model, tensors)
-    call_their_layers(model)
-    if is_frozen:
+    switch_off_transformer_fast_path(model)
+    if any(map(is_frozen, replaced.values())):
         model.requires_grad_(False)  # as quantize returns it
     model.eval()
-    _restore_masks(model, field(description, "masked", list))
+    _restore_masks(model, required_field(description, "masked", list))
     pixels = pixels_from_json(description.get("pixels"))
     if pixels is not None:
         set_model_pixels(model, pixels)
-    done = field(description, "changes", list)
-    record(model, [Change(str(layer), str(what)) for layer, what in done])
+    record(model, map(Change.from_json, required_field(description, "changes", list)))
     return model
+
+
+def _fill(model: nn.Module, replaced: dict[str, Any], arrays: Arrays) -> None:
+    """Put the described layers into a model of its class, and load all numbers."""
+    make_permanent(model)
+    for path, part in replaced.items():
+        layer = build_layer(part, path, arrays)
+        _tell_again(layer)
+        model.set_submodule(path, layer, strict=True)
+    load_tensors(model, arrays)
+
+
+def _tell_again(layer: nn.Module) -> None:
+    """What the file had to tell of a layer of torch's, the next file has to tell too."""
+    kind = kind_of(layer)
+    if kind is not None and kind.describe(layer) is None:
+        mark_resized(layer)
 
 
 def _restore_masks(model: nn.Module, masked: list[Any]) -> None:

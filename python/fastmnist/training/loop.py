@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from fastmnist.data.batches import Batch, BatchFn, count_samples, iter_batches
 from fastmnist.data.bundle import Data
+from fastmnist.data.meaning import meaning_of
 from fastmnist.display.progress import ProgressBar
 from fastmnist.measuring.evaluation import (
     Evaluation,
     device_of,
-    effective_pixels,
     evaluate,
     in_mode,
 )
@@ -116,7 +116,7 @@ def train(
     optimizer = _optimizer(model, optimizer, lr)
     validation_data = _validation(validation, data)
     loop = _Loop(model, optimizer, loss_fn, metric)
-    pixels = effective_pixels(model, data)
+    pixels = meaning_of(data, model).pixels
     history = History()
     samples = count_samples(data, "train")
     total = None if samples is None else samples * epochs

@@ -1,0 +1,199 @@
+"""Post-training quantization as transforms: static int8, dynamic int8, and 16-bit floats."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastmnist.data.meaning import meaning_of
+from fastmnist.fusion.fusing import fuse_in_place
+from fastmnist.int8.quantizer import InputRule
+from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name
+from fastmnist.layers.linear import is_float_linear
+from fastmnist.layers.recurrent import RECURRENT, QuantizedRecurrent
+from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
+from fastmnist.quantization.calibration import calibrate, check_all_observed
+from fastmnist.quantization.configs import Dynamic, Half, Static, explicit_pixels
+from fastmnist.quantization.placement import place, quantize_plain, what_is_left
+from fastmnist.quantization.prepared import prepared_layers
+from fastmnist.quantization.preparing import prepare_in_place
+from fastmnist.rewriting.changes import Change
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.masks import make_permanent
+from fastmnist.rewriting.selection import (
+    check_has_linear,
+    check_not_prepared,
+    input_layers,
+    named_layers,
+    not_read,
+    quantizable,
+    switch_off_transformer_fast_path,
+)
+from fastmnist.rewriting.swapping import freeze, put
+from fastmnist.rewriting.transform import Transform, applies, transform_of
+
+
+class PostTraining(Transform):
+    """What the three have in common: a fused float model, some of whose layers are replaced."""
+
+    takes_recurrent = True
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        check_not_prepared(root)
+        make_permanent(root)
+        layers = quantizable(root)
+        if self.takes_recurrent:
+            layers |= {name: m for name, m in named_layers(root) if type(m) in RECURRENT}
+        check_has_linear(root, layers)
+        return layers
+
+    def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        if not chosen:
+            raise ValueError("model: expected a layer to quantize among those selected, got none")
+        return not_read(Graph.of(root)[0], chosen)
+
+    def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+        fuse_in_place(root)
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        make_permanent(root)
+        done = fuse_in_place(root)
+        layers = {name: root.get_submodule(name) for name in names}
+        done += what_is_left(root, layers, Graph.of(root)[0], why)
+        result, replaced = self.replace(root, layers)
+        return freeze(result), [*done, *replaced]
+
+    def replace(
+        self, root: nn.Module, layers: Mapping[str, nn.Module]
+    ) -> tuple[nn.Module, list[Change]]:
+        """Put other layers in the places of these."""
+        raise NotImplementedError
+
+    def called(self, names: Collection[str]) -> Collection[str]:
+        return names
+
+    def layerwise(self, original: nn.Module) -> nn.Module | None:
+        make_permanent(original)
+        fuse_in_place(original)
+        return original
+
+
+@applies(Static)
+class StaticInt8(PostTraining):
+    """int8 with scales fixed by calibration."""
+
+    takes_recurrent = False
+    begins_on_copy = True
+
+    def __init__(self, config: Static) -> None:
+        self._config = config
+        self._rules: dict[str, InputRule] = {}
+        self._explicit = explicit_pixels(config)
+
+    def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+        config = self._config
+        meaning = meaning_of(config.calibration, root, given=self._explicit)
+        prepare_in_place(root, config, layers, meaning.certain)
+        samples, self.rows = calibrate(
+            root,
+            config.calibration,
+            pixels=meaning.pixels or PixelNormalization(),
+            max_samples=config.max_samples,
+            batch_fn=config.batch_fn,
+        )
+        prepared = prepared_layers(root)
+        check_all_observed(prepared, samples)
+        self._rules = {name: layer.input_rule() for name, layer in prepared.items()}
+
+    def replace(
+        self, root: nn.Module, layers: Mapping[str, nn.Module]
+    ) -> tuple[nn.Module, list[Change]]:
+        rules = {name: self._rules[name] for name in layers}
+        result, done = place(root, rules, quantize_plain(self._config.per_channel), "static")
+        if self._explicit is not None:
+            set_model_pixels(result, self._explicit)
+        return result, done
+
+
+@applies(Dynamic)
+class DynamicInt8(PostTraining):
+    """int8 with scales per row."""
+
+    def __init__(self, config: Dynamic) -> None:
+        self._config = config
+        self._explicit = explicit_pixels(config)
+
+    def replace(
+        self, root: nn.Module, layers: Mapping[str, nn.Module]
+    ) -> tuple[nn.Module, list[Change]]:
+        if self._explicit is not None:
+            set_model_pixels(root, self._explicit)
+        pixels = model_pixels(root)
+        linear = {name: layer for name, layer in layers.items() if is_float_linear(layer)}
+        rules = {name: InputRule() for name in linear}
+        fed = [""] if "" in linear else input_layers(Graph.of(root)[0], linear)
+        rules |= {name: InputRule(pixels=pixels) for name in fed}
+        per_channel = self._config.per_channel
+        result, done = place(root, rules, quantize_plain(per_channel), "dynamic")
+        for name, owner in _recurrent(layers).items():
+            result = put(result, name, QuantizedRecurrent(owner, name, per_channel))
+            done.append(Change(name, "int8 dynamic", after=f"projections of {owner.mode}"))
+        if pixels is not None:
+            set_model_pixels(result, pixels)
+        return result, done
+
+
+@applies(Half)
+class SixteenBits(PostTraining):
+    """Weights and products in bfloat16 or float16."""
+
+    def __init__(self, config: Half) -> None:
+        self._dtype = config.dtype
+
+    def replace(
+        self, root: nn.Module, layers: Mapping[str, nn.Module]
+    ) -> tuple[nn.Module, list[Change]]:
+        _check_range(layers, self._dtype)
+        done = [Change(name, dtype_name(self._dtype)) for name in layers]
+        for layer in layers.values():
+            if is_float_linear(layer):
+                HalfLinear.convert(layer, self._dtype)
+        for name, owner in _recurrent(layers).items():
+            root = put(root, name, HalfRecurrent(owner, self._dtype))
+        switch_off_transformer_fast_path(root)
+        return root, done
+
+
+def _recurrent(layers: Mapping[str, nn.Module]) -> dict[str, nn.RNNBase]:
+    return {name: layer for name, layer in layers.items() if isinstance(layer, nn.RNNBase)}
+
+
+def _check_range(layers: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
+    """Raise ValueError, naming the layer with a weight that float16 cannot hold."""
+    largest = torch.finfo(dtype).max
+    for name, layer in layers.items():
+        for key, parameter in layer.named_parameters(recurse=False):
+            if not bool((parameter.detach().abs() <= largest).all()):
+                raise ValueError(
+                    f"layer '{name}': expected values of at most {largest:g} in its {key}, the "
+                    f"largest of {dtype}: use torch.bfloat16, or leave the layer in float with "
+                    f"exclude=['{name}']"
+                )
+
+
+def post_training(config: Static | Dynamic | Half) -> Transform:
+    """The transform of a configuration that was checked."""
+    return transform_of(config)
+
+
+def options_for_data(config: Any, data: Any) -> dict[str, Any]:
+    """The data that `max_drop` is measured on, and who reads its batches."""
+    if not isinstance(config, Static):
+        return {"data": data}
+    # Who reads the calibration data knows how to read this.
+    return {"data": config.calibration if data is None else data, "batch_fn": config.batch_fn}
