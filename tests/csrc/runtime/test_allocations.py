@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SHIM = Path(__file__).with_name("malloc_shim.c")
+SHIM = Path(__file__).parents[2] / "support" / "malloc_shim.c"
 
 # What every script starts with. Python's own small objects come from arenas of 256 KB or more, so
 # one of them is rarely a call of malloc; a thousand calls that made new ones would be.
