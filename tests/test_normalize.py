@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from models import MyModel
+from models import MyModel, quality, same
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -259,3 +259,70 @@ class _Wrapped(Dataset):
 def test_a_dataset_of_other_floats_holds_no_pixels():
     q = fm.quantize(nn.Linear(12, 2), fm.Static(_Wrapped()))
     assert q.pixels is None
+
+
+@pytest.mark.parametrize("size", [3e-6, 1e-5, 1e-3])
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_small_floats_are_no_pixels(size, shift):
+    torch.manual_seed(0)
+    model = nn.Linear(8, 3)
+    nn.init.uniform_(model.weight, -1 / size, 1 / size)
+    x = (torch.rand(200, 8) - shift) * size
+    quantized = fm.quantize(model, fm.Static(calibration=x))
+    with torch.no_grad():
+        assert (quantized(x) - model(x)).abs().max() < 0.05
+    with pytest.raises(ValueError, match="saw no pixels"):
+        quantized(torch.zeros(1, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.1307, 0.3081), (0.5, 0.5)])
+def test_floats_of_pixels_still_are(mean, std):
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(4, 64)
+    floats = pixels.float().div(255).sub(mean).div(std)
+    config = fm.Static(calibration=floats, mean=mean, std=std)
+    quantized = fm.quantize(nn.Sequential(nn.Linear(64, 3)), config)
+    assert torch.equal(quantized(pixels), quantized(floats))
+    if (mean, std) == (0.0, 1.0):
+        found = fm.quantize(nn.Sequential(nn.Linear(64, 3)), fm.Static(calibration=floats))
+        assert torch.equal(found(pixels), found(floats))
+
+
+PIXELS = torch.randint(0, 256, (96, 12), generator=torch.Generator().manual_seed(4)).to(torch.uint8)
+
+
+def test_channels_of_rows_that_are_not_flattened():
+    images = torch.randint(0, 256, (40, 3, 4, 12), dtype=torch.uint8)
+    mean, std = (0.1, 0.5, 0.9), (0.1, 0.3, 0.6)
+    floats = (images / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)).eval()
+    static = fm.quantize(model, fm.Static(images, mean, std))
+    dynamic = fm.quantize(model, fm.Dynamic(mean, std))
+    for q in (static, dynamic):
+        assert quality(model, q, floats) > 25
+        with pytest.raises(ValueError, match="uint8"):
+            q(images)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(144, 4)).eval()
+    q = fm.quantize(flat, fm.Static(images, mean, std))
+    assert same(q(images), q(floats))
+    assert quality(flat, q, floats) > 30
+
+
+class InPlace(nn.Module):
+    """Normalizes its own input, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        x.sub_(0.5).mul_(20)
+        return self.fc(x)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_inputs_that_forward_changes_are_no_pixels(mode):
+    prepared = fm.prepare(InPlace())
+    with mode():
+        prepared(PIXELS.float() / 255)
+    assert fm.convert(prepared).fc.pixels is None

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from models import same
+from models import mlp, same
 from torch import nn
 from torch.nn import functional as F
 
@@ -337,3 +337,14 @@ def test_observers_can_be_run():
     scale, zero_point = observer.calculate_qparams()
     assert float(scale) == pytest.approx(4 / 255)
     assert int(zero_point) == 64
+
+
+def test_specs_with_float16():
+    q = fm.quantize_dynamic(mlp(), {nn.Linear: tq.float16_dynamic_qconfig})
+    assert q[0].weight.dtype == torch.float16
+    with pytest.raises(ValueError, match="qconfigs of one kind"):
+        fm.quantize_dynamic(
+            mlp(), {"0": tq.float16_dynamic_qconfig, "3": tq.default_dynamic_qconfig}
+        )
+    mapping = tq.QConfigMapping().set_global(tq.default_qconfig).set_module_name_regex("3", None)
+    assert mapping.qconfig_of("3", mlp()[3]) is None

@@ -275,3 +275,9 @@ def test_variants_of_a_foreign_model(digits):
     report = fm.compare({k: made[k] for k in ("original", "compiled")}, digits, rounds=1)
     assert len(report) == 3
     assert np.isfinite([row.p50 for row in report]).all()
+
+
+def test_compare_names_the_variant_that_does_not_fit():
+    data = torch.rand(20, 8), torch.randint(0, 3, (20,))
+    with pytest.raises(RuntimeError, match="variants: 'b' cannot"):
+        fm.compare({"a": nn.Linear(8, 3), "b": nn.Linear(3, 3)}, data, rounds=1)

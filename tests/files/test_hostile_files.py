@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from saved_kinds import KINDS, X, mlp, table
 
 import fastmnist as fm
@@ -254,3 +255,24 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch):
         monkeypatch.setattr(pickle, function, fail)
     for model in fm.load(tmp_path / "m").values():
         assert model is not None
+
+
+def described(path, chain, tensors):
+    model = {"type": "module", "class": None, "pixels": None, "changes": [], "masked": [],
+             "replaced": {}, "chain": chain}  # fmt: skip
+    text = json.dumps({"format": 1, "single": False, "models": {"m": model}})
+    save_file({f"m/{k}": v for k, v in tensors.items()}, path, {"fastmnist": text})
+    return path
+
+
+def test_long_and_empty_chains_in_files(tmp_path):
+    path = tmp_path / "m.safetensors"
+    flatten = {"type": "flatten", "path": "a"}
+    some = np.zeros(1, np.float32)
+    fm.load(described(path, [flatten] * 3000, {"x": some}))["m"]
+    with pytest.raises(ValueError, match="at most"):
+        fm.load(described(path, [flatten] * 5000, {"x": some}))["m"]
+    linear = {"type": "linear", "path": "a", "shape": [0, 2**28], "bias": True}
+    weight = np.zeros((2**28, 0), np.float32)
+    with pytest.raises(ValueError, match="expected shape"):
+        fm.load(described(path, [linear], {"a.weight": weight}))["m"]

@@ -12,7 +12,9 @@ from models import (
     SharedActivation,
     UsedTwice,
     assert_unchanged,
+    quality,
     randomize,
+    relu_then_norm,
     snapshot,
 )
 from torch import nn
@@ -234,3 +236,19 @@ def test_no_data_to_read():
         fm.fuse(nn.Linear(3, 2, device="meta"))
     with pytest.raises(ValueError, match="lazy layer that never ran"):
         fm.fuse(nn.Sequential(nn.LazyLinear(3)))
+
+
+def test_a_norm_past_an_activation_is_not_folded_before_it():
+    model = relu_then_norm()
+    fused = fm.fuse_modules(model.eval(), [["0", "1"]])
+    for other in (
+        fm.fuse(fm.fuse(model)),
+        fm.fuse(fused),
+        fm.quantize(fused, fm.Static(X)),
+        fm.quantize(fm.fuse(model), fm.Dynamic()),
+        fm.prepare_qat(fused),
+        fm.prepare_qat(fm.quantize(model, fm.Static(X))),
+    ):
+        assert quality(model, other, X) > 30
+    with pytest.raises(ValueError, match="follows its activation"):
+        fm.fuse_modules(fused, [["0", "2"]])

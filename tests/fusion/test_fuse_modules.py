@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from models import randomize, same
+from models import quality, randomize, same
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -88,3 +88,16 @@ def test_errors_change_nothing(groups, error, message):
 
 def test_nothing_to_fuse():
     assert str(fm.fuse_modules(model(), [])) == str(model())
+
+
+def test_a_norm_before_a_fused_layer_without_bias():
+    model = randomize(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 8, bias=False), nn.ReLU()))
+    fused = fm.fuse_modules(model.eval(), [["1", "2"]])
+    assert quality(model, fm.quantize(fused, fm.Static(X)), X) > 25
+
+
+def test_hooks_are_not_fused_away():
+    model = nn.Sequential(nn.Linear(12, 4), nn.ReLU())
+    model[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="without hooks, got one on '1'"):
+        fm.fuse_modules(model, ["0", "1"])

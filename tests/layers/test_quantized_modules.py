@@ -12,6 +12,7 @@ import pytest
 import torch
 from models import mlp, same
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import fastmnist as fm
@@ -187,3 +188,49 @@ def test_it_reads_well(q, capsys):
     assert "QuantizedChain-1" in capsys.readouterr().out
     assert sum(p.numel() for p in q.parameters()) == 0
     assert {b.dtype for b in q.buffers()} <= {torch.int8, torch.uint8, torch.float32, torch.int32}
+
+
+PIXELS = torch.randint(0, 256, (96, 12), generator=torch.Generator().manual_seed(4)).to(torch.uint8)
+
+
+def test_pixels_are_not_stale_after_loading():
+    q = fm.quantize(mlp(), fm.Static(PIXELS))
+    q.load_state_dict(fm.quantize(mlp(), fm.Static(X * 3)).state_dict())
+    with pytest.raises(ValueError, match="got uint8"):
+        q(PIXELS)
+    again = fm.quantize(mlp(), fm.Static(PIXELS))
+    again.load_state_dict(fm.quantize(mlp(), fm.Static(PIXELS.flip(0))).state_dict())
+    assert same(again(PIXELS), again(PIXELS / 255))
+
+
+def test_traced_models_save_and_load():
+    for q in (
+        fm.quantize(mlp(), fm.Static(X)),
+        fm.quantize(mlp(), fm.Dynamic()),
+        fm.quantize(nn.Sequential(nn.Linear(12, 4)), fm.Half()),
+    ):
+        traced = torch.jit.trace(q, X)
+        buffer = io.BytesIO()
+        torch.jit.save(traced, buffer)
+        buffer.seek(0)
+        again = torch.jit.load(buffer)
+        assert same(again(X[:7]), q(X[:7]))
+
+
+class ReadsWeightUntraced(nn.Module):
+    """Reads a layer's weight where tracing cannot see it."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 4)
+
+    def forward(self, x):
+        return F.linear(x, self.fc.weight) if float(x.sum()) > -1e9 else x
+
+
+def test_reading_a_weight_that_is_gone_says_what_to_do():
+    q = fm.quantize(ReadsWeightUntraced(), fm.Dynamic())
+    with pytest.raises(AttributeError, match=r"'fc' is an int8 layer, .*exclude=\['fc'\]"):
+        q(X)
+    assert not hasattr(q.fc, "weight")
+    assert not hasattr(q.fc, "anything")

@@ -192,3 +192,14 @@ def test_errors():
         broken.weight_hh_l0[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"layer 'hh_l0': expected finite numbers in its weight"):
         fm.quantize_dynamic(broken, {nn.LSTM})
+
+
+def test_recurrent_layers_keep_what_code_asks_for():
+    for config in (fm.Dynamic(), fm.Half()):
+        q = fm.quantize(nn.LSTM(4, 6, 2, bidirectional=True), config)
+        q.flatten_parameters()
+        assert (q.num_layers, q.hidden_size, q.bidirectional, q.batch_first) == (2, 6, True, False)
+    q = fm.quantize(nn.GRU(4, 6), fm.Dynamic())
+    assert q(torch.randn(7, 0, 4))[0].shape == (7, 0, 6)
+    with pytest.raises(ValueError, match="at least one step"):
+        q(torch.randn(0, 3, 4))

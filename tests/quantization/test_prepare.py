@@ -8,10 +8,21 @@ import pickle
 
 import pytest
 import torch
-from models import ControlFlow, Convolutional, Encoder, Residual, mlp, randomize, same, snapshot
+from models import (
+    ControlFlow,
+    Convolutional,
+    Encoder,
+    Residual,
+    mlp,
+    randomize,
+    relu_then_norm,
+    same,
+    snapshot,
+)
 from torch import nn
 
 import fastmnist as fm
+import fastmnist.ao as tq
 from fastmnist.layers.quantized import QuantizedChain
 from fastmnist.layers.simulated import SimulatedLinear
 
@@ -275,3 +286,49 @@ def test_per_tensor_weights_share_a_scale():
         for layer in q[0].layers:
             assert layer.weight_scale.unique().numel() == 1
         assert same(fm.compile(q)(X), q(X))
+
+
+def nan_in_the_second_layer():
+    prepared = fm.prepare(nn.Sequential(nn.Linear(12, 8), nn.Sigmoid(), nn.Linear(8, 2)))
+    prepared(X)
+    with torch.no_grad():
+        prepared[2].weight[0, 0] = torch.nan
+    return prepared
+
+
+def dynamic_qconfig():
+    model = mlp().double().train()
+    model.qconfig = tq.default_dynamic_qconfig
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [
+        (lambda: mlp().double().train(), lambda m: fm.prepare(m, include="nope", inplace=True)),
+        (lambda: nn.Conv2d(1, 2, 3).double(), lambda m: fm.prepare(m, inplace=True)),
+        (lambda: relu_then_norm().train(), lambda m: fm.prepare_qat(m, include="x", inplace=True)),
+        (
+            lambda: fm.quantize(mlp(), fm.Dynamic()),
+            lambda m: fm.prepare_qat(m, exclude="*", inplace=True),
+        ),
+        (dynamic_qconfig, lambda m: tq.prepare_qat(m, inplace=True)),
+        (lambda: fm.prepare_qat(mlp()).train(), lambda m: fm.prepare(m, inplace=True)),
+        (nan_in_the_second_layer, lambda m: fm.convert(m, inplace=True)),
+        (lambda: mlp().to("meta"), lambda m: fm.prepare(m, inplace=True)),
+        (lambda: mlp().to("meta"), lambda m: fm.prepare_qat(m, inplace=True)),
+        (lambda: nn.Sequential(nn.LazyLinear(3)), lambda m: fm.prepare(m, inplace=True)),
+    ],
+)
+def test_errors_leave_models_as_they_were(make, call):
+    model = make()
+    before = (
+        str(model),
+        [m.training for m in model.modules()],
+        [p.dtype for p in model.parameters()],
+    )
+    with pytest.raises(ValueError, match=r"\w"):
+        call(model)
+    after = str(model), [m.training for m in model.modules()], [p.dtype for p in model.parameters()]
+    assert after == before
+    assert not model._forward_pre_hooks or isinstance(model, nn.Module)

@@ -8,7 +8,16 @@ import io
 import pytest
 import torch
 import torch.distributed as dist
-from models import ControlFlow, Encoder, Functional, Residual, mlp, randomize, same
+from models import (
+    ControlFlow,
+    Encoder,
+    Functional,
+    Residual,
+    mlp,
+    quality,
+    randomize,
+    same,
+)
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune as torch_prune
@@ -334,3 +343,27 @@ def test_on_mnist(mnist):
     prepared = fm.prepare_qat(model)
     fm.train(prepared, mnist, epochs=1, lr=3e-4, seed=0)
     assert float(fm.evaluate(fm.convert(prepared), mnist)) >= before - 0.0005
+
+
+PIXELS = torch.randint(0, 256, (96, 12), generator=torch.Generator().manual_seed(4)).to(torch.uint8)
+
+
+def test_a_checkpoint_remembers_that_inputs_are_no_pixels():
+    model = mlp()
+    prepared = fm.prepare_qat(model).train()
+    prepared(X)
+    fresh = fm.prepare_qat(model)
+    fresh.load_state_dict(prepared.state_dict())
+    zeros_and_ones = (X > 0).float()
+    assert same(prepared.eval()(zeros_and_ones), fresh.eval()(zeros_and_ones))
+    assert quality(model, fm.convert(fresh), X) > 30
+
+
+def test_a_probe_in_eval_mode_changes_nothing():
+    rows = PIXELS.float() / 255
+    prepared = fm.prepare_qat(mlp()).train()
+    prepared(rows)
+    expected = prepared.eval()(rows)
+    prepared(X)
+    assert same(prepared(rows), expected)
+    assert fm.convert(prepared)[0].pixels is not None

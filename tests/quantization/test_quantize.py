@@ -8,7 +8,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from models import MyModel, assert_unchanged, mlp, same, snapshot
+from models import (
+    MyModel,
+    assert_unchanged,
+    mlp,
+    randomize,
+    same,
+    snapshot,
+)
 from torch import nn
 
 import fastmnist as fm
@@ -284,3 +291,13 @@ def test_ops_refuse_nonsense():
     for packed in (torch.zeros(0), torch.zeros(64, dtype=torch.uint8), torch.zeros(64)):
         with pytest.raises((ValueError, RuntimeError), match="packed"):
             torch.ops.fastmnist.mlp(x, packed, 2)
+
+
+def test_norms_over_sequences_are_refused():
+    model = randomize(nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8)))
+    x = torch.randn(20, 8, 16)
+    with pytest.raises(ValueError, match=r"layer '0': expected rows \[N, features\] where a Batch"):
+        fm.quantize(model, fm.Static(x))
+    prepared = fm.prepare_qat(model).train()
+    with pytest.raises(ValueError, match="expected rows"):
+        prepared(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from models import mlp
 from torch import nn
 
 import fastmnist as fm
@@ -105,3 +106,18 @@ def test_errors():
         fm.sensitivity(model, x)
     with pytest.raises(TypeError, match="max_drop: expected a number"):
         fm.quantize(model, fm.Static((x, y)), max_drop="1")
+
+
+X = torch.randn(96, 12, generator=torch.Generator().manual_seed(3))
+
+
+def test_batches_of_another_form_with_max_drop():
+    class Batches:
+        def __iter__(self):
+            return ({"x": x, "y": (x[:, 0] > 0).long()} for x in X.split(8))
+
+    rows = Batches()
+    read = lambda b: ((b["x"],), {}, b["y"])  # noqa: E731
+    q = fm.quantize(mlp(), fm.Static(rows, batch_fn=read), max_drop=100)
+    assert any(isinstance(m, QuantizedChain) for m in q.modules())
+    assert len(fm.sensitivity(mlp(), rows, batch_fn=read, rounds=1)) == 3

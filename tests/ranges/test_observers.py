@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -206,3 +208,21 @@ def test_outliers_in_both(wide, seed):
     model, calibration, test = wide
     dirty, also = with_outliers(calibration, 1), with_outliers(test, seed)
     assert quality(model, dirty, also, observer="mse") >= quality(model, dirty, also)
+
+
+class Bad(Rule):
+    """Gives back what it was made with."""
+
+    def range(self, seen):
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(None, TypeError), ((1,), TypeError), ((1, -1), ValueError), ((0, math.inf), ValueError)],
+)
+def test_rules_that_answer_nonsense(answer, error):
+    rule = Bad()
+    object.__setattr__(rule, "answer", answer)
+    with pytest.raises(error, match=r"observer: expected Bad\.range to return"):
+        fm.quantize(mlp(), fm.Static(X, observer=rule))

@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from models import Convolutional, MyModel, Residual, randomize
+from models import Convolutional, MyModel, Residual, quality, randomize, same
 from saved_kinds import KINDS, PIXELS, X, mlp
 from torch import nn
 from torch.nn.utils import prune as torch_prune
@@ -242,3 +242,62 @@ def test_tensors_of_all_sorts(tmp_path):
     again = fm.load(tmp_path / "m", into=Buffers())
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key].to(value.dtype), value), key
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(8, 8)
+        self.b = self.a
+        self.c = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(torch.sigmoid(self.a(x)))))
+
+
+class Contiguous(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return torch.relu(self.fc(x.contiguous()))
+
+
+class Viewed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(x.view(-1, 4))
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    path = tmp_path / "m.safetensors"
+    x = torch.rand(50, 8)
+    quantized = fm.quantize(Tied(), fm.Static(calibration=x))
+    fm.save(path, quantized)
+    assert torch.equal(fm.load(path, into=Tied())(x), quantized(x))
+    for model, rows in ((Contiguous(), torch.rand(2, 3, 8)), (Viewed(), torch.rand(6, 8))):
+        fm.save(path, model)
+        assert torch.equal(fm.load(path)(rows), model(rows))
+
+
+def test_paths_that_are_none(tmp_path):
+    for call in (lambda: fm.save(None, nn.Linear(2, 2)), lambda: fm.load(5)):
+        with pytest.raises(TypeError, match="path: expected"):
+            call()
+
+
+def test_fused_in_training_mode_is_saved(tmp_path):
+    model = randomize(nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU())).train()
+    fused = fm.fuse_modules(model, [["0", "1", "2"]])
+    fm.save(tmp_path / "fused", fused)
+    assert quality(model, fm.load(tmp_path / "fused"), X) > 100
+
+
+def test_chains_from_files_are_frozen(tmp_path):
+    q = fm.quantize(mlp(), fm.Dynamic(), exclude="0")
+    fm.save(tmp_path / "q", q)
+    assert same(fm.load(tmp_path / "q")(X), q(X))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fastmnist.measuring.sqnr import sqnr
 
 
 class MyModel(nn.Module):
@@ -191,6 +195,20 @@ class ReadsWeights(nn.Module):
         return F.linear(h, self.encoder.weight.t())
 
 
+class Custom(nn.Module):
+    """A forward made of a function, between two layers."""
+
+    def __init__(self, between, width=12, after=12) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(12, width), nn.Linear(after, 4)
+        self.norm = nn.BatchNorm1d(12)
+        self.scale = nn.Parameter(torch.rand(12))
+        self.between = between
+
+    def forward(self, x):
+        return self.b(self.between(self, self.a(x)))
+
+
 def mlp() -> nn.Sequential:
     """A chain of three layers, always the same."""
     with torch.random.fork_rng():
@@ -241,3 +259,14 @@ def assert_unchanged(model: nn.Module, before: tuple[dict[str, Tensor], ...]) ->
         assert value.dtype == before[0][key].dtype, key
         assert same, key
     assert (modes, hooks, text) == before[1:]
+
+
+def relu_then_norm() -> nn.Module:
+    """A norm that cannot be folded into the layer before it."""
+    return randomize(nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.BatchNorm1d(16)))
+
+
+def quality(model: nn.Module, other: nn.Module, x: Tensor) -> float:
+    """How near another model comes, in dB; both in eval mode."""
+    with torch.no_grad():
+        return sqnr(copy.deepcopy(model).eval()(x), other.eval()(x))

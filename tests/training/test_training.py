@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 
+import fastmnist as fm
 from fastmnist.data import load_dataset
 from fastmnist.network import NeuralNetwork
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
@@ -353,3 +354,10 @@ def test_evaluate_refuses(digits):
         evaluate(lambda x: {"logits": x}, (x, torch.arange(4)))
     with pytest.raises(ValueError, match="empty"):
         evaluate(linear(), (x[:0], torch.arange(0)))
+
+
+def test_compiled_models_warn_of_other_pixels_too(digits):
+    net = fm.compile(fm.NeuralNetwork(), digits.train)
+    other = fm.load_dataset("digits", mean=0.5, std=0.25)
+    with pytest.warns(UserWarning, match="load the data with the same"):
+        fm.evaluate(net, other)

@@ -11,8 +11,10 @@ import pytest
 import torch
 from guard import EDGES, Edge, guarded, guarded_empty
 from oracle import RandomNetwork, assert_same_bits, random_network
+from torch import nn
 from torch._subclasses import FakeTensorMode
 
+import fastmnist as fm
 from fastmnist import _core
 
 FEATURES = 12
@@ -325,3 +327,25 @@ def test_rows_at_the_edge_of_memory(isa: str, model: Any, network: RandomNetwork
         for rows in (1, 2, 5, 7):
             got = model(torch.from_numpy(guarded(x[:rows], edge)))
             assert_same_bits(got.numpy(), network.expected(x[:rows]))
+
+
+def test_subclasses_cannot_change_rows_between_view_and_use():
+    class Sly(torch.Tensor):
+        def is_neg(self):
+            rows.set_(torch.empty(0).untyped_storage(), 0, (0,), (1,))
+            return False
+
+    net = fm.compile(nn.Sequential(nn.Linear(64, 5)), dynamic=True)
+    rows = torch.rand(200, 64)
+    with pytest.raises((TypeError, ValueError), match="out"):
+        net(rows, out=torch.zeros(200, 5).as_subclass(Sly))
+
+
+def test_out_behind_autograds_back():
+    net = fm.compile(nn.Sequential(nn.Linear(4, 5)), dynamic=True)
+    with pytest.raises(ValueError, match="does not require grad"):
+        net(torch.rand(2, 4), out=torch.zeros(2, 5, requires_grad=True))
+    with pytest.raises(TypeError, match=r"got torch\.float64"):
+        net(torch.rand(2, 4), out=torch.zeros(2, 5, dtype=torch.float64))
+    with pytest.raises(TypeError, match="not contiguous"):
+        net(torch.rand(2, 4), out=torch.zeros(5, 2).T)

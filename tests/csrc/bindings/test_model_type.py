@@ -380,3 +380,15 @@ def pydoc_of(thing: Any) -> str:
     import pydoc
 
     return pydoc.render_doc(thing, renderer=pydoc.plaintext)
+
+
+def test_instances_without_init():
+    empty = fm.CompiledModel.__new__(fm.CompiledModel)
+    row = np.zeros((1, 3), np.float32)
+    uses = (lambda: empty(row), lambda: empty.predict(row), lambda: empty.unpack(0))
+    for use in (*uses, lambda: empty.in_features):
+        with pytest.raises(RuntimeError, match="never initialized"):
+            use()
+    assert empty.nbytes == 0
+    with pytest.raises(ValueError, match="initialized"):
+        _core.pack([_core.Layer.__new__(_core.Layer)], "static")
