@@ -99,10 +99,13 @@ def test_compare_takes_them(digits):
 
 
 def test_tied_layers_get_one_mask():
-    pruned = fm.prune(Tied(), fm.L1Unstructured(0.5), include="b")
+    tied = Tied()
+    pruned = fm.prune(tied, fm.L1Unstructured(0.5), include="b")
     assert pruned.a is pruned.b
     assert fm.sparsity(pruned).layers == {"a": 0.5, "head": 0}
-    assert fm.unprune(pruned)
+    back = fm.unprune(pruned)
+    assert back.a is back.b
+    assert torch.equal(back.a.weight, tied.a.weight)
 
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
     model[2].weight = model[0].weight
@@ -110,7 +113,9 @@ def test_tied_layers_get_one_mask():
         pruned = fm.prune(model, method)
         assert pruned[2].weight_orig is pruned[0].weight_orig
         assert torch.equal(pruned[2].weight, pruned[0].weight)
-        assert fm.unprune(pruned)[2].weight is not None
+        back = fm.unprune(pruned)
+        assert back[2].weight is back[0].weight
+        assert torch.equal(back[0].weight, model[0].weight)
     with pytest.raises(ValueError, match=r"expected the same for '0' and '2', which share one"):
         fm.prune(model, fm.L1Unstructured(0.5), amounts={"2": 0.25})
 

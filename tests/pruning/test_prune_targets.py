@@ -46,6 +46,7 @@ def test_which(what, expected):
     assert touched(**what) == expected
 
 
+SHARE = r"amounts\['body.first.0'\]: expected a "
 VALID = r"the model has no Linear layer '{}': it has 'body.first.0', 'heads.0.1'"
 
 
@@ -56,29 +57,28 @@ VALID = r"the model has no Linear layer '{}': it has 'body.first.0', 'heads.0.1'
         ({"include": "linear*"}, ValueError, "include: " + VALID.format(r"linear\*")),
         ({"exclude": [FIRST, "nope"]}, ValueError, "exclude: " + VALID.format("nope")),
         ({"exclude": "body.first.1"}, ValueError, "exclude: .*no Linear layer 'body.first.1'"),
-        ({"include": nn.Conv2d}, ValueError, "include: .*no Linear layer that is, or is in, Conv"),
+        ({"include": nn.Conv2d}, ValueError, "include: .*that is, or is in, Conv2d$"),
         ({"amounts": {"nope": 0.5}}, ValueError, "amounts: " + VALID.format("nope")),
         ({"amounts": {"body": 0.5}}, ValueError, "amounts: " + VALID.format("body")),
-        ({"amounts": {FIRST: 1.5}}, ValueError, r"amounts\['body.first.0'\]: expected a share"),
-        ({"amounts": {FIRST: -0.5}}, ValueError, r"amounts\['body.first.0'\]: expected a share"),
-        ({"amounts": {FIRST: "1"}}, TypeError, r"amounts\['body.first.0'\]: expected a float"),
-        ({"amounts": [0.5]}, TypeError, "amounts: expected a mapping such as"),
-        ({"include": 5}, TypeError, "include: expected names, patterns or types"),
-        ({"include": [None]}, TypeError, "include: expected names, patterns or types"),
-        ({"include": int}, TypeError, "include: expected names, patterns or types"),
+        ({"amounts": {FIRST: 1.5}}, ValueError, SHARE + r"share from 0 to 1, got 1\.5$"),
+        ({"amounts": {FIRST: -0.5}}, ValueError, SHARE + r"share from 0 to 1, got -0\.5$"),
+        ({"amounts": {FIRST: "1"}}, TypeError, SHARE + "float from 0 to 1, got str$"),
+        ({"amounts": [0.5]}, TypeError, "amounts: expected a mapping such as .*, got list$"),
+        ({"include": 5}, TypeError, "include: expected names, patterns or types .*, got 5$"),
+        ({"include": [None]}, TypeError, "include: expected names, patterns .*, got None$"),
+        ({"include": int}, TypeError, "include: expected names, .*, got <class 'int'>$"),
         ({"exclude": nn.Linear}, ValueError, "expected to leave a layer to prune, got none left"),
         ({"include": []}, ValueError, "expected to leave a layer to prune, got none left"),
-        ({"exclude": FIRST, "amounts": {FIRST: 0.5}}, ValueError, "amounts: expected layers that"),
-        ({"amounts": {FIRST: 0, LAST: 0}}, ValueError, "removes none"),
+        ({"exclude": FIRST, "amounts": {FIRST: 0.5}}, ValueError, "leave, got 'body.first.0'$"),
+        ({"amounts": {FIRST: 0, LAST: 0}}, ValueError, "got 0, which removes none$"),
     ],
 )
 def test_what_does_not_fit(what, error, match):
     model = Nested()
     before = snapshot(model)
     for method in (HALF, fm.Structured(0.5, multiple_of=1)):
-        with pytest.raises(error, match=match) as caught:
+        with pytest.raises(error, match=match):
             fm.prune(model, method, **what)
-        assert "got" in str(caught.value) or "has no" in str(caught.value)
     assert_unchanged(model, before)
 
 

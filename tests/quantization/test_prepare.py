@@ -321,14 +321,17 @@ def dynamic_qconfig():
     ],
 )
 def test_errors_leave_models_as_they_were(make, call):
+    def state(model):
+        return (
+            str(model),
+            [m.training for m in model.modules()],
+            [p.dtype for p in model.parameters()],
+            [[*m._forward_pre_hooks.values()] for m in model.modules()],
+            [[*m._forward_hooks.values()] for m in model.modules()],
+        )
+
     model = make()
-    before = (
-        str(model),
-        [m.training for m in model.modules()],
-        [p.dtype for p in model.parameters()],
-    )
+    before = state(model)
     with pytest.raises(ValueError, match=r"\w"):
         call(model)
-    after = str(model), [m.training for m in model.modules()], [p.dtype for p in model.parameters()]
-    assert after == before
-    assert not model._forward_pre_hooks or isinstance(model, nn.Module)
+    assert state(model) == before

@@ -192,7 +192,10 @@ def test_masks_hold():
     for layer, mask in zip(q[0].layers, masks, strict=True):
         assert (layer.weight[mask == 0] == 0).all()
     assert same(prepared.eval()(X), q(X))
-    assert fm.unprune(prepared) is not None
+    back = fm.unprune(prepared)
+    assert not torch_prune.is_pruned(back)
+    for i in (0, 3, 5):
+        assert torch.equal(back[i].weight, prepared[i].weight_orig)
 
 
 def test_a_quantized_model_is_trained_on():

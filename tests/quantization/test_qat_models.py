@@ -7,7 +7,7 @@ import torch
 from models import same
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 import fastmnist as fm
 
@@ -18,7 +18,9 @@ def test_in_place_training_does_not_lose_computed_weights():
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(12, 4)))
     with pytest.raises(ValueError, match="got '0', whose weight is computed"):
         fm.prepare_qat(model, inplace=True)
-    assert fm.prepare_qat(model) is not None
+    prepared = fm.prepare_qat(model)
+    assert parametrize.is_parametrized(model[0], "weight")
+    assert torch.equal(prepared[0].weight, model[0].weight)
 
 
 class AddsInPlace(nn.Module):

@@ -97,14 +97,18 @@ def test_masks_come_back_as_masks(tmp_path, digits):
 
 
 def test_loading_leaves_random_numbers_alone(tmp_path):
-    fm.save(tmp_path / "m.safetensors", {"a": fm.NeuralNetwork(), "b": mlp()})
+    models = {"a": fm.NeuralNetwork(), "b": mlp()}
+    fm.save(tmp_path / "m.safetensors", models)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
     loaded = fm.load(tmp_path / "m.safetensors")
-    assert loaded["a"] is not None
-    assert loaded["b"] is not None
+    again = {name: loaded[name] for name in models}
     assert torch.equal(torch.rand(3), expected)
+    for name, model in models.items():
+        assert type(again[name]) is type(model)
+        for key, value in model.state_dict().items():
+            assert torch.equal(again[name].state_dict()[key], value), key
 
 
 def test_other_models_need_an_instance(tmp_path):
