@@ -1,0 +1,103 @@
+"""fuse_modules: named sequences, with torch.ao's signature."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from models import quality, randomize, same
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+import fastmnist as fm
+from fastmnist.layers.fused import FusedLinear
+
+X = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
+
+
+def model():
+    return randomize(
+        nn.Sequential(
+            nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4), nn.Hardtanh()
+        )
+    ).eval()
+
+
+def test_fused_in_eval_mode():
+    original = model()
+    fused = fm.fuse_modules(original, [["0", "1", "2"], ["3", "4"]])
+    kinds = "FusedLinear Identity Identity FusedLinear Identity"
+    assert [type(m).__name__ for m in fused] == kinds.split()
+    with torch.no_grad():
+        assert torch.allclose(fused(X), original(X), atol=1e-6)
+    assert isinstance(original[1], nn.BatchNorm1d)
+    assert [c.layer for c in fm.changes(fused)] == ["0", "0", "3"]
+    q = fm.quantize(fused, fm.Static(X))
+    assert same(q(X), fm.quantize(original, fm.Static(X))(X))
+
+
+def test_fused_in_training_mode_trains_on():
+    original = model().train()
+    fused = fm.fuse_modules(original, ["0", "1", "2"])
+    assert isinstance(fused[0], FusedLinear)
+    assert isinstance(fused[0].norm_after, nn.BatchNorm1d)
+    with torch.no_grad():
+        assert torch.allclose(fused(X), copy.deepcopy(original)(X), atol=1e-6)
+    again = fm.prepare_qat(fused)
+    again(X).sum().backward()
+    assert same(again.eval()(X), fm.convert(again)(X))
+    assert same(
+        fm.quantize(fused, fm.Static(X))(X),
+        fm.quantize(fused.eval(), fm.Static(X))(X),
+    )
+
+
+def test_masks_are_folded_in():
+    original = model()
+    torch_prune.l1_unstructured(original[0], "weight", 0.5)
+    fused = fm.fuse_modules(original, ["0", "1", "2"])
+    with torch.no_grad():
+        assert torch.allclose(fused(X), original(X), atol=1e-6)
+    assert float((fused[0].weight == 0).float().mean()) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        ([["0", "nope"]], ValueError, "no module named 'nope'"),
+        ([["0", "3"]], ValueError, "got .*Linear [+] Linear"),
+        ([["2", "0"]], ValueError, "expected Linear or Conv"),
+        ([["0"]], ValueError, "expected Linear or Conv"),
+        ([["0", "2", "4"]], ValueError, "expected Linear or Conv"),
+        ("0", TypeError, "expected lists of names"),
+        (3, TypeError, "expected lists of names"),
+        ([["0", 2]], TypeError, "expected a list of names"),
+        ([["3", "1"]], ValueError, "running statistics of 4 features, got 16"),
+    ],
+)
+def test_errors_change_nothing(groups, error, message):
+    original = model()
+    before = str(original)
+    with pytest.raises(error, match=message):
+        fm.fuse_modules(original, groups, inplace=True)
+    assert str(original) == before
+    with pytest.raises(ValueError, match="fuser_func: expected None"):
+        fm.fuse_modules(original, [["0", "1"]], fuser_func=len)
+
+
+def test_nothing_to_fuse():
+    assert str(fm.fuse_modules(model(), [])) == str(model())
+
+
+def test_a_norm_before_a_fused_layer_without_bias():
+    model = randomize(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 8, bias=False), nn.ReLU()))
+    fused = fm.fuse_modules(model.eval(), [["1", "2"]])
+    assert quality(model, fm.quantize(fused, fm.Static(X)), X) > 25
+
+
+def test_hooks_are_not_fused_away():
+    model = nn.Sequential(nn.Linear(12, 4), nn.ReLU())
+    model[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="without hooks, got one on '1'"):
+        fm.fuse_modules(model, ["0", "1"])

@@ -1,0 +1,153 @@
+"""quantize_dynamic: torch.ao's signature, and the usual script with one import changed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from models import MyModel, assert_unchanged, snapshot
+from torch import nn
+from torch.nn.utils import prune
+
+import fastmnist as fm
+from fastmnist import quantize_dynamic
+from fastmnist.layers.quantized import QuantizedChain
+
+
+@pytest.fixture(scope="module")
+def my_model(digits) -> MyModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MyModel()
+    fm.train(model, digits, epochs=6, seed=0)
+    return model
+
+
+def test_the_usual_script(my_model, digits):
+    model = copy.deepcopy(my_model)
+    x = digits.test.images / 255
+    reference = fm.evaluate(model, digits)
+    assert reference > 0.85
+
+    prune.l1_unstructured(model.fc1, name="weight", amount=0.5)
+    masked = fm.evaluate(model, digits)
+    for net in (fm.compile(model, dynamic=True), fm.compile(model, calibration=digits.train)):
+        assert fm.evaluate(net, digits) == pytest.approx(masked, abs=0.01)
+        assert (net.layers[0].weight == 0).mean() >= 0.5
+    assert prune.is_pruned(model)
+
+    prune.remove(model.fc1, "weight")
+    pruned = fm.evaluate(model, digits)
+    assert pruned == masked
+    nets = fm.compile(model, dynamic=True), fm.compile(model, calibration=digits.train)
+    for net in nets:
+        assert fm.evaluate(net, digits) == pytest.approx(pruned, abs=0.01)
+
+    quantized = quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    assert type(quantized) is MyModel
+    assert fm.evaluate(quantized, digits) == pytest.approx(pruned, abs=0.01)
+    assert torch.equal(fm.compile(quantized)(x), quantized(x))
+    assert torch.equal(nets[0](x), quantized(x))
+    assert fm.evaluate(model, digits) == pruned
+
+
+def test_on_mnist(mnist):
+    """The same, on the real thing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MyModel()
+    fm.train(model, mnist.train.subset(6000), epochs=1, seed=0)
+    quantized = quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    assert fm.evaluate(quantized, mnist) == pytest.approx(fm.evaluate(model, mnist), abs=0.0015)
+
+
+def stacked() -> nn.Sequential:
+    head = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    return nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), head)
+
+
+def kinds(model) -> dict[str, str]:
+    return {
+        name: type(m).__name__
+        for name, m in model.named_modules()
+        if isinstance(m, nn.Linear | QuantizedChain)
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "chains"),
+    [
+        (None, ["0", "2.0"]),
+        ({nn.Linear}, ["0", "2.0"]),
+        ([nn.Linear], ["0", "2.0"]),
+        ({nn.Linear: "a qconfig"}, ["0", "2.0"]),
+        ({"0"}, ["0"]),
+        ({"2"}, ["2.0"]),
+        ({"2.0"}, ["2.0"]),
+        ({"2.2"}, ["2.2"]),
+        ({"0", "2.2"}, ["0", "2.2"]),
+        ({"": "everything"}, ["0", "2.0"]),
+    ],
+)
+def test_what_is_selected(spec, chains):
+    model = stacked()
+    q = quantize_dynamic(model, spec)
+    assert [name for name, kind in kinds(q).items() if kind == "QuantizedChain"] == chains
+    x = torch.randn(9, 6)
+    with torch.no_grad():
+        assert (q(x) - model(x)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [None, torch.qint8, torch.int8])
+def test_dtypes(dtype):
+    assert quantize_dynamic(stacked(), {nn.Linear}, dtype)
+
+
+def test_in_place():
+    model = stacked().train()
+    expected = quantize_dynamic(model, {nn.Linear})
+    before = snapshot(model)
+    assert_unchanged(model, before)
+    kept = model[1]
+    again = quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8, inplace=True)
+    assert again is model
+    assert model[1] is kept
+    assert not model.training
+    x = torch.randn(9, 6)
+    assert torch.equal(model(x), expected(x))
+    with pytest.raises(ValueError, match="single layer cannot change its class"):
+        quantize_dynamic(nn.Linear(3, 2), inplace=True)
+
+
+def test_root_linear():
+    linear = nn.Linear(6, 3)
+    q = quantize_dynamic(linear, {nn.Linear})
+    assert isinstance(q, QuantizedChain)
+    assert [c.layer for c in fm.changes(q)] == [""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"dtype": torch.float64},
+            ValueError,
+            "dtype: expected torch.qint8, torch.int8, torch.float16 or torch.bfloat16, got tor",
+        ),
+        ({"dtype": torch.quint8}, ValueError, "quint8"),
+        ({"dtype": "int4"}, ValueError, "int4"),
+        ({"mapping": {nn.Linear: nn.Linear}}, ValueError, "mapping: expected None, got dict"),
+        ({"qconfig_spec": nn.Linear}, TypeError, r"expected a set such as \{nn.Linear\}"),
+        ({"qconfig_spec": "0"}, TypeError, "expected a set"),
+        ({"qconfig_spec": {"nothing"}}, ValueError, "no module named 'nothing'"),
+        ({"qconfig_spec": {nn.LSTM}}, ValueError, "among those selected, got none"),
+        ({"qconfig_spec": {nn.Conv2d, nn.Linear}}, ValueError, "Conv2d"),
+        ({"qconfig_spec": set()}, ValueError, "among those selected, got none"),
+        ({"qconfig_spec": {"1"}}, ValueError, "among those selected, got none"),
+        ({"qconfig_spec": 3}, TypeError, "qconfig_spec"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        quantize_dynamic(stacked(), **arguments)
