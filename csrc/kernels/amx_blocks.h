@@ -9,6 +9,7 @@
 #include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
 #include "kernels/amx_step.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -23,8 +24,8 @@ class Blocks {
         working_(args),
         epilogue_(args),
         steps_(args.w.padded_inputs / kTileInputs),
-        prefetch_(args, steps_ * ((args.rows + kBlockRows - 1) / kBlockRows) *
-                            ((args.w.outputs + kBlockOutputs - 1) / kBlockOutputs)) {}
+        prefetch_(args, steps_ * divide_up(args.rows, kBlockRows) *
+                            divide_up(args.w.outputs, kBlockOutputs)) {}
 
   void run() {
     if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights)
@@ -116,7 +117,7 @@ class Blocks {
     const Codes c1 = codes_[1];
     const std::uint8_t* x0 = c0.body;
     const std::uint8_t* x1 = c1.body;
-    const std::int64_t quanta = steps_ > 1 ? (Epilogue::kSteps + steps_ - 2) / (steps_ - 1) : 0;
+    const std::int64_t quanta = steps_ > 1 ? divide_up(Epilogue::kSteps, steps_ - 1) : 0;
     if (steps_ == 1) {
       step<HALVES, PANELS, S, true>(c0.tail, c0.tail_stride, c1.tail, c1.tail_stride, w);
     } else {

@@ -22,6 +22,7 @@
 
 #include "core/types.h"
 #include "kernels/amx_tile.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -53,7 +54,7 @@ void copy_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
 
 void tile_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows, std::int64_t n,
                std::uint8_t* to) {
-  const std::int64_t tiles = (n + kTileInputs - 1) / kTileInputs;
+  const std::int64_t tiles = divide_up(n, kTileInputs);
   for (std::int64_t m = 0; m < rows; m += kTileRows)
     for (std::int64_t t = 0; t < tiles; ++t, to += kTileBytes) {
       const std::int64_t k = t * kTileInputs;

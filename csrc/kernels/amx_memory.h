@@ -5,6 +5,7 @@
 
 #include "core/types.h"
 #include "kernels/amx_codes.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -25,7 +26,7 @@ constexpr std::int64_t decoded_bytes(std::int64_t padded_inputs) {
 }
 
 inline std::int64_t weight_bytes(const PackedDense& w) {
-  return (w.outputs + kPanelOutputs - 1) / kPanelOutputs * w.panel_stride;
+  return panels_of(w.outputs) * w.panel_stride;
 }
 
 // The pieces of scratch memory: sums (of a group of rows where there are slices, else of two

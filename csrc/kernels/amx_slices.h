@@ -14,6 +14,7 @@
 #include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
 #include "kernels/amx_step.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -79,8 +80,8 @@ class Slices {
     next_ = w.panels + first / kPanelOutputs * w.panel_stride + (k + inputs) * kPanelOutputs;
     const std::int64_t bytes = first < w.outputs ? inputs * kPanelOutputs : 0;
     next_end_ = next_ + bytes;
-    const std::int64_t steps = inputs / kTileInputs * ((rows + kBlockRows - 1) / kBlockRows);
-    next_per_step_ = (bytes / 64 + steps - 1) / steps * 64;
+    const std::int64_t steps = inputs / kTileInputs * divide_up(rows, kBlockRows);
+    next_per_step_ = divide_up(bytes / 64, steps) * 64;
     next_panels_ = w.outputs - first > kPanelOutputs ? 2 : 1;
   }
 

@@ -10,6 +10,7 @@
 #include "kernels/amx_memory.h"
 #include "kernels/amx_packing.h"
 #include "kernels/amx_step.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -29,9 +30,9 @@ class Wide {
         packing_(args),
         blocks_(args, working_.copies),
         steps_(args.w.padded_inputs / kTileInputs),
-        quanta_((kBlockRows / kQuantumRows + steps_ - 2) / (steps_ - 1)),
-        prefetch_(args, steps_ * ((args.rows + kBlockRows - 1) / kBlockRows) *
-                            ((args.w.outputs + kBlockOutputs - 1) / kBlockOutputs)) {}
+        quanta_(divide_up(kBlockRows / kQuantumRows, steps_ - 1)),
+        prefetch_(args, steps_ * divide_up(args.rows, kBlockRows) *
+                            divide_up(args.w.outputs, kBlockOutputs)) {}
 
   void run() { args_.x_quantizer.zero_point == 0 ? all_blocks<true>() : all_blocks<false>(); }
 

@@ -8,6 +8,7 @@
 
 #include "core/types.h"
 #include "kernels/avx512_epilogue.h"
+#include "kernels/sizes.h"
 #include "kernels/unroll.h"
 
 namespace fastmnist {
@@ -145,7 +146,7 @@ void last_panels(const LinearArgs& args, std::int64_t panel, std::int64_t left) 
 // inputs' weights in the first-level cache (48 KB: up to 1,000 inputs instead of 750).
 template <int ROWS, int PANELS, Output O>
 void linear(const LinearArgs& args) {
-  const std::int64_t panels = (args.w.outputs + kPanelOutputs - 1) / kPanelOutputs;
+  const std::int64_t panels = panels_of(args.w.outputs);
   std::int64_t panel = 0;
   for (; panel + PANELS <= panels; panel += PANELS) rows_over<ROWS, PANELS, O>(args, panel);
   last_panels<ROWS, PANELS - 1, O>(args, panel, panels - panel);
