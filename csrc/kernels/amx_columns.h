@@ -1,5 +1,4 @@
-// AMX linear kernel for layers of at most 16 outputs, as last layers are: columns of 64 rows x 1
-// panel.
+// AMX linear kernel for layers of at most 16 outputs, as last layers are: 64 rows x 1 panel.
 //
 //               panel 0
 //     rows  0.. +-------+

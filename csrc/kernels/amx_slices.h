@@ -1,13 +1,15 @@
 // AMX linear kernel for many rows and weights that come from far away: blocks of 32 rows x 2
 // panels (amx_step.h), in slices of 1,024 inputs.
 //
-//                  1,024 inputs  1,024 inputs  ...        Two panels' weights of a slice (32 KB)
-//                  stay
-//     rows  0..31  [ 1         ][ 10         ]            in the first-level cache while up to 288
-//     rows 32..63  [ 2         ][ 11         ]            rows pass over them; the sums wait in
-//     memory
-//     ...            ...          ...                     meanwhile (4 KB per block, second level).
-//     rows  ..287  [ 9         ][ 18         ]            The next slice's weights are asked for.
+//                    1,024 inputs  1,024 inputs  ...
+//     rows   0..31   [ 1          ][ 10         ]
+//     rows  32..63   [ 2          ][ 11         ]
+//     ...              ...           ...
+//     rows 256..287  [ 9          ][ 18         ]
+//
+// Two panels' weights of a slice (32 KB) stay in the first-level cache while up to 288 rows pass
+// over them; the sums wait in memory meanwhile (4 KB per block, second level). The next slice's
+// weights are asked for.
 #pragma once
 
 #include "kernels/amx_codes.h"

@@ -69,7 +69,7 @@ void find_inputs(const CanonicalLayer& layer, std::int64_t panel, PanelInputs& i
     if (n >= layer.outputs) continue;
     const std::int8_t* w = layer.weight + n * layer.inputs;
     std::size_t count = 0;
-    for (std::int64_t k = 0; k < layer.inputs; ++k) {  // no branch that nobody could predict
+    for (std::int64_t k = 0; k < layer.inputs; ++k) {  // branch-free: zeros are random
       inputs[j][count] = static_cast<std::int32_t>(k);
       count += w[k] != 0 ? 1 : 0;
     }
