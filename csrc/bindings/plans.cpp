@@ -146,11 +146,7 @@ py::tuple get_plan(Packed packed, bool threaded) {
   py::list layers;
   for (std::int64_t i = 0; i < network.layers(); ++i) {
     py::list names;
-    for (int c = 0; c < kRowClasses; ++c) {
-      const std::int64_t rows =
-          c + 1 < kRowClasses ? kRowClassBounds[c] : kRowClassBounds[kRowClasses - 2] + 1;
-      names.append(plan.kernel(i, rows, threaded).name);
-    }
+    for (const std::int64_t rows : kRowsOfClass) names.append(plan.kernel(i, rows, threaded).name);
     layers.append(names);
   }
   return py::make_tuple(layers, plan.block_rows());

@@ -9,14 +9,12 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <cfloat>
-#include <cmath>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "core/arithmetic.h"
 #include "core/errors.h"
+#include "core/quantizers.h"
 #include "core/threads.h"
 #include "kernels/tables.h"
 #include "pack/network.h"
@@ -28,6 +26,7 @@
 
 namespace {
 
+using fastmnist::checked_quantizer;
 using fastmnist::NetworkView;
 using fastmnist::Quantizer;
 using torch::headeronly::ScalarType;
@@ -59,23 +58,49 @@ Tensor empty(Sizes sizes, ScalarType type, std::int64_t last = -1) {
 
 Tensor packed_rows(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-void check_type(const Tensor& t, const char* name, ScalarType expected, const char* expected_name) {
-  if (t.scalar_type() != expected)
-    fastmnist::invalid(name, std::string("a tensor of ") + expected_name, "another dtype");
+// As Python writes it.
+std::string name_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Short:
+      return "int16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return torch::headeronly::toString(type);
+  }
 }
 
-Quantizer quantizer(double scale, std::int64_t zero_point) {
-  const float s = static_cast<float>(scale);
-  if (!(std::isfinite(s) && s >= FLT_MIN))
-    fastmnist::invalid("scale", "a finite, normal, positive number", std::to_string(scale));
-  if (zero_point < 0 || zero_point > 255)
-    fastmnist::invalid("zero_point", "0 to 255", std::to_string(zero_point));
-  return fastmnist::make_quantizer(s, static_cast<std::int32_t>(zero_point));
+std::string shape_of(const Tensor& t) {
+  std::string text = "[";
+  for (const std::int64_t size : t.sizes())
+    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
+void check_type(const Tensor& t, const char* name, ScalarType expected, const char* expected_name) {
+  if (t.scalar_type() != expected)
+    fastmnist::invalid(name, std::string("a tensor of ") + expected_name, name_of(t.scalar_type()));
 }
 
 Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
   check_type(x, "x", ScalarType::Float, "float32");
-  const Quantizer q = quantizer(scale, zero_point);
+  const Quantizer q = checked_quantizer(scale, zero_point);
   const Tensor rows = packed_rows(x);
   Tensor out = empty(x.sizes(), ScalarType::Byte);
   fastmnist::active_kernels().quantize(static_cast<const float*>(rows.data_ptr()), rows.numel(), q,
@@ -85,7 +110,7 @@ Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
 
 Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
   check_type(q, "q", ScalarType::Byte, "uint8");
-  const Quantizer quant = quantizer(scale, zero_point);
+  const Quantizer quant = checked_quantizer(scale, zero_point);
   const Tensor codes = packed_rows(q);
   Tensor out = empty(q.sizes(), ScalarType::Float);
   fastmnist::active_kernels().dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
@@ -115,8 +140,8 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
     fastmnist::invalid("bitmask",
                        std::to_string(outputs) + " rows of " + std::to_string(row_bytes) +
                            " bytes, for as many outputs as weight_scale has",
-                       "another shape");
-  if (values.dim() != 1) fastmnist::invalid("values", "one dimension", "another shape");
+                       shape_of(bitmask));
+  if (values.dim() != 1) fastmnist::invalid("values", "one dimension", shape_of(values));
   if (bias.numel() != outputs)
     fastmnist::invalid("bias", std::to_string(outputs) + " values", std::to_string(bias.numel()));
   const Tensor bits = packed_rows(bitmask);
@@ -132,7 +157,7 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
                          in_features,
                          outputs,
                          {static_cast<float>(lo), static_cast<float>(hi)},
-                         quantizer(input_scale, input_zero_point)});
+                         checked_quantizer(input_scale, input_zero_point)});
   spec.sparse.push_back(fastmnist::measure_sparse(spec.layers[0]));
   const std::int64_t bytes[] = {fastmnist::packed_network_bytes(spec)};
   Tensor packed = empty(Sizes(bytes, 1), ScalarType::Byte);
@@ -144,7 +169,8 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
 // The packed network in a tensor, checked. The tensor must outlive the view.
 NetworkView view(const Tensor& packed) {
   check_type(packed, "packed", ScalarType::Byte, "uint8");
-  if (!packed.is_contiguous()) fastmnist::invalid("packed", "a contiguous tensor", "strides");
+  if (!packed.is_contiguous())
+    fastmnist::invalid("packed", "a contiguous tensor", "a strided view " + shape_of(packed));
   return fastmnist::view_network(std::span(static_cast<const std::byte*>(packed.data_ptr()),
                                            static_cast<std::size_t>(packed.numel())));
 }
@@ -180,26 +206,23 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   check_type(codes, "codes", ScalarType::Byte, "uint8");
   const NetworkView network = view(packed);
   if (network.layers() != 1 || network.input() == fastmnist::InputKind::kDynamic)
-    fastmnist::invalid("packed", "one layer with a static input scale", "another network");
+    fastmnist::invalid(
+        "packed", "one layer with a static input scale",
+        std::to_string(network.layers()) + " layers, inputs scaled " +
+            (network.input() == fastmnist::InputKind::kDynamic ? "per row" : "once"));
   const bool floats = output == fastmnist::LinearOutput::kFloats;
   check_sizes(codes, network, out_features);
   Tensor out =
       empty(codes.sizes(), floats ? ScalarType::Float : ScalarType::Byte, network.outputs());
   const Tensor rows = packed_rows(codes);
-  fastmnist::LinearArgs args{};
-  args.x = static_cast<const std::uint8_t*>(rows.data_ptr());
-  args.x_stride = network.inputs();
-  args.x_readable = rows.numel();
-  args.rows = rows.numel() / network.inputs();
-  args.x_quantizer = network.record(0).x_quantizer;
-  args.clamp = network.record(0).clamp;
-  args.y = out.data_ptr();
-  args.y_stride = network.outputs();
-  args.y_quantizer = y_quantizer;
+  const std::int64_t count = rows.numel() / network.inputs();
   const fastmnist::KernelTable& kernels = fastmnist::active_kernels();
-  const fastmnist::LinearKernel& kernel =
-      fastmnist::PlanView(kernels, network).kernel(0, args.rows);
-  network.weights(0, kernel.form, args);
+  const fastmnist::LinearKernel& kernel = fastmnist::PlanView(kernels, network).kernel(0, count);
+  const fastmnist::CodeRows x = {static_cast<const std::uint8_t*>(rows.data_ptr()),
+                                 network.inputs(), rows.numel(), 0};
+  fastmnist::LinearArgs args =
+      make_args(network, 0, kernel.form, x, count, out.data_ptr(), network.outputs());
+  args.y_quantizer = y_quantizer;
   fastmnist::run_single_linear(kernels, kernel, output, args);
   return out;
 }
@@ -210,7 +233,7 @@ Tensor linear_f32(const Tensor& codes, const Tensor& packed, std::int64_t out_fe
 
 Tensor linear_u8(const Tensor& codes, const Tensor& packed, std::int64_t out_features, double scale,
                  std::int64_t zero_point) {
-  return linear(codes, packed, out_features, quantizer(scale, zero_point),
+  return linear(codes, packed, out_features, checked_quantizer(scale, zero_point),
                 fastmnist::LinearOutput::kCodes);
 }
 

@@ -2,6 +2,7 @@
 // Messages name the argument, what was expected and what came.
 #pragma once
 
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 
@@ -18,6 +19,13 @@ class FASTMNIST_API InvalidArgument : public std::invalid_argument {
 [[noreturn]] inline void invalid(const std::string& argument, const std::string& expected,
                                  const std::string& got) {
   throw InvalidArgument(argument + ": expected " + expected + ", got " + got);
+}
+
+// As a message shows it: "1e-40", where std::to_string would write zeros.
+inline std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
 }
 
 }  // namespace fastmnist

@@ -16,7 +16,7 @@
 //     block b of panel p:  byte[4*j + i] = w[16*p + j][4*b + i]     j = 0..15, i = 0..3
 //
 // Four neighbouring inputs of one output lie in one 32-bit lane, which is what a 4-byte dot product
-// (VNNI, NEON SDOT) consumes; 16 blocks on end are one AMX tile. K is padded with zeros to a
+// (VNNI; on Arm USDOT) consumes; 16 blocks on end are one AMX tile. K is padded with zeros to a
 // multiple of 64 and N to a multiple of 16, so that no kernel has a tail of weights. The epilogue's
 // constants follow the weights that they belong to. Where K is 16 or 32 modulo 64, and above 128,
 // zeros come before each panel (`lead`): kernels may then begin to read rows up to 48 codes early,
@@ -67,10 +67,10 @@ struct PackedDense {
 // window of 128 that begins where the block says: bytes are picked from two registers of inputs.
 //
 //     window_starts  [b b b ...]                  uint16 a block: its window is inputs b .. b + 127
-//     pick_blocks    [64 picks][64 weights] ...   picks: 0..127 within the window, output-major
-//     like
-//                                                 a dense block; weight 0 where a slot stays empty
-//     panel p has blocks pick_starts[p] .. pick_starts[p + 1] - 1
+//     pick_blocks    [64 picks][64 weights] ...   panel p's from pick_starts[p] to pick_starts[p+1]
+//
+// Picks are 0..127 within the window, output-major like a dense block; where a slot stays empty the
+// weight is 0.
 //
 //     inputs of output 0   ---x----x-------x--x|------x------      The window begins at the first
 //     inputs of output 1   x------x--x--x------|--x----------      input that some output still

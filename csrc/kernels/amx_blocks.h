@@ -1,23 +1,15 @@
-// AMX linear kernel for many rows and many inputs: blocks of 32 rows x 2 panels.
-//
-//              panel p     panel p+1
-//     rows     +---------+---------+       tmm4, tmm5: codes of rows 0-15, 16-31
-//     0..15    | tmm0    | tmm1    |       tmm6, tmm7: weights of panels p, p+1
-//     16..31   | tmm2    | tmm3    |
-//              +---------+---------+       each loaded tile is used twice
+// AMX linear kernel for many rows and many inputs: blocks of 32 rows x 2 panels (amx_step.h).
 //
 // A tile store right behind its last product stops the unit (52 ns for 8 products and 4 stores, 38
 // with products of other accumulators in between: measured), so the lower half of a block is stored
 // inside the next block, two products late.
-//
-// The second-level cache alone is too slow for both operands (7.1 ns a product instead of 5.5). One
-// of them stays in the first level: the rows where the weights come from near, else the weights;
-// the other is loaded past it.
 #pragma once
 
 #include "kernels/amx_codes.h"
 #include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
+#include "kernels/amx_step.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -32,8 +24,8 @@ class Blocks {
         working_(args),
         epilogue_(args),
         steps_(args.w.padded_inputs / kTileInputs),
-        prefetch_(args, steps_ * ((args.rows + kBlockRows - 1) / kBlockRows) *
-                            ((args.w.outputs + kBlockOutputs - 1) / kBlockOutputs)) {}
+        prefetch_(args, steps_ * divide_up(args.rows, kBlockRows) *
+                            divide_up(args.w.outputs, kBlockOutputs)) {}
 
   void run() {
     if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights)
@@ -45,21 +37,18 @@ class Blocks {
   }
 
  private:
-  // Which operand is loaded past the first-level cache.
-  enum Streamed { kWeights, kRows };
-
   // All panels over 32 rows, then over the next: the rows stay near, the weights stream by. Rows
   // that cross cache lines cost little here (0.9 µs where aligned ones take 0.8; 1.5 otherwise).
   void rows_first() {
     for (std::int64_t m = 0; m < args_.rows; m += kBlockRows)
       for (std::int64_t first = 0; first < args_.w.outputs; first += kBlockOutputs)
-        block<kWeights>(m, first);
+        block<Streamed::kWeights>(m, first);
   }
 
   // Two panels over all rows, then the next two: weights are read from far away only once.
   void panels_first() {
     for (std::int64_t first = 0; first < args_.w.outputs; first += kBlockOutputs)
-      for (std::int64_t m = 0; m < args_.rows; m += kBlockRows) block<kRows>(m, first);
+      for (std::int64_t m = 0; m < args_.rows; m += kBlockRows) block<Streamed::kRows>(m, first);
   }
 
   template <Streamed S>
@@ -80,22 +69,6 @@ class Blocks {
       two_panels ? multiply<1, 2, S>(weights) : multiply<1, 1, S>(weights);
     last_ = {m, rows, first};
     turn_ ^= 1;
-  }
-
-  template <int T, Streamed S>
-  static void load_codes(const void* base, std::int64_t stride) {
-    if constexpr (S == kWeights)
-      tile_load<T>(base, stride);
-    else
-      tile_stream<T>(base, stride);
-  }
-
-  template <int T, Streamed S>
-  static void load_weights(const void* base) {
-    if constexpr (S == kRows)
-      tile_load<T>(base, 64);
-    else
-      tile_stream<T>(base, 64);
   }
 
   using Epilogue = BlockEpilogue<O, kBlockRows, 2>;
@@ -125,25 +98,16 @@ class Blocks {
   template <int HALVES, int PANELS, Streamed S, bool FIRST>
   FASTMNIST_INLINE void step(const std::uint8_t* x0, std::int64_t stride0, const std::uint8_t* x1,
                              std::int64_t stride1, const std::byte* w) {
+    using Step = Step32x2<HALVES, PANELS, S>;
     if constexpr (FIRST) tile_zero<0>();
     if constexpr (FIRST) tile_zero<1>();
-    load_weights<6, S>(w);
-    load_codes<4, S>(x0, stride0);
-    tile_multiply<0, 4, 6>();
-    if constexpr (PANELS == 2) {
-      load_weights<7, S>(w + args_.w.panel_stride);
-      tile_multiply<1, 4, 7>();
-    }
+    Step::upper_half(x0, stride0, w, args_.w.panel_stride);
     if constexpr (FIRST) {
       if (last_.rows != 0) hand_over();
       tile_zero<2>();
       tile_zero<3>();
     }
-    if constexpr (HALVES == 2) {
-      load_codes<5, S>(x1, stride1);
-      tile_multiply<2, 5, 6>();
-      if constexpr (PANELS == 2) tile_multiply<3, 5, 7>();
-    }
+    Step::lower_half(x1, stride1);
     prefetch_.step();
   }
 
@@ -153,7 +117,7 @@ class Blocks {
     const Codes c1 = codes_[1];
     const std::uint8_t* x0 = c0.body;
     const std::uint8_t* x1 = c1.body;
-    const std::int64_t quanta = steps_ > 1 ? (Epilogue::kSteps + steps_ - 2) / (steps_ - 1) : 0;
+    const std::int64_t quanta = steps_ > 1 ? divide_up(Epilogue::kSteps, steps_ - 1) : 0;
     if (steps_ == 1) {
       step<HALVES, PANELS, S, true>(c0.tail, c0.tail_stride, c1.tail, c1.tail_stride, w);
     } else {

@@ -13,15 +13,15 @@
 // translations at hand. A caller with many panels to go had better bring the codes to tile order
 // once:
 //
-//     row-major   [row 0: 0..63 | 64..127 | ...][row 1: ...      tile order   [tile 0,0][tile 0,1]
-//     ...
-//                                                                             [tile 1,0] ...
+//     row-major    [row 0: 0..63 | 64..127 | ...][row 1: 0..63 | ...
+//     tile order   [rows 0-15: 0..63][rows 0-15: 64..127] ... [rows 16-31: 0..63] ...
 #pragma once
 
 #include <immintrin.h>
 
 #include "core/types.h"
 #include "kernels/amx_tile.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -53,7 +53,7 @@ void copy_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
 
 void tile_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows, std::int64_t n,
                std::uint8_t* to) {
-  const std::int64_t tiles = (n + kTileInputs - 1) / kTileInputs;
+  const std::int64_t tiles = divide_up(n, kTileInputs);
   for (std::int64_t m = 0; m < rows; m += kTileRows)
     for (std::int64_t t = 0; t < tiles; ++t, to += kTileBytes) {
       const std::int64_t k = t * kTileInputs;

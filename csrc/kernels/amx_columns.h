@@ -1,5 +1,4 @@
-// AMX linear kernel for layers of at most 16 outputs, as last layers are: columns of 64 rows x 1
-// panel.
+// AMX linear kernel for layers of at most 16 outputs, as last layers are: 64 rows x 1 panel.
 //
 //               panel 0
 //     rows  0.. +-------+
@@ -13,6 +12,7 @@
 #include "kernels/amx_codes.h"
 #include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -33,7 +33,7 @@ class Columns {
         working_(args),
         epilogue_(args),
         steps_(args.w.padded_inputs / kTileInputs),
-        prefetch_(args, steps_ * ((args.rows + kColumnRows - 1) / kColumnRows)) {}
+        prefetch_(args, steps_ * divide_up(args.rows, kColumnRows)) {}
 
   void run() {
     for (std::int64_t m = 0; m < args_.rows; m += kColumnRows, turn_ ^= 1) {
@@ -67,7 +67,7 @@ class Columns {
       tile_zero<t>();
     });
     const std::byte* w = args_.w.panels;
-    const std::int64_t quanta = (Epilogue::kSteps + steps_ - 1) / steps_;
+    const std::int64_t quanta = divide_up(Epilogue::kSteps, steps_);
     for (std::int64_t s = 0; s < steps_; ++s, w += kTileBytes) {
       const bool tail = s + 1 == steps_;
       tile_load<6>(w, 64);

@@ -11,6 +11,7 @@
 #include "core/types.h"
 #include "kernels/amx_packing.h"
 #include "kernels/avx512_epilogue.h"
+#include "kernels/sizes.h"
 #include "kernels/unroll.h"
 
 namespace fastmnist {
@@ -33,7 +34,7 @@ class BlockEpilogue {
     row_ = row;
     end_ = row + rows;
     first_ = first;
-    const std::int64_t left = (args_.w.outputs - first + kPanelOutputs - 1) / kPanelOutputs;
+    const std::int64_t left = panels_of(args_.w.outputs - first);
     panels_ = left < PANELS ? static_cast<int>(left) : PANELS;
     for (int p = 0; p < panels_; ++p)
       constants_[p] = constants_of(args_.w, first / kPanelOutputs + p, args_.x_quantizer);

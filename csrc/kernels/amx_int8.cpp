@@ -37,17 +37,6 @@
 namespace fastmnist {
 namespace {
 
-void enter() {
-  TileConfig config;
-  for (int t = 0; t < 8; ++t) {
-    config.bytes_per_row[t] = 64;
-    config.rows[t] = 16;
-  }
-  tile_configure(config);
-}
-
-void leave() { tile_release(); }
-
 // Runs it as a hidden layer, if it is one that the kernels for those take.
 template <Output O>
 bool hidden(const LinearArgs& args) {
@@ -85,7 +74,7 @@ void strips(const LinearArgs& args) {
 }  // namespace
 
 extern const TileUnit kAmxUnit;
-const TileUnit kAmxUnit = {enter, leave, Working::bytes, tile_rows};
+const TileUnit kAmxUnit = {tile_configure, tile_release, Working::bytes, tile_rows};
 
 extern const LinearKernel kAmxInt8Kernels[2];
 const LinearKernel kAmxInt8Kernels[2] = {

@@ -5,19 +5,19 @@
 
 #include "core/types.h"
 #include "kernels/amx_codes.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
 
 constexpr std::int64_t kBlockRows = 2 * kTileRows;
 constexpr std::int64_t kBlockOutputs = 2 * kPanelOutputs;
-constexpr std::int64_t kNearWeights =
-    1280 * 1024;  // bytes that stay in a second-level cache of 2 MB
+// Bytes of weights that stay in a second-level cache of 2 MB.
+constexpr std::int64_t kNearWeights = 1280 * 1024;
 // Slices (amx_slices.h) keep the sums of so many rows.
 constexpr std::int64_t kSliceInputs = 1024;
 constexpr std::int64_t kGroupRows = 288;
-// Room for sparse weights that are decoded (amx_sparse.cpp): two panels, or a few tiles on their
-// way.
+// Room for sparse weights that are decoded (amx_sparse.cpp): two panels, or a few tiles at work.
 constexpr std::int64_t kDecodedBytes = 16 * kTileBytes;
 constexpr std::int64_t decoded_bytes(std::int64_t padded_inputs) {
   const std::int64_t panels = 2 * padded_inputs * kPanelOutputs;
@@ -25,12 +25,11 @@ constexpr std::int64_t decoded_bytes(std::int64_t padded_inputs) {
 }
 
 inline std::int64_t weight_bytes(const PackedDense& w) {
-  return (w.outputs + kPanelOutputs - 1) / kPanelOutputs * w.panel_stride;
+  return panels_of(w.outputs) * w.panel_stride;
 }
 
 // The pieces of scratch memory: sums (of a group of rows where there are slices, else of two
-// blocks: one being made, one in the epilogue), and copies of rows that end too close to the end of
-// x.
+// blocks: one being made, one in the epilogue), and copies of rows that end too close to x's end.
 struct Working {
   static constexpr std::int64_t kSumsBytes = kBlockRows * kBlockOutputs * 4;  // of 4 tiles
   static constexpr std::int64_t all_sums(std::int64_t padded_inputs) {

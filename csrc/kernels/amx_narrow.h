@@ -18,6 +18,7 @@
 #include "kernels/amx_codes.h"
 #include "kernels/amx_memory.h"
 #include "kernels/amx_packing.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -34,7 +35,7 @@ class Narrow {
   explicit Narrow(const LinearArgs& args)
       : args_(args),
         working_(args),
-        prefetch_(args, (args.rows + kTileRows - 1) / kTileRows * (args.w.outputs / kBlockOutputs)),
+        prefetch_(args, divide_up(args.rows, kTileRows) * (args.w.outputs / kBlockOutputs)),
         centered_(args.x_quantizer.zero_point == 0) {}
 
   void run() {

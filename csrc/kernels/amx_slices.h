@@ -1,18 +1,22 @@
 // AMX linear kernel for many rows and weights that come from far away: blocks of 32 rows x 2
-// panels, in slices of 1,024 inputs.
+// panels (amx_step.h), in slices of 1,024 inputs.
 //
-//                  1,024 inputs  1,024 inputs  ...        Two panels' weights of a slice (32 KB)
-//                  stay
-//     rows  0..31  [ 1         ][ 10         ]            in the first-level cache while up to 288
-//     rows 32..63  [ 2         ][ 11         ]            rows pass over them; the sums wait in
-//     memory
-//     ...            ...          ...                     meanwhile (4 KB per block, second level).
-//     rows  ..287  [ 9         ][ 18         ]            The next slice's weights are asked for.
+//                    1,024 inputs  1,024 inputs  ...
+//     rows   0..31   [ 1          ][ 10         ]
+//     rows  32..63   [ 2          ][ 11         ]
+//     ...              ...           ...
+//     rows 256..287  [ 9          ][ 18         ]
+//
+// Two panels' weights of a slice (32 KB) stay in the first-level cache while up to 288 rows pass
+// over them; the sums wait in memory meanwhile (4 KB per block, second level). The next slice's
+// weights are asked for.
 #pragma once
 
 #include "kernels/amx_codes.h"
 #include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
+#include "kernels/amx_step.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -78,8 +82,8 @@ class Slices {
     next_ = w.panels + first / kPanelOutputs * w.panel_stride + (k + inputs) * kPanelOutputs;
     const std::int64_t bytes = first < w.outputs ? inputs * kPanelOutputs : 0;
     next_end_ = next_ + bytes;
-    const std::int64_t steps = inputs / kTileInputs * ((rows + kBlockRows - 1) / kBlockRows);
-    next_per_step_ = (bytes / 64 + steps - 1) / steps * 64;
+    const std::int64_t steps = inputs / kTileInputs * divide_up(rows, kBlockRows);
+    next_per_step_ = divide_up(bytes / 64, steps) * 64;
     next_panels_ = w.outputs - first > kPanelOutputs ? 2 : 1;
   }
 
@@ -101,6 +105,7 @@ class Slices {
 
   template <int HALVES, int PANELS>
   void multiply(const Place& place) {
+    using Step = Step32x2<HALVES, PANELS, Streamed::kRows>;
     const PackedDense& w = args_.w;
     const Codes c0 = codes_of(args_, place.row, working_.copies);
     Codes c1 = c0;
@@ -128,18 +133,9 @@ class Slices {
     }
     for (std::int64_t s = 0; s < place.steps; ++s) {
       const bool tail = place.last && s + 1 == place.steps;
-      tile_load<6>(weights, 64);
-      tile_stream<4>(tail ? c0.tail : x0, tail ? c0.tail_stride : c0.body_stride);
-      tile_multiply<0, 4, 6>();
-      if constexpr (PANELS == 2) {
-        tile_load<7>(weights + w.panel_stride, 64);
-        tile_multiply<1, 4, 7>();
-      }
-      if constexpr (HALVES == 2) {
-        tile_stream<5>(tail ? c1.tail : x1, tail ? c1.tail_stride : c1.body_stride);
-        tile_multiply<2, 5, 6>();
-        if constexpr (PANELS == 2) tile_multiply<3, 5, 7>();
-      }
+      Step::upper_half(tail ? c0.tail : x0, tail ? c0.tail_stride : c0.body_stride, weights,
+                       w.panel_stride);
+      Step::lower_half(tail ? c1.tail : x1, tail ? c1.tail_stride : c1.body_stride);
       x0 += c0.step;
       x1 += c1.step;
       weights += kTileBytes;

@@ -14,6 +14,7 @@
 #include "core/types.h"
 #include "kernels/amx_blocks.h"
 #include "kernels/expand.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -50,7 +51,7 @@ class FewRows {
     find_codes();
     for (std::int64_t first = 0; first < args_.w.outputs;
          first += PANELS * kPanelOutputs, turn_ ^= 1) {
-      const std::int64_t left = (args_.w.outputs - first + kPanelOutputs - 1) / kPanelOutputs;
+      const std::int64_t left = panels_of(args_.w.outputs - first);
       multiply_up_to<PANELS>(first, left);
       epilogue_.finish();
       epilogue_.start(working_.sums[turn_], 0, args_.rows, first);

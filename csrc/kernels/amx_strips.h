@@ -11,6 +11,7 @@
 #include "kernels/amx_codes.h"
 #include "kernels/amx_epilogue.h"
 #include "kernels/amx_memory.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -26,8 +27,8 @@ class Strips {
         working_(args),
         epilogue_(args),
         steps_(args.w.padded_inputs / kTileInputs),
-        prefetch_(args, steps_ * ((args.rows + kTileRows - 1) / kTileRows) *
-                            ((args.w.outputs + kStripOutputs - 1) / kStripOutputs)) {}
+        prefetch_(args, steps_ * divide_up(args.rows, kTileRows) *
+                            divide_up(args.w.outputs, kStripOutputs)) {}
 
   void run() {
     if (steps_ <= 2)

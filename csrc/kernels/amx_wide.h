@@ -1,32 +1,16 @@
 // AMX linear kernel for hidden layers, codes to codes, of many rows and more than 128 inputs:
-// blocks of 32 rows x 2 panels.
-//
-//              panel p     panel p+1
-//     rows     +---------+---------+       tmm4, tmm5: codes of rows 0-15, 16-31
-//     0..15    | tmm0    | tmm1    |       tmm6, tmm7: weights of panels p, p+1
-//     16..31   | tmm2    | tmm3    |
-//              +---------+---------+       each loaded tile is used twice
+// blocks of 32 rows x 2 panels (amx_step.h), rows by cache lines (amx_lines.h).
 //
 // A tile store right behind its last product stops the unit, so a block's sums are stored between
 // the first products of the block that follows; its epilogue runs between the other products.
-//
-// The second-level cache alone is too slow for both operands (7.1 ns a product instead of 5.5). One
-// of them stays in the first level: the rows where the weights come from near, else the weights;
-// the other is loaded past it.
-//
-// A tile whose rows cross cache lines takes 10 ns to load instead of 3, and products wait for it.
-// Rows of 784 codes begin at four different places of a line; every fourth row at the same. So a
-// block takes every fourth row, reads from the beginning of the line where they begin, and moves
-// the weights by as much: what lies before the row meets zeros (PackedDense::lead).
-//
-//     lines    |        |        |        |        |        |        |
-//     row 0    [0: 784 codes ... ...  ][1: ...           ][2: ...            block 0: 0, 4, 8, ...
-//     row 1                      :[1: 784 codes           block 1: 1, 5, ... with 16 zeros before
 #pragma once
 
 #include "kernels/amx_codes.h"
+#include "kernels/amx_lines.h"
 #include "kernels/amx_memory.h"
 #include "kernels/amx_packing.h"
+#include "kernels/amx_step.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
@@ -44,28 +28,18 @@ class Wide {
       : args_(args),
         working_(args),
         packing_(args),
+        blocks_(args, working_.copies),
         steps_(args.w.padded_inputs / kTileInputs),
-        quanta_((kBlockRows / kQuantumRows + steps_ - 2) / (steps_ - 1)),
-        prefetch_(args, steps_ * ((args.rows + kBlockRows - 1) / kBlockRows) *
-                            ((args.w.outputs + kBlockOutputs - 1) / kBlockOutputs)) {}
+        quanta_(divide_up(kBlockRows / kQuantumRows, steps_ - 1)),
+        prefetch_(args, steps_ * divide_up(args.rows, kBlockRows) *
+                            divide_up(args.w.outputs, kBlockOutputs)) {}
 
   void run() { args_.x_quantizer.zero_point == 0 ? all_blocks<true>() : all_blocks<false>(); }
 
  private:
-  // Which operand is loaded past the first-level cache.
-  enum Streamed { kWeights, kRows };
-
   static constexpr std::int64_t kHalf = kTileRows * kPanelOutputs;
   static constexpr std::int64_t kSumsOfPanel = 2 * kHalf;
   static constexpr std::int64_t kQuantumRows = 4;  // of an epilogue, between two steps of products
-
-  struct RowBlock {
-    Codes codes[2];
-    std::int64_t rows;
-    std::int64_t lead;  // bytes by which the weights are moved
-    std::uint8_t* out;  // first output of the first row
-    std::int64_t out_stride;
-  };
 
   // A block whose products are done: where its outputs go.
   struct Done {
@@ -81,89 +55,17 @@ class Wide {
     const std::int64_t outputs = args_.w.outputs;
     if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights) {
       // All panels over 32 rows, then over the next: the rows stay near, the weights stream by.
-      each_row_block([&](const RowBlock& rows) {
+      blocks_.each([&](const RowBlock& rows) {
         for (std::int64_t first = 0; first < outputs; first += kBlockOutputs)
-          block<kWeights, CENTERED>(rows, first);
+          block<Streamed::kWeights, CENTERED>(rows, first);
       });
     } else {
       // Two panels over all rows, then the next two: weights are read from far away only once.
       for (std::int64_t first = 0; first < outputs; first += kBlockOutputs)
-        each_row_block([&](const RowBlock& rows) { block<kRows, CENTERED>(rows, first); });
+        blocks_.each([&](const RowBlock& rows) { block<Streamed::kRows, CENTERED>(rows, first); });
     }
     store_sums();
     epilogue<CENTERED>(done_, 0);
-  }
-
-  template <typename Body>
-  void each_row_block(const Body& body) {
-    const std::int64_t turns = turns_of_lines();
-    for (std::int64_t m = 0; m < args_.rows;) {
-      if (turns > 1 && lines_are_readable(m, turns)) {
-        for (std::int64_t t = 0; t < turns; ++t) body(rows_by_lines(m + t, turns));
-        m += turns * kBlockRows;
-      } else {
-        body(rows_from(m));
-        m += kBlockRows;
-      }
-    }
-  }
-
-  RowBlock rows_from(std::int64_t m) {
-    const std::int64_t left = args_.rows - m;
-    RowBlock block{};
-    block.codes[0] = codes_of(args_, m, working_.copies);
-    if (left > kTileRows)
-      block.codes[1] =
-          codes_of(args_, m + kTileRows, working_.copies + copy_bytes(args_.w.padded_inputs));
-    block.rows = left < kBlockRows ? left : kBlockRows;
-    block.out = static_cast<std::uint8_t*>(args_.y) + m * args_.y_stride;
-    block.out_stride = args_.y_stride;
-    return block;
-  }
-
-  // After how many rows the place in a line comes again; 1: always the same, or it does not pay.
-  std::int64_t turns_of_lines() const {
-    if (args_.x_tiled || args_.w.lead == 0) return 1;
-    const std::int64_t turns = args_.x_stride % 64 == 32 ? 2 : args_.x_stride % 32 == 16 ? 4 : 1;
-    // Moved by up to that much, the rows' last codes must still be within the steps.
-    const std::int64_t apart = 64 / turns;
-    const std::int64_t most = 64 - apart;
-    const bool enough =
-        args_.w.padded_inputs - args_.w.inputs >= most && args_.w.lead >= most * kPanelOutputs;
-    return enough && place_in_line(args_.x) % apart == 0 ? turns : 1;
-  }
-
-  static std::int64_t place_in_line(const std::uint8_t* row) {
-    return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(row) % 64);
-  }
-
-  // Whether blocks by lines of the `turns` x 32 rows from m on stay within x.
-  bool lines_are_readable(std::int64_t m, std::int64_t turns) const {
-    if (m + turns * kBlockRows > args_.rows) return false;
-    if (m == 0 && place_in_line(args_.x) > args_.x_before) return false;
-    for (std::int64_t t = 0; t < turns; ++t) {
-      const std::int64_t last = m + (kBlockRows - 1) * turns + t;
-      const std::uint8_t* row = args_.x + last * args_.x_stride;
-      if (row - place_in_line(row) + args_.w.padded_inputs > args_.x + args_.x_readable)
-        return false;
-    }
-    return true;
-  }
-
-  // Rows m, m + turns, ...: 32 that begin at the same place of a line.
-  RowBlock rows_by_lines(std::int64_t m, std::int64_t turns) const {
-    const std::uint8_t* row = args_.x + m * args_.x_stride;
-    const std::int64_t before = place_in_line(row);
-    const std::int64_t stride = turns * args_.x_stride;
-    const std::int64_t last = args_.w.padded_inputs - kTileInputs;
-    const std::uint8_t* x0 = row - before;
-    const std::uint8_t* x1 = x0 + kTileRows * stride;
-    return {{{x0, stride, kTileInputs, x0 + last, stride},
-             {x1, stride, kTileInputs, x1 + last, stride}},
-            kBlockRows,
-            before * kPanelOutputs,
-            static_cast<std::uint8_t*>(args_.y) + m * args_.y_stride,
-            turns * args_.y_stride};
   }
 
   template <Streamed S, bool CENTERED>
@@ -181,24 +83,9 @@ class Wide {
     turn_ ^= 1;
   }
 
-  template <int T, Streamed S>
-  static FASTMNIST_INLINE void load_codes(const void* base, std::int64_t stride) {
-    if constexpr (S == kWeights)
-      tile_load<T>(base, stride);
-    else
-      tile_stream<T>(base, stride);
-  }
-
-  template <int T, Streamed S>
-  static FASTMNIST_INLINE void load_weights(const void* base) {
-    if constexpr (S == kRows)
-      tile_load<T>(base, 64);
-    else
-      tile_stream<T>(base, 64);
-  }
-
   template <int HALVES, int PANELS, Streamed S, bool CENTERED>
   void multiply(const RowBlock& rows, const std::byte* w) {
+    using Step = Step32x2<HALVES, PANELS, S>;
     const std::uint8_t* x0 = rows.codes[0].body;
     const std::uint8_t* x1 = rows.codes[1].body;
     const std::int64_t stride0 = rows.codes[0].body_stride;
@@ -208,21 +95,21 @@ class Wide {
     const std::int64_t panel = args_.w.panel_stride;
     std::int32_t* const sums = working_.sums[0];
     // The first step, and the sums of the block before.
-    load_weights<6, S>(w);
-    load_codes<4, S>(x0, stride0);
+    Step::template load_weights<6>(w);
+    Step::template load_codes<4>(x0, stride0);
     tile_store<0>(sums, 64);
     tile_zero<0>();
     tile_multiply<0, 4, 6>();
     tile_store<1>(sums + kSumsOfPanel, 64);
     if constexpr (PANELS == 2) {
-      load_weights<7, S>(w + panel);
+      Step::template load_weights<7>(w + panel);
       tile_zero<1>();
       tile_multiply<1, 4, 7>();
     }
     tile_store<2>(sums + kHalf, 64);
     tile_store<3>(sums + kHalf + kSumsOfPanel, 64);
     if constexpr (HALVES == 2) {
-      load_codes<5, S>(x1, stride1);
+      Step::template load_codes<5>(x1, stride1);
       tile_zero<2>();
       tile_multiply<2, 5, 6>();
       if constexpr (PANELS == 2) {
@@ -240,19 +127,9 @@ class Wide {
       x1 += step1;
       w += kTileBytes;
       const bool tail = s + 1 == steps_;
-      load_weights<6, S>(w);
-      load_codes<4, S>(tail ? rows.codes[0].tail : x0, tail ? rows.codes[0].tail_stride : stride0);
-      tile_multiply<0, 4, 6>();
-      if constexpr (PANELS == 2) {
-        load_weights<7, S>(w + panel);
-        tile_multiply<1, 4, 7>();
-      }
-      if constexpr (HALVES == 2) {
-        load_codes<5, S>(tail ? rows.codes[1].tail : x1,
-                         tail ? rows.codes[1].tail_stride : stride1);
-        tile_multiply<2, 5, 6>();
-        if constexpr (PANELS == 2) tile_multiply<3, 5, 7>();
-      }
+      Step::upper_half(tail ? rows.codes[0].tail : x0, tail ? rows.codes[0].tail_stride : stride0,
+                       w, panel);
+      Step::lower_half(tail ? rows.codes[1].tail : x1, tail ? rows.codes[1].tail_stride : stride1);
       prefetch.step();
       for (std::int64_t i = 0; i < quanta_; ++i, r += kQuantumRows)
         if (r + kQuantumRows <= done.rows) quantum<CENTERED>(packing, done, sums, r);
@@ -297,6 +174,7 @@ class Wide {
   const LinearArgs& args_;
   Working working_;
   Packing<O> packing_;
+  RowBlocks blocks_;
   std::int64_t steps_;
   std::int64_t quanta_;
   Prefetch prefetch_;

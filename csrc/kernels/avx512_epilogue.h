@@ -1,5 +1,5 @@
-// From exact sums to outputs, for the AVX-512 kernels: shared by avx512_vnni.cpp and amx_int8.cpp,
-// in an anonymous namespace, so that each keeps a copy of its own.
+// From exact sums to outputs, for the AVX-512 and AMX kernels: in an anonymous namespace, so that
+// each file keeps a copy of its own.
 //
 // The normative epilogue clamps, quantizes and clamps again. The last clamp is the saturation of
 // the packs. `kSaturate` drops the others, too, where they change nothing: with zero point 0 and a

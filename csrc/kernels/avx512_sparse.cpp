@@ -9,6 +9,7 @@
 #include "core/types.h"
 #include "kernels/avx512_epilogue.h"
 #include "kernels/expand.h"
+#include "kernels/sizes.h"
 #include "kernels/unroll.h"
 
 namespace fastmnist {
@@ -163,7 +164,7 @@ using RowsOfPanel = void (*)(const LinearArgs&, std::int64_t m, std::int64_t pan
 // BY_ROWS[n - 1] does n rows; its last as many as it can at once.
 template <int MOST, const RowsOfPanel (&BY_ROWS)[MOST]>
 FASTMNIST_INLINE void over_panels(const LinearArgs& args) {
-  const std::int64_t panels = (args.w.outputs + kPanelOutputs - 1) / kPanelOutputs;
+  const std::int64_t panels = panels_of(args.w.outputs);
   for (std::int64_t panel = 0; panel < panels; ++panel)
     for (std::int64_t m = 0; m < args.rows; m += MOST) {
       const std::int64_t left = args.rows - m;

@@ -21,7 +21,13 @@ extern const LinearKernel kAvx512SparseKernels[2];
 #if defined(FASTMNIST_HAVE_AMX_INT8)
 extern const TileUnit kAmxUnit;
 extern const LinearKernel kAmxInt8Kernels[2];
+#endif
+#if defined(FASTMNIST_HAVE_AMX_SPARSE)
 extern const LinearKernel kAmxSparseKernels[1];
+#endif
+
+#if defined(FASTMNIST_HAVE_AMX_INT8) && !defined(FASTMNIST_HAVE_AVX512_VNNI)
+#error "amx_int8 stands on avx512_vnni: build it, too; see the table of kernels in CMakeLists.txt"
 #endif
 
 namespace {
@@ -55,9 +61,11 @@ const KernelTable& amx_int8_kernels() {
     table.name = "amx_int8";
     table.tiles = &kAmxUnit;
     for (const LinearKernel& kernel : kAmxInt8Kernels) table.linears[table.linear_count++] = kernel;
+#if defined(FASTMNIST_HAVE_AMX_SPARSE)
     if (missing_for("avx512_sparse").empty())
       for (const LinearKernel& kernel : kAmxSparseKernels)
         table.linears[table.linear_count++] = kernel;
+#endif
     return table;
   }();
   return kernels;

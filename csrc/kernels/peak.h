@@ -20,9 +20,9 @@ inline constexpr std::int64_t kReadGranularity = 4096;
 
 struct PeakProbe {
   const char* isa;
-  // Exact products of bytes on independent accumulators, on operands from
-  // registers or L1. Returns how many multiply-accumulates `rounds` rounds are; their time may
-  // depend on the operands' values.
+  // Exact products of bytes on independent accumulators, on operands from registers or L1. Returns
+  // how many multiply-accumulates `rounds` rounds are; their time may depend on the operands'
+  // values.
   std::int64_t (*products)(const std::byte* operands, std::int64_t rounds);
   // The same in float32.
   std::int64_t (*float_products)(std::int64_t rounds);

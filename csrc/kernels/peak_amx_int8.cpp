@@ -14,12 +14,7 @@ constexpr std::int64_t kTile = 16 * 64;
 static_assert(kPeakOperandBytes % (4 * kTile) == 0);
 
 std::int64_t products(const std::byte* operands, std::int64_t rounds) {
-  TileConfig config;
-  for (int t = 0; t < 8; ++t) {
-    config.bytes_per_row[t] = 64;
-    config.rows[t] = 16;
-  }
-  tile_configure(config);
+  tile_configure();
   tile_zero<0>();
   tile_zero<1>();
   tile_zero<2>();

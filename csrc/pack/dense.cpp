@@ -2,13 +2,13 @@
 
 #include <cstring>
 
+#include "kernels/sizes.h"
+
 namespace fastmnist {
 namespace {
 
 // Layers of so few inputs have no need of a lead: they have other kernels.
 constexpr std::int64_t kFewInputs = 128;
-
-std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 // Where weight [n][k] lies, in bytes from the first panel.
 std::int64_t position(const PackedDense& view, std::int64_t n, std::int64_t k) {
@@ -41,8 +41,7 @@ PackedDense view_dense(const std::byte* bytes, std::int64_t inputs, std::int64_t
 }
 
 std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs) {
-  return view_dense(nullptr, inputs, outputs).panel_stride *
-         (round_up(outputs, kPanelOutputs) / kPanelOutputs);
+  return view_dense(nullptr, inputs, outputs).panel_stride * panels_of(outputs);
 }
 
 PackedDense pack_dense(const CanonicalLayer& layer, std::byte* bytes) {

@@ -7,27 +7,19 @@
 #include <string>
 
 #include "core/errors.h"
+#include "core/quantizers.h"
+#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x4e4d4646;  // "FFMN" in memory
-constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kPixelValues = 256;
 // Keeps every product of sizes far inside int64.
 constexpr std::int64_t kMaxOutputs = std::int64_t{1} << 24;
 
-std::int64_t aligned(std::int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 std::string layer_name(std::size_t i, const char* field) {
   return "layers[" + std::to_string(i) + "]." + field;
-}
-
-void check_scale(const std::string& name, float scale, float smallest) {
-  if (!(std::isfinite(scale) && scale >= smallest))
-    invalid(name, "a finite, normal, positive number", std::to_string(scale));
 }
 
 void check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
@@ -35,20 +27,18 @@ void check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
     invalid(layer_name(i, "weight"), "1 to 65536 inputs", std::to_string(layer.inputs));
   if (layer.outputs < 1 || layer.outputs > kMaxOutputs)
     invalid(layer_name(i, "weight"), "1 to 16777216 outputs", std::to_string(layer.outputs));
-  // The contract's weight scale may be subnormal (tiny weights); an activation's may not.
+  const std::string weight_scale = layer_name(i, "weight_scale");
   for (std::int64_t n = 0; n < layer.outputs; ++n)
-    check_scale(layer_name(i, "weight_scale"), layer.weight_scale[n], FLT_TRUE_MIN);
+    check_scale(weight_scale, layer.weight_scale[n], FLT_TRUE_MIN);
   for (std::int64_t n = 0; layer.bias != nullptr && n < layer.outputs; ++n)
     if (!std::isfinite(layer.bias[n]))
-      invalid(layer_name(i, "bias"), "finite numbers", std::to_string(layer.bias[n]));
+      invalid(layer_name(i, "bias"), "finite numbers", number_text(layer.bias[n]));
   if (std::isnan(layer.clamp.lo) || std::isnan(layer.clamp.hi) || layer.clamp.lo > layer.clamp.hi)
     invalid(layer_name(i, "clamp"), "lo <= hi",
-            std::to_string(layer.clamp.lo) + ", " + std::to_string(layer.clamp.hi));
+            number_text(layer.clamp.lo) + ", " + number_text(layer.clamp.hi));
   if (!is_static) return;
-  check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale, FLT_MIN);
-  if (layer.x_quantizer.zero_point < 0 || layer.x_quantizer.zero_point > 255)
-    invalid(layer_name(i, "input_zero_point"), "0 to 255",
-            std::to_string(layer.x_quantizer.zero_point));
+  check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale);
+  check_zero_point(layer_name(i, "input_zero_point"), layer.x_quantizer.zero_point);
 }
 
 std::int64_t table_floats(InputKind input, PixelKind pixels, std::int64_t inputs,
@@ -73,9 +63,9 @@ void check(const NetworkSpec& spec) {
   const std::int64_t inputs = spec.layers[0].inputs;
   for (std::int64_t k = 0; spec.input == InputKind::kAffine && k < inputs; ++k) {
     if (!std::isfinite(spec.multiplier[k]))
-      invalid("input_multiplier", "finite numbers", std::to_string(spec.multiplier[k]));
+      invalid("input_multiplier", "finite numbers", number_text(spec.multiplier[k]));
     if (!std::isfinite(spec.offset[k]))
-      invalid("input_offset", "finite numbers", std::to_string(spec.offset[k]));
+      invalid("input_offset", "finite numbers", number_text(spec.offset[k]));
   }
   if (spec.pixels == PixelKind::kTable &&
       (spec.input != InputKind::kDynamic || spec.channels < 1 || inputs % spec.channels != 0))
@@ -210,7 +200,7 @@ NetworkView view_network(std::span<const std::byte> buffer) {
     at += static_cast<std::uint64_t>(packed_dense_bytes(record.inputs, record.outputs));
     if (at > header.bytes || record.sparse_bytes > header.bytes - at) not_packed("layer record");
     if (record.sparse_bytes != 0) {
-      if (record.sparse_bytes % kAlignment != 0 || !view.sparse_sizes(i).any())
+      if (record.sparse_bytes % 64 != 0 || !view.sparse_sizes(i).any())
         not_packed("sparse weights");
       at += record.sparse_bytes;
     }

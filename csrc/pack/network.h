@@ -20,17 +20,13 @@
 #include "core/export.h"
 #include "core/types.h"
 #include "pack/dense.h"
+#include "pack/row_classes.h"
 #include "pack/sparse.h"
 
 namespace fastmnist {
 
 inline constexpr std::uint32_t kPackedVersion = 5;
 inline constexpr std::uint32_t kMaxLayers = 1024;
-// Batches are planned for by their number of rows: the last class is everything above the others.
-inline constexpr int kRowClasses = 8;
-inline constexpr std::int64_t kRowClassBounds[kRowClasses - 1] = {1, 2, 4, 8, 16, 32, 64};
-// The least class that a share of one thread among several has (runtime/shares.h): 17 to 32 rows.
-inline constexpr int kFirstThreadedClass = 5;
 
 // How float rows become codes.
 enum class InputKind : std::uint32_t {

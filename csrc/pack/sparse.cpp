@@ -5,6 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/sizes.h"
+
 namespace fastmnist {
 namespace {
 
@@ -24,12 +26,6 @@ struct SectionHeader {
 };
 static_assert(sizeof(SectionHeader) == 64);
 
-std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-std::int64_t panels_of(std::int64_t outputs) {
-  return (outputs + kPanelOutputs - 1) / kPanelOutputs;
-}
-
 // Where the pieces of a section begin.
 struct Layout {
   std::int64_t epilogues = sizeof(SectionHeader);
@@ -39,7 +35,7 @@ struct Layout {
 
   Layout(const SparseSizes& sizes, std::int64_t inputs, std::int64_t outputs) {
     const std::int64_t panels = panels_of(outputs);
-    const std::int64_t padded = (inputs + kInputPadding - 1) / kInputPadding * kInputPadding;
+    const std::int64_t padded = round_up(inputs, kInputPadding);
     std::int64_t at = epilogues + panels * static_cast<std::int64_t>(sizeof(PanelEpilogue));
     const auto take = [&at](std::int64_t size) {
       const std::int64_t start = at;
@@ -73,7 +69,7 @@ void find_inputs(const CanonicalLayer& layer, std::int64_t panel, PanelInputs& i
     if (n >= layer.outputs) continue;
     const std::int8_t* w = layer.weight + n * layer.inputs;
     std::size_t count = 0;
-    for (std::int64_t k = 0; k < layer.inputs; ++k) {  // no branch that nobody could predict
+    for (std::int64_t k = 0; k < layer.inputs; ++k) {  // branch-free: zeros are random
       inputs[j][count] = static_cast<std::int32_t>(k);
       count += w[k] != 0 ? 1 : 0;
     }

@@ -10,6 +10,7 @@
 #include "core/arithmetic.h"
 #include "core/errors.h"
 #include "core/threads.h"
+#include "kernels/sizes.h"
 #include "kernels/tables.h"
 #include "runtime/linear.h"
 #include "runtime/plan.h"
@@ -21,8 +22,6 @@ namespace {
 constexpr std::int64_t kManyOutputs = 512;
 // Bytes of rows that a second-level cache of 2 MB may still hold: asking for them early is a waste.
 constexpr std::int64_t kNearRows = 1280 * 1024;
-
-std::int64_t aligned(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // What layer i takes (i = layers(): what the last one gives), at multiples of 64.
 std::int64_t width_of(const NetworkView& network, std::int64_t i) {
@@ -113,14 +112,6 @@ void fill_nan(float* row, std::int64_t n) {
   std::fill(row, row + n, std::numeric_limits<float>::quiet_NaN());
 }
 
-// Codes on their way from layer to layer, or pixels in place.
-struct CodeRows {
-  const std::uint8_t* data;
-  std::int64_t stride;
-  std::int64_t readable;
-  std::int64_t before;  // codes before them that may be read, too
-};
-
 const std::byte* row_at(const Job& job, std::int64_t row) {
   const std::int64_t value = job.rows.type == RowType::kPixels ? 1 : sizeof(float);
   return static_cast<const std::byte*>(job.rows.data) + row * job.network.inputs() * value;
@@ -191,36 +182,21 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
                                                  : quantized_codes(job, s, first, count);
   for (std::int64_t i = 0; i < net.layers(); ++i) {
     if (i > 0) kernel = &kernel_of(job, i, count);
-    const LayerRecord& layer = net.record(i);
-    LinearArgs args{};
-    args.x = x.data;
-    args.x_stride = x.stride;
-    args.x_readable = x.readable;
-    args.x_before = x.before;
-    args.rows = count;
-    net.weights(i, kernel->form, args);
+    const bool last = i + 1 == net.layers();
+    std::uint8_t* const codes = s.codes[(i + 1) % 2];
+    const std::int64_t stride = last ? net.outputs() : s.strides[(i + 1) % 2];
+    void* const y = last ? static_cast<void*>(job.logits + first * net.outputs()) : codes;
+    LinearArgs args = make_args(net, i, kernel->form, x, count, y, stride);
     if (kernel->tiles && tile_order_pays(args.w, x, count)) {
       job.kernels.tiles->tile_rows(x.data, x.stride, count, args.w.inputs, s.tiles);
       args.x = s.tiles;
       args.x_tiled = true;
     }
-    args.x_quantizer = layer.x_quantizer;
-    args.clamp = layer.clamp;
     args.scratch = s.kernel;
     if (job.rows_far && first + count < end) expect_next_rows(job, first + count, end, i, args);
-    if (i + 1 < net.layers()) {
-      const std::int64_t stride = s.strides[(i + 1) % 2];
-      args.y = s.codes[(i + 1) % 2];
-      args.y_stride = stride;
-      args.y_quantizer = net.record(i + 1).x_quantizer;
-      args.y_bounded = layer.y_bounded != 0;
-      run_linear(*kernel, LinearOutput::kCodes, args);
-      x = {s.codes[(i + 1) % 2], stride, s.rows * stride, 0};
-    } else {
-      args.y = job.logits + first * net.outputs();
-      args.y_stride = net.outputs();
-      run_linear(*kernel, LinearOutput::kFloats, args);
-    }
+    if (!last) give_codes(net, i, args);
+    run_linear(*kernel, last ? LinearOutput::kFloats : LinearOutput::kCodes, args);
+    x = {codes, stride, s.rows * stride, 0};
   }
   for (std::int64_t m = 0; m < count; ++m)
     if (s.bad[m]) fill_nan(job.logits + (first + m) * net.outputs(), net.outputs());
@@ -248,29 +224,23 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
     x = static_cast<const float*>(job.rows.data) + first * net.inputs();
   }
   for (std::int64_t i = 0; i < net.layers(); ++i) {
-    const LayerRecord& layer = net.record(i);
+    const std::int64_t inputs = net.record(i).inputs;
     const std::int64_t stride = s.strides[i % 2];
     const std::int64_t y_stride = s.strides[(i + 1) % 2];
     for (std::int64_t m = 0; m < count; ++m) {
-      const RowRange range = job.kernels.row_range(x + m * x_stride, layer.inputs);
+      const RowRange range = job.kernels.row_range(x + m * x_stride, inputs);
       s.bad[m] = s.bad[m] || !range.finite;
       s.quantizers[m] = quantizer_from_range(range.lo, range.hi);
-      job.kernels.quantize(x + m * x_stride, layer.inputs, s.quantizers[m],
-                           s.codes[0] + m * stride);
+      job.kernels.quantize(x + m * x_stride, inputs, s.quantizers[m], s.codes[0] + m * stride);
     }
     const bool last = i + 1 == net.layers();
-    LinearArgs args{};
-    args.x = s.codes[0];
-    args.x_stride = stride;
-    args.x_readable = s.rows * stride;
-    args.rows = count;
     const LinearKernel& kernel = kernel_of(job, i, count);
-    net.weights(i, kernel.form, args);
+    LinearArgs args =
+        make_args(net, i, kernel.form, {s.codes[0], stride, s.rows * stride, 0}, count,
+                  last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2],
+                  last ? net.outputs() : y_stride);
     args.scratch = s.kernel;
     args.row_quantizers = s.quantizers;
-    args.clamp = layer.clamp;
-    args.y = last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2];
-    args.y_stride = last ? net.outputs() : y_stride;
     run_linear(kernel, LinearOutput::kFloats, args);
     x = s.floats[(i + 1) % 2];
     x_stride = y_stride;
@@ -310,8 +280,7 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   if (rows.count == 0) return;
   const KernelTable& kernels = active_kernels();
   const PlanView plan(kernels, network);
-  const std::int64_t block = std::min(
-      plan.block_rows(), (rows.count + kBlockRowsStep - 1) / kBlockRowsStep * kBlockRowsStep);
+  const std::int64_t block = std::min(plan.block_rows(), round_up(rows.count, kBlockRowsStep));
   // Shares are for kernels that use tiles, or not; and which kernels serve depends on the shares.
   const bool tiles = plan.needs_tiles(rows.count);
   const auto [grain, chunks] =

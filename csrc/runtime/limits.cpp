@@ -132,7 +132,7 @@ class RandomBytes {
       : data_(
             static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), kAlignment))) {
 #if defined(__linux__)
-    madvise(data_.get(), static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // a wish
+    madvise(data_.get(), static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // a hint; may fail
 #endif
     std::uint64_t state = 1;
     for (std::int64_t i = 0; i + 8 <= bytes; i += 8) {

@@ -40,6 +40,22 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
+LinearArgs make_args(const NetworkView& network, std::int64_t i, WeightForm form, const CodeRows& x,
+                     std::int64_t rows, void* y, std::int64_t y_stride) {
+  LinearArgs args{};
+  args.x = x.data;
+  args.x_stride = x.stride;
+  args.x_readable = x.readable;
+  args.x_before = x.before;
+  args.rows = rows;
+  network.weights(i, form, args);
+  args.x_quantizer = network.record(i).x_quantizer;
+  args.clamp = network.record(i).clamp;
+  args.y = y;
+  args.y_stride = y_stride;
+  return args;
+}
+
 void run_single_linear(const KernelTable& kernels, const LinearKernel& kernel, LinearOutput output,
                        const LinearArgs& args) {
   if (args.rows == 0) return;

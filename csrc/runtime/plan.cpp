@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/sizes.h"
 #include "kernels/tables.h"
 
 namespace fastmnist {
@@ -36,7 +37,7 @@ WeightForm ruled_form(const NetworkView& network, std::int64_t layer, std::int64
     least = std::min(least, cost);
   }
   if (sizes.picks) {
-    const std::int64_t panels = (record.outputs + kPanelOutputs - 1) / kPanelOutputs;
+    const std::int64_t panels = panels_of(record.outputs);
     const std::int64_t bytes = sizes.pick_blocks * kPickBlockBytes;
     if ((near ? 2 * bytes + kPickPanelBytes * panels : bytes) < least) form = WeightForm::kPicks;
   }
@@ -103,7 +104,7 @@ bool PlanView::needs_tiles(std::int64_t rows, bool threaded) const {
   // The largest first: blocks of that class come first, smaller ones are what is left over.
   for (int c = row_class(rows); c >= 0; --c)
     for (std::int64_t i = 0; i < network_.layers(); ++i)
-      if (kernel(i, c < kRowClasses - 1 ? kRowClassBounds[c] : rows, threaded).tiles) return true;
+      if (kernel(i, c < kRowClasses - 1 ? kRowsOfClass[c] : rows, threaded).tiles) return true;
   return false;
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/errors.h"
 #include "core/threads.h"
+#include "kernels/sizes.h"
 #include "kernels/tables.h"
 #include "runtime/executor.h"
 #include "runtime/linear.h"
@@ -21,7 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kManyRows = 96;     // stands for the last class
+constexpr std::int64_t kMostRows = kRowsOfClass[kRowClasses - 1];
 constexpr double kSecondsPerCase = 30e-6;  // divided by the least time: a case's turns
 constexpr int kMostRepeats = 12;
 constexpr int kFewestRepeats = 3;
@@ -46,8 +47,6 @@ void fill_codes(std::uint8_t* codes, std::int64_t n) {
     codes[i] = (state >> 31) != 0 ? static_cast<std::uint8_t>(state >> 16) : std::uint8_t{0};
   }
 }
-
-std::int64_t rows_of_class(int c) { return c < kRowClasses - 1 ? kRowClassBounds[c] : kManyRows; }
 
 // Times candidates in turns; the least time of each. One that is far behind drops out.
 template <typename Run>
@@ -114,31 +113,22 @@ class Bench {
         layer_(layer),
         codes_out_(layer + 1 < network.layers() && network.input() != InputKind::kDynamic),
         w_(network.dense(layer)),
-        y_stride_((w_.outputs + 63) / 64 * 64),
-        x_(nullptr, kManyRows * w_.padded_inputs),
-        y_(nullptr, kManyRows * y_stride_ * 4),
+        y_stride_(aligned(w_.outputs)),
+        x_(nullptr, kMostRows * w_.padded_inputs),
+        y_(nullptr, kMostRows * y_stride_ * 4),
         scratch_(nullptr, linear_scratch_bytes(kernels, w_.padded_inputs,
                                                network.record(layer).sparse_bytes != 0)),
-        row_quantizers_(kManyRows, Quantizer{1.0f, 1.0f, 3}) {
-    fill_codes(reinterpret_cast<std::uint8_t*>(x_.get()), kManyRows * w_.padded_inputs);
+        row_quantizers_(kMostRows, Quantizer{1.0f, 1.0f, 3}) {
+    fill_codes(reinterpret_cast<std::uint8_t*>(x_.get()), kMostRows * w_.padded_inputs);
   }
 
   void run(const LinearKernel& kernel, std::int64_t rows) const {
-    const LayerRecord& record = network_.record(layer_);
-    LinearArgs args{};
-    args.x = reinterpret_cast<const std::uint8_t*>(x_.get());
-    args.x_stride = w_.padded_inputs;
-    args.x_readable = kManyRows * w_.padded_inputs;
-    args.rows = rows;
-    args.x_quantizer = record.x_quantizer;
+    const CodeRows x = {reinterpret_cast<const std::uint8_t*>(x_.get()), w_.padded_inputs,
+                        kMostRows * w_.padded_inputs, 0};
+    LinearArgs args = make_args(network_, layer_, kernel.form, x, rows, y_.get(), y_stride_);
     if (network_.input() == InputKind::kDynamic) args.row_quantizers = row_quantizers_.data();
-    args.clamp = record.clamp;
-    args.y = y_.get();
-    args.y_stride = y_stride_;
-    if (codes_out_) args.y_quantizer = network_.record(layer_ + 1).x_quantizer;
-    args.y_bounded = record.y_bounded != 0;
+    if (codes_out_) give_codes(network_, layer_, args);
     args.scratch = scratch_.get();
-    network_.weights(layer_, kernel.form, args);
     run_linear(kernel, codes_out_ ? LinearOutput::kCodes : LinearOutput::kFloats, args);
   }
 
@@ -181,7 +171,7 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
     if (network.has_form(layer, kernels.linears[i].form)) candidates.push_back(i);
   std::vector<KernelTime> times;
   for (int c = threads > 1 ? kFirstThreadedClass : 0; c < kRowClasses; ++c) {
-    const std::int64_t rows = rows_of_class(c);
+    const std::int64_t rows = kRowsOfClass[c];
     const int usual = ruled_index(kernels, network, layer, rows);
     const auto first = std::find(candidates.begin(), candidates.end(), usual);
     const TileGuard guard(threads > 1 ? nullptr : kernels.tiles);
@@ -234,8 +224,8 @@ std::vector<int> choose_kernels(const KernelTable& kernels, const NetworkView& n
       std::vector<double> without = own;
       for (std::size_t k = 0; k < count; ++k)
         if (kernels.linears[k].tiles) without[k] = std::numeric_limits<double>::infinity();
-      const int best = fastest(own, ruled_index(kernels, network, static_cast<std::int64_t>(i),
-                                                rows_of_class(static_cast<int>(c))));
+      const int best = fastest(
+          own, ruled_index(kernels, network, static_cast<std::int64_t>(i), kRowsOfClass[c]));
       plain[i] = fastest(without, 0);
       choices[i * kRowClasses + c] = best;
       tiles = tiles || kernels.linears[best].tiles;

@@ -8,7 +8,7 @@
 //                                     each in turn                         <- measure_blocks
 //
 // What is measured is what runs: the layer's own packed weights, codes in cache, one thread. The
-// rule's choice (plan.h) is left only for one that is faster by more than the noise.
+// rule's choice (plan.h) is replaced only by a kernel that is faster by more than the noise.
 #pragma once
 
 #include <cstddef>
@@ -58,8 +58,8 @@ FASTMNIST_API std::vector<BlockTime> measure_blocks(const KernelTable& kernels,
                                                     std::span<std::byte> buffer);
 
 // Indexes of kernels per layer, kRowClasses each, and the same for several threads (or nothing).
-// Throws InvalidArgument for another number of
-// them, a kernel that the table has not, or block_rows outside 32...1024.
+// Throws InvalidArgument for another number of them, a kernel that the table has not, or block_rows
+// outside 32...1024.
 FASTMNIST_API void write_plan(const KernelTable& kernels, std::span<const int> choices,
                               std::span<const int> threaded, std::int64_t block_rows,
                               std::span<std::byte> buffer);
