@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import fastmnist as fm
 import fastmnist.ao as tq
 from fastmnist.ao.quantize_fx import convert_fx, fuse_fx, prepare_fx, prepare_qat_fx
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.simulated import SimulatedLinear
 
 X = torch.randn(96, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -59,7 +59,7 @@ def test_dynamic_script():
     res = model_int8(X)
     with torch.no_grad():
         assert (res - model_fp32(X)).abs().max() < 0.2
-    assert any(isinstance(m, QuantizedChain) for m in model_int8.modules())
+    assert any(isinstance(m, QuantizedLinear) for m in model_int8.modules())
 
 
 def test_static_script():
@@ -76,7 +76,7 @@ def test_static_script():
     with torch.no_grad():
         expected = model_fp32(X)
     assert (res - expected).abs().max() < 0.05 * expected.abs().max()
-    chains = [m for m in model_int8.modules() if isinstance(m, QuantizedChain)]
+    chains = [m for m in model_int8.modules() if isinstance(m, QuantizedLinear)]
     assert len(chains) == 1  # stubs do not stand between layers
     assert len(chains[0].layers) == 3
     assert same(res, fm.compile(model_int8)(X))
@@ -110,7 +110,7 @@ def test_in_place_everywhere():
     assert tq.prepare(model, inplace=True) is model
     model(X)
     assert tq.convert(model, inplace=True) is model
-    assert any(isinstance(m, QuantizedChain) for m in model.modules())
+    assert any(isinstance(m, QuantizedLinear) for m in model.modules())
     assert not hasattr(model, "qconfig")
 
 
@@ -120,7 +120,7 @@ def test_eval_is_not_insisted_on_and_fusion_is_not_needed():
     prepared = tq.prepare(model)
     prepared(X)
     q = tq.convert(prepared)
-    assert len([m for m in q.modules() if isinstance(m, QuantizedChain)]) == 1
+    assert len([m for m in q.modules() if isinstance(m, QuantizedLinear)]) == 1
     assert model.training
 
 
@@ -136,9 +136,9 @@ def test_one_call_forms():
     model = trained()
     model.qconfig = tq.default_per_channel_qconfig
     q = tq.quantize(model, run, ([X, X],))
-    assert any(isinstance(m, QuantizedChain) for m in q.modules())
+    assert any(isinstance(m, QuantizedLinear) for m in q.modules())
     q = tq.quantize_qat(model, train, ([X, X],))
-    assert any(isinstance(m, QuantizedChain) for m in q.modules())
+    assert any(isinstance(m, QuantizedLinear) for m in q.modules())
 
 
 def test_qconfigs_are_obeyed():
@@ -179,7 +179,7 @@ def test_torchs_own_qconfigs_and_stubs_while_torch_has_them():
     assert prepared.linear1.settings.per_channel
     prepared(X)
     q = tq.convert(prepared)
-    assert len([m for m in q.modules() if isinstance(m, QuantizedChain)]) == 1
+    assert len([m for m in q.modules() if isinstance(m, QuantizedLinear)]) == 1
     model.qconfig = ao.get_default_qat_qconfig("x86")
     prepared = tq.prepare_qat(model.train())
     assert prepared.linear1.settings.rule == fm.MovingAverage(0.01)
@@ -203,7 +203,7 @@ def test_fx_mode():
     prepared = prepare_fx(fuse_fx(trained().eval()), mapping, (X,))
     prepared(X)
     q = convert_fx(prepared)
-    assert len([m for m in q.modules() if isinstance(m, QuantizedChain)]) == 1
+    assert len([m for m in q.modules() if isinstance(m, QuantizedLinear)]) == 1
     mapping = (
         tq.QConfigMapping()
         .set_global(tq.get_default_qat_qconfig("x86"))
@@ -245,7 +245,7 @@ def test_a_cnn_script():
     prepared = tq.prepare(fused)
     prepared(X)
     q = tq.convert(prepared)
-    assert sum(isinstance(m, QuantizedChain) for m in q.modules()) == 2
+    assert sum(isinstance(m, QuantizedLinear) for m in q.modules()) == 2
     with torch.no_grad():
         assert (q(X) - model(X)).abs().max() < 0.05
     functional = tq.FloatFunctional()

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastmnist as fm
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import Identity
 
 X = torch.randn(9, 12, generator=torch.Generator().manual_seed(3))
@@ -31,7 +31,7 @@ def q():
 def quiet(request, q):
     """Both kinds of modules that have a short call, with what they return for X."""
     module = q[1] if request.param == "identity" else q[0]
-    assert type(module) is (Identity if request.param == "identity" else QuantizedChain)
+    assert type(module) is (Identity if request.param == "identity" else QuantizedLinear)
     assert type(module).__call__ is not nn.Module.__call__
     return module, module(X)
 
@@ -136,7 +136,7 @@ def test_tools_that_replace_the_call_of_all_modules(quiet, monkeypatch):
     assert seen[0] is type(module)
 
 
-@pytest.mark.parametrize("kind", [Identity, QuantizedChain])
+@pytest.mark.parametrize("kind", [Identity, QuantizedLinear])
 def test_subclasses_are_called_as_usual(q, kind):
     class Own(kind):
         def forward(self, input):

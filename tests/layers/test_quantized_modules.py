@@ -185,7 +185,7 @@ def test_it_reads_well(q, capsys):
     assert "12, 5, int8" in text
     assert "activation=ReLU6" in text
     fm.summary(q, (12,))
-    assert "QuantizedChain-1" in capsys.readouterr().out
+    assert "QuantizedLinear-1" in capsys.readouterr().out
     assert sum(p.numel() for p in q.parameters()) == 0
     assert {b.dtype for b in q.buffers()} <= {torch.int8, torch.uint8, torch.float32, torch.int32}
 

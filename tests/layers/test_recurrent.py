@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastmnist as fm
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.recurrent import QuantizedRecurrent
 
 OPTIONS = [
@@ -121,7 +121,7 @@ def test_in_a_model(spec, recurrent, chains):
     model = Tagger().eval()
     q = fm.quantize_dynamic(model, spec)
     assert isinstance(q.lstm, QuantizedRecurrent) == recurrent
-    assert sum(isinstance(m, QuantizedChain) for m in q.modules()) == chains
+    assert sum(isinstance(m, QuantizedLinear) for m in q.modules()) == chains
     with torch.no_grad():
         assert close(q(TOKENS), model(TOKENS), 0.05)
 

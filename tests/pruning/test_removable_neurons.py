@@ -81,7 +81,7 @@ BLOCKED = [
     ),
     (
         lambda: fm.quantize_dynamic(mlp(), {"5"}),
-        r"got '3': what it gives goes into '5', which is a QuantizedChain",
+        r"got '3': what it gives goes into '5', which is a QuantizedLinear",
     ),
     (
         lambda: nn.Sequential(nn.Linear(12, 12), nn.Softmax(1), nn.Linear(12, 4)),

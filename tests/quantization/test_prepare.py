@@ -23,7 +23,7 @@ from torch import nn
 
 import fastmnist as fm
 import fastmnist.ao as tq
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.simulated import SimulatedLinear
 
 X = torch.randn(70, 12, generator=torch.Generator().manual_seed(3))
@@ -70,12 +70,12 @@ def test_in_place():
     model(X)
     converted = fm.convert(model, inplace=True)
     assert converted is model
-    assert isinstance(model[0], QuantizedChain)
+    assert isinstance(model[0], QuantizedLinear)
     assert not model.training
     assert not model._forward_pre_hooks
     single = fm.prepare(nn.Linear(12, 3))
     single(X)
-    assert isinstance(fm.convert(single), QuantizedChain)
+    assert isinstance(fm.convert(single), QuantizedLinear)
     with pytest.raises(ValueError, match="single Linear cannot change its class"):
         fm.convert(single, inplace=True)
 
@@ -158,7 +158,7 @@ def test_transformers_do_not_read_weights_behind_our_back(config, mask):
             prepared = fm.prepare(model)
             prepared(x, **options)
             q = fm.convert(prepared)
-        chains = [m for m in q.modules() if isinstance(m, QuantizedChain)]
+        chains = [m for m in q.modules() if isinstance(m, QuantizedLinear)]
         assert len(chains) == 4
         calls = []
         for chain in chains:

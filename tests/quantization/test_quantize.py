@@ -18,7 +18,7 @@ from models import (
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 
 GENERATOR = torch.Generator().manual_seed(3)
 X = torch.randn(70, 12, generator=GENERATOR)
@@ -48,7 +48,7 @@ def test_close_to_float_and_says_what_it_did(q):
     whats = [c for c in fm.changes(q) if "int8" in c.what]
     assert [c.layer for c in whats] == ["0", "3", "5"]
     assert "one operator for 0, 3, 5" in whats[0].what
-    assert isinstance(q[0], QuantizedChain)
+    assert isinstance(q[0], QuantizedLinear)
     assert all(isinstance(m, nn.Identity) for m in q[1:])
 
 
@@ -59,7 +59,7 @@ def unchained(model, config):
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda *_: None)
     result = fm.quantize(apart, config)
-    assert sum(isinstance(m, QuantizedChain) for m in result.modules()) == 3
+    assert sum(isinstance(m, QuantizedLinear) for m in result.modules()) == 3
     return result
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 
 import fastmnist as fm
 from fastmnist import quantize_dynamic
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def kinds(model) -> dict[str, str]:
     return {
         name: type(m).__name__
         for name, m in model.named_modules()
-        if isinstance(m, nn.Linear | QuantizedChain)
+        if isinstance(m, nn.Linear | QuantizedLinear)
     }
 
 
@@ -93,7 +93,7 @@ def kinds(model) -> dict[str, str]:
 def test_what_is_selected(spec, chains):
     model = stacked()
     q = quantize_dynamic(model, spec)
-    assert [name for name, kind in kinds(q).items() if kind == "QuantizedChain"] == chains
+    assert [name for name, kind in kinds(q).items() if kind == "QuantizedLinear"] == chains
     x = torch.randn(9, 6)
     with torch.no_grad():
         assert (q(x) - model(x)).abs().max() < 0.02
@@ -123,7 +123,7 @@ def test_in_place():
 def test_root_linear():
     linear = nn.Linear(6, 3)
     q = quantize_dynamic(linear, {nn.Linear})
-    assert isinstance(q, QuantizedChain)
+    assert isinstance(q, QuantizedLinear)
     assert [c.layer for c in fm.changes(q)] == [""]
 
 

@@ -25,7 +25,7 @@ from models import (
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 
 GENERATOR = torch.Generator().manual_seed(4)
 X = torch.randn(40, 12, generator=GENERATOR)
@@ -75,7 +75,7 @@ def test_quantizes_unchanged(name, config, training):
     q = fm.quantize(model, fm.Static(x) if config == "static" else fm.Dynamic())
     assert_unchanged(model, before)
     assert type(q) is type(model) or name == "GraphModule"  # fx makes a class for each copy
-    chains = [m for m in q.modules() if isinstance(m, QuantizedChain)]
+    chains = [m for m in q.modules() if isinstance(m, QuantizedLinear)]
     assert len(chains) == operators
     assert sum(isinstance(m, nn.Linear) for m in q.modules()) == left
     with torch.no_grad():
@@ -137,13 +137,13 @@ def test_a_lazy_layer_that_ran():
 def test_roots():
     linear = make(lambda: nn.Linear(12, 4))
     q = fm.quantize(linear, fm.Static(X))
-    assert isinstance(q, QuantizedChain)
-    assert not isinstance(linear, QuantizedChain)
+    assert isinstance(q, QuantizedLinear)
+    assert not isinstance(linear, QuantizedLinear)
     sequential = nn.Sequential(linear)
     assert torch.equal(fm.quantize(sequential, fm.Static(X))(X), q(X))
     for container in (nn.ModuleList([linear]), nn.ModuleDict({"a": linear})):
         q = fm.quantize(container, fm.Dynamic())
-        assert isinstance(next(iter(q.children())), QuantizedChain)
+        assert isinstance(next(iter(q.children())), QuantizedLinear)
 
 
 def test_tied_weights_of_two_layers():

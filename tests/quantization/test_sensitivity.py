@@ -8,7 +8,7 @@ from models import mlp
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.measuring.sqnr import sqnr
 
 
@@ -65,7 +65,7 @@ def test_max_drop_leaves_the_worst_layer_in_float():
     assert float(fm.evaluate(everything, (x, y))) < 0.95
     q = fm.quantize(model, fm.Static((x, y)), max_drop=3)
     assert isinstance(q[2], nn.Linear)
-    assert isinstance(q[0], QuantizedChain)
+    assert isinstance(q[0], QuantizedLinear)
     assert float(fm.evaluate(q, (x, y))) >= 0.97
     assert [c.layer for c in fm.changes(q) if "left in float" in c.what] == ["2"]
     easy = fm.quantize(model, fm.Static((x, y)), max_drop=100)
@@ -119,5 +119,5 @@ def test_batches_of_another_form_with_max_drop():
     rows = Batches()
     read = lambda b: ((b["x"],), {}, b["y"])  # noqa: E731
     q = fm.quantize(mlp(), fm.Static(rows, batch_fn=read), max_drop=100)
-    assert any(isinstance(m, QuantizedChain) for m in q.modules())
+    assert any(isinstance(m, QuantizedLinear) for m in q.modules())
     assert len(fm.sensitivity(mlp(), rows, batch_fn=read, rounds=1)) == 3

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
-from fastmnist.layers.quantized import QuantizedChain
+from fastmnist.layers.quantized import QuantizedLinear
 
 GENERATOR = torch.Generator().manual_seed(4)
 X = torch.randn(40, 12, generator=GENERATOR)
@@ -136,7 +136,7 @@ class Modes(nn.Module):
 def is_called(q):
     """Whether int8 layers run when the model does."""
     calls = []
-    for chain in [m for m in q.modules() if isinstance(m, QuantizedChain)]:
+    for chain in [m for m in q.modules() if isinstance(m, QuantizedLinear)]:
         chain.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         q(X)

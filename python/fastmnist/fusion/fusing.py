@@ -95,6 +95,7 @@ class _Fusion(Transform):
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         check_not_prepared(root)
+        make_permanent(root)
         return {name: m for name, m in named_layers(root) if is_known_linear(m)}
 
     def apply(

@@ -190,7 +190,9 @@ def _own(module: nn.Module) -> list[tuple[Tensor, bool]]:
     """Give a module's own weights and biases; of an int8 one, its codes."""
     if isinstance(module, QuantizedLinear):
         return [(t, False) for t in (module.weight_int8, module.bias) if t is not None]
-    return [(p, p.requires_grad) for p in module.parameters(recurse=False)]
+    found = [(p, p.requires_grad) for p in module.parameters(recurse=False)]
+    names = () if found else ("weight", "bias")  # others keep int8 numbers as buffers
+    return [*found, *((b, False) for n, b in module.named_buffers(recurse=False) if n in names)]
 
 
 def _sizes(input_size: Any) -> list[tuple[int, ...]]:

@@ -24,7 +24,7 @@ from fastmnist.pruning.targets import Target, find_targets
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.masks import make_permanent
-from fastmnist.rewriting.selection import Names
+from fastmnist.rewriting.selection import Names, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
 
 
@@ -123,7 +123,7 @@ def prune(
     """
     method = checked_method(method)
     how = Pruning(method, checked_plan(method, finetune, schedule, epochs), amounts)
-    how.include, how.exclude = include, exclude
+    how.include, how.exclude = kept(include), kept(exclude)
     return transformed(
         model,
         how,

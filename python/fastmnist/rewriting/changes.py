@@ -21,6 +21,7 @@ SHRUNK = "shrunk"
 UNPRUNED = "unpruned"
 COMPILED = "compiled"
 OTHER = "other"
+NOT_RUN = "not run"
 # What a layer that is as it was, or does nothing at inference, has to say.
 NOT_CHANGED = (DROPPED, LEFT)
 
@@ -40,8 +41,9 @@ class Change:
         and after), "unpruned" (`after`: the tensor), "compiled", or "other" (`after`: in words).
     before, after : None, int, float or str
     why : str
-    was_run : bool or None
-        Whether the result was run beside the original; None where there is nothing to compare.
+    checked : str
+        How the result was held against the original: "rows" (both ran on them, side by side),
+        "graph" (both forwards make the same calls), "not run" (neither could be done), or "".
     """
 
     layer: str
@@ -49,7 +51,7 @@ class Change:
     before: Any = None
     after: Any = None
     why: str = ""
-    was_run: bool | None = None
+    checked: str = ""
 
     @property
     def what(self) -> str:
@@ -70,7 +72,7 @@ class Change:
         return f"{self.kind}{about}{': ' * bool(self.why)}{self.why}"
 
     def __str__(self) -> str:
-        return f"{self.layer}: {self.what}{' (not run)' * (self.was_run is False)}"
+        return f"{self.layer}: {self.what}{' (not run)' * (self.checked == NOT_RUN)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that say something."""
@@ -94,11 +96,10 @@ class Change:
         counts = kind in (PRUNED, SHRUNK)
         if counts and not all(type(n) is int and n > 0 for n in (before, 1 + (after or 0))):
             raise ValueError(f"changes: expected numbers of weights, got {before!r} and {after!r}")
-        why = record.get("why", "")
-        was_run = record.get("was_run")
-        if not isinstance(why, str) or not isinstance(was_run, bool | None):
-            raise ValueError(f"changes: expected words and true or false, got {why!r}, {was_run!r}")
-        return cls(layer, kind, before, after, why, was_run)
+        why, checked = record.get("why", ""), record.get("checked", "")
+        if not (isinstance(why, str) and isinstance(checked, str)):
+            raise ValueError(f"changes: expected words, got {why!r} and {checked!r}")
+        return cls(layer, kind, before, after, why, checked)
 
 
 def record(model: nn.Module, new: Iterable[Change]) -> None:
@@ -107,9 +108,9 @@ def record(model: nn.Module, new: Iterable[Change]) -> None:
     object.__setattr__(model, _ATTRIBUTE, (*before, *(c.to_json() for c in new)))
 
 
-def mark_run(changes: Iterable[Change], was_run: bool) -> list[Change]:
-    """Say of those that changed numbers whether their result was run beside the original."""
-    return [c if c.kind == LEFT else replace(c, was_run=was_run) for c in changes]
+def mark_checked(changes: Iterable[Change], checked: str) -> list[Change]:
+    """Say of those that changed something how their result was held against the original."""
+    return [c if c.kind == LEFT else replace(c, checked=checked) for c in changes]
 
 
 def changes(model: Any) -> list[Change]:
@@ -125,8 +126,8 @@ def changes(model: Any) -> list[Change]:
     -------
     list of Change
         In the order in which they were made; empty for a model that was not transformed. "(not
-        run)" stands behind what was not run beside the original, for want of rows: give
-        ``example=`` or calibration data.
+        run)" stands behind what could not be held against the original, because its forward
+        cannot be traced and there were no rows: give ``example=`` or calibration data.
 
     Examples
     --------

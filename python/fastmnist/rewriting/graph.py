@@ -18,7 +18,7 @@ from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.registry import kind_of
 from fastmnist.rewriting.copies import throwaway_copy
 from fastmnist.rewriting.hooks import has_hooks
-from fastmnist.rewriting.steps import Kind, Step, steps_of
+from fastmnist.rewriting.steps import Kind, Step, kind_of_step, steps_of
 
 
 class _Tracer(fx.Tracer):
@@ -107,7 +107,8 @@ class Graph:
         module.train(self.root.training)
         self.root.set_submodule(step.path, module)
         self.calls[id(module)] = self.names[id(module)] = 1
-        step.module = module
+        step.module, step.clamp = module, None
+        step.kind = kind_of_step(step.node, module)
 
     def is_input(self, step: Step, *, first: bool = False) -> bool:
         """Whether the step's argument is an input of the model's (its first), at most flattened."""

@@ -48,6 +48,11 @@ def selection(
     return lambda name, layer: id(layer) in chosen
 
 
+def kept(spec: Names) -> Names:
+    """The same, to be read more than once: an iterator is gone through once only."""
+    return [*spec] if isinstance(spec, Iterator) else spec
+
+
 def entries(what: str, spec: Any) -> list[Any]:
     """The names, patterns and types of a spec, or of a single one."""
     found = [spec] if isinstance(spec, str | type) or not isinstance(spec, Iterable) else [*spec]

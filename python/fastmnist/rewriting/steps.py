@@ -153,7 +153,7 @@ def steps_of(graph: fx.Graph, root: nn.Module) -> list[Step]:
     for node in graph.nodes:
         module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
         clamp = module_clamp(module) if module is not None else _function_clamp(node)
-        step = Step(node, _kind(node, module, clamp), module, clamp=clamp)
+        step = Step(node, kind_of_step(node, module), module, clamp=clamp)
         for source in node.all_input_nodes:
             step.inputs.append(steps[source])
             steps[source].users.append(step)
@@ -172,14 +172,15 @@ def module_clamp(module: nn.Module | None) -> Clamp | None:
     return None
 
 
-def _kind(node: fx.Node, module: nn.Module | None, clamp: Clamp | None) -> Kind:
+def kind_of_step(node: fx.Node, module: nn.Module | None) -> Kind:
+    """What a node does, which may call a module."""
     if node.op == "placeholder":
         return Kind.INPUT
     if node.op == "output":
         return Kind.OUTPUT
     if module is not None and "forward" in vars(module):
         return Kind.OTHER  # an instance with arithmetic of its own
-    if clamp is not None:
+    if (module_clamp(module) if module is not None else _function_clamp(node)) is not None:
         return Kind.CLAMP
     return _module_kind(module) if module is not None else _function_kind(node)
 

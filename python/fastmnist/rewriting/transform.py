@@ -17,7 +17,7 @@ from torch import nn
 
 from fastmnist.measuring.budget import layers_within
 from fastmnist.pixels import model_pixels, set_model_pixels
-from fastmnist.rewriting.changes import Change, mark_run, record
+from fastmnist.rewriting.changes import NOT_RUN, Change, mark_checked, record
 from fastmnist.rewriting.copies import CannotCopy, check_module, checked_copy, plain_copy
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.selection import Names, Selected, selection
@@ -136,17 +136,17 @@ class Maker:
             If it does other things than the original.
         """
         result, done = self._apply(self._copy(), names, why, keep_record=False)
-        record(result, mark_run(done, self._verify(result, done)))
+        record(result, mark_checked(done, self._verify(result, done)))
         return result
 
     def in_place(self, names: Collection[str], why: str = "excluded") -> nn.Module:
         """Change the model itself: first a copy, verified, so that no error comes half way."""
         rehearsed, done = self._apply(self._copy(), names, why, keep_record=False)
-        was_run = self._verify(rehearsed, done)
+        checked = self._verify(rehearsed, done)
         result, done = self._apply(self._itself(), names, why, keep_record=False)
         if result is not self.original:
             raise _single_layer()
-        record(result, mark_run(done, was_run))
+        record(result, mark_checked(done, checked))
         return result
 
     def _itself(self) -> nn.Module:
@@ -164,17 +164,16 @@ class Maker:
             record(result, done)
         return result, done
 
-    def _verify(self, result: nn.Module, done: list[Change]) -> bool:
-        """Whether the result was run beside the original; an error where it does other things."""
+    def _verify(self, result: nn.Module, done: list[Change]) -> str:
+        """How the result was held against the original; an error where it does other things."""
         if self._graph is not None:
             check_same_steps(self._graph, result)
         rows = self._example or self.how.rows
-        if rows is None:
-            return False
-        plain = plain_copy(self.original)
-        reference = self.how.reference(plain, result)
-        if reference is None:
-            return False
+        reference = None
+        if rows is not None:
+            reference = self.how.reference(plain_copy(self.original), result)
+        if rows is None or reference is None:
+            return "graph" if self._graph is not None else NOT_RUN
         names = {change.layer for change in done}
 
         def worst_layer() -> str:
@@ -193,7 +192,7 @@ class Maker:
             is_error=self._floor is not None,
             worst_layer=worst_layer,
         )
-        return True
+        return "rows"
 
 
 def transformed(
@@ -269,7 +268,7 @@ def _without_copy(
     result, done = how.apply(root, [*layers], "excluded")
     if result is not model:
         raise _single_layer()
-    record(result, mark_run(done, False))
+    record(result, mark_checked(done, NOT_RUN))
     return result
 
 
