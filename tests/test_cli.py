@@ -84,6 +84,7 @@ report.to_json(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_command_line_and_script_give_the_same_table(tmp_path):
     outputs = ["--json", "cli.json", "--markdown", "cli.md", "--plot", "cli.png"]
     done = run("-m", "fastmnist", "compare", "--quick", "--data", "digits", *outputs)
