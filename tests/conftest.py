@@ -57,7 +57,11 @@ def trained(digits: Data) -> NeuralNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = NeuralNetwork()
+    # A network this small gains nothing by threads, which on a busy machine wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     train(model, digits, epochs=15, seed=0)
+    torch.set_num_threads(threads)
     return model.eval()
 
 
