@@ -52,6 +52,7 @@ def test_info():
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["avx2", "scalar"])
 def test_info_of_a_capped_instruction_set(isa):
     why_not = {rung["isa"]: rung["why_not"] for rung in fm.cpu_info()["ladder"]}
@@ -64,6 +65,7 @@ def test_info_of_a_capped_instruction_set(isa):
     assert isa in taken[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["info"], ["compare", "--quick", "--data", "digits"]])
 def test_an_unknown_instruction_set(command):
     done = run("-m", "fastmnist", *command, FASTMNIST_ISA="nonsense")

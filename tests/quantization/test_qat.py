@@ -291,6 +291,7 @@ def test_ddp(tmp_path):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_under_torch_compile():
     prepared = train(fm.prepare_qat(mlp())).eval()
     compiled = torch.compile(prepared, backend="eager")
