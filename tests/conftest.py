@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before torch: its threads would spin while they wait, which takes minutes on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -57,7 +60,11 @@ def trained(digits: Data) -> NeuralNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = NeuralNetwork()
+    # A network this small gains nothing by threads, which on a busy machine wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     train(model, digits, epochs=15, seed=0)
+    torch.set_num_threads(threads)
     return model.eval()
 
 

@@ -52,6 +52,7 @@ def test_info():
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["avx2", "scalar"])
 def test_info_of_a_capped_instruction_set(isa):
     why_not = {rung["isa"]: rung["why_not"] for rung in fm.cpu_info()["ladder"]}
@@ -64,6 +65,7 @@ def test_info_of_a_capped_instruction_set(isa):
     assert isa in taken[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["info"], ["compare", "--quick", "--data", "digits"]])
 def test_an_unknown_instruction_set(command):
     done = run("-m", "fastmnist", *command, FASTMNIST_ISA="nonsense")
@@ -84,6 +86,7 @@ report.to_json(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_command_line_and_script_give_the_same_table(tmp_path):
     outputs = ["--json", "cli.json", "--markdown", "cli.md", "--plot", "cli.png"]
     done = run("-m", "fastmnist", "compare", "--quick", "--data", "digits", *outputs)

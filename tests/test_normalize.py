@@ -184,6 +184,7 @@ def test_it_travels_through_everything(bundle, network, tmp_path):
     assert [row.accuracy for row in from_bundle] == [row.accuracy for row in report]
 
 
+@pytest.mark.slow
 def test_mnist_normalized(mnist_root):
     data = fm.load_dataset("mnist", mnist_root, mean=MEAN, std=STD)
     with torch.random.fork_rng():

@@ -198,6 +198,7 @@ def test_the_mistake_of_a_learning_path():
         tq.convert(tq.prepare(model))
 
 
+@pytest.mark.slow
 def test_fx_mode():
     mapping = tq.get_default_qconfig_mapping("x86")
     prepared = prepare_fx(fuse_fx(trained().eval()), mapping, (X,))

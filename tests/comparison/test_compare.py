@@ -25,6 +25,7 @@ def report(variants, digits):
     return fm.compare(variants, digits, rounds=2)
 
 
+@pytest.mark.slow
 def test_the_usual_rows_and_columns(report, trained, digits):
     assert [row.name for row in report] == [
         "original", "fused", "dynamic int8", "static int8", "bfloat16", "pruned 50 %",
@@ -55,6 +56,7 @@ def test_the_usual_rows_and_columns(report, trained, digits):
     assert report.about["data"] == digits.name
 
 
+@pytest.mark.slow
 def test_every_form(report, tmp_path):
     text = str(report)
     for word in (

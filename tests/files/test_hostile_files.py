@@ -79,7 +79,7 @@ def test_foreign_files(tmp_path):
 
 
 def test_flipped_bytes(good, tmp_path):
-    """Most of the file is its header, which is where flips hurt."""
+    """In the header almost everything is refused; numbers of a tensor may often be others."""
     header = 8 + struct.unpack("<Q", good[:8])[0]
     path = tmp_path / "flipped"
     taken = []
@@ -88,9 +88,9 @@ def test_flipped_bytes(good, tmp_path):
     @given(st.data())
     def fuzz(data):
         content = bytearray(good)
+        first, last = data.draw(st.sampled_from([(0, header - 1), (header, len(content) - 1)]))
         for _ in range(data.draw(st.integers(1, 4))):
-            where = data.draw(st.integers(0, header - 1) | st.integers(0, len(content) - 1))
-            content[where] = data.draw(st.integers(0, 255))
+            content[data.draw(st.integers(first, last))] = data.draw(st.integers(0, 255))
         path.write_bytes(bytes(content))
         taken.append(load_all(path))
 
@@ -170,6 +170,7 @@ FREE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLACES, ids=lambda p: ".".join(map(str, p)))
 def test_hostile_descriptions(good, tmp_path, where):
     path = tmp_path / "hostile"

@@ -166,6 +166,7 @@ def test_hostile_shapes(tmp_path, shape) -> None:
         fm.load(path)
 
 
+@pytest.mark.slow
 def test_the_torch_op_under_compile() -> None:
     q = fm.quantize(pruned(0.95), fm.Static(X)).eval()
     compiled = torch.compile(q, fullgraph=True)

@@ -90,6 +90,7 @@ def test_the_file_is_half_as_large(tmp_path):
     assert os.path.getsize(tmp_path / "half") < 0.51 * os.path.getsize(tmp_path / "float")
 
 
+@pytest.mark.slow
 def test_a_row_in_compare(digits):
     model = fm.NeuralNetwork()
     variants = {"original": model, "bfloat16": fm.quantize(model, fm.Half(torch.bfloat16))}

@@ -135,6 +135,7 @@ def test_training_mode_is_never_an_error(q):
     assert same(q.eval()(X), expected)
 
 
+@pytest.mark.slow
 def test_under_torch_compile_without_a_graph_break(q):
     compiled = torch.compile(q, fullgraph=True, backend="eager")
     assert same(compiled(X), q(X))
@@ -166,6 +167,7 @@ class Rows(Dataset):
         return self.model(X[i : i + 1])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_in_dataloader_workers(method):
     q = fm.quantize(mlp(), CONFIGS["static"])

@@ -86,6 +86,7 @@ def test_the_other_transforms_keep_the_zeros(method, tmp_path):
     assert torch_prune.is_pruned(loaded["pruned"]) == torch_prune.is_pruned(pruned)
 
 
+@pytest.mark.slow
 def test_compare_takes_them(digits):
     model = fm.NeuralNetwork()
     variants = {"original": model, "masked": fm.prune(model, fm.L1Unstructured(0.5))}

@@ -141,6 +141,7 @@ def test_with_data_by_the_library():
     assert fm.sparsity(first).overall == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.slow
 def test_fine_tuning_helps(trained, digits):
     method = fm.L1Unstructured(0.9, scope="global")
     torch.manual_seed(0)

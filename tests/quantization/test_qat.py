@@ -66,6 +66,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observer", ["moving_average", "minmax", "mse"])
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
@@ -290,6 +291,7 @@ def test_ddp(tmp_path):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_under_torch_compile():
     prepared = train(fm.prepare_qat(mlp())).eval()
     compiled = torch.compile(prepared, backend="eager")
@@ -307,6 +309,7 @@ def test_transformers_train():
         assert (prepared.eval()(x) - q(x)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_ordinary_training_function_and_quality():
     data = fm.load_dataset("digits")
     with torch.random.fork_rng():
@@ -331,6 +334,7 @@ def test_never_trained_is_an_error_that_says_so():
         fm.convert(prepared)
 
 
+@pytest.mark.slow
 def test_on_mnist(mnist):
     with torch.random.fork_rng():
         torch.manual_seed(0)

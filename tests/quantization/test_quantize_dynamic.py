@@ -52,6 +52,7 @@ def test_the_usual_script(my_model, digits):
     assert fm.evaluate(model, digits) == pruned
 
 
+@pytest.mark.slow
 def test_on_mnist(mnist):
     """The same, on the real thing."""
     with torch.random.fork_rng():

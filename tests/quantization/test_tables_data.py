@@ -9,6 +9,8 @@ from torch import nn
 
 import fastmnist as fm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["breast_cancer", "wine"])
 @pytest.mark.parametrize("seed", [0, 1, 2])

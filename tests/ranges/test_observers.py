@@ -187,6 +187,7 @@ def quality(model, calibration, test, **options):
         return sqnr(model(test), q(test))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["minmax", "moving_average", "histogram", "mse"])
 def test_quality_is_30_db(wide, rule):
     model, calibration, test = wide
@@ -195,6 +196,7 @@ def test_quality_is_30_db(wide, rule):
     assert per_channel >= quality(model, calibration, test, observer=rule, per_channel=False)
 
 
+@pytest.mark.slow
 def test_outliers_in_calibration_alone(wide):
     model, calibration, test = wide
     dirty = with_outliers(calibration, 1)
@@ -203,6 +205,7 @@ def test_outliers_in_calibration_alone(wide):
     assert quality(model, dirty, test, observer="mse") >= widest + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_outliers_in_both(wide, seed):
     model, calibration, test = wide

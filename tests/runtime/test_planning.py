@@ -235,6 +235,7 @@ def test_a_pickle_keeps_what_was_asked_for(memory: Path, monkeypatch: pytest.Mon
     assert pickle.loads(named).plan == "measured"
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_lose_nothing(memory: Path) -> None:
     """Each measures shapes of its own; all are in the file in the end."""
     if len(_core.layer_kernels(pack(compiled("fixed").network), 0)) == 1:
@@ -278,6 +279,7 @@ def pruned_and_wide() -> nn.Module:
     return fm.prune(wide, fm.L1Unstructured(0.9))
 
 
+@pytest.mark.slow
 def test_threads_have_a_plan_of_their_own(
     isa: str, memory: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +306,7 @@ def test_threads_have_a_plan_of_their_own(
     assert net.explain(rows=(1, 64)).rows
 
 
+@pytest.mark.slow
 def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> None:
     """Also where the shares' kernels need tiles and the others do not, and the reverse."""
     rows = np.random.default_rng(3).normal(size=(150, 1024)).astype(np.float32)

@@ -14,6 +14,8 @@ from fastmnist import _core
 from fastmnist.data import Data
 from fastmnist.runtime.compiled import CompiledModel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _default_threads() -> Iterator[None]:

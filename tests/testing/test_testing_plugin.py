@@ -128,6 +128,7 @@ def outcomes(text):
 SUITE = ("--pyargs", "fastmnist.testing")
 
 
+@pytest.mark.slow
 def test_a_project_outside_ours(project):
     """The documented command; one variant is broken, and fails; the others hold."""
     code, text = run(project, *SUITE, "-v")
@@ -144,6 +145,7 @@ def test_a_project_outside_ours(project):
     assert len(found) == 3 * 6 + 1
 
 
+@pytest.mark.slow
 def test_options_and_baselines_without_a_conftest(project):
     (project / "conftest.py").unlink()
     options = (*SUITE, "--variants=outside_models:variants", "--data=digits", "-q")
@@ -164,6 +166,7 @@ def test_options_and_baselines_without_a_conftest(project):
     assert "lost" in text
 
 
+@pytest.mark.slow
 def test_from_a_test_file_of_ones_own(project):
     tests = project / "tests"
     tests.mkdir()
@@ -175,6 +178,7 @@ def test_from_a_test_file_of_ones_own(project):
     assert "passed" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "conftest", "message"),
     [
@@ -205,6 +209,7 @@ def test_mistakes_are_told(project, arguments, conftest, message):
     assert message in text
 
 
+@pytest.mark.slow
 def test_short_options_are_anybodys(project):
     (project / "conftest.py").write_text(
         "def pytest_addoption(parser):\n"
@@ -226,6 +231,7 @@ def test_the_plugin_costs_nothing_where_it_is_not_used(project):
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_the_suite_from_python(project):
     (project / "conftest.py").unlink()
     script = (

@@ -44,6 +44,7 @@ def test_learns_the_digits(trained, digits):
     assert evaluate(trained, digits) >= 0.95
 
 
+@pytest.mark.slow
 def test_learns_mnist(mnist):
     torch.manual_seed(0)
     model = NeuralNetwork()

@@ -54,6 +54,7 @@ def strided(x: torch.Tensor) -> torch.Tensor:
     return x.repeat_interleave(2, dim=-1)[..., ::2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("layout", [torch.Tensor.contiguous, strided])
 def test_opcheck(layer: torch.Tensor, packed: torch.Tensor, shape: Any, layout: Any) -> None:

@@ -93,6 +93,7 @@ def test_environment_and_what_goes_before_it() -> None:
     assert python(code, FASTMNIST_NUM_THREADS="3").stdout.split() == ["3", "5", "3"]
 
 
+@pytest.mark.slow
 def test_torch_gives_the_default() -> None:
     code = (
         "import torch\n"
@@ -217,6 +218,7 @@ def test_flush_to_zero_is_the_same_on_every_thread(isa: str, kind: Kind) -> None
     assert np.any(plain != results[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
 def test_no_second_openmp_runtime() -> None:
     """Two of them in one process hang or slow each other down: only torch's own may be there."""

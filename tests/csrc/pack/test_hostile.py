@@ -154,6 +154,7 @@ def test_any_byte_flipped() -> None:
     assert_some_taken(taken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", sorted(NETWORKS), ids=str)
 def test_every_word_of_the_header(which: Any) -> None:
     good = NETWORKS[which].packed

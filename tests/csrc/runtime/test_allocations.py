@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SHIM = Path(__file__).parents[2] / "support" / "malloc_shim.c"
 
 # What every script starts with. Python's own small objects come from arenas of 256 KB or more, so

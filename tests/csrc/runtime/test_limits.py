@@ -11,6 +11,7 @@ from fastmnist import _core
 RATES = ("products_per_second", "random_products_per_second", "float_products_per_second")
 
 
+@pytest.mark.slow
 def test_limits(isa: str) -> None:
     limits = _core.measure_limits(isa)
     assert limits["isa"] == isa
