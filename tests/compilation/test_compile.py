@@ -291,10 +291,11 @@ def test_it_holds_its_canonical_layers(kind):
     model = randomize(nn.Sequential(nn.BatchNorm1d(12), *mlp()) if kind == "affine" else mlp())
     config = fm.Dynamic() if kind == "dynamic" else fm.Static(X)
     q = fm.quantize(model, config)
-    chain = next(m for m in q.modules() if hasattr(m, "network"))
-    network, again = chain.network(), fm.compile(q).network
-    assert network.kind == again.kind == kind
-    for a, b in zip(network.layers, again.layers, strict=True):
+    modules = [m.network() for m in q.modules() if hasattr(m, "network")]
+    again = fm.compile(q).network
+    assert modules[0].kind == again.kind == kind
+    layers = [layer for network in modules for layer in network.layers]
+    for a, b in zip(layers, again.layers, strict=True):
         assert np.array_equal(a.weight, b.weight)
         assert np.array_equal(a.weight_scale, b.weight_scale)
         assert np.array_equal(a.bias, b.bias)

@@ -126,11 +126,10 @@ PLACES = [
     ("format",), ("models",), ("single",),
     ("models", "static"), ("models", "static", "type"), ("models", "static", "replaced"),
     ("models", "static", "replaced", "0"), ("models", "static", "replaced", "0", "type"),
-    ("models", "static", "replaced", "0", "kind"), ("models", "static", "replaced", "0", "layers"),
+    ("models", "static", "replaced", "0", "kind"), ("models", "static", "replaced", "3"),
     ("models", "static", "replaced", "0", "pixels"),
-    ("models", "static", "replaced", "0", "layers", 0),
-    ("models", "static", "replaced", "0", "layers", 0, "clamp"),
-    ("models", "static", "replaced", "0", "layers", 0, "name"),
+    ("models", "static", "replaced", "0", "clamp"),
+    ("models", "static", "replaced", "0", "name"),
     ("models", "static", "chain"), ("models", "static", "chain", 0),
     ("models", "static", "chain", 0, "type"), ("models", "static", "chain", 0, "path"),
     ("models", "static", "pixels"), ("models", "static", "masked"), ("models", "static", "changes"),
@@ -148,7 +147,7 @@ VALUES = [
     None, True, 0, -1, 3, 10**9, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x",
     "inf", "..", "forward", [], [1], [[]], [1, 2], [2, 1], ["inf", "-inf"], [None, None],
     [10**400, 0], [12, 16], [1.0, 16.0], ["weight", "0"], [["0", "forward"]], [["", "weight"]],
-    [["nothing", "weight"]], [3], {}, {"type": "identity"}, {"type": "quantized"},
+    [["nothing", "weight"]], [3], {}, {"type": "identity"}, {"type": "quantized"}, {"type": "int8"},
     {"type": "linear", "path": "0", "shape": [10**9, 10**9], "bias": True},
     {"mean": [0.0] * 5, "std": [1.0] * 5}, {"mean": [0.0] * 300_000, "std": [1.0] * 300_000},
     {"mean": [float("nan")], "std": [0]}, {"mean": "x", "std": [1]}, [[0]] * 2000,
@@ -159,8 +158,8 @@ VALUES = [
 # Where some of the values are as good as what was there; everywhere else none is.
 FREE = {
     ("format",), ("single",), ("models", "static", "replaced", "0"),
-    ("models", "static", "replaced", "0", "layers", 0, "clamp"),
-    ("models", "static", "replaced", "0", "layers", 0, "name"),
+    ("models", "static", "replaced", "0", "clamp"),
+    ("models", "static", "replaced", "0", "name"),
     ("models", "static", "chain"), ("models", "static", "chain", 0), ("models", "static", "pixels"),
     ("models", "static", "changes"), ("models", "static", "class"),
     ("models", "float", "chain", 0), ("models", "float", "chain", 0, "eps"),
@@ -207,10 +206,10 @@ def test_nesting_and_nonsense_instead_of_a_description(good, tmp_path):
 
 
 TENSORS = [
-    "static/0.layers.0.weight", "static/0.layers.1.weight", "static/0.layers.0.weight_scale",
-    "static/0.layers.0.bias", "static/0.layers.0.input_scale",
-    "static/0.layers.0.input_zero_point", "affine/1.input_multiplier", "affine/1.input_offset",
-    "net/network.layers.0.weight", "net/network.layers.1.weight_scale", "float/1.weight",
+    "static/0.weight_int8", "static/3.weight_int8", "static/0.weight_scale",
+    "static/0.bias", "static/0.input_scale",
+    "static/0.input_zero_point", "affine/1.input_multiplier", "affine/1.input_offset",
+    "net/network.layers.0.weight_int8", "net/network.layers.1.weight_scale", "float/1.weight",
     "float/0.running_var", "fused/1.bias", "pruned/0.weight.values", "pruned/0.weight.bitmask",
 ]  # fmt: skip
 
@@ -243,15 +242,15 @@ def test_hostile_tensors(good, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [
-        ("static/0.layers.0.input_scale", v, "scale")
+        ("static/0.input_scale", v, "scale")
         for v in (float("nan"), float("inf"), 0.0, -1.0, 1e-42)
     ]
-    + [("static/0.layers.0.input_zero_point", v, "zero") for v in (300, -1, 2**31 - 1)]
+    + [("static/0.input_zero_point", v, "zero") for v in (300, -1, 2**31 - 1)]
     + [
-        ("static/0.layers.1.weight_scale", v, "scale")
+        ("static/3.weight_scale", v, "scale")
         for v in (float("nan"), float("inf"), 0.0, -1.0)
     ]
-    + [("static/0.layers.0.bias", v, "bias") for v in (float("nan"), float("inf"))]
+    + [("static/0.bias", v, "bias") for v in (float("nan"), float("inf"))]
     + [("affine/1.input_multiplier", v, "multiplier") for v in (float("nan"), float("inf"))]
     + [("affine/1.input_offset", v, "offset") for v in (float("nan"), float("inf"))],
 )
@@ -265,7 +264,7 @@ def test_hostile_numbers(good, tmp_path, name, value, word):
 def test_extreme_but_valid_codes(good, tmp_path):
     """-128 comes from elsewhere; the kernels take it."""
     path = tmp_path / "hostile"
-    name = "net/network.layers.0.weight"
+    name = "net/network.layers.0.weight_int8"
     rewrite(good, path, None, lambda t: t.update({name: np.full_like(t[name], -128)}))
     assert fm.load(path)["net"](X).isfinite().all()
 

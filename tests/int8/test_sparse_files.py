@@ -153,7 +153,7 @@ def rewritten(path, change) -> None:
 def test_hostile_shapes(tmp_path, shape) -> None:
     path = tmp_path / "m.safetensors"
     fm.save(path, fm.compile(pruned(), dynamic=True))
-    name = "network.layers.0.weight"
+    name = "network.layers.0.weight_int8"
     rewritten(path, lambda sparse: sparse.update({name: shape}))
     with pytest.raises(ValueError, match="model 'model': tensor"):
         fm.load(path)

@@ -219,7 +219,7 @@ def test_modes_see_the_operator(q, mode):
     expected = q(X)
     with mode() as active:
         assert same(q(X), expected)
-    assert sum("fastmnist.mlp" in name for name in active.seen) == 1
+    assert sum("fastmnist.mlp" in name for name in active.seen) == 3
 
 
 def test_fake_tensors(q):
@@ -242,7 +242,7 @@ def test_tracers_see_what_they_saw(q):
     for mode in ("real", "fake", "symbolic"):
         traced = make_fx(q, tracing_mode=mode, _allow_non_fake_inputs=True)(X)
         assert same(traced(X), expected)
-        assert sum("fastmnist.mlp" in str(n.target) for n in traced.graph.nodes) == 1
+        assert sum("fastmnist.mlp" in str(n.target) for n in traced.graph.nodes) == 3
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -279,7 +279,7 @@ def test_copies(q):
         assert type(again[1]) is Identity
         assert isinstance(again[1], nn.Identity)
         assert repr(again[1]) == "Identity()"
-        again[1].register_forward_hook(lambda m, a, y: y + 1)
+        again[5].register_forward_hook(lambda m, a, y: y + 1)
         assert same(again(X), expected + 1)
         assert same(q(X), expected)
 

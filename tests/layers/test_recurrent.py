@@ -152,7 +152,7 @@ def test_it_travels(config, tmp_path):
 def test_bad_files(tmp_path):
     from fastmnist.layers.recurrent import checked_shape
 
-    good = fm.quantize_dynamic(make(nn.LSTM), {nn.LSTM}).description()
+    good = fm.quantize_dynamic(make(nn.LSTM), {nn.LSTM}).describe()
     assert checked_shape(good)["mode"] == "LSTM"
     for change in (
         {"mode": "RNN"},

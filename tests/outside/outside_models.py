@@ -31,6 +31,6 @@ def variants(data, model=None):
     int8 = fm.quantize(model, fm.Static(calibration=data))
     broken = fm.quantize(model, fm.Static(calibration=data))
     with torch.no_grad():
-        broken.get_submodule("body.0").layers[0].weight[::2] = 0
+        broken.get_submodule("body.0").weight_int8[::2] = 0
     broken.get_submodule("body.0").repack()
     return {"original": model, "int8": int8, "compiled": fm.compile(int8), "broken": broken}

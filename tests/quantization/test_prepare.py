@@ -76,7 +76,7 @@ def test_in_place():
     single = fm.prepare(nn.Linear(12, 3))
     single(X)
     assert isinstance(fm.convert(single), QuantizedLinear)
-    with pytest.raises(ValueError, match="single Linear cannot change its class"):
+    with pytest.raises(ValueError, match="single layer cannot change its class"):
         fm.convert(single, inplace=True)
 
 
@@ -85,7 +85,7 @@ def test_a_converted_model_can_go_on_being_calibrated():
     first = fm.convert(prepared)
     prepared(X * 3)
     second = fm.convert(prepared)
-    scale = [float(q[0].layers[0].input_scale) for q in (first, second)]
+    scale = [float(q[0].input_scale) for q in (first, second)]
     assert scale[1] == pytest.approx(3 * scale[0], rel=1e-5)
 
 
@@ -272,7 +272,7 @@ def test_errors_name_the_layer_and_what_to_do():
         fm.quantize(mlp(), fm.Dynamic(), max_drop=1)
     with pytest.raises(ValueError, match="max_drop: expected 0 or more"):
         fm.quantize(mlp(), fm.Static(X), max_drop=-1)
-    with pytest.raises(ValueError, match="expected max_drop too"):
+    with pytest.raises(ValueError, match="only used with max_drop="):
         fm.quantize(mlp(), fm.Static(X), metric=len)
     with pytest.raises(TypeError, match="SimulatedLinear: made by"):
         SimulatedLinear(3, 4)
@@ -283,7 +283,7 @@ def test_errors_name_the_layer_and_what_to_do():
 def test_per_tensor_weights_share_a_scale():
     for config in (fm.Static(X, per_channel=False), fm.Dynamic(per_channel=False)):
         q = fm.quantize(mlp(), config)
-        for layer in q[0].layers:
+        for layer in (q[0], q[3], q[5]):
             assert layer.weight_scale.unique().numel() == 1
         assert same(fm.compile(q)(X), q(X))
 

@@ -47,9 +47,8 @@ def test_close_to_float_and_says_what_it_did(q):
         assert (q(X) - mlp().eval()(X)).abs().max() < 0.05
     whats = [c for c in fm.changes(q) if "int8" in c.what]
     assert [c.layer for c in whats] == ["0", "3", "5"]
-    assert "one operator for 0, 3, 5" in whats[0].what
-    assert isinstance(q[0], QuantizedLinear)
-    assert all(isinstance(m, nn.Identity) for m in q[1:])
+    assert all(isinstance(q[i], QuantizedLinear) for i in (0, 3, 5))
+    assert all(isinstance(q[i], nn.Identity) for i in (1, 2, 4))
 
 
 def unchained(model, config):

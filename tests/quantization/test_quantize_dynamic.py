@@ -77,24 +77,24 @@ def kinds(model) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "chains"),
+    ("spec", "layers"),
     [
-        (None, ["0", "2.0"]),
-        ({nn.Linear}, ["0", "2.0"]),
-        ([nn.Linear], ["0", "2.0"]),
-        ({nn.Linear: "a qconfig"}, ["0", "2.0"]),
+        (None, ["0", "2.0", "2.2"]),
+        ({nn.Linear}, ["0", "2.0", "2.2"]),
+        ([nn.Linear], ["0", "2.0", "2.2"]),
+        ({nn.Linear: "a qconfig"}, ["0", "2.0", "2.2"]),
         ({"0"}, ["0"]),
-        ({"2"}, ["2.0"]),
+        ({"2"}, ["2.0", "2.2"]),
         ({"2.0"}, ["2.0"]),
         ({"2.2"}, ["2.2"]),
         ({"0", "2.2"}, ["0", "2.2"]),
-        ({"": "everything"}, ["0", "2.0"]),
+        ({"": "everything"}, ["0", "2.0", "2.2"]),
     ],
 )
-def test_what_is_selected(spec, chains):
+def test_what_is_selected(spec, layers):
     model = stacked()
     q = quantize_dynamic(model, spec)
-    assert [name for name, kind in kinds(q).items() if kind == "QuantizedLinear"] == chains
+    assert [name for name, kind in kinds(q).items() if kind == "QuantizedLinear"] == layers
     x = torch.randn(9, 6)
     with torch.no_grad():
         assert (q(x) - model(x)).abs().max() < 0.02

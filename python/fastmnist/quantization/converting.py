@@ -12,7 +12,7 @@ from fastmnist.int8.quantizer import InputRule
 from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.quantization.calibration import check_all_observed
 from fastmnist.quantization.placement import place, what_is_left
-from fastmnist.quantization.prepared import drop_inputs, prepared_layers
+from fastmnist.quantization.prepared import drop_inputs, prepared_layers, rows_seen
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import check_module
 from fastmnist.rewriting.graph import Graph
@@ -33,7 +33,8 @@ def convert(
     inplace : bool
         Change `model` itself, and return it.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows on which the prepared model and the result are run side by side.
+        Rows on which the prepared model and the result are run side by side. Default: the first
+        rows that it was given.
     check : float, optional
         Least signal-to-noise ratio of the result's outputs there, in dB. Default: below 15 is a
         warning; or what the configuration said.
@@ -58,10 +59,13 @@ def convert(
     >>> fm.convert(prepared)(torch.rand(2, 784)).shape
     torch.Size([2, 10])
     """
+    own = check_module(model)
     if check is None:
-        layers = prepared_layers(check_module(model)).values()
+        layers = prepared_layers(own).values()
         check = next((layer.settings.check for layer in layers), None)
-    return transformed(model, _Conversion(), inplace=inplace, example=example, check=check)
+    how = _Conversion()
+    how.rows = rows_seen(own)
+    return transformed(model, how, inplace=inplace, example=example, check=check)
 
 
 class _Conversion(Transform):

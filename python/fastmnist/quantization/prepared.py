@@ -6,11 +6,19 @@ from torch import nn
 
 from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.ranges.model_inputs import ModelInputs
+from fastmnist.rewriting.verify import Rows
 
 
 def prepared_layers(root: nn.Module) -> dict[str, SimulatedLinear]:
     """The prepared layers, by their first name."""
     return {n: m for n, m in root.named_modules() if isinstance(m, SimulatedLinear)}
+
+
+def rows_seen(root: nn.Module) -> Rows | None:
+    """The first rows that a prepared model was given, if it still knows them."""
+    hooks = [h for h in root._forward_pre_hooks.values() if isinstance(h, ModelInputs)]
+    first = hooks[0].first if hooks else None
+    return None if first is None else Rows(*first, name="the first rows it was given")
 
 
 def drop_inputs(root: nn.Module) -> None:

@@ -16,6 +16,7 @@ from fastmnist.pixels import PixelNormalization
 # How far a float may be from a pixel's value and still be that pixel, relative to the terms of
 # (p/255 - mean)/std: a few roundings of float32.
 _PIXEL_TOLERANCE = 2.0**-21
+_KEPT_ROWS = 64
 
 
 class PixelCheck:
@@ -68,6 +69,8 @@ class ModelInputs:
         self.certain, self.training = certain, training
         self.checks = [] if certain is not None else [PixelCheck(c) for c in candidates]
         self.calls = 0
+        # The first rows that the model was given, to hold a converted model against it.
+        self.first: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         # Where values lie -> rows, size, version (in-place operations count it up), position.
         self._given: dict[int, tuple[int, int, Any, int]] = {}
 
@@ -82,6 +85,8 @@ class ModelInputs:
         if self.training and not model.training:
             return
         self.calls += 1
+        if self.first is None:
+            self.first = _first_rows(args), _first_rows(kwargs)
         for check in self.checks:
             check.watch(next(iter(values), None))
 
@@ -111,7 +116,16 @@ class ModelInputs:
         self.calls = max(1, self.calls)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_given": {}}
+        return {**self.__dict__, "_given": {}, "first": None}
+
+
+def _first_rows(value: Any) -> Any:
+    """A few rows of every tensor, on the CPU; what is no plain tensor as it is."""
+    if isinstance(value, Tensor):
+        return value.detach()[:_KEPT_ROWS].clone().cpu() if value.dim() else value
+    if type(value) in (tuple, list):
+        return type(value)(map(_first_rows, value))
+    return {key: _first_rows(part) for key, part in value.items()} if type(value) is dict else value
 
 
 def _version(x: Tensor) -> Any:

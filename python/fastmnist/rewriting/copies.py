@@ -22,6 +22,7 @@ from fastmnist.display.words import kind_of
 from fastmnist.layers.registry import kind_of as layer_kind
 from fastmnist.pixels import unwrap
 from fastmnist.rewriting.forwards import own_forwards, rebind
+from fastmnist.rewriting.masks import is_pruned
 
 
 class CannotCopy(TypeError):
@@ -68,6 +69,8 @@ def throwaway_copy(model: nn.Module) -> nn.Module:
     """
     shared: dict[int, Any] = {}
     for module in model.modules():
+        if is_pruned(module) or isinstance(module, parametrize.ParametrizationList):
+            continue  # making those permanent writes into the parameter itself
         kept: list[torch.Tensor | None] = [*module._parameters.values()]
         kind = layer_kind(module)
         if kind is not None and kind.is_frozen:  # ours: nothing in it ever counts

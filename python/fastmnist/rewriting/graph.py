@@ -18,6 +18,7 @@ from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.registry import kind_of
 from fastmnist.rewriting.copies import throwaway_copy
 from fastmnist.rewriting.hooks import has_hooks
+from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.steps import Kind, Step, kind_of_step, steps_of
 
 
@@ -158,6 +159,7 @@ def _traced(root: nn.Module) -> tuple[fx.Graph | None, str]:
 
 def _trace(root: nn.Module, arguments: dict[str, Any]) -> fx.Graph:
     copied = throwaway_copy(root).eval()
+    make_permanent(copied)  # a masked weight is no parameter, and would be read as a constant
     own = copied.__dict__.pop("forward", None)
     if own is not None:
         # fx traces the class's forward: so let it be that of a class of this one instance.
