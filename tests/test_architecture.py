@@ -16,8 +16,8 @@ import fastmnist as fm
 # Folders of the package and modules of its root, the lowest first: an import never goes up.
 ROOMS = [
     "_version", "pixels", "display", "int8", "files", "_inputs", "runtime", "data", "ranges",
-    "_ops", "layers", "rewriting", "fusion", "measuring", "training", "quantization", "pruning",
-    "compilation", "saving", "comparison", "ao", "testing", "network", "__init__", "cli",
+    "_ops", "layers", "network", "measuring", "rewriting", "fusion", "training", "quantization",
+    "pruning", "compilation", "saving", "comparison", "ao", "testing", "__init__", "cli",
     "__main__",
 ]  # fmt: skip
 MOST_FLOORS = 14

@@ -42,7 +42,7 @@ _EXPORTS = {
     "Percentile": "ranges.rules",
     "QAT": "quantization.configs",
     "RandomUnstructured": "pruning",
-    "Report": "comparison.comparing",
+    "Report": "comparison.report",
     "Sensitivity": "quantization.sensitivity",
     "Sparsity": "pruning",
     "Split": "data",
@@ -53,7 +53,7 @@ _EXPORTS = {
     "compile": "compilation.compiling",
     "convert": "quantization.converting",
     "cpu_info": "runtime.cpu",
-    "evaluate": "training.loop",
+    "evaluate": "measuring.evaluation",
     "fuse": "fusion.fusing",
     "fuse_modules": "fusion.by_name",
     "load": "saving.save_load",
@@ -80,8 +80,8 @@ _SUBPACKAGES = ("ao", "runtime", "testing")
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
-    from fastmnist.comparison.comparing import Report as Report
     from fastmnist.comparison.comparing import compare as compare
+    from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants
     from fastmnist.compilation.compiling import compile as compile
     from fastmnist.data import Data as Data
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from fastmnist.data import load_dataset as load_dataset
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
+    from fastmnist.measuring.evaluation import evaluate as evaluate
     from fastmnist.measuring.summary import summary as summary
     from fastmnist.network import NeuralNetwork as NeuralNetwork
     from fastmnist.pruning import Constant as Constant
@@ -125,7 +126,6 @@ if TYPE_CHECKING:
     from fastmnist.runtime.cpu import set_num_threads as set_num_threads
     from fastmnist.saving.save_load import load as load
     from fastmnist.saving.save_load import save as save
-    from fastmnist.training.loop import evaluate as evaluate
     from fastmnist.training.loop import train as train
 
 

@@ -130,8 +130,8 @@ def _chain(chain: Any, replaced: dict[str, Any]) -> Any:
     for step in chain:
         path = step.get("path") if isinstance(step, dict) else None
         part = replaced.get(path) if isinstance(path, str) else None
-        if isinstance(part, dict) and part.get("type") == "int8":
-            steps.append({"type": "int8", "path": path})
+        if isinstance(part, dict) and part.get("type") in ("int8", "fused", "half"):
+            steps.append({"type": part["type"], "path": path})
         else:
             steps.append(step)
     return steps

@@ -60,7 +60,8 @@ def layer_from_arrays(
     Parameters
     ----------
     description : dict
-        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, and ``pixels``.
+        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, ``pixels``, and ``bias``,
+        which is false where there is none.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def _layer_from(
         scale = float(required_tensor(arrays, f"{prefix}input_scale", np.float32, ()))
         zero_point = int(required_tensor(arrays, f"{prefix}input_zero_point", np.int32, ()))
     bias = np.zeros(outputs, np.float32)
-    if f"{prefix}bias" in arrays:
+    if description.get("bias") is not False:
         bias = required_tensor(arrays, f"{prefix}bias", np.float32, (outputs,))
     return QuantizedLayer(
         name=required_field(description, "name", str),

@@ -154,6 +154,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             "kind": self.kind,
             "name": self.name,
             "clamp": clamp_to_json(self.clamp),
+            "bias": self.bias is not None,
             "pixels": pixels_to_json(self.pixels),
         }
 
@@ -161,7 +162,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
     def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> QuantizedLinear:
         """Make one as described, with its numbers."""
         network = layer_from_arrays(arrays, prefix, description)
-        return cls(network, bias=f"{prefix}bias" in arrays)
+        return cls(network, bias=description.get("bias") is not False)
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the numbers."""

@@ -20,6 +20,7 @@ from fastmnist.rewriting.steps import Kind, Step, reshape_sizes
 from fastmnist.saving.layers import build_layer
 
 _MAX_STEPS = 4096
+_INLINE = ("linear", "batchnorm")  # described in the step itself
 
 
 # ---- to JSON -------------------------------------------------------------------------------------
@@ -141,8 +142,10 @@ def _build(step: Any, replaced: dict[str, Any], arrays: Arrays) -> nn.Module:
     if kind in _READERS:
         return _READERS[kind](step)
     path = required_field(step, "path", str)
-    inline = kind in ("linear", "batchnorm")
-    return build_layer(step if inline else required_field(replaced, path, dict), path, arrays)
+    part = step if kind in _INLINE else required_field(replaced, path, dict)
+    if part.get("type") != kind:
+        raise ValueError(f"type: expected '{part.get('type')}' for '{path}', got '{kind}'")
+    return build_layer(part, path, arrays)
 
 
 def _activation(step: Any) -> nn.Module:
