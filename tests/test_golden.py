@@ -6,32 +6,13 @@ the CPU: there the stored numbers are held to a few roundings of float32 (of bfl
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import fastmnist as fm
+from golden import CLASSES, FORMAT1, load
 
-GOLDEN = Path(__file__).parent / "golden"
-FORMAT1 = GOLDEN / "format1"
-
-
-def classes() -> dict[str, object]:
-    """What the files of models that are no chain are loaded into."""
-    spec = importlib.util.spec_from_file_location("golden_nets", FORMAT1 / "nets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    nets = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = nets
-    spec.loader.exec_module(nets)
-    return nets.CLASSES
-
-
-CLASSES = classes()
 KINDS = sorted(
     path.name.removesuffix(".rows.safetensors")
     for path in FORMAT1.glob("*.rows.safetensors")
@@ -44,11 +25,6 @@ FLOAT = {
     "structured": 1e-6, "structured-module": 1e-6, "half-bfloat16": 2e-2, "half-float16": 2e-3,
     "half-recurrent": 2e-2, "recurrent-gru": 1e-6, "recurrent-lstm": 1e-6,
 }  # fmt: skip
-
-
-def load(kind: str):
-    into = CLASSES[kind]().eval() if kind in CLASSES else None
-    return fm.load(FORMAT1 / f"{kind}.safetensors", into=into)
 
 
 def assert_answers(kind: str, got: torch.Tensor, want: torch.Tensor) -> None:

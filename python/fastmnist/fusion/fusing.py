@@ -18,7 +18,7 @@ from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import Names, check_not_prepared, named_layers
-from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step
+from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step, has_own_forward
 from fastmnist.rewriting.transform import Transform, transformed
 
 FLOOR = 80.0  # dB: what rounding float32 in another order costs, with much room
@@ -233,7 +233,8 @@ def _drop_dropouts(graph: Graph) -> list[Change]:
     done = []
     for name, module in [*graph.root.named_modules(remove_duplicate=False)]:
         called = graph.calls[id(module)] > 0 and id(module) not in graph.read
-        if type(module) in DROPOUTS and called and not has_hooks(module):
+        is_plain = type(module) in DROPOUTS and not has_own_forward(module)
+        if is_plain and called and not has_hooks(module):
             graph.root.set_submodule(name, Identity().eval())
             done.append(Change(name, DROPPED))
     return done

@@ -161,8 +161,15 @@ def steps_of(graph: fx.Graph, root: nn.Module) -> list[Step]:
     return [*steps.values()]
 
 
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether this instance computes something else than its class."""
+    return "forward" in vars(module)
+
+
 def module_clamp(module: nn.Module | None) -> Clamp | None:
     """The bounds of an activation module that is a clamp, else None."""
+    if module is not None and has_own_forward(module):
+        return None
     if type(module) is nn.ReLU:
         return RELU
     if type(module) is nn.ReLU6:
@@ -178,8 +185,8 @@ def kind_of_step(node: fx.Node, module: nn.Module | None) -> Kind:
         return Kind.INPUT
     if node.op == "output":
         return Kind.OUTPUT
-    if module is not None and "forward" in vars(module):
-        return Kind.OTHER  # an instance with arithmetic of its own
+    if module is not None and has_own_forward(module):
+        return Kind.OTHER
     if (module_clamp(module) if module is not None else _function_clamp(node)) is not None:
         return Kind.CLAMP
     return _module_kind(module) if module is not None else _function_kind(node)

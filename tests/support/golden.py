@@ -1,0 +1,32 @@
+"""The golden files, and the classes that they are loaded into."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import fastmnist as fm
+
+FORMAT1 = Path(__file__).resolve().parents[1] / "golden" / "format1"
+
+
+def classes() -> dict[str, Any]:
+    """What the files of models that are no chain are loaded into."""
+    spec = importlib.util.spec_from_file_location("golden_nets", FORMAT1 / "nets.py")
+    assert spec is not None
+    assert spec.loader is not None
+    nets = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = nets
+    spec.loader.exec_module(nets)
+    return nets.CLASSES
+
+
+CLASSES = classes()
+
+
+def load(kind: str, path: Path | None = None) -> Any:
+    """Load a golden file of this kind, or what was made of it."""
+    into = CLASSES[kind]().eval() if kind in CLASSES else None
+    return fm.load(FORMAT1 / f"{kind}.safetensors" if path is None else path, into=into)
