@@ -18,7 +18,7 @@ from fastmnist.pruning.methods import (
     check_some_neurons_stay,
     checked_amount,
 )
-from fastmnist.rewriting.selection import entries, matches, unknown
+from fastmnist.rewriting.selection import entries, first_names, selected_names, unknown
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def find_targets(
             "model: expected at least one torch.nn.Linear to prune, got none: prune before "
             "quantizing"
         )
-    first = {id(layer): name for name, layer in reversed(names.items())}
-    by_name = {name: first[id(layer)] for name, layer in names.items()}
+    by_name = first_names(names)
     if isinstance(method, CustomMask):
         if include is not None or exclude is not None or amounts is not None:
             raise ValueError(
@@ -113,22 +112,14 @@ def _chosen(
     amounts: Any,
 ) -> list[Target]:
     own = _own_amounts(method, names, by_name, amounts)
-    taken = {*by_name.values()}
-    explicit = {name for name, amount in own.items() if amount > 0}
-    if include is not None:
-        taken = set()
-        for entry in entries("include", include):
-            taken |= matches("include", entry, root, by_name)
-            if isinstance(entry, str) and entry in names:
-                explicit.add(by_name[entry])
-    for entry in [] if exclude is None else entries("exclude", exclude):
-        taken -= matches("exclude", entry, root, by_name)
+    named = [] if include is None else entries("include", include)
+    taken = selected_names(root, by_name, None if include is None else named, exclude)
+    explicit = {by_name[entry] for entry in named if isinstance(entry, str) and entry in names}
+    explicit |= {name for name, amount in own.items() if amount > 0}
     if outside := sorted(set(own) - taken):
         raise ValueError(
             f"amounts: expected layers that include= and exclude= leave, got '{outside[0]}'"
         )
-    if not taken:
-        raise ValueError("include, exclude: expected to leave a layer to prune, got none left")
     if all(own.get(name) == 0 for name in taken):
         raise ValueError(
             "amounts: expected a share that removes something, got 0, which removes none"

@@ -8,7 +8,6 @@ input was: on a GPU, in bfloat16, wrapped by DDP or ``torch.compile``, pruned by
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -111,22 +110,6 @@ def _check_has_data(model: nn.Module) -> None:
                 f"model: expected weights in memory, got '{name}' on device 'meta', which holds "
                 "none: use model.to_empty(device='cpu') and load a state_dict"
             )
-
-
-def change_or_leave_untouched(
-    model: nn.Module, change: Callable[[nn.Module], nn.Module]
-) -> nn.Module:
-    """Change `model` itself, after a copy has shown that no error comes half way.
-
-    A model that cannot be copied is changed without that.
-    """
-    try:
-        copied: nn.Module | None = checked_copy(model)
-    except TypeError:
-        copied = None
-    if copied is not None:
-        change(copied)
-    return change(model)
 
 
 def has_computed_weights(model: nn.Module) -> str | None:

@@ -33,19 +33,30 @@ def selection(
     TypeError, ValueError
         If an entry is no name, pattern or type, or stands for no layer, or none is left.
     """
+    taken = selected_names(root, first_names(layers), include, exclude)
+    chosen = {id(layers[name]) for name in taken}
+    return lambda name, layer: id(layer) in chosen
+
+
+def first_names(layers: Mapping[str, nn.Module]) -> dict[str, str]:
+    """For every name of a layer its first one: a layer may have several."""
     first = {id(layer): name for name, layer in reversed([*layers.items()])}
-    by_name = {name: first[id(layer)] for name, layer in layers.items()}
+    return {name: first[id(layer)] for name, layer in layers.items()}
+
+
+def selected_names(
+    root: nn.Module, by_name: Mapping[str, str], include: Names, exclude: Names
+) -> set[str]:
+    """First names of what `include` takes, and `exclude` leaves, of the layers in `by_name`."""
     taken = {*by_name.values()}
     if include is not None:
-        taken = set()
-        for entry in entries("include", include):
-            taken |= matches("include", entry, root, by_name)
+        named = entries("include", include)
+        taken = {name for entry in named for name in matches("include", entry, root, by_name)}
     for entry in [] if exclude is None else entries("exclude", exclude):
         taken -= matches("exclude", entry, root, by_name)
     if not taken:
         raise ValueError("include, exclude: expected to leave a layer, got none left")
-    chosen = {id(layers[name]) for name in taken}
-    return lambda name, layer: id(layer) in chosen
+    return taken
 
 
 def kept(spec: Names) -> Names:

@@ -87,51 +87,27 @@ class Step:
 
 
 DROPOUTS = (
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-)
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+)  # fmt: skip
 _PASSES = (nn.Identity, Identity, QuantStub, DeQuantStub)
 _ELEMENTWISE_MODULES = (
-    nn.CELU,
-    nn.ELU,
-    nn.GELU,
-    nn.Hardshrink,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.LeakyReLU,
-    nn.LogSigmoid,
-    nn.Mish,
-    nn.SELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Softplus,
-    nn.Softshrink,
-    nn.Softsign,
-    nn.Tanh,
-    nn.Tanhshrink,
-    nn.Threshold,
-)
+    nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU,
+    nn.LogSigmoid, nn.Mish, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softshrink, nn.Softsign,
+    nn.Tanh, nn.Tanhshrink, nn.Threshold,
+)  # fmt: skip
 # Functions and methods by name: torch, torch.nn.functional and Tensor call them alike.
-_ELEMENTWISE_NAMES = frozenset(
-    [
-        *("abs", "abs_", "alpha_dropout", "celu", "celu_", "clamp", "clamp_", "clamp_max"),
-        *("clamp_min", "clip", "clone", "detach", "dropout", "elu", "elu_", "exp", "gelu"),
-        *("hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu"),
-        *("leaky_relu_", "log1p", "logsigmoid", "mish", "neg", "relu", "relu6", "relu_", "selu"),
-        *("selu_", "sigmoid", "sigmoid_", "silu", "softplus", "softshrink", "softsign", "sqrt"),
-        *("square", "tanh", "tanh_", "tanhshrink", "threshold"),
-    ]
-)
-_ARITHMETIC_NAMES = frozenset(
-    [
-        *("add", "add_", "div", "div_", "iadd", "imul", "isub", "itruediv", "mul", "mul_"),
-        *("pow", "sub", "sub_", "truediv"),
-    ]
-)
+_ELEMENTWISE_NAMES = {
+    "abs", "abs_", "alpha_dropout", "celu", "celu_", "clamp", "clamp_", "clamp_max", "clamp_min",
+    "clip", "clone", "detach", "dropout", "elu", "elu_", "exp", "gelu", "hardshrink",
+    "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "log1p",
+    "logsigmoid", "mish", "neg", "relu", "relu6", "relu_", "selu", "selu_", "sigmoid", "sigmoid_",
+    "silu", "softplus", "softshrink", "softsign", "sqrt", "square", "tanh", "tanh_", "tanhshrink",
+    "threshold",
+}  # fmt: skip
+_ARITHMETIC_NAMES = {
+    "add", "add_", "div", "div_", "iadd", "imul", "isub", "itruediv", "mul", "mul_", "pow", "sub",
+    "sub_", "truediv",
+}  # fmt: skip
 _MODULES_OF_FUNCTIONS = (torch, F, torch._C._nn, math, operator)
 
 RELU: Clamp = (0.0, math.inf)
@@ -193,20 +169,22 @@ def kind_of_step(node: fx.Node, module: nn.Module | None) -> Kind:
 
 
 def _module_kind(module: nn.Module) -> Kind:
-    kinds: dict[tuple[type, ...], Kind] = {
-        (QuantizedLinear,): Kind.INT8,
-        (nn.BatchNorm1d,): Kind.NORM,
-        _PASSES: Kind.PASS,
-        DROPOUTS: Kind.DROPOUT,
-        _ELEMENTWISE_MODULES: Kind.ELEMENTWISE,
-    }
     if is_known_linear(module):
         return Kind.LINEAR
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return Kind.FLATTEN
     if type(module) is nn.PReLU and module.num_parameters == 1:
         return Kind.ELEMENTWISE
-    return next((kind for types, kind in kinds.items() if type(module) in types), Kind.OTHER)
+    return _MODULE_KINDS.get(type(module), Kind.OTHER)
+
+
+_MODULE_KINDS: dict[type, Kind] = {
+    QuantizedLinear: Kind.INT8,
+    nn.BatchNorm1d: Kind.NORM,
+    **dict.fromkeys(_PASSES, Kind.PASS),
+    **dict.fromkeys(DROPOUTS, Kind.DROPOUT),
+    **dict.fromkeys(_ELEMENTWISE_MODULES, Kind.ELEMENTWISE),
+}
 
 
 def _function_kind(node: fx.Node) -> Kind:
