@@ -91,7 +91,7 @@ def test_max_drop_means_the_same():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 5))
-    fm.train(model, (X, Y), epochs=40, lr=1e-2)
+    fm.train(model, (X, Y), epochs=40, lr=1e-2, seed=0)
     for make in (
         lambda **o: fm.quantize(model, fm.Static(X), **o),
         lambda **o: fm.prune(model, fm.L1Unstructured(0.95), **o),

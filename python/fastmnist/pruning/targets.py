@@ -113,7 +113,9 @@ def _chosen(
 ) -> list[Target]:
     own = _own_amounts(method, names, by_name, amounts)
     named = [] if include is None else entries("include", include)
-    taken = selected_names(root, by_name, None if include is None else named, exclude)
+    taken = selected_names(
+        root, by_name, None if include is None else named, exclude, "a layer to prune"
+    )
     explicit = {by_name[entry] for entry in named if isinstance(entry, str) and entry in names}
     explicit |= {name for name, amount in own.items() if amount > 0}
     if outside := sorted(set(own) - taken):

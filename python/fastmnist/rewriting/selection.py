@@ -45,7 +45,11 @@ def first_names(layers: Mapping[str, nn.Module]) -> dict[str, str]:
 
 
 def selected_names(
-    root: nn.Module, by_name: Mapping[str, str], include: Names, exclude: Names
+    root: nn.Module,
+    by_name: Mapping[str, str],
+    include: Names,
+    exclude: Names,
+    what: str = "a layer",
 ) -> set[str]:
     """First names of what `include` takes, and `exclude` leaves, of the layers in `by_name`."""
     taken = {*by_name.values()}
@@ -55,7 +59,7 @@ def selected_names(
     for entry in [] if exclude is None else entries("exclude", exclude):
         taken -= matches("exclude", entry, root, by_name)
     if not taken:
-        raise ValueError("include, exclude: expected to leave a layer, got none left")
+        raise ValueError(f"include, exclude: expected to leave {what}, got none left")
     return taken
 
 
