@@ -88,6 +88,12 @@ def test_a_good_result_is_silent_and_says_how_it_was_checked():
         fused = fm.fuse(mlp(), example={"input": X}, check=80)
         assert torch.allclose(fused(X), mlp().eval()(X), atol=1e-6)
         fm.prune(mlp(), fm.L1Unstructured(0.9), example=X, check=100)
+        dead = mlp()
+        with torch.no_grad():
+            dead[0].weight[:20] = 0  # neurons that give a constant, which goes into biases
+        for model in (dead, mlp()):
+            smaller = fm.prune(model, fm.Structured(0.7, multiple_of=4), example=X, check=100)
+            assert {c.checked for c in fm.changes(smaller)} == {"rows"}
 
 
 class Branches(nn.Module):

@@ -41,6 +41,9 @@ class NeuronPruner:
                 "removed, got none"
             )
         self._widths = [flow.layer.out_features for _, flow in self._flows]
+        # By name of a reader: which of its first columns no longer count.
+        self._dropped: dict[str, list[Tensor]] = {}
+        self._left = [torch.arange(width) for width in self._widths]
         for _, flow in self._flows:
             for reader, _ in flow.readers:
                 check_prunable(self._name(reader), reader)
@@ -92,12 +95,11 @@ class NeuronPruner:
             with torch.no_grad():
                 # All ranked before any goes: what goes must not depend on the layers' order.
                 ranks = [self._norms(flow) for _, flow in self._flows]
-                for (target, flow), width, norms in zip(
-                    self._flows, self._widths, ranks, strict=True
-                ):
-                    kept = self._method.kept(width, now(target.amount))
+                for i, norms in enumerate(ranks):
+                    target, flow = self._flows[i]
+                    kept = self._method.kept(self._widths[i], now(target.amount))
                     if kept < len(norms):
-                        self._shrink(flow, norms, kept)
+                        self._shrink(i, flow, norms, kept)
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -106,11 +108,15 @@ class NeuronPruner:
         norms: Tensor = torch.linalg.vector_norm(flow.layer.weight, ord=self._method.n, dim=1)
         return norms
 
-    def _shrink(self, flow: Flow, norms: Tensor, kept: int) -> None:
+    def _shrink(self, i: int, flow: Flow, norms: Tensor, kept: int) -> None:
         keep = torch.zeros(len(norms), dtype=torch.bool)
         keep[torch.topk(norms, kept).indices] = True
-        _keep_constants(flow, (norms == 0) & ~keep)
+        moved = _keep_constants(flow, (norms == 0) & ~keep)
         rows = keep.nonzero().flatten()
+        for reader, _ in flow.readers:
+            gone = ~keep & ~moved[reader] if reader in moved else ~keep
+            self._dropped.setdefault(self._name(reader), []).append(self._left[i][gone])
+        self._left[i] = self._left[i][rows]
         _slice(flow.layer, ("weight", "bias"), 0, rows)
         flow.layer.out_features = kept
         for norm in flow.norms:
@@ -119,6 +125,13 @@ class NeuronPruner:
         for reader, _ in flow.readers:
             _slice(reader, ("weight",), 1, rows)
             reader.in_features = kept
+
+    def blind(self, original: nn.Module) -> nn.Module:
+        """Make a copy of the model before deaf to the neurons that were removed since."""
+        with torch.no_grad():
+            for name, columns in self._dropped.items():
+                original.get_submodule(name).weight[:, torch.cat(columns)] = 0  # type: ignore[operator]
+        return original
 
     def check_kept(self, root: nn.Module) -> None:
         """Raise RuntimeError if training replaced layers."""
@@ -148,10 +161,14 @@ def _blocked(target: Target, why: str) -> ValueError:
     )
 
 
-def _keep_constants(flow: Flow, dead: Tensor) -> None:
-    """Move what neurons without weights give into the biases of the layers that read them."""
+def _keep_constants(flow: Flow, dead: Tensor) -> dict[nn.Linear, Tensor]:
+    """Move what neurons without weights give into the biases of the layers that read them.
+
+    Returns, for each layer where that could be done, the neurons.
+    """
+    moved: dict[nn.Linear, Tensor] = {}
     if not dead.any():
-        return
+        return moved
     values = constants(flow)
     for reader, step in flow.readers:
         if reader.bias is None:
@@ -164,6 +181,8 @@ def _keep_constants(flow: Flow, dead: Tensor) -> None:
         assert bias is not None
         bias.copy_((bias.double() + gone).float())
         apply_masks(reader)
+        moved[reader] = dead
+    return moved
 
 
 def _slice(module: nn.Module, names: tuple[str, ...], dim: int, kept: Tensor) -> None:

@@ -145,6 +145,7 @@ class Pruning(Transform):
 
     def __init__(self, method: Method, plan: Plan, amounts: Any = None) -> None:
         self._method, self._plan, self._amounts = method, plan, amounts
+        self._pruner: MaskPruner | NeuronPruner | None = None
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         targets = self._targets(root)
@@ -166,17 +167,18 @@ class Pruning(Transform):
         else:
             pruner = MaskPruner(self._method, targets)
         _run(root, pruner, self._plan)
+        self._pruner = pruner
         return root, pruner.changes()
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
-        # The original with the very weights that are left; a smaller model has none of its size.
+        # The original with the very weights that are left.
+        if isinstance(self._pruner, NeuronPruner):
+            make_permanent(original)
+            return self._pruner.blind(original) if self._plan.finetune is None else None
         weights = plain_copy(result)
         make_permanent(weights)
         make_permanent(original)
-        try:
-            original.load_state_dict(weights.state_dict())
-        except RuntimeError:
-            return None
+        original.load_state_dict(weights.state_dict())
         return original
 
 
