@@ -65,8 +65,11 @@ def test_include_and_exclude(verb):
 def test_in_place_is_the_same_object_with_the_same_answers(verb):
     model = mlp()
     before = snapshot(model)
+    parameters = {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}
     copied = VERBS[verb](model)
     assert_unchanged(model, before)
+    after = {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}
+    assert after == parameters
     kept = model[1] if verb == "prune" else None
     result = VERBS[verb](model, inplace=True)
     assert result is model

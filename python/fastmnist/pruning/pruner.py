@@ -172,6 +172,7 @@ class Pruning(Transform):
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
         # The original with the very weights that are left.
+        original = plain_copy(original)
         if isinstance(self._pruner, NeuronPruner):
             make_permanent(original)
             return self._pruner.blind(original) if self._plan.finetune is None else None

@@ -78,6 +78,17 @@ def throwaway_copy(model: nn.Module) -> nn.Module:
     return _copied(model, shared)
 
 
+def scratch_copy(model: nn.Module) -> nn.Module:
+    """A plain copy whose weights are only read: shared, where the model is plain already."""
+    _check_has_data(model)
+    tensors = [*model.parameters(), *model.buffers()]
+    is_plain = all(
+        t.device.type == "cpu" and (t.dtype == torch.float32 or not t.is_floating_point())
+        for t in tensors
+    )
+    return throwaway_copy(model).eval() if is_plain else plain_copy(model)
+
+
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     forwards = own_forwards(model)
     # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.

@@ -18,7 +18,13 @@ from torch import nn
 from fastmnist.measuring.budget import layers_within
 from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import NOT_RUN, Change, mark_checked, record
-from fastmnist.rewriting.copies import CannotCopy, check_module, checked_copy, plain_copy
+from fastmnist.rewriting.copies import (
+    CannotCopy,
+    check_module,
+    checked_copy,
+    plain_copy,
+    scratch_copy,
+)
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.selection import Names, Selected, selection
 from fastmnist.rewriting.verify import Rows, check_outputs, check_same_steps, worst_of
@@ -47,7 +53,9 @@ class Transform(ABC):
 
     @abstractmethod
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
-        """The layers that could be changed, by their first name; `root` is a copy.
+        """The layers that could be changed, by their first name.
+
+        `root` is a copy that may share its weights with the model: they are only to be read.
 
         Raises
         ------
@@ -60,7 +68,7 @@ class Transform(ABC):
         return chosen
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-        """Do once what costs, on a copy that is thrown away, as calibrating does."""
+        """Do once what costs, as calibrating does, on the copy that :meth:`find` saw."""
         return
 
     @abstractmethod
@@ -74,7 +82,10 @@ class Transform(ABC):
         return ()
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
-        """What the result's outputs are held against; None where that cannot be known."""
+        """What the result's outputs are held against; None where that cannot be known.
+
+        `original` is a copy that may share its weights with the model.
+        """
         return original
 
     def layerwise(self, original: nn.Module) -> nn.Module | None:
@@ -106,7 +117,9 @@ class Maker:
         self._floor = _checked_floor(check)
         self._example = None if example is None else Rows.of(example)
         self._graph: Graph | None = None
-        self._begin(self._copy(), include, exclude, select)
+        # What is trained on may change parameters that it finds; all else reads them.
+        scratch = self._copy() if how.keeps_device else scratch_copy(self.original)
+        self._begin(scratch, include, exclude, select)
 
     def _begin(
         self, scratch: nn.Module, include: Names, exclude: Names, select: Selected | None
@@ -171,13 +184,13 @@ class Maker:
         rows = self._example or self.how.rows
         reference = None
         if rows is not None:
-            reference = self.how.reference(plain_copy(self.original), result)
+            reference = self.how.reference(scratch_copy(self.original), result)
         if rows is None or reference is None:
             return "graph" if self._graph is not None else NOT_RUN
         names = {change.layer for change in done}
 
         def worst_layer() -> str:
-            other = self.how.layerwise(plain_copy(self.original))
+            other = self.how.layerwise(scratch_copy(self.original))
             called = self.how.called(self.layers)
             if other is None or not called:
                 return "leave layers as they are with exclude="
