@@ -51,13 +51,13 @@ def test_close_to_float_and_says_what_it_did(q):
     assert all(isinstance(q[i], nn.Identity) for i in (1, 2, 4))
 
 
-def unchained(model, config):
-    """The same layers, but one operator each: hooks keep them apart."""
-    apart = fm.fuse(model)
-    for module in apart.modules():
+def watched(model, config):
+    """The same layers, with a hook on each."""
+    fused = fm.fuse(model)
+    for module in fused.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda *_: None)
-    result = fm.quantize(apart, config)
+    result = fm.quantize(fused, config)
     assert sum(isinstance(m, QuantizedLinear) for m in result.modules()) == 3
     return result
 
@@ -67,7 +67,7 @@ def test_module_compile_and_layer_by_layer_agree_bit_for_bit(name, isa):
     model = mlp()
     q = fm.quantize(model, CONFIGS[name])
     net = fm.compile(q)
-    alone = unchained(model, CONFIGS[name])
+    alone = watched(model, CONFIGS[name])
     x = torch.randn(130, 12, generator=torch.Generator().manual_seed(9)) * 3
     x[3, 4] = math.nan
     x[7, 1] = math.inf
