@@ -64,7 +64,7 @@ def test_history(digits):
     assert "val_accuracy" in str(history)
     assert "2 epochs" in repr(history)
     assert pickle.loads(pickle.dumps(history)) == history
-    assert history.__rich__().row_count == 2
+    assert len(history.table().rows) == 2
 
 
 def test_history_to_frame(monkeypatch):
