@@ -12,47 +12,17 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import fastmnist as fm
+from benchmarks.accuracy import main
 from fastmnist.display.tables import Table
-
-EPOCHS, QUICK_EPOCHS = 10, 1
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pruning_accuracy",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", default="auto", choices=("auto", "mnist", "digits"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one epoch of training each time")
-    parser.add_argument("--json", metavar="FILE")
-    return parser.parse_args(arguments)
-
-
-def main() -> int:
-    options = parse(sys.argv[1:])
-    torch.set_num_threads(1)
-    fm.set_num_threads(1)
-    report = run(options)
-    print(table(report))
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
-    return 0
 
 
 def cases(data: Any, *, quick: bool, seed: int) -> dict[str, Callable[[nn.Module], nn.Module]]:
@@ -107,14 +77,10 @@ def cases(data: Any, *, quick: bool, seed: int) -> dict[str, Callable[[nn.Module
     }
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train, prune and test everything."""
-    data = fm.load_dataset(options.data)
-    torch.manual_seed(options.seed)
-    original = fm.NeuralNetwork(use_dropout=True)
-    epochs = QUICK_EPOCHS if options.quick else EPOCHS
-    fm.train(original, data, epochs=epochs, seed=options.seed)
-    original.eval()
+def results(
+    original: nn.Module, data: Any, options: argparse.Namespace
+) -> dict[str, list[dict[str, Any]]]:
+    """Prune and test in every way."""
     rows = []
     for name, make in cases(data, quick=options.quick, seed=options.seed).items():
         start = time.perf_counter()
@@ -122,20 +88,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         rows.append(measure(name, model, data) | {"seconds": round(seconds, 1)})
         check(rows[-1], name)
-    return {
-        "about": {
-            "command": shlex.join(["python", "-m", "benchmarks.pruning_accuracy", *sys.argv[1:]]),
-            "data": data.name,
-            "epochs": epochs,
-            "quick": options.quick,
-            "seed": options.seed,
-            "n": len(data.test),
-            "cpu": fm.cpu_info()["model"],
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-        "variants": rows,
-    }
+    return {"variants": rows}
 
 
 def measure(name: str, model: nn.Module, data: Any) -> dict[str, Any]:
@@ -187,4 +140,4 @@ def table(report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("benchmarks.pruning_accuracy", __doc__, results, lambda report: [table(report)]))

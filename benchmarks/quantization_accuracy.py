@@ -12,77 +12,26 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
-import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import fastmnist as fm
+from benchmarks.accuracy import main
 from fastmnist.display.tables import Table
 from fastmnist.measuring.sqnr import outputs_of, sqnr
 
 OBSERVERS = ("minmax", "moving_average", "percentile", "histogram", "mse")
-EPOCHS, QUICK_EPOCHS = 10, 1
 FINE_TUNING_RATE = 1e-4
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quantization_accuracy",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", default="auto", choices=("auto", "mnist", "digits"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="one epoch of training")
-    parser.add_argument("--json", metavar="FILE")
-    return parser.parse_args(arguments)
-
-
-def main() -> int:
-    options = parse(sys.argv[1:])
-    torch.set_num_threads(1)
-    fm.set_num_threads(1)
-    report = run(options)
-    for made in tables(report):
-        print(made, end="\n\n")
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
-    return 0
-
-
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Train, quantize and test everything."""
-    data = fm.load_dataset(options.data)
-    torch.manual_seed(options.seed)
-    model = fm.NeuralNetwork(use_dropout=True)
-    epochs = QUICK_EPOCHS if options.quick else EPOCHS
-    fm.train(model, data, epochs=epochs, seed=options.seed)
-    model.eval()
-    return {
-        "about": {
-            "command": shlex.join(
-                ["python", "-m", "benchmarks.quantization_accuracy", *sys.argv[1:]]
-            ),
-            "data": data.name,
-            "epochs": epochs,
-            "seed": options.seed,
-            "n": len(data.test),
-            "cpu": fm.cpu_info()["model"],
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-        "digits": [
-            measure(name, made, model, data) for name, made in variants(model, data).items()
-        ],
-        "random": random_mlp(),
-    }
+def results(model: nn.Module, data: Any, _: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Quantize and test in every way."""
+    made = variants(model, data).items()
+    digits = [measure(name, variant, model, data) for name, variant in made]
+    return {"digits": digits, "random": random_mlp()}
 
 
 def variants(model: nn.Module, data: Any) -> dict[str, nn.Module]:
@@ -180,4 +129,4 @@ def tables(report: dict[str, Any]) -> list[Table]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("benchmarks.quantization_accuracy", __doc__, results, tables))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.measuring.timing import time_interleaved
 from fastmnist.runtime.packing import pack
 from fastmnist.runtime.planning import plan_into, shapes_of
+from fastmnist.saving.save_load import file_size
 
 PEERS = ("ONNX Runtime", "OpenVINO", "SciPy")
 WIDE_ZEROS = (0.5, 0.8, 0.9, 0.95, 0.98)
@@ -204,14 +204,6 @@ def check_same(net: Any, pruned: torch.nn.Module, calibration: Any, x: U8) -> No
         expected = module(torch.from_numpy(x).reshape(-1, 1, 28, 28)).numpy()
     if not np.array_equal(net(x), expected):
         raise AssertionError("the compiled network's answers are not those of its modules")
-
-
-def file_size(model: Any) -> int:
-    """Bytes of the model's file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.safetensors")
-        fm.save(path, model)
-        return path.stat().st_size
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // The canonical encoding of sparse int8 weights, the same on every machine: what files and pickles
-// hold (python/fastmnist/sparse_encoding.py writes it), and what torch.ops.fastmnist.pack_sparse
-// takes.
+// hold (python/fastmnist/int8/sparse_encoding.py writes it), and what
+// torch.ops.fastmnist.pack_sparse takes.
 //
 //     weight  [ 3 0 0 -7 0 0 0 0 5 ]      bitmask  [ 0b00001001 0b00000001 ]   one bit a weight,
 //             [ 0 0 0  0 0 0 0 0 0 ]               [ 0b00000000 0b00000000 ]   lowest first; rows

@@ -60,14 +60,16 @@ class PixelNormalization:
         object.__setattr__(self, "std", _numbers("std", self.std))
         if len(self.mean) != len(self.std):
             raise ValueError(
-                f"mean and std must have the same length, got {len(self.mean)} and "
+                f"mean, std: expected the same length, got {len(self.mean)} and "
                 f"{len(self.std)} values: give one per channel in both, or one number each"
             )
         with np.errstate(all="ignore"):
             if not all(np.isfinite(np.float32(m)) for m in self.mean):
-                raise ValueError(f"mean must be finite in float32, got {self.mean}")
+                raise ValueError(
+                    f"mean: expected numbers that are finite in float32, got {self.mean}"
+                )
             if not all(0 < np.float32(s) < np.inf for s in self.std):
-                raise ValueError(f"std must be finite and above 0 in float32, got {self.std}")
+                raise ValueError(f"std: expected finite numbers above 0 in float32, got {self.std}")
 
     @classmethod
     def of(cls, mean: Any = 0.0, std: Any = 1.0) -> PixelNormalization:
@@ -150,7 +152,7 @@ class PixelNormalization:
         """
         if isinstance(pixels, np.ndarray):
             if pixels.dtype != np.uint8:
-                raise TypeError(f"pixels must be uint8, got {pixels.dtype}")
+                raise TypeError(f"pixels: expected uint8, got {pixels.dtype}")
             # asarray: dividing a 0-d array would otherwise give a NumPy scalar.
             array: Any = np.asarray(pixels.astype(np.float32) / np.float32(255))
             if not self.is_identity:
@@ -160,11 +162,11 @@ class PixelNormalization:
         torch = sys.modules.get("torch")
         if torch is None or not isinstance(pixels, torch.Tensor):
             raise TypeError(
-                "pixels must be a uint8 torch tensor or NumPy array, got "
+                "pixels: expected a uint8 torch tensor or NumPy array, got "
                 f"{type(pixels).__module__}.{type(pixels).__qualname__}"
             )
         if pixels.dtype != torch.uint8:
-            raise TypeError(f"pixels must be uint8, got {pixels.dtype}")
+            raise TypeError(f"pixels: expected uint8, got {pixels.dtype}")
         tensor = pixels.to(torch.float32).div_(255)
         if not self.is_identity and self.channels == 1:
             tensor.sub_(self.mean[0]).div_(self.std[0])
@@ -197,7 +199,7 @@ class PixelNormalization:
         """
         if features < 1 or features % self.channels:
             raise ValueError(
-                f"features must be a positive multiple of the {self.channels} channels that mean "
+                f"features: expected a positive multiple of the {self.channels} channels that mean "
                 f"and std have, got {features}"
             )
         each = features // self.channels
@@ -219,7 +221,7 @@ class PixelNormalization:
             mean, std = np.array(self.mean).reshape(to), np.array(self.std).reshape(to)
         else:
             raise ValueError(
-                f"pixels must have {self.channels} channels in dimension 1, as mean and std have, "
+                f"pixels: expected {self.channels} channels in dimension 1, as mean and std have, "
                 f"got shape {tuple(shape)}: give one mean and std per channel, or one for all"
             )
         return mean.astype(np.float32), std.astype(np.float32)
@@ -252,7 +254,7 @@ def set_model_pixels(model: torch.nn.Module, px: PixelNormalization | None) -> N
         If `px` is neither a PixelNormalization nor None.
     """
     if px is not None and not isinstance(px, PixelNormalization):
-        raise TypeError(f"px must be a PixelNormalization or None, got {type(px).__name__}")
+        raise TypeError(f"px: expected a PixelNormalization or None, got {type(px).__name__}")
     inner = unwrap(model)
     if px is not None:
         setattr(inner, _ATTRIBUTE, (px.mean, px.std))
@@ -276,19 +278,19 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
     plain = value.tolist() if hasattr(value, "tolist") else value
     items = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else [plain]
     if not items:
-        raise ValueError(f"{name} must have at least one value, got an empty sequence")
+        raise ValueError(f"{name}: expected at least one value, got an empty sequence")
     numbers = []
     for item in items:
         item = item.tolist() if hasattr(item, "tolist") else item
         if isinstance(item, bool) or not isinstance(item, (int, float)):
             raise TypeError(
-                f"{name} must be a number or a sequence of numbers, one per channel, got {value!r}"
+                f"{name}: expected a number or a sequence of them, one per channel, got {value!r}"
             )
         try:
             number = float(item)
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise ValueError(f"{name} must be finite, got {value!r}")
+            raise ValueError(f"{name}: expected finite numbers, got {value!r}")
         numbers.append(number)
     return tuple(numbers)

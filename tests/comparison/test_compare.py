@@ -239,9 +239,9 @@ def test_bad_variants(variants, error, message):
     ("data", "options", "error", "message"),
     [
         (X, {}, ValueError, "targets"),
-        ((X[:0], Y[:0]), {}, ValueError, "data is empty"),
+        ((X[:0], Y[:0]), {}, ValueError, "data: expected samples, got none"),
         ([], {}, ValueError, "data"),
-        (3, {}, TypeError, "data must be"),
+        (3, {}, TypeError, "data: expected a bundle"),
         (
             (X, Y),
             {"batch_size": 0},

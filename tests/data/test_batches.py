@@ -128,7 +128,7 @@ def test_batch_fn():
     assert first.kwargs["x"].dtype == torch.float32
     assert first.target is None
     for wrong in (1, (X,), (X, X, X), (X, X, X, X)):
-        with pytest.raises(TypeError, match="batch_fn must return"):
+        with pytest.raises(TypeError, match="batch_fn: expected"):
             batches(loader, batch_fn=lambda b, result=wrong: result)
 
 
@@ -208,16 +208,16 @@ def test_batches_are_copies():
 
 def test_errors():
     for empty in ((X[:0], Y[:0]), [], (), DataLoader([]), iter([]), X[:0]):
-        with pytest.raises(ValueError, match="calibration is empty"):
+        with pytest.raises(ValueError, match="calibration: expected samples, got none"):
             batches(empty, name="calibration")
     with pytest.raises(ValueError, match=r"same number of rows.*10, 2.*9"):
         batches((X, Y[:9]))
     with pytest.raises(ValueError, match="batch dimension"):
         batches((X, torch.tensor(1)))
-    with pytest.raises(TypeError, match="hold numbers"):
+    with pytest.raises(TypeError, match="expected numbers"):
         batches(np.array(["a"]))
     for wrong in (None, 3, "mnist"):
-        with pytest.raises(TypeError, match="data must be"):
+        with pytest.raises(TypeError, match="data: expected a bundle"):
             batches(wrong)
     with pytest.raises(TypeError, match="ToTensor"):
         batches([(object(), 1)])

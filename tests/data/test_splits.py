@@ -93,7 +93,7 @@ def test_subset_repr_and_pickle(digits):
     assert "1,437" in repr(digits)
     assert "train" in repr(small)
     for n in (0, 2000):
-        with pytest.raises(ValueError, match="n must be"):
+        with pytest.raises(ValueError, match="n: expected 1 to"):
             digits.train.subset(n)
 
 

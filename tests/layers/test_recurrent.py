@@ -107,7 +107,7 @@ TOKENS = torch.randint(0, 20, (3, 8), generator=torch.Generator().manual_seed(1)
 
 
 @pytest.mark.parametrize(
-    ("spec", "recurrent", "chains"),
+    ("spec", "recurrent", "layers"),
     [
         ({nn.Linear, nn.LSTM}, True, 3),
         ({nn.LSTM}, True, 2),
@@ -117,11 +117,11 @@ TOKENS = torch.randint(0, 20, (3, 8), generator=torch.Generator().manual_seed(1)
         (None, True, 3),
     ],
 )
-def test_in_a_model(spec, recurrent, chains):
+def test_in_a_model(spec, recurrent, layers):
     model = Tagger().eval()
     q = fm.quantize_dynamic(model, spec)
     assert isinstance(q.lstm, QuantizedRecurrent) == recurrent
-    assert sum(isinstance(m, QuantizedLinear) for m in q.modules()) == chains
+    assert sum(isinstance(m, QuantizedLinear) for m in q.modules()) == layers
     with torch.no_grad():
         assert close(q(TOKENS), model(TOKENS), 0.05)
 

@@ -65,9 +65,9 @@ def test_schedules_that_are_none(make, error, match):
         ({"schedule": fm.Cubic()}, ValueError, "schedule: expected finetune= with it"),
         ({"finetune": one_epoch, "epochs": 0}, ValueError, "epochs: expected at least 1"),
         ({"finetune": one_epoch, "epochs": 1.5}, TypeError, "epochs: expected an int"),
-        ({"finetune": one_epoch, "schedule": fm.Cubic}, TypeError, "schedule: .*got Cubic"),
+        ({"finetune": one_epoch, "schedule": fm.Cubic}, TypeError, "schedule: .*class Cubic"),
         ({"finetune": one_epoch, "schedule": "cubic"}, TypeError, "schedule: .*got str"),
-        ({"finetune": fm.NeuralNetwork}, TypeError, "finetune: expected data.*got NeuralNetwork"),
+        ({"finetune": fm.NeuralNetwork}, TypeError, "finetune: expected data.*class NeuralNetwork"),
         ({"finetune": mlp()}, TypeError, "finetune: expected data.*got Sequential"),
         (
             {"finetune": one_epoch, "schedule": fm.Cubic(start=0.9)},

@@ -158,11 +158,11 @@ def test_transformers_do_not_read_weights_behind_our_back(config, mask):
             prepared = fm.prepare(model)
             prepared(x, **options)
             q = fm.convert(prepared)
-        chains = [m for m in q.modules() if isinstance(m, QuantizedLinear)]
-        assert len(chains) == 4
+        layers = [m for m in q.modules() if isinstance(m, QuantizedLinear)]
+        assert len(layers) == 4
         calls = []
-        for chain in chains:
-            chain.register_forward_hook(lambda *_: calls.append(1))
+        for layer in layers:
+            layer.register_forward_hook(lambda *_: calls.append(1))
         got = q(x, **options)
     assert len(calls) == 4
     real = slice(0, 4) if mask else slice(None)

@@ -51,13 +51,13 @@ def test_close_to_float_and_says_what_it_did(q):
     assert all(isinstance(q[i], nn.Identity) for i in (1, 2, 4))
 
 
-def unchained(model, config):
-    """The same layers, but one operator each: hooks keep them apart."""
-    apart = fm.fuse(model)
-    for module in apart.modules():
+def watched(model, config):
+    """The same layers, with a hook on each."""
+    fused = fm.fuse(model)
+    for module in fused.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda *_: None)
-    result = fm.quantize(apart, config)
+    result = fm.quantize(fused, config)
     assert sum(isinstance(m, QuantizedLinear) for m in result.modules()) == 3
     return result
 
@@ -67,7 +67,7 @@ def test_module_compile_and_layer_by_layer_agree_bit_for_bit(name, isa):
     model = mlp()
     q = fm.quantize(model, CONFIGS[name])
     net = fm.compile(q)
-    alone = unchained(model, CONFIGS[name])
+    alone = watched(model, CONFIGS[name])
     x = torch.randn(130, 12, generator=torch.Generator().manual_seed(9)) * 3
     x[3, 4] = math.nan
     x[7, 1] = math.inf
@@ -175,11 +175,11 @@ def test_no_configuration(config, message):
     ("calibration", "error", "message"),
     [
         (None, ValueError, "calibration: expected data"),
-        (torch.empty(0, 12), ValueError, "calibration is empty"),
+        (torch.empty(0, 12), ValueError, "calibration: expected samples, got none"),
         ([], ValueError, "calibration"),
-        (iter([]), ValueError, "calibration is empty"),
-        (3, TypeError, "calibration must be"),
-        ("mnist", TypeError, "calibration must be"),
+        (iter([]), ValueError, "calibration: expected samples, got none"),
+        (3, TypeError, "calibration: expected a bundle"),
+        ("mnist", TypeError, "calibration: expected a bundle"),
         (torch.full((4, 12), math.nan), ValueError, "finite inputs to layer '0', got NaN or inf"),
         (torch.full((4, 12), math.inf), ValueError, "finite inputs to layer '0'"),
     ],
@@ -195,9 +195,9 @@ def test_bad_calibration(calibration, error, message):
         ({"max_samples": 0}, ValueError, "max_samples: expected at least 1, got 0"),
         ({"max_samples": 1.5}, TypeError, "max_samples: expected an int, got float"),
         ({"max_samples": True}, TypeError, "max_samples: expected an int, got bool"),
-        ({"mean": "0.5"}, TypeError, "mean must be a number"),
-        ({"std": 0}, ValueError, "std must be finite and above 0"),
-        ({"std": math.nan}, ValueError, "std must be finite"),
+        ({"mean": "0.5"}, TypeError, "mean: expected a number"),
+        ({"std": 0}, ValueError, "std: expected finite numbers above 0"),
+        ({"std": math.nan}, ValueError, "std: expected finite"),
         ({"mean": (1, 2), "std": (1, 2, 3)}, ValueError, "same length"),
     ],
 )

@@ -64,7 +64,7 @@ def test_history(digits):
     assert "val_accuracy" in str(history)
     assert "2 epochs" in repr(history)
     assert pickle.loads(pickle.dumps(history)) == history
-    assert history.__rich__().row_count == 2
+    assert len(history.table().rows) == 2
 
 
 def test_history_to_frame(monkeypatch):
@@ -137,7 +137,7 @@ def test_optimizers(few):
     train(b, few, 1, seed=0, optimizer=torch.optim.SGD(b.parameters(), lr=0.1))
     assert same(a, b)
     assert not same(a, start)
-    with pytest.raises(ValueError, match="parameters of this model"):
+    with pytest.raises(ValueError, match="one of this model's parameters"):
         train(a, few, 1, optimizer=torch.optim.SGD(b.parameters(), lr=0.1))
     for wrong in ("adam", lambda p: None):
         with pytest.raises(TypeError, match="optimizer"):
@@ -252,13 +252,13 @@ def test_train_refuses(few):
     with pytest.raises(ValueError, match="lr"):
         train(linear(), few, lr=float("nan"))
     for wrong in (10, -1):
-        with pytest.raises(ValueError, match="target must be 0 to 9"):
+        with pytest.raises(ValueError, match="target: expected 0 to 9"):
             train(linear(), (x, torch.full((200,), wrong)))
     with pytest.raises(ValueError, match="loss_fn="):
         train(linear(), (x, y.float()))
     with pytest.raises(ValueError, match="two classes"):
         train(nn.Linear(784, 1), few)
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="expected samples, got none"):
         train(linear(), (x[:0], y[:0]))
 
 
@@ -267,7 +267,7 @@ def test_a_loss_that_is_nan_stops_before_it_does_harm(few):
     x = x.clone()
     x[70] = float("nan")
     model = linear()
-    with pytest.raises(ValueError, match="became nan in epoch 1, step 3"):
+    with pytest.raises(ValueError, match="got nan in epoch 1, step 3"):
         train(model, (x, y), shuffle=False)
     assert all(p.isfinite().all() for p in model.parameters())
     assert all(p.grad is None for p in model.parameters())
@@ -349,11 +349,11 @@ def test_model_pixels_serve_raw_data(digits):
 
 def test_evaluate_refuses(digits):
     x = torch.zeros(4, 784)
-    with pytest.raises(ValueError, match="target must be 0 to 9"):
+    with pytest.raises(ValueError, match="target: expected 0 to 9"):
         evaluate(linear(), (x, torch.arange(9, 13)))
     with pytest.raises(ValueError, match="metric="):
         evaluate(lambda x: {"logits": x}, (x, torch.arange(4)))
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="expected samples, got none"):
         evaluate(linear(), (x[:0], torch.arange(0)))
 
 

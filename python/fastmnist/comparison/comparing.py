@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +23,7 @@ from fastmnist.pixels import PixelNormalization
 from fastmnist.rewriting.changes import NOT_CHANGED, changes
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.cpu import cpu_info, num_threads
-from fastmnist.saving.save_load import save
+from fastmnist.saving.save_load import file_size
 
 __all__ = ["Report", "compare"]
 
@@ -263,13 +260,10 @@ def _memory(variant: Any) -> int | None:
 
 def _disk(variant: Any) -> int | None:
     """Bytes of the file that ``save`` writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.safetensors")
-        try:
-            save(path, variant)
-        except (TypeError, ValueError):
-            return None
-        return os.path.getsize(path)
+    try:
+        return file_size(variant)
+    except (TypeError, ValueError):
+        return None
 
 
 def _about(data: Any, name: str | None, n: int, large: int, metric: Any) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from fastmnist.comparison.rows import Row
-from fastmnist.display.tables import Table
+from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.files.atomic import write_atomically
 
 
-class Report(Sequence[Row]):
+class Report(Tabled, Sequence[Row]):
     """The measured variants, first one the baseline; prints as a table.
 
     Attributes
@@ -90,17 +90,6 @@ class Report(Sequence[Row]):
         table.notes += [str(note) for note in about.get("notes", [])]
         return table
 
-    def __rich__(self) -> Any:
-        return self.table()
-
-    def __str__(self) -> str:
-        return str(self.table())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
     def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the table as Markdown, and write it to `path` if one is given."""
         text = self.table().to_markdown()
@@ -124,13 +113,7 @@ class Report(Sequence[Row]):
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError(
-                "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
-            ) from None
-        return pd.DataFrame([asdict(row) for row in self.rows]).set_index("name")
+        return frame_of(self.rows, Row, "name")
 
     def plot(self) -> Any:
         """Draw latency against accuracy, and sizes: a matplotlib Figure.

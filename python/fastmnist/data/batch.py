@@ -114,7 +114,7 @@ def as_tensor(value: Any) -> Tensor:
     try:
         return torch.from_numpy(array)
     except TypeError as error:
-        raise TypeError(f"arrays must hold numbers, got dtype {array.dtype}: {error}") from None
+        raise TypeError(f"arrays: expected numbers, got dtype {array.dtype}: {error}") from None
 
 
 def tree_map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -138,7 +138,7 @@ def _split(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     if not isinstance(batch, (tuple, list)) or not batch:
         got = "an empty one" if isinstance(batch, (tuple, list)) else type(batch).__name__
         raise TypeError(
-            f"a batch must be a tensor, a dict, or a tuple or list of them, got {got}: give "
+            f"batch: expected a tensor, a dict, or a tuple or list of them, got {got}: give "
             "batch_fn=, a function from a batch to (inputs, target)"
         )
     inputs, target = (batch, None) if len(batch) == 1 else (batch[:-1], batch[-1])
@@ -159,7 +159,8 @@ def _by_function(batch: Any, batch_fn: BatchFn) -> tuple[tuple[Any, ...], dict[s
     if isinstance(result, (tuple, list)):
         got += " of " + ", ".join(type(item).__name__ for item in result)
     raise TypeError(
-        f"batch_fn must return (inputs, target) or (args, kwargs as a dict, target), got {got}"
+        "batch_fn: expected (inputs, target) or (args, kwargs as a dict, target) from it, got "
+        f"{got}"
     )
 
 
@@ -205,5 +206,5 @@ def _size(args: Any, kwargs: Any, target: Any) -> int:
 
     tree_map(note, (args, kwargs, target))
     if not sizes:
-        raise TypeError("a batch must have at least one tensor with a batch dimension, got none")
+        raise TypeError("batch: expected at least one tensor with a batch dimension, got none")
     return sizes[0]

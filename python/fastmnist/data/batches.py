@@ -92,7 +92,7 @@ def iter_batches(
     """
     for what, value in (("batch_size", batch_size), ("max_samples", max_samples)):
         if value is not None and value < 1:
-            raise ValueError(f"{what} must be at least 1, got {value}")
+            raise ValueError(f"{what}: expected at least 1, got {value}")
     data = select_half(data, split)
     carried = carried_pixels(data)
     wanted = None if raw else pixels or carried or PixelNormalization()
@@ -180,7 +180,7 @@ def select_half(data: Any, split: str) -> Any:
         If `split` is neither "train" nor "test".
     """
     if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
+        raise ValueError(f'split: expected "train" or "test", got {split!r}')
     if not isinstance(data, Data):
         return data
     return data.train if split == "train" else data.test
@@ -198,7 +198,7 @@ def _loader(
     )
     if isinstance(data, (str, bytes, Mapping)) or not (indexed or isinstance(data, Iterable)):
         raise TypeError(
-            f"{name} must be a bundle of load_dataset, a DataLoader, a Dataset, (x, y) or a "
+            f"{name}: expected a bundle of load_dataset, a DataLoader, a Dataset, (x, y) or a "
             f"tensor, got {type(data).__name__}"
         )
     if not indexed:
@@ -215,8 +215,8 @@ def _collated(loader: DataLoader[Any], name: str) -> Iterator[Any]:
         if "collate" not in str(error):
             raise
         raise TypeError(
-            f"{name} must have samples of tensors, arrays or numbers: {error}. Give its Dataset a "
-            "transform to tensors (ToTensor), or pass a DataLoader with your collate_fn"
+            f"{name}: expected samples of tensors, arrays or numbers, got others ({error}): give "
+            "its Dataset a transform to tensors (ToTensor), or pass a DataLoader with a collate_fn"
         ) from error
 
 
@@ -239,5 +239,5 @@ def _read(
             return
     if not done:
         raise ValueError(
-            f"{name} is empty: it gave no samples (an iterator can be gone through only once)"
+            f"{name}: expected samples, got none (an iterator can be gone through only once)"
         )

@@ -60,16 +60,16 @@ class Split(Dataset[tuple[Tensor, int]]):
         ):
             if not isinstance(value, Tensor) or value.dtype != dtype:
                 got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"{what} must be a tensor of {dtype}, got {got}")
+                raise TypeError(f"{what}: expected a tensor of {dtype}, got {got}")
         if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
             raise ValueError(
-                "images must have shape [N, C, H, W] and labels [N], "
+                "images, labels: expected shapes [N, C, H, W] and [N], "
                 f"got {list(images.shape)} and {list(labels.shape)}"
             )
         self.pixels = PixelNormalization.of(mean, std)
         if self.pixels.channels not in (1, images.shape[1]):
             raise ValueError(
-                f"mean and std must have 1 or {images.shape[1]} values, as the images have "
+                f"mean, std: expected 1 or {images.shape[1]} values, as the images have "
                 f"channels, got {self.pixels.channels}"
             )
         self.images = images
@@ -84,10 +84,10 @@ class Split(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: SupportsIndex) -> tuple[Tensor, int]:
         if isinstance(index, slice):
-            raise TypeError("index must be an integer, not a slice: use subset or images[…]")
+            raise TypeError("index: expected an integer, got a slice: use subset or images[…]")
         i = operator.index(index)
         if not -len(self) <= i < len(self):
-            raise IndexError(f"index must be below {len(self)}, got {i}")
+            raise IndexError(f"index: expected one below {len(self)}, got {i}")
         # A batch of one, so that channels lie where they do in a batch.
         i %= len(self)
         return self.pixels.to_float(self.images[i : i + 1])[0], int(self.labels[i])
@@ -113,7 +113,7 @@ class Split(Dataset[tuple[Tensor, int]]):
         2
         """
         if not 1 <= n <= len(self):
-            raise ValueError(f"n must be 1 to {len(self)}, the number of samples, got {n}")
+            raise ValueError(f"n: expected 1 to {len(self)}, the number of samples, got {n}")
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(self), generator=generator)[:n]
         return Split(
@@ -157,11 +157,10 @@ class Data:
     def __init__(self, name: str, train: Split, test: Split) -> None:
         for what, half in (("train", train), ("test", test)):
             if not isinstance(half, Split):
-                raise TypeError(f"{what} must be a Split, got {type(half).__name__}")
+                raise TypeError(f"{what}: expected a Split, got {type(half).__name__}")
         if train.pixels != test.pixels:
             raise ValueError(
-                f"train and test must have the same mean and std, got {train.pixels} and "
-                f"{test.pixels}"
+                f"train, test: expected the same mean and std, got {train.pixels} and {test.pixels}"
             )
         self.name = name
         self.train = train

@@ -45,16 +45,16 @@ def parse_idx(content: bytes, name: str) -> npt.NDArray[np.uint8]:
     array([7, 9], dtype=uint8)
     """
     if len(content) < 4 or content[:2] != b"\0\0" or not content[3]:
-        raise DatasetError(f"{name} must be an IDX file, but begins with {bytes(content[:4])!r}")
+        raise DatasetError(f"{name}: expected an IDX file, got bytes {bytes(content[:4])!r}")
     if content[2] != _UBYTE:
-        raise DatasetError(f"{name} must hold unsigned bytes (IDX type 8), got type {content[2]}")
+        raise DatasetError(f"{name}: expected unsigned bytes (IDX type 8), got type {content[2]}")
     start = 4 + 4 * content[3]
     if len(content) < start:
-        raise DatasetError(f"{name} ends inside its IDX header: it is truncated")
+        raise DatasetError(f"{name}: expected a whole IDX header, got {len(content)} bytes of it")
     shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
     if len(content) - start != math.prod(shape):
         raise DatasetError(
-            f"{name} must hold {math.prod(shape):,} values, as its IDX header says, "
+            f"{name}: expected {math.prod(shape):,} values, as its IDX header says, "
             f"got {len(content) - start:,}"
         )
     values: npt.NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8, offset=start)

@@ -105,10 +105,10 @@ def _rows(tree: Any, name: str) -> int:
 
     tree_map(note, tree)
     if any(not shape for shape in shapes):
-        raise ValueError(f"{name} must have a batch dimension, got shapes {shapes}")
+        raise ValueError(f"{name}: expected a batch dimension, got shapes {shapes}")
     if len({shape[0] for shape in shapes}) > 1:
         raise ValueError(
-            f"{name} must have the same number of rows in all its arrays, got shapes "
+            f"{name}: expected the same number of rows in all its arrays, got shapes "
             + " and ".join(map(str, shapes))
         )
     return shapes[0][0]

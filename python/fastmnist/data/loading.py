@@ -70,14 +70,16 @@ def load_dataset(
     torch.Size([1, 28, 28])
     """
     if name not in ("auto", "mnist", "digits"):
-        raise ValueError(f'name must be "auto", "mnist" or "digits", got {name!r}')
+        raise ValueError(f'name: expected "auto", "mnist" or "digits", got {name!r}')
     if root is not None and not isinstance(root, (str, os.PathLike)):
-        raise TypeError(f"root must be a path or None, got {type(root).__name__}")
+        raise TypeError(f"root: expected a path or None, got {type(root).__name__}")
     if (channels := PixelNormalization.of(mean, std).channels) != 1:
-        raise ValueError(f"mean and std must have one value, as digits are grey, got {channels}")
+        raise ValueError(f"mean, std: expected one value, as digits are grey, got {channels}")
     if name == "digits":
         if root is not None:
-            raise ValueError('root must be left out with "digits", which come with scikit-learn')
+            raise ValueError(
+                f'root: expected none with "digits", which come with scikit-learn, got {root}'
+            )
         return load_digits(mean, std)
     try:
         arrays = mnist_arrays(root, download)

@@ -32,7 +32,7 @@ class Meaning:
     rows_are_pixels: bool
 
     @property
-    def certain(self) -> PixelNormalization | None:
+    def known_pixels(self) -> PixelNormalization | None:
         """The same, where it need not be checked whether floats are pixels."""
         sure = self.source in ("given", "data") or self.rows_are_pixels
         return self.pixels if sure else None

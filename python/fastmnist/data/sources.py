@@ -75,9 +75,9 @@ def _named(folder: Path, name: str) -> Arrays:
     if not _present(best):
         reason = "has no MNIST file" if os.path.isdir(folder) else "is no folder"
         raise NamedFolderError(
-            f"{name} must name the folder of MNIST's files (train-images-idx3-ubyte.gz and three "
-            f"more) or torchvision's root, but {folder} {reason}. Correct it, or leave it "
-            "out to search the usual places and download."
+            f"{name}: expected the folder of MNIST's files (train-images-idx3-ubyte.gz and three "
+            f"more) or torchvision's root, got {folder}, which {reason}: correct it, or leave it "
+            "out to search the usual places and download"
         )
     try:
         return {key: read_verified(best, file) for key, file in FILES.items()}

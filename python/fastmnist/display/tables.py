@@ -6,7 +6,9 @@ import html
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -138,3 +140,41 @@ class Table:
             "rows": self.rows,
             "notes": self.notes,
         }
+
+
+class Tabled(ABC):
+    """What prints, and shows in notebooks, as its table."""
+
+    @abstractmethod
+    def table(self) -> Table:
+        """Return the table that is printed."""
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def frame_of(rows: Iterable[Any], kind: type, index: str | None = None) -> Any:
+    """Make a pandas DataFrame of dataclasses of one kind.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ImportError(
+            "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
+        ) from None
+    columns = [field.name for field in fields(kind)]
+    frame = pd.DataFrame([asdict(row) for row in rows], columns=columns)
+    return frame if index is None else frame.set_index(index)

@@ -32,7 +32,7 @@ def required_tensor(
 ) -> npt.NDArray[Any]:
     """The named array, after checking its dtype and shape (None: any size)."""
     if name not in arrays:
-        raise ValueError(f"tensor '{name}' is missing")
+        raise ValueError(f"tensor '{name}': expected {np.dtype(dtype)}, but it is missing")
     array = arrays[name]
     fits = len(array.shape) == len(shape) and all(
         want in (None, got) for want, got in zip(shape, array.shape, strict=True)

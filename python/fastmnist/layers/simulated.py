@@ -9,7 +9,7 @@ propagating gradients through stochastic neurons", arXiv:1308.3432)::
     weight ─ fold norm ─ codes·scale ┘                             │
                     └──► fastmnist::mlp on the same codes ─► exact ┴─► values (CPU, float32)
 
-On the CPU in float32 the values are those of the int8 operator itself, so that a converted model
+On the CPU in float32 the values are those of the int8 layer itself, so that a converted model
 gives the same bits; elsewhere (CUDA, autocast, other dtypes, a norm that still follows its batches)
 they are those of the simulation, in plain torch operations.
 """

@@ -117,7 +117,7 @@ def evaluate(
     0.7500 (loss 0.9937, n=4)
     """
     if not callable(model):
-        raise TypeError(f"model must be a module or a callable, got {type(model).__name__}")
+        raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
     module = model if isinstance(model, nn.Module) else None
     pixels = meaning_of(data, model).pixels
     home = None if module is None else device_of(module)
@@ -138,7 +138,9 @@ def evaluate(
             data, split="test", batch_size=batch_size, batch_fn=batch_fn, pixels=pixels, raw=raw
         ):
             if batch.target is None:
-                raise ValueError("data must have targets to evaluate with, such as (x, y)")
+                raise ValueError(
+                    "data: expected targets to evaluate with, such as (x, y), got none"
+                )
             if where is not None and where.type != "cpu":
                 batch = batch.to(where)
             outputs = model(*batch.args, **batch.kwargs)
@@ -149,7 +151,7 @@ def evaluate(
                 metric_sum += metric_total(metric, outputs, batch.target, batch.size)
             elif right is None:
                 raise ValueError(
-                    "outputs and targets must be float [N, classes] and integers [N] for an "
+                    "outputs, targets: expected float [N, classes] and integers [N] for an "
                     f"accuracy, got {_about(outputs)} and {_about(batch.target)}: give metric="
                 )
             else:

@@ -30,12 +30,12 @@ def cross_entropy(outputs: Any, target: Any) -> Tensor:
     """
     if not isinstance(outputs, Tensor) or not isinstance(target, Tensor):
         raise TypeError(
-            "the default loss takes two tensors, got outputs "
-            f"{type(outputs).__name__} and target {type(target).__name__}: give loss_fn="
+            "outputs, target: expected two tensors for the default loss, got "
+            f"{type(outputs).__name__} and {type(target).__name__}: give loss_fn="
         )
     if outputs.ndim < 2 or outputs.shape[1] < 2:
         raise ValueError(
-            "outputs must have shape [N, classes] with two classes or more for the default loss, "
+            "outputs: expected shape [N, classes] with two classes or more for the default loss, "
             f"got {list(outputs.shape)}: give loss_fn= (and metric=) for other models"
         )
     if not target.is_floating_point():
@@ -113,7 +113,7 @@ def metric_total(metric: Metric, outputs: Any, target: Any, size: int) -> float 
         return float(value) * size
     except (TypeError, ValueError):
         raise TypeError(
-            f"metric must return a number or a tensor, got {type(value).__name__}"
+            f"metric: expected a number or a tensor from it, got {type(value).__name__}"
         ) from None
 
 
@@ -123,12 +123,12 @@ def _in_range(outputs: Tensor, target: Tensor) -> bool:
 
 def _mismatch(outputs: Tensor, target: Tensor, reason: str) -> ValueError:
     text = (
-        f"the default loss takes outputs float [N, classes] and target int64 [N], got "
+        "outputs, target: expected float [N, classes] and int64 [N] for the default loss, got "
         f"{outputs.dtype} {list(outputs.shape)} and {target.dtype} {list(target.shape)}"
     )
     if not target.is_floating_point() and target.numel() and not _in_range(outputs, target):
         return ValueError(
-            f"target must be 0 to {outputs.shape[1] - 1}, as the model has {outputs.shape[1]} "
+            f"target: expected 0 to {outputs.shape[1] - 1}, as the model has {outputs.shape[1]} "
             f"outputs, got {int(target.min())} to {int(target.max())}: correct the labels, or give "
             "the model an output for each class"
         )

@@ -142,7 +142,7 @@ def summarize(
     10
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     sizes = _sizes(input_size)
     counted = [(t, grad) for m in model.modules() for t, grad in _own(m)]
     unique = {id(tensor): (tensor, grad) for tensor, grad in counted}.values()
@@ -173,7 +173,7 @@ def summarize(
             model(*inputs)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise ValueError(
-                f"input_size must be what the model takes, got {input_size}: {error}"
+                f"input_size: expected what the model takes, got {input_size}: {error}"
             ) from error
     batch = abs(batch_size)
     return Summary(
@@ -204,7 +204,7 @@ def _sizes(input_size: Any) -> list[tuple[int, ...]]:
     for size in sizes:
         if not all(isinstance(d, int) and d > 0 for d in size):
             raise ValueError(
-                "input_size must be a shape without the batch dimension, such as (1, 28, 28), or "
+                "input_size: expected a shape without the batch dimension, such as (1, 28, 28), or "
                 f"a list of shapes, got {input_size!r}"
             )
     return sizes

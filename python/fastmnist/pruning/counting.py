@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fastmnist.display.tables import Table
+from fastmnist.display.tables import Table, Tabled
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.rewriting.copies import check_module
@@ -46,7 +46,7 @@ class Count:
 
 
 @dataclass(frozen=True, repr=False)
-class Sparsity:
+class Sparsity(Tabled):
     """What :func:`sparsity` counted; prints as a table.
 
     Attributes
@@ -109,15 +109,6 @@ class Sparsity:
         whole = f"{self.weights:,}"
         table.row("overall", whole, f"{self.zeros:,}", f"{self.overall:.1%}", f"{empty:,}")
         return table
-
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        yield self.table()
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
 
 def sparsity(model: Any) -> Sparsity:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fastmnist.display.words import kind_of
 from fastmnist.pruning.methods import CustomMask, Method, checked_integer
 from fastmnist.pruning.schedules import Constant, Cubic, Schedule
 from fastmnist.pruning.targets import Target
@@ -39,13 +40,10 @@ def checked_plan(method: Method, finetune: Any, schedule: Any, epochs: Any) -> P
     if isinstance(finetune, type | nn.Module):
         raise TypeError(
             "finetune: expected data to train on, or a function that trains the model it is given, "
-            f"got {finetune.__name__ if isinstance(finetune, type) else type(finetune).__name__}"
+            f"got {kind_of(finetune)}"
         )
     if schedule is not None and not isinstance(schedule, Cubic | Constant):
-        raise TypeError(
-            "schedule: expected Cubic(steps=5) or Constant(), got "
-            f"{schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__}"
-        )
+        raise TypeError(f"schedule: expected Cubic(steps=5) or Constant(), got {kind_of(schedule)}")
     if finetune is None and (schedule is not None or epochs is not None):
         what = "epochs" if schedule is None else "schedule"
         raise ValueError(

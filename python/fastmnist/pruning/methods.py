@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from fastmnist.display.words import kind_of
+
 Scope = Literal["layer", "global"]
 
 
@@ -260,8 +262,7 @@ def checked_method(method: Any) -> Method:
         return CustomMask(method)
     if isinstance(method, L1Unstructured | RandomUnstructured | Structured | CustomMask):
         return method
-    got = f"the class {method.__name__}" if isinstance(method, type) else type(method).__name__
     raise TypeError(
         "method: expected a pruning method such as L1Unstructured(0.5), RandomUnstructured, "
-        f"Structured or a mapping of masks, got {got}"
+        f"Structured or a mapping of masks, got {kind_of(method)}"
     )

@@ -98,7 +98,7 @@ class StaticInt8(PostTraining):
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         config = self._config
         meaning = meaning_of(config.calibration, root, given=self._explicit)
-        prepare_in_place(root, config, layers, meaning.certain)
+        prepare_in_place(root, config, layers, meaning.known_pixels)
         samples, self.rows = calibrate(
             root,
             config.calibration,

@@ -253,14 +253,14 @@ def prepare_in_place(
     root: nn.Module,
     config: Static,
     names: Collection[str],
-    certain: PixelNormalization | None = None,
+    known_pixels: PixelNormalization | None = None,
     own: OwnConfigs = None,
 ) -> list[Change]:
     """Prepare a float32 CPU model itself for calibration; return what was fused."""
     make_permanent(root)
     done = fuse_in_place(root)
     explicit = explicit_pixels(config)
-    inputs = _inputs(root, explicit or certain, training=False)
+    inputs = _inputs(root, explicit or known_pixels, training=False)
     _prepare_layers(root, names, config, own, inputs, training=False)
     if explicit is not None:
         set_model_pixels(root, explicit)
@@ -274,10 +274,12 @@ def _checked(config: Any, kind: type[Kind]) -> Kind:
     return config
 
 
-def _inputs(root: nn.Module, certain: PixelNormalization | None, training: bool) -> ModelInputs:
+def _inputs(
+    root: nn.Module, known_pixels: PixelNormalization | None, training: bool
+) -> ModelInputs:
     identity, known = PixelNormalization(), model_pixels(root)
     candidates = [identity] if known in (None, identity) else [known, identity]
-    return ModelInputs(certain, [c for c in candidates if c is not None], training)
+    return ModelInputs(known_pixels, [c for c in candidates if c is not None], training)
 
 
 def _prepare_layers(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from fastmnist.display.progress import ProgressBar
-from fastmnist.display.tables import Table
+from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.measuring.evaluation import evaluate
 from fastmnist.measuring.sqnr import outputs_of, sqnr
@@ -51,7 +51,7 @@ class LayerSensitivity:
     speedup: float
 
 
-class Sensitivity(Sequence[LayerSensitivity]):
+class Sensitivity(Tabled, Sequence[LayerSensitivity]):
     """The layers, the most sensitive first; prints as a table.
 
     Attributes
@@ -118,17 +118,6 @@ class Sensitivity(Sequence[LayerSensitivity]):
         table.note(f"times of the layer alone, as a module, for {self.batch_size} rows")
         return table
 
-    def __rich__(self) -> Any:
-        return self.table()
-
-    def __str__(self) -> str:
-        return str(self.table())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
     def to_frame(self) -> Any:
         """Return a pandas DataFrame, one row per layer (seconds, dB, 0…1).
 
@@ -137,13 +126,7 @@ class Sensitivity(Sequence[LayerSensitivity]):
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError(
-                "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
-            ) from None
-        return pd.DataFrame([asdict(row) for row in self.rows]).set_index("layer")
+        return frame_of(self.rows, LayerSensitivity, "layer")
 
 
 def sensitivity(

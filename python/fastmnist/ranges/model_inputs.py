@@ -52,7 +52,7 @@ class ModelInputs:
 
     Parameters
     ----------
-    certain : PixelNormalization or None
+    known_pixels : PixelNormalization or None
         What a pixel stands for, where that is known; then it is not checked.
     candidates : list of PixelNormalization
         What a pixel may stand for otherwise: the first under which every float is a pixel holds.
@@ -62,12 +62,12 @@ class ModelInputs:
 
     def __init__(
         self,
-        certain: PixelNormalization | None,
+        known_pixels: PixelNormalization | None,
         candidates: list[PixelNormalization],
         training: bool = False,
     ) -> None:
-        self.certain, self.training = certain, training
-        self.checks = [] if certain is not None else [PixelCheck(c) for c in candidates]
+        self.known_pixels, self.training = known_pixels, training
+        self.checks = [] if known_pixels is not None else [PixelCheck(c) for c in candidates]
         self.calls = 0
         # The first rows that the model was given, to hold a converted model against it.
         self.first: tuple[tuple[Any, ...], dict[str, Any]] | None = None
@@ -97,14 +97,14 @@ class ModelInputs:
             return None
         # Channels are told apart by the place in a flattened row, so rows must be whole ones.
         whole = rows * x.shape[-1] == size
-        pixels = self.certain or next((c.pixels for c in self.checks if c.holds), None)
+        pixels = self.known_pixels or next((c.pixels for c in self.checks if c.holds), None)
         return position if whole or pixels is None or pixels.channels == 1 else None
 
     @property
     def pixels(self) -> PixelNormalization | None:
         """What a pixel stands for; None where inputs are no pixels."""
-        if self.certain is not None:
-            return self.certain
+        if self.known_pixels is not None:
+            return self.known_pixels
         return next((c.pixels for c in self.checks if c.holds and self.calls), None)
 
     def state(self) -> list[bool]:

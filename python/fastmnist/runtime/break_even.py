@@ -19,7 +19,7 @@ def break_even(shape: Shape) -> dict[int, float]:
     Parameters
     ----------
     shape : Shape
-        The layer's inputs, outputs, and what it hands over.
+        The layer's inputs and outputs, and whether those are codes.
 
     Returns
     -------

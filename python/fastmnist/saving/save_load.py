@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -79,6 +80,14 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"models: expected names without '/', got {name!r}")
     write(path, {name: _describe(name, model) for name, model in named.items()}, single)
+
+
+def file_size(models: Any) -> int:
+    """Bytes of the file that :func:`save` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.safetensors")
+        save(path, models)
+        return os.path.getsize(path)
 
 
 def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:

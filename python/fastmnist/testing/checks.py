@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -146,7 +145,7 @@ def assert_smaller(variant: Any, reference: Any, *, ratio: float = 1.0) -> None:
     >>> assert_smaller(fm.quantize(model, fm.Dynamic()), model, ratio=3.5)
     """
     __tracebackhide__ = True
-    own, other = file_size(variant), file_size(reference)
+    own, other = _bytes_of(variant), _bytes_of(reference)
     if not other >= ratio * own:
         raise AssertionError(
             f"file size: expected at least {ratio:g} times smaller, got {other / own:.2f} times: "
@@ -308,16 +307,12 @@ def assert_no_worse(
         )
 
 
-def file_size(model: Any) -> int:
-    """Bytes of the file that :func:`fastmnist.save` writes of a model."""
+def _bytes_of(model: Any) -> int:
     if isinstance(model, int) and not isinstance(model, bool):
         return model
-    from fastmnist.saving.save_load import save
+    from fastmnist.saving.save_load import file_size
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.safetensors")
-        save(path, model)
-        return path.stat().st_size
+    return file_size(model)
 
 
 def _stored(baseline: str | os.PathLike[str]) -> dict[str, Any]:

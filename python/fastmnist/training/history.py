@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import dataclass
+from typing import Any, overload
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from fastmnist.display.tables import Table, Tabled, frame_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class EpochRecord:
     val_accuracy: float | None = None
 
 
-class History(Sequence[EpochRecord]):
+class History(Tabled, Sequence[EpochRecord]):
     """The epochs of one training, as a sequence of `EpochRecord`.
 
     Attributes
@@ -92,12 +91,7 @@ class History(Sequence[EpochRecord]):
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install pandas") from error
-        columns = list(EpochRecord.__dataclass_fields__)
-        return pandas.DataFrame([asdict(record) for record in self], columns=columns)
+        return frame_of(self, EpochRecord)
 
     @overload
     def __getitem__(self, index: int) -> EpochRecord: ...
@@ -127,36 +121,18 @@ class History(Sequence[EpochRecord]):
             text += f", {_describe(self[-1])}, {self.seconds:.1f} s"
         return text + (", interrupted)" if self.interrupted else ")")
 
-    def __str__(self) -> str:
-        lines = ["  ".join(f"{name:>{len(name)}}" for name in self._columns())]
-        for row in self._rows():
-            lines.append(
-                "  ".join(
-                    f"{cell:>{len(name)}}" for name, cell in zip(self._columns(), row, strict=True)
-                )
-            )
-        return "\n".join(lines + ["(interrupted)"] * self.interrupted)
-
-    def __rich__(self) -> Table:
-        from rich.table import Table
-
-        table = Table(caption="interrupted" if self.interrupted else None)
-        for name in self._columns():
-            table.add_column(name.strip(), justify="right")
-        for row in self._rows():
-            table.add_row(*row)
-        return table
-
-    def _columns(self) -> list[str]:
-        names = ["epoch", "  loss", "accuracy", "seconds"]
+    def table(self) -> Table:
+        """Return the table that is printed."""
         validated = any(r.val_loss is not None or r.val_accuracy is not None for r in self)
-        return names + ["val_loss", "val_accuracy"] * validated
-
-    def _rows(self) -> Iterator[list[str]]:
-        width = len(self._columns())
+        columns = ["epoch", "loss", "accuracy", "seconds"]
+        columns += ["val_loss", "val_accuracy"] * validated
+        table = Table("training", columns)
         for r in self:
             cells = [str(r.epoch), f"{r.loss:.4f}", _number(r.accuracy), f"{r.seconds:.1f}"]
-            yield [*cells, _number(r.val_loss), _number(r.val_accuracy)][:width]
+            table.row(*[*cells, _number(r.val_loss), _number(r.val_accuracy)][: len(columns)])
+        if self.interrupted:
+            table.note("interrupted")
+        return table
 
 
 def _number(value: float | None) -> str:

@@ -108,9 +108,9 @@ def train(
     (2, True)
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs must be an integer of at least 1, got {epochs!r}")
+        raise ValueError(f"epochs: expected an integer of at least 1, got {epochs!r}")
     if device is not None:
         model.to(device)
     optimizer = _optimizer(model, optimizer, lr)
@@ -212,7 +212,7 @@ class _Loop:
     def step(self, batch: Batch, where: str) -> tuple[float, tuple[float | Tensor, int] | None]:
         """Learn from one batch; give its mean loss, and sum and count of its metric."""
         if batch.target is None:
-            raise ValueError("data must have targets to train with, such as (x, y)")
+            raise ValueError("data: expected targets to train with, such as (x, y), got none")
         if self.device.type != "cpu":
             batch = batch.to(self.device)
         outputs = self.model(*batch.args, **batch.kwargs)
@@ -221,8 +221,8 @@ class _Loop:
         value = loss.item()
         if not math.isfinite(value):
             raise ValueError(
-                f"the loss became {value} {where}: lower lr=, or look for NaN and infinity in the "
-                "data; the weights are those before this step"
+                f"loss: expected a finite number, got {value} {where}: lower lr=, or look for NaN "
+                "and infinity in the data; the weights are those before this step"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -241,13 +241,12 @@ def _optimizer(
     params = [p for p in model.parameters() if p.requires_grad]
     if not params:
         raise ValueError(
-            "model must have parameters to train, got none that requires grad: a quantized model "
-            "can't be trained (train the float one and quantize that), a frozen one needs "
-            "requires_grad_(True)"
+            "model: expected parameters to train, got none that requires grad: fm.prepare_qat "
+            "makes a quantized model trainable, requires_grad_(True) a frozen one"
         )
     if optimizer is None:
         if not 0 <= lr < math.inf:
-            raise ValueError(f"lr must be at least 0 and finite, got {lr}")
+            raise ValueError(f"lr: expected a finite number of at least 0, got {lr}")
         try:
             # One call instead of some ten for each parameter: half of a small network's time.
             return torch.optim.Adam(params, lr=lr, fused=True)
@@ -257,15 +256,15 @@ def _optimizer(
         made = optimizer(params) if callable(optimizer) else optimizer
         if not isinstance(made, torch.optim.Optimizer):
             raise TypeError(
-                "optimizer must be a torch Optimizer, or a function from parameters to one, got "
+                "optimizer: expected a torch Optimizer, or a function from parameters to one, got "
                 f"{type(made).__name__}"
             )
         optimizer = made
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in params):
         raise ValueError(
-            "optimizer must hold parameters of this model, got one of another model (or of what it "
-            "was copied from): give a function instead, optimizer=lambda p: Adam(p, lr=1e-3)"
+            "optimizer: expected one of this model's parameters, got one of another model (or of "
+            "what it was copied from): give a function, optimizer=lambda p: Adam(p, lr=1e-3)"
         )
     return optimizer
 
@@ -277,7 +276,7 @@ def _validation(validation: Any, data: Any) -> Any:
         return validation
     if not isinstance(data, Data):
         raise ValueError(
-            "validation=True needs a bundle, which has a test half, as data, got "
-            f"{type(data).__name__}: give the validation data itself"
+            "validation: expected data, or True with a bundle, which has a test half, got True "
+            f"with {type(data).__name__}: give the validation data itself"
         )
     return data.test
