@@ -39,9 +39,9 @@ def test_the_order(model, digits):
 
 
 def test_what_is_certain(model):
-    assert meaning_of(UINT8, model).certain == TRAINED
-    assert meaning_of(FLOATS, model).certain is None  # floats are checked
-    assert meaning_of(FLOATS, model, given=GIVEN).certain == GIVEN
+    assert meaning_of(UINT8, model).known_pixels == TRAINED
+    assert meaning_of(FLOATS, model).known_pixels is None  # floats are checked
+    assert meaning_of(FLOATS, model, given=GIVEN).known_pixels == GIVEN
 
 
 def test_compiled_models_know_theirs():
