@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from fastmnist.int8.network import QuantizedNetwork
-from fastmnist.layers.linear import is_float_linear
-from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.layers.linear import is_float_linear, is_int8_linear
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.steps import Kind, Step
@@ -27,7 +26,7 @@ def network_of(model: nn.Module) -> QuantizedNetwork:
         Naming the module or operation that is no part of such a chain.
     """
     _check_no_hooks("", model)
-    if isinstance(model, QuantizedLinear):
+    if is_int8_linear(model):
         return model.network()
     graph, why_not = Graph.of(model)
     if graph is None:
@@ -61,7 +60,7 @@ def _append(step: Step, network: QuantizedNetwork | None) -> QuantizedNetwork | 
         _check_no_hooks(step.path, step.module)
     if step.kind in _SILENT:
         return network
-    if isinstance(step.module, QuantizedLinear) and step.kind is Kind.INT8:
+    if is_int8_linear(step.module) and step.kind is Kind.INT8:
         layer = step.module.network()
         if network is not None and network.outputs != layer.inputs:
             raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastmnist.compilation.chains import network_of
-from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.layers.linear import is_int8_linear
 from fastmnist.quantization.configs import Dynamic, Static
 from fastmnist.quantization.quantizing import quantize
 from fastmnist.rewriting.copies import check_module
@@ -72,7 +72,7 @@ def compile(
         return model if plan in (None, model.plan) else CompiledModel(model.network, plan)
     model = check_module(model)
     with using("fixed"):  # what the modules pack is not kept
-        if any(isinstance(module, QuantizedLinear) for module in model.modules()):
+        if any(is_int8_linear(module) for module in model.modules()):
             _refuse_options(given, "a model that is quantized already")
             quantized = model
         elif dynamic and calibration is not None:

@@ -19,6 +19,7 @@ from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import Names, check_not_prepared, named_layers
 from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step, has_own_forward
+from fastmnist.rewriting.swapping import swap
 from fastmnist.rewriting.transform import Transform, transformed
 
 FLOOR = 80.0  # dB: what rounding float32 in another order costs, with much room
@@ -162,8 +163,8 @@ def _fuse_linear(graph: Graph, step: Step, live: bool) -> list[Change]:
             and is_foldable(module, linear.out_features)
             and not (isinstance(linear, FusedLinear) and linear.norm_after is not None)
         ):
+            graph.replace(user, Identity())  # first: the layer may keep the norm, as its own
             _take_norm_after(_fused(step, NO_CLAMP, live), module, live)
-            graph.replace(user, Identity())
         else:
             break
         done.append(Change(step.path, FUSED, after=str(user.node.target)))
@@ -215,6 +216,7 @@ def _fold_into_next(
         return []
     if live and isinstance(linear, FusedLinear) and linear.norm_before is not None:
         return []
+    graph.replace(step, Identity())
     fused = _fused(user, NO_CLAMP, live)
     fused.follows_norm = True
     if live:
@@ -224,7 +226,6 @@ def _fold_into_next(
         weight, bias = fold_before(fused.weight, fused.bias, norm)
         fused.weight, fused.bias = nn.Parameter(weight), nn.Parameter(bias)
     fused.columns_differ = graph.is_input(step)
-    graph.replace(step, Identity())
     return [Change(user.path, FUSED, after=str(step.node.target))]
 
 
@@ -235,6 +236,6 @@ def _drop_dropouts(graph: Graph) -> list[Change]:
         called = graph.calls[id(module)] > 0 and id(module) not in graph.read
         is_plain = type(module) in DROPOUTS and not has_own_forward(module)
         if is_plain and called and not has_hooks(module):
-            graph.root.set_submodule(name, Identity().eval())
+            swap(graph.root, name, Identity().eval())
             done.append(Change(name, DROPPED))
     return done

@@ -17,7 +17,12 @@ from fastmnist.layers.simulated import SimulatedLinear
 
 def is_float_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:
     """Whether the module is a Linear, of any subclass, that holds float weights."""
-    return isinstance(module, nn.Linear) and not isinstance(module, QuantizedLinear)
+    return isinstance(module, nn.Linear) and not is_int8_linear(module)
+
+
+def is_int8_linear(module: nn.Module | None) -> TypeGuard[QuantizedLinear]:
+    """Whether the module is a Linear that was quantized to int8."""
+    return isinstance(module, QuantizedLinear)
 
 
 def is_known_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:

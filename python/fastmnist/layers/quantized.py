@@ -75,6 +75,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
     """
 
     packed: Tensor
+    packed_of: tuple[Any, ...]
     weight_int8: Tensor
     weight_scale: nn.Parameter
 
@@ -87,12 +88,13 @@ class QuantizedLinear(QuietModule, nn.Linear):
         # Whether uint8 rows need no look at their shape: one mean and std stand for any.
         self.takes_pixels = network.pixels is not None and network.pixels.channels == 1
         self.register_parameter("bias", None)
-        for key, array in layer_arrays(network, 0, "").items():
-            tensor = torch.tensor(array)
-            if key not in _PARAMETERS:
-                self.register_buffer(key, tensor)
-            elif key != "bias" or bias:
-                self.register_parameter(key, nn.Parameter(tensor, requires_grad=False))
+        with torch.inference_mode(False):  # what is made in that mode can never be loaded into
+            for key, array in layer_arrays(network, 0, "").items():
+                tensor = torch.tensor(array)
+                if key not in _PARAMETERS:
+                    self.register_buffer(key, tensor)
+                elif key != "bias" or bias:
+                    self.register_parameter(key, nn.Parameter(tensor, requires_grad=False))
         self.repack()
         self.eval()
 
@@ -119,7 +121,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         self._refuse_weight("reset")
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        if name not in _PARAMETERS and name.startswith("weight"):
+        if name not in _PARAMETERS:
             self._refuse_weight("replaced, pruned or parametrized")
         super().register_parameter(name, param)
 
@@ -129,8 +131,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
         super().register_buffer(name, tensor, persistent)
 
     def __delattr__(self, name: str) -> None:
-        if name == "weight":
-            self._refuse_weight("deleted")
+        if name == "weight" or name in _PARAMETERS or name in self._buffers:
+            self._refuse_weight("deleted or parametrized")
         super().__delattr__(name)
 
     def _refuse_weight(self, done: str) -> NoReturn:
@@ -169,13 +171,25 @@ class QuantizedLinear(QuietModule, nn.Linear):
         # Cloned into torch's memory, which is aligned as the kernels like it; NumPy's is not.
         packed = torch.from_numpy(pack_and_plan(self.network())[0]).clone()
         self.register_buffer("packed", packed, persistent=False)
+        self._note_what_is_packed()
+
+    def _note_what_is_packed(self) -> None:
+        """Remember which tensors were packed and how often they had been written."""
+        tensors = (self.bias, self.weight_scale, self.weight_int8)
+        self.packed_of = (*tensors, *map(_version, tensors))
+
+    def _is_packed(self) -> bool:
+        """Whether nobody wrote or replaced a bias, a scale or a code since."""
+        tensors = (self.bias, self.weight_scale, self.weight_int8)
+        same = all(a is b for a, b in zip(tensors, self.packed_of, strict=False))
+        return same and (*map(_version, tensors),) == self.packed_of[3:]
 
     # ---- what it computes ------------------------------------------------------------------------
 
     def __call__(self, input: Any = Missing, /, *args: Any, **kwargs: Any) -> Any:
         own = self.__dict__
-        parameters = own["_parameters"]
-        bias = parameters["bias"]
+        parameters, buffers, packed_of = own["_parameters"], own["_buffers"], own["packed_of"]
+        bias, scale, codes = parameters["bias"], parameters["weight_scale"], buffers["weight_int8"]
         # All that is usual in one condition. Whatever else there is, forward converts it or says
         # what is wrong; shapes and devices are the operator's to refuse.
         if (
@@ -185,14 +199,19 @@ class QuantizedLinear(QuietModule, nn.Linear):
                 input.requires_grad
                 or args
                 or kwargs
-                or parameters["weight_scale"].requires_grad
+                or scale.requires_grad
                 or (bias is not None and bias.requires_grad)
                 or is_dynamo_compiling()
             )
+            # _is_packed, written out: a call of it would take longer than a small layer.
+            and (bias is packed_of[0] and scale is packed_of[1] and codes is packed_of[2])
+            and (packed_of[3] is None or bias._version == packed_of[3])
+            and (packed_of[4] is None or scale._version == packed_of[4])
+            and (packed_of[5] is None or codes._version == packed_of[5])
             and self.is_quiet()
         ):
             try:
-                return _ops.mlp_eager(input, own["_buffers"]["packed"], own["out_features"])
+                return _ops.mlp_eager(input, buffers["packed"], own["out_features"])
             except Exception:  # of the types that a C++ program sees
                 pass
         if input is not Missing:
@@ -218,7 +237,11 @@ class QuantizedLinear(QuietModule, nn.Linear):
                 "or torch.inference_mode() for inference; to train a quantized model on, make it "
                 "trainable with fm.prepare_qat(model, fm.QAT())"
             )
-        y: Tensor = _ops.mlp(self._readable(input), self.packed, self.out_features)
+        readable = self._readable(input)
+        is_traced = is_dynamo_compiling() or type(self.weight_int8) is not Tensor
+        if not is_traced and not self._is_packed():
+            self.repack()
+        y: Tensor = _ops.mlp(readable, self.packed, self.out_features)
         return y
 
     def _readable(self, input: Tensor) -> Tensor:
@@ -314,6 +337,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))  # `packed` too
+        made._note_what_is_packed()
         return made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -325,7 +349,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             # As tensors: torch.save writes those as they are, and NumPy's bytes twice as long.
             parts = (torch.from_numpy(encoded.bitmask), torch.from_numpy(encoded.values))
             buffers["weight_int8"] = (*parts, encoded.shape)  # type: ignore[assignment]
-        return {**self.__dict__, "_buffers": buffers}
+        return {**self.__dict__, "_buffers": buffers, "packed_of": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state["_buffers"]["weight_int8"]
@@ -343,6 +367,11 @@ class QuantizedLinear(QuietModule, nn.Linear):
             scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
             text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"
         return text if self.pixels is None else f"{text}, takes uint8 pixels"
+
+
+def _version(tensor: Tensor | None) -> int | None:
+    """How often a tensor was written; None where nobody counts (made in inference mode)."""
+    return None if tensor is None or tensor.is_inference() else tensor._version
 
 
 def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:

@@ -23,6 +23,11 @@ from fastmnist.layers.registry import Arrays, Description, saved
 RECURRENT = (nn.LSTM, nn.GRU)
 
 
+def is_known_recurrent(module: nn.Module) -> bool:
+    """Whether it is an LSTM or GRU with the arithmetic of its class."""
+    return type(module) in RECURRENT and "forward" not in vars(module)
+
+
 class _Direction(nn.Module):
     """One layer in one direction: both projections, and of an LSTM with proj_size a third."""
 

@@ -63,10 +63,10 @@ def layers_within(
     quality = {
         name: sqnr(*outputs_of([model, make([name])], data, batch_fn=batch_fn)) for name in names
     }
-    while lost > max_drop and len(names) > 1:
+    while not lost <= max_drop and len(names) > 1:  # NaN is no loss that is allowed
         names.remove(min(names, key=lambda name: quality[name]))
         lost = drop(make(names))
-    if lost > max_drop:
+    if not lost <= max_drop:
         raise ValueError(
             f"max_drop: expected a loss of at most {max_drop:g}, got {lost:.3g} with no layer but "
             f"'{names[0]}' changed: allow more, calibrate on more data, or train with "

@@ -11,8 +11,7 @@ import numpy as np
 from torch import nn
 
 from fastmnist.display.tables import Table, Tabled
-from fastmnist.layers.linear import is_float_linear
-from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.layers.linear import is_float_linear, is_int8_linear
 from fastmnist.rewriting.copies import check_module
 
 
@@ -147,7 +146,7 @@ def sparsity(model: Any) -> Sparsity:
         for name, module in check_module(model).named_modules():
             if is_float_linear(module):
                 counts[name] = _count(_masked_weight(module))
-            elif isinstance(module, QuantizedLinear):
+            elif is_int8_linear(module):
                 counts[name] = _count(module.weight_int8.detach().cpu().numpy())
     if not counts:
         raise ValueError("model: expected at least one Linear layer, got none")

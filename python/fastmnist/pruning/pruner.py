@@ -24,7 +24,7 @@ from fastmnist.pruning.targets import Target, find_targets
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.masks import make_permanent
-from fastmnist.rewriting.selection import Names, kept
+from fastmnist.rewriting.selection import Names, check_not_prepared, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
 
 
@@ -146,8 +146,11 @@ class Pruning(Transform):
     def __init__(self, method: Method, plan: Plan, amounts: Any = None) -> None:
         self._method, self._plan, self._amounts = method, plan, amounts
         self._pruner: MaskPruner | NeuronPruner | None = None
+        self.sizes_change = isinstance(method, Structured)
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        if isinstance(self._method, Structured):
+            check_not_prepared(root)  # observers know how many neurons there were
         targets = self._targets(root)
         check_start(self._plan.schedule, targets)
         if not isinstance(self._method, Structured):

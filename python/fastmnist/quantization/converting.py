@@ -97,6 +97,3 @@ class _Conversion(Transform):
         left = what_is_left(root, layers, Graph.of(root)[0], why)
         result, done = place(root, rules, quantizer, "static")
         return freeze(result), [*left, *done]
-
-    def called(self, names: Collection[str]) -> Collection[str]:
-        return names

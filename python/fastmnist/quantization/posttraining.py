@@ -13,7 +13,7 @@ from fastmnist.fusion.fusing import fuse_in_place
 from fastmnist.int8.quantizer import InputRule
 from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name
 from fastmnist.layers.linear import is_float_linear
-from fastmnist.layers.recurrent import RECURRENT, QuantizedRecurrent
+from fastmnist.layers.recurrent import QuantizedRecurrent, is_known_recurrent
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.quantization.calibration import calibrate, check_all_observed
 from fastmnist.quantization.configs import Dynamic, Half, Static, explicit_pixels
@@ -46,7 +46,7 @@ class PostTraining(Transform):
         make_permanent(root)
         layers = quantizable(root)
         if self.takes_recurrent:
-            layers |= {name: m for name, m in named_layers(root) if type(m) in RECURRENT}
+            layers |= {name: m for name, m in named_layers(root) if is_known_recurrent(m)}
         check_has_linear(root, layers)
         return layers
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.linear import is_int8_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.pixels import PixelNormalization
 from fastmnist.rewriting.selection import named_layers
@@ -37,7 +38,7 @@ def make_trainable(root: nn.Module) -> EarlierQuantization:
     What quantizing froze may be trained again.
     """
     earlier = EarlierQuantization()
-    layers = {n: m for n, m in named_layers(root) if isinstance(m, QuantizedLinear)}
+    layers = {n: m for n, m in named_layers(root) if is_int8_linear(m)}
     for path, layer in layers.items():
         if not path:
             raise ValueError(

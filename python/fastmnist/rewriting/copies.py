@@ -20,7 +20,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from fastmnist.display.words import kind_of
 from fastmnist.layers.registry import kind_of as layer_kind
 from fastmnist.pixels import unwrap
-from fastmnist.rewriting.forwards import own_forwards, rebind
+from fastmnist.rewriting.forwards import bind_forwards, check_functions
 from fastmnist.rewriting.masks import is_pruned
 
 
@@ -90,7 +90,7 @@ def scratch_copy(model: nn.Module) -> nn.Module:
 
 
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    forwards = own_forwards(model)
+    check_functions(model)
     # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.
     with torch.no_grad():
         for module in model.modules():
@@ -104,8 +104,7 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"model: {_uncopyable(model)} cannot be deep-copied ({type(error).__name__}: {error}): "
             "remove it or give it a __deepcopy__"
         ) from error
-    if forwards:
-        rebind(model, copied, forwards)
+    bind_forwards(model, copied, memo)
     return copied
 
 

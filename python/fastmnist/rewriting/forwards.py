@@ -1,15 +1,18 @@
-"""Forwards of an instance's own: ``model.forward = …``, wrapped by torch or by the user.
+"""Functions of an instance's own: ``model.forward = …``, other attributes, and hooks.
 
-A copy of a model must call its own layers. A bound method of the model, or a ``functools.partial``
-of one, is bound to the copy when it is copied; what ``torch.compile`` wrapped is unwrapped; a
-function that holds the original's layers (a closure, a default, a global) can't be told to call the
-copy's, and is refused.
+A copy of a model must call its own layers. A bound method of the model, a ``functools.partial`` of
+one, or an object with methods is bound to the copy when it is copied; what ``torch.compile``
+wrapped is unwrapped; a function that holds the original's layers (in a closure, a default, a
+global) can't be told to call the copy's, and is refused.
 """
 
 from __future__ import annotations
 
+import copy
+import dis
 import functools
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,127 +21,148 @@ from torch import nn
 
 # Where torch.compile keeps the function that it wrapped.
 _WRAPPED = ("_torchdynamo_orig_callable", "_torchdynamo_inline")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _DEPTH = 8  # of containers and closures that are looked through
 
 
 def unwrapped(function: Any) -> Any:
     """The callable that ``torch.compile`` wrapped, or `function` itself."""
-    while True:
-        inner = next((found for name in _WRAPPED if (found := _own(function, name))), None)
+    while isinstance(function, types.FunctionType):
+        inner = next((found for name in _WRAPPED if (found := getattr(function, name, None))), None)
         if inner is None or not callable(inner):
             return function
         function = inner
+    return function
 
 
-def _own(function: Any, name: str) -> Any:
-    return getattr(function, name, None) if isinstance(function, types.FunctionType) else None
-
-
-def own_forwards(model: nn.Module) -> dict[int, Any]:
-    """For each module whose instance has a forward of its own, what stands behind it.
-
-    Raises
-    ------
-    ValueError
-        Naming the module whose forward holds layers of the model that a copy would not call.
-    """
+def check_functions(model: nn.Module) -> None:
+    """Raise ValueError, naming the function that holds layers that a copy would not call."""
     modules = dict(model.named_modules())
     inside = {id(module) for module in modules.values()}
-    inside |= {id(t) for m in modules.values() for t in (*m._parameters.values(),) if t is not None}
-    found: dict[int, Any] = {}
-    for name, module in modules.items():
-        if "forward" not in vars(module):
+    inside |= {id(p) for m in modules.values() for p in m._parameters.values() if p is not None}
+    for path, module in modules.items():
+        if isinstance(module, torch.jit.ScriptModule):
             continue
-        forward = unwrapped(vars(module)["forward"])
-        held = next(iter(_held(forward, inside)), None)
-        if held is not None:
-            where = f"of '{name}' " if name else ""
-            raise ValueError(
-                f"model: the forward {where}was replaced by a function that holds the model's own "
-                f"{held}, and would go on to call the original's: define it in the class, or set "
-                "model.forward = types.MethodType(forward, model) with a forward(self, ...) that "
-                "reads its layers from self"
-            )
-        found[id(module)] = forward
-    return found
+        for name, value in vars(module).items():
+            if name.startswith("_") and name not in _HOOKS:
+                continue
+            held = next(iter(_held(value, inside, _DEPTH)), None)
+            if held is not None:
+                raise ValueError(_refusal(path, name, held))
 
 
-def rebind(model: nn.Module, copied: nn.Module, forwards: dict[int, Any]) -> None:
-    """Give each module of the copy its own forward, as deepcopy bound it or unwrapped."""
-    pairs = zip(model.modules(), copied.modules(), strict=True)
-    partner = {id(module): other for module, other in pairs}
-    for module in model.modules():
-        if id(module) in forwards:
-            other = partner[id(module)]
-            forward = _bound_to(forwards[id(module)], partner)
+def _refusal(path: str, name: str, held: str) -> str:
+    of = f" of '{path}'" if path else ""
+    go_on = f"holds the model's own {held}, and would go on to call the original's"
+    if name == "forward":
+        return (
+            f"model: the forward{of} was replaced by a function that {go_on}: define it in the "
+            "class, or set model.forward = types.MethodType(forward, model) with a forward(self, "
+            "...) that reads its layers from self"
+        )
+    if name in _HOOKS:
+        return (
+            f"model: a hook{of} is a function that {go_on}: reach the layer through the module "
+            "that the hook is given, or remove the hook"
+        )
+    return (
+        f"model: the attribute '{name}'{of} is a function that {go_on}: make it a method that "
+        "reads its layers from self"
+    )
+
+
+def bind_forwards(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
+    """Give each module of the copy its own forward, bound to the copy and unwrapped."""
+    for module, other in zip(model.modules(), copied.modules(), strict=True):
+        if "forward" in vars(module) and not isinstance(module, torch.jit.ScriptModule):
+            forward = copy.deepcopy(unwrapped(vars(module)["forward"]), memo)
             del other.__dict__["forward"]
             if not _is_of_its_class(forward, other):
                 other.__dict__["forward"] = forward
 
 
 def _is_of_its_class(forward: Any, module: nn.Module) -> bool:
-    method = getattr(type(module), "forward", None)
     bound = isinstance(forward, types.MethodType) and forward.__self__ is module
-    return bound and forward.__func__ is method
+    return bound and forward.__func__ is getattr(type(module), "forward", None)
 
 
-def _bound_to(forward: Any, partner: dict[int, nn.Module]) -> Any:
-    if isinstance(forward, types.MethodType):
-        return types.MethodType(
-            forward.__func__, partner.get(id(forward.__self__), forward.__self__)
-        )
-    if isinstance(forward, functools.partial):
-        args = [partner.get(id(value), value) for value in forward.args]
-        keywords = {key: partner.get(id(v), v) for key, v in forward.keywords.items()}
-        return functools.partial(_bound_to(forward.func, partner), *args, **keywords)
-    return forward
+def _held(value: Any, inside: set[int], depth: int) -> Iterator[str]:
+    """What functions in an attribute hold of the model; what is no function is copied with it."""
+    if isinstance(value, types.FunctionType):
+        inner = unwrapped(value)
+        yield from _inside(value, inside, depth) if inner is value else _held(inner, inside, depth)
+    elif isinstance(value, functools.partial):
+        yield from _held(value.func, inside, depth)
+        yield from _layers([*value.args, *value.keywords.values()], inside, depth)
+    elif isinstance(value, types.MethodType):
+        yield from _held(value.__func__, inside, depth)
+        if not isinstance(value.__self__, nn.Module):
+            yield from _layers(value.__self__, inside, depth)
+    elif depth and isinstance(value, list | tuple | set | dict):
+        for part in [*value.values()] if isinstance(value, dict) else value:
+            yield from _held(part, inside, depth - 1)
+    elif depth and type(value).__module__ == "functools" and hasattr(value, "__wrapped__"):
+        yield from _held(value.__wrapped__, inside, depth - 1)  # lru_cache
 
 
-def _held(forward: Any, inside: set[int]) -> Iterator[str]:
-    """What a replaced forward holds of the model, past what can be bound to a copy."""
-    while isinstance(forward, functools.partial | types.MethodType):
-        if isinstance(forward, functools.partial):
-            for value in (*forward.args, *forward.keywords.values()):
-                if id(value) not in inside:  # a module itself is exchanged for its partner
-                    yield from _inside(value, inside, _DEPTH)
-            forward = unwrapped(forward.func)
-        else:
-            if id(forward.__self__) not in inside:
-                yield from _inside(forward.__self__, inside, _DEPTH)
-            forward = forward.__func__
-    yield from _inside(forward, inside, _DEPTH)
+def _layers(value: Any, inside: set[int], depth: int) -> Iterator[str]:
+    """Layers themselves among arguments: a copy has them, but nobody puts others in their place."""
+    if isinstance(value, nn.Module | torch.Tensor):
+        is_layer = isinstance(value, torch.Tensor) or not [*value.children()]
+        if id(value) in inside and is_layer:
+            yield f"layer ({type(value).__name__})"
+    elif isinstance(value, types.FunctionType):
+        yield from _held(value, inside, depth)
+    elif depth:
+        for part in _parts(value):
+            yield from _layers(part, inside, depth - 1)
 
 
 def _inside(value: Any, inside: set[int], depth: int) -> Iterator[str]:
+    """What a function, or anything in it, reaches of the model."""
     if depth == 0:
         return
     if id(value) in inside:
         yield "parameter" if isinstance(value, torch.Tensor) else f"layer ({type(value).__name__})"
-    elif isinstance(value, nn.Module):
-        parts = (*value.modules(), *value.parameters())
-        yield from (f"layer ({type(part).__name__})" for part in parts if id(part) in inside)
-    elif isinstance(value, types.MethodType):
-        yield from _inside(value.__self__, inside, depth - 1)
-        yield from _inside(value.__func__, inside, depth - 1)
-    elif isinstance(value, functools.partial):
-        for part in (value.func, *value.args, *value.keywords.values()):
-            yield from _inside(part, inside, depth - 1)
-    elif isinstance(value, types.FunctionType):
+        return
+    for part in _parts(value):
+        yield from _inside(part, inside, depth - 1)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, types.FunctionType):
         inner = unwrapped(value)
         if inner is not value:
-            yield from _inside(inner, inside, depth - 1)
-            return
-        cells = [c.cell_contents for c in value.__closure__ or () if _is_filled(c)]
-        named = [value.__globals__[n] for n in value.__code__.co_names if n in value.__globals__]
+            return [inner]
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        names = _names(value.__code__)
+        named = [value.__globals__[name] for name in names if name in value.__globals__]
+        # Of modules and classes only what is looked up by name; else all of torch is searched.
+        named = [part for part in named if not isinstance(part, types.ModuleType | type)]
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        for part in (*cells, *defaults, *named):
-            yield from _inside(part, inside, depth - 1)
-    elif isinstance(value, list | tuple | set):
-        for part in value:
-            yield from _inside(part, inside, depth - 1)
-    elif isinstance(value, dict):
-        for part in [*value.values()]:
-            yield from _inside(part, inside, depth - 1)
+        return [*cells, *defaults, *named]
+    if isinstance(value, nn.Module):
+        return [*value.children(), *value.parameters(recurse=False)]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, weakref.ref):
+        return [value()]
+    if isinstance(value, list | tuple | set):
+        return [*value]
+    if isinstance(value, dict):
+        return [*value.values()]
+    wrapped = [value.__wrapped__] if hasattr(value, "__wrapped__") else []
+    own = vars(value) if hasattr(value, "__dict__") and not isinstance(value, type) else {}
+    return [*wrapped, *own.values()]
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Global names that a function's code looks up, and those of functions inside it."""
+    nested = [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    loads = [i.argval for i in dis.get_instructions(code) if i.opname.startswith("LOAD_GLOBAL")]
+    return {*map(str, loads)}.union(*map(_names, nested))
 
 
 def _is_filled(cell: Any) -> bool:

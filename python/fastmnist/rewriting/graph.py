@@ -8,7 +8,9 @@ transforms go layer by layer instead.
 from __future__ import annotations
 
 import inspect
+import types
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,8 @@ from fastmnist.layers.registry import kind_of
 from fastmnist.rewriting.copies import throwaway_copy
 from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
-from fastmnist.rewriting.steps import Kind, Step, kind_of_step, steps_of
+from fastmnist.rewriting.steps import CONSTANT, KEPT, Kind, Step, kind_of_step, steps_of
+from fastmnist.rewriting.swapping import swap
 
 
 class _Tracer(fx.Tracer):
@@ -106,7 +109,7 @@ class Graph:
     def replace(self, step: Step, module: nn.Module) -> None:
         """Put another module in the place of the one that the step calls, in the root too."""
         module.train(self.root.training)
-        self.root.set_submodule(step.path, module)
+        swap(self.root, step.path, module)
         self.calls[id(module)] = self.names[id(module)] = 1
         step.module, step.clamp = module, None
         step.kind = kind_of_step(step.node, module)
@@ -123,21 +126,24 @@ class Graph:
         return before is not None
 
     def next_layer(self, step: Step, *, past_dropouts: bool = True) -> Step | None:
-        """The sole consumer, past Identity and (at inference) Dropout modules."""
+        """The sole consumer in the same container, past Identity and (at inference) Dropouts."""
         passed = {Kind.PASS, Kind.DROPOUT} if past_dropouts else {Kind.PASS}
         user = _sole_user(step)
         while user is not None and user.module is not None and not user.is_watched:
             if user.kind not in passed:
                 break
             user = _sole_user(user)
-        return user
+        # What lies in another container can be entered, or left, between the two.
+        return user if user is not None and user.owner == step.owner else None
 
 
 _KEEPS_VALUES = {Kind.FLATTEN, Kind.ROWS, Kind.PASS, Kind.DROPOUT}
 
 
 def _sole_user(step: Step) -> Step | None:
-    return step.users[0] if len(step.users) == 1 and step.users[0].kind is not Kind.OUTPUT else None
+    if len(step.users) != 1 or step.is_kept or step.users[0].kind is Kind.OUTPUT:
+        return None
+    return step.users[0]
 
 
 def _traced(root: nn.Module) -> tuple[fx.Graph | None, str]:
@@ -164,9 +170,37 @@ def _trace(root: nn.Module, arguments: dict[str, Any]) -> fx.Graph:
     if own is not None:
         # fx traces the class's forward: so let it be that of a class of this one instance.
         cls = type(copied)
-        function = getattr(own, "__func__", None) or staticmethod(own)
-        copied.__class__ = type(cls.__name__, (cls,), {"forward": function})
-    return _Tracer().trace(copied, concrete_args=arguments or None)
+        copied.__class__ = type(cls.__name__, (cls,), {"forward": _as_method(own, copied)})
+    graph = _Tracer().trace(copied, concrete_args=arguments or None)
+    for node in _kept_nodes(copied):
+        node.meta[KEPT] = True
+    for node in graph.nodes:
+        if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):
+            node.meta[CONSTANT] = getattr(copied, str(node.target), None)
+    return graph
+
+
+def _as_method(forward: Any, owner: nn.Module) -> Any:
+    """A forward of an instance's own as a function of `self`, with the same arguments by name."""
+    if isinstance(forward, types.MethodType) and forward.__self__ is owner:
+        return forward.__func__
+    names = ", ".join(inspect.signature(forward).parameters)
+    scope = {"forward": forward}
+    exec(f"def method(self, {names}): return forward({names})", scope)
+    return scope["method"]
+
+
+def _kept_nodes(root: nn.Module) -> Iterator[fx.Node]:
+    """Values that forward keeps in attributes: somebody reads them later."""
+    waiting: list[Any] = [value for module in root.modules() for value in vars(module).values()]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, fx.Proxy):
+            yield value.node
+        elif isinstance(value, list | tuple | set | dict) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value.values()] if isinstance(value, dict) else value
 
 
 def _defaults(root: nn.Module) -> dict[str, Any]:

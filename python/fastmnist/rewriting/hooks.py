@@ -5,15 +5,17 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils import prune
 
+from fastmnist.ranges.model_inputs import ModelInputs
+
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module runs anything of the user's besides its forward (and masks)."""
+    """Whether calling the module runs anything of the user's besides its forward."""
     return bool(
         module._forward_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
         or any(
-            not isinstance(hook, prune.BasePruningMethod)
+            not isinstance(hook, prune.BasePruningMethod | ModelInputs)
             for hook in module._forward_pre_hooks.values()
         )
     )

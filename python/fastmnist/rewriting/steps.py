@@ -22,6 +22,8 @@ from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
 from fastmnist.rewriting.hooks import has_hooks
 
 Clamp = tuple[float, float]
+# Notes on nodes: that forward keeps the value, and the value of a constant.
+KEPT, CONSTANT = "fastmnist_kept", "fastmnist_constant"
 
 
 class Kind(Enum):
@@ -69,6 +71,18 @@ class Step:
     def path(self) -> str:
         """The name of the module that it calls, or "": functions have none."""
         return str(self.node.target) if self.module is not None else ""
+
+    @property
+    def owner(self) -> str:
+        """The module whose forward makes the call."""
+        around = [path for path, _ in self.node.meta.get("nn_module_stack", {}).values()]
+        around = around[:-1] if self.module is not None else around
+        return around[-1] if around else ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether forward keeps the value in an attribute, besides handing it on."""
+        return bool(self.node.meta.get(KEPT))
 
     @property
     def name(self) -> str:

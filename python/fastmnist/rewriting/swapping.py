@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -30,18 +32,26 @@ def swap(root: nn.Module, path: str, module: nn.Module) -> None:
     # Lists and dicts that are no ModuleLists hold modules too, and forward may call those.
     for owner in root.modules():
         for key, value in [*vars(owner).items()]:
-            if key in ("_modules", "_parameters", "_buffers"):
-                continue
-            if isinstance(value, list | tuple) and any(part is old for part in value):
-                parts = [module if part is old else part for part in value]
-                if isinstance(value, list):
-                    value[:] = parts
-                elif type(value) is tuple:
-                    object.__setattr__(owner, key, tuple(parts))
-            elif isinstance(value, dict):
-                for name, part in [*value.items()]:
-                    if part is old:
-                        value[name] = module
+            if key not in ("_modules", "_parameters", "_buffers"):
+                other = _exchanged(value, old, module)
+                if other is not value:
+                    object.__setattr__(owner, key, other)
+
+
+def _exchanged(value: Any, old: nn.Module, new: nn.Module) -> Any:
+    """`value` with `new` for `old` in it: lists and dicts change, tuples are made anew."""
+    if value is old:
+        return new
+    if isinstance(value, list):
+        value[:] = [_exchanged(part, old, new) for part in value]
+    elif isinstance(value, dict):
+        for key, part in [*value.items()]:
+            value[key] = _exchanged(part, old, new)
+    elif isinstance(value, tuple):
+        parts = [_exchanged(part, old, new) for part in value]
+        if any(a is not b for a, b in zip(parts, value, strict=True)):
+            return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+    return value
 
 
 def freeze(model: nn.Module) -> nn.Module:

@@ -40,6 +40,8 @@ class Transform(ABC):
     keeps_device : bool
         Whether a result stays on its device, of its dtype, in its mode. Else it is float32 on the
         CPU, in eval mode.
+    sizes_change : bool
+        Whether layers may get other sizes.
     rows : Rows or None
         Rows that the transform was given, for instance to calibrate on.
     begins_on_copy : bool
@@ -49,6 +51,7 @@ class Transform(ABC):
     floor: float = 15.0
     keeps_device: bool = False
     begins_on_copy: bool = False
+    sizes_change: bool = False
     rows: Rows | None = None
 
     @abstractmethod
@@ -154,11 +157,12 @@ class Maker:
 
     def in_place(self, names: Collection[str], why: str = "excluded") -> nn.Module:
         """Change the model itself: first a copy, verified, so that no error comes half way."""
-        rehearsed, done = self._apply(self._copy(), names, why, keep_record=False)
+        root = self._copy()
+        rehearsed, done = self._apply(root, names, why, keep_record=False)
+        if rehearsed is not root:
+            raise _single_layer()
         checked = self._verify(rehearsed, done)
         result, done = self._apply(self._itself(), names, why, keep_record=False)
-        if result is not self.original:
-            raise _single_layer()
         record(result, mark_checked(done, checked))
         return result
 
@@ -180,7 +184,7 @@ class Maker:
     def _verify(self, result: nn.Module, done: list[Change]) -> str:
         """How the result was held against the original; an error where it does other things."""
         if self._graph is not None:
-            check_same_steps(self._graph, result)
+            check_same_steps(self._graph, result, sizes_change=self.how.sizes_change)
         rows = self._example or self.how.rows
         reference = None
         if rows is not None:
@@ -196,7 +200,7 @@ class Maker:
                 return "leave layers as they are with exclude="
             return worst_of(other, result, rows, called)
 
-        check_outputs(
+        compared = check_outputs(
             reference,
             result,
             rows,
@@ -205,7 +209,8 @@ class Maker:
             is_error=self._floor is not None,
             worst_layer=worst_layer,
         )
-        return "rows"
+        graph = "graph" if self._graph is not None else NOT_RUN
+        return "rows" if compared else graph
 
 
 def transformed(
@@ -258,8 +263,8 @@ def transformed(
             check=check,
         )
     except CannotCopy:
-        if not inplace or how.begins_on_copy:
-            raise
+        if not inplace or how.begins_on_copy or not (example is check is max_drop is None):
+            raise  # what these ask for needs a copy
         return _without_copy(check_module(model), how, include, exclude, select)
     names: Collection[str] = [*maker.layers]
     why = "excluded"

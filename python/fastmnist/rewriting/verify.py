@@ -23,6 +23,7 @@ from fastmnist.layers.registry import kind_of
 from fastmnist.measuring.sqnr import sqnr
 from fastmnist.rewriting.copies import throwaway_copy
 from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.steps import CONSTANT
 
 MOST_ROWS = 64  # of calibration or other data that are run side by side
 
@@ -64,17 +65,21 @@ class Rows:
         return cls(args, kwargs, name)
 
 
-def check_same_steps(before: Graph, result: nn.Module) -> None:
-    """Raise ValueError where the result's forward does other things than the original's."""
+def check_same_steps(before: Graph, result: nn.Module, *, sizes_change: bool = False) -> None:
+    """Raise ValueError where the result's forward does other things than the original's.
+
+    With `sizes_change`, integers among the arguments may differ.
+    """
     if is_known_linear(before.root) or kind_of(before.root) is not None:
         return  # of a single layer, forward is the layer's own
     after, why_not = Graph.of(result)
     if after is None:
         raise _differs(f"could be traced, and no longer can ({why_not})")
-    pairs = zip(_calls(before), _calls(after), strict=False)
+    pairs = zip(_calls(before, sizes_change), _calls(after, sizes_change), strict=False)
     for (was, name), (now, other) in pairs:
         if was != now:
-            raise _differs(f"calls '{name}', and now '{other}'")
+            what = f"calls '{name}', and now '{other}'"
+            raise _differs(what if name != other else f"calls '{name}' with {was[2]}, now {now[2]}")
     if len(before.steps) != len(after.steps):
         raise _differs(f"makes {len(before.steps)} steps, and now {len(after.steps)}")
 
@@ -87,19 +92,37 @@ def _differs(what: str) -> ValueError:
     )
 
 
-def _calls(graph: Graph) -> list[tuple[tuple[Any, ...], str]]:
-    """What is called on what. Numbers among the arguments may be other ones: sizes, types."""
-    position = {step.node: i for i, step in enumerate(graph.steps)}
+def _calls(graph: Graph, sizes_change: bool) -> list[tuple[tuple[Any, ...], str]]:
+    """What is called, and with what."""
+    position = {step.node: f"step {i}" for i, step in enumerate(graph.steps)}
 
-    def place(node: fx.Node) -> int:
-        return position[node]
+    def plain(value: Any) -> Any:
+        """An argument as something that can be compared."""
+        if isinstance(value, fx.Node):
+            return position[value]
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        if isinstance(value, dict):
+            return {str(key): plain(part) for key, part in value.items()}
+        if isinstance(value, slice):
+            return [plain(part) for part in (value.start, value.stop, value.step)]
+        if isinstance(value, bool | float | str | None):
+            return repr(value)
+        if isinstance(value, int) and not sizes_change:
+            return repr(value)
+        return type(value).__name__  # a dtype or device may be that of other parameters
 
     calls = []
     for step in graph.steps:
-        inputs = tuple(place(node) for node in step.node.all_input_nodes)
+        node = step.node
         # A masked weight is a value that is computed, and has another name.
-        target = "" if step.node.op == "get_attr" else str(step.node.target)
-        calls.append(((step.node.op, target, inputs), step.name))
+        target = "" if node.op == "get_attr" else str(node.target)
+        constant = node.meta.get(CONSTANT)
+        known = (
+            [constant.tolist()] if isinstance(constant, Tensor) and constant.numel() < 64 else []
+        )
+        called = (node.op, target, [plain(node.args), plain(node.kwargs), *known])
+        calls.append((called, step.name))
     return calls
 
 
@@ -112,8 +135,10 @@ def check_outputs(
     floor: float,
     is_error: bool,
     worst_layer: Callable[[], str],
-) -> None:
+) -> bool:
     """Run both on the same rows; raise, or warn, where they are too far apart.
+
+    Returns whether there was anything to compare.
 
     Parameters
     ----------
@@ -143,8 +168,8 @@ def check_outputs(
             f"{[*map(_shape, got)]}: report this model, and leave layers as they are with exclude="
         )
     decibels = _similarity(want, got)
-    if decibels >= floor:
-        return
+    if decibels is None or decibels >= floor:
+        return decibels is not None
     text = (
         f"outputs differ more than expected: {decibels:.1f} dB between signal and noise on "
         f"{rows.name}, expected at least {floor:g}: {worst_layer()}"
@@ -152,6 +177,7 @@ def check_outputs(
     if is_error:
         raise ValueError(f"check: {text}")
     warnings.warn(text, UserWarning, stacklevel=6)
+    return True
 
 
 def _run(model: nn.Module, rows: Rows, watched: Collection[str]) -> tuple[list[Tensor], set[str]]:
@@ -193,20 +219,20 @@ def _shape(tensor: Tensor) -> list[int]:
     return [*tensor.shape]
 
 
-def _similarity(want: list[Tensor], got: list[Tensor]) -> float:
-    """dB over all outputs that are floats; infinite where nothing can be said."""
+def _similarity(want: list[Tensor], got: list[Tensor]) -> float | None:
+    """dB over all outputs that are floats; None where nothing can be said."""
     pairs = [
         (a.detach().double().flatten(), b.detach().double().flatten())
         for a, b in zip(want, got, strict=True)
-        if a.is_floating_point() and b.is_floating_point()
+        if a.is_floating_point() and b.is_floating_point() and not (a.is_nested or b.is_nested)
     ]
     if not pairs:
-        return math.inf
+        return None
     one, other = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     usable = torch.isfinite(one)
     one, other = one[usable], other[usable]
     if not one.numel() or float(one.square().sum()) == 0:
-        return math.inf
+        return None if one.numel() == 0 or float(other.square().sum()) == 0 else -math.inf
     return sqnr(one, other)
 
 
@@ -232,7 +258,8 @@ def worst_of(reference: nn.Module, result: nn.Module, rows: Rows, names: Collect
     shared = [n for n in outputs[0] if n in outputs[1] and isinstance(outputs[0][n], Tensor)]
     if not shared:
         return "no layer could be told apart; leave some as they are with exclude="
-    quality = {n: _similarity([outputs[0][n]], [outputs[1][n]]) for n in shared}
+    similar = {n: _similarity([outputs[0][n]], [outputs[1][n]]) for n in shared}
+    quality = {n: math.inf if s is None else s for n, s in similar.items()}
     name = min(quality, key=lambda n: quality[n])
     return (
         f"layer '{name}' is furthest off, {quality[name]:.1f} dB: leave it as it is with "

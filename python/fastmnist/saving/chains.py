@@ -16,6 +16,7 @@ from fastmnist.layers.plain import describe_batchnorm, describe_linear
 from fastmnist.layers.quiet import Identity
 from fastmnist.layers.registry import Arrays, kind_of
 from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.steps import Kind, Step, reshape_sizes
 from fastmnist.saving.layers import build_layer
 
@@ -29,8 +30,8 @@ _INLINE = ("linear", "batchnorm")  # described in the step itself
 def describe_chain(model: nn.Module) -> list[dict[str, Any]] | None:
     """List the steps of a model whose forward is a chain; None for any other."""
     graph, _ = Graph.of(model)
-    if graph is None:
-        return None
+    if graph is None or any(map(has_hooks, model.modules())):
+        return None  # what hooks do would be lost
     chain, why_not = graph.chain()
     described = [_describe(step) for step in chain]
     if why_not or None in described:

@@ -29,11 +29,16 @@ from fastmnist.layers.registry import kind_of, model_class, model_name
 from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import Change, changes, record
 from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import is_pruned, make_permanent
 from fastmnist.rewriting.selection import (
     check_not_prepared,
+    named_layers,
     switch_off_transformer_fast_path,
 )
+from fastmnist.rewriting.steps import Kind
+from fastmnist.rewriting.swapping import put
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
 from fastmnist.saving.chains import build_chain, describe_chain
@@ -177,7 +182,7 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
     make_permanent(plain)
     description: dict[str, Any] = {
         "type": "module",
-        "class": model_name(plain),
+        "class": _class_of(plain),
         "pixels": pixels_to_json(model_pixels(plain)),
         "changes": [change.to_json() for change in changes(plain)],
         "masked": masked,
@@ -195,6 +200,23 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
     return description, arrays
+
+
+def _class_of(model: nn.Module) -> str | None:
+    """The class that a file may make anew: nothing was added to what it computes."""
+    name = model_name(model)
+    made = model_class(name)
+    if made is None or any(map(has_hooks, model.modules())):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        before, after = Graph.of(made())[0], Graph.of(model)[0]
+    kinds = [[step.kind for step in graph.steps] if graph else [] for graph in (before, after)]
+    same = all(a == b or Kind.PASS in (a, b) or _is_layer(b) for a, b in zip(*kinds, strict=False))
+    return name if same and len(kinds[0]) == len(kinds[1]) else None
+
+
+def _is_layer(kind: Kind) -> bool:
+    return kind in (Kind.LINEAR, Kind.INT8, Kind.OTHER)
 
 
 def _check_finished(name: str, model: nn.Module) -> None:
@@ -256,10 +278,14 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
 def _fill(model: nn.Module, replaced: dict[str, Any], arrays: Arrays) -> None:
     """Put the described layers into a model of its class, and load all numbers."""
     make_permanent(model)
+    # A layer with several names is put under each of them, once.
+    names = {name for name, _ in named_layers(model)}
     for path, part in replaced.items():
         layer = build_layer(part, path, arrays)
         _tell_again(layer)
-        model.set_submodule(path, layer, strict=True)
+        model.get_submodule(path)  # an error names what is not there
+        if path in names:
+            put(model, path, layer)
     load_tensors(model, arrays)
 
 
@@ -271,9 +297,11 @@ def _tell_again(layer: nn.Module) -> None:
 
 
 def _restore_masks(model: nn.Module, masked: list[Any]) -> None:
+    modules = dict(model.named_modules())
     with torch.no_grad():
         for entry in masked:
             path, name = entry
-            module = model.get_submodule(path)
+            # In a chain the names of modules in others have underscores.
+            module = modules.get(path) or model.get_submodule(path.replace(".", "_"))
             mask = (getattr(module, name) != 0).to(torch.float32)
             torch_prune.custom_from_mask(module, name, mask)

@@ -64,7 +64,7 @@ def test_faster(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
 
 def test_bit_equal(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
     from fastmnist.compilation.compiling import compile as compile_model
-    from fastmnist.layers.quantized import QuantizedLinear
+    from fastmnist.layers.linear import is_int8_linear
     from fastmnist.runtime.compiled import CompiledModel
 
     _limit(fastmnist_suite, "bit_equal", fastmnist_variant)
@@ -79,7 +79,7 @@ def test_bit_equal(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
         checks.assert_bit_equal(row_by_row, model, fastmnist_suite.data)
         return
     parts: Any = getattr(model, "modules", list)()
-    if not any(isinstance(part, QuantizedLinear) for part in parts):
+    if not any(is_int8_linear(part) for part in parts):
         pytest.skip("no int8 layers of fastmnist's")
     try:
         compiled = compile_model(model)
