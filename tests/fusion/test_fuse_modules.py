@@ -101,3 +101,28 @@ def test_hooks_are_not_fused_away():
     model[1].register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="without hooks, got one on '1'"):
         fm.fuse_modules(model, ["0", "1"])
+
+
+class Order(nn.Module):
+    """Its modules stand in one order, and are called in others."""
+
+    def __init__(self, how) -> None:
+        super().__init__()
+        self.a, self.r, self.b, self.how = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), how
+
+    def forward(self, x):
+        return self.how(self, x)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda m, x: m.b(m.r(m.a(x)) + m.a(x)),
+        lambda m, x: (lambda h: m.b(m.r(h)) + h)(m.a(x)),
+        lambda m, x: m.b(m.a(m.r(x))),
+        lambda m, x: m.r(m.b(m.r(m.a(x)))),
+    ],
+)
+def test_modules_that_do_not_follow_each_other_are_refused(how):
+    with pytest.raises(ValueError, match="expected 'r' alone to read what 'a' gives"):
+        fm.fuse_modules(Order(how).eval(), [["a", "r"]])

@@ -266,3 +266,42 @@ def test_a_bad_state_leaves_the_layer_as_it_was(layer):
     with pytest.raises(ValueError, match="scale"):
         layer.load_state_dict(other)
     assert torch.equal(layer(rows), expected)
+
+
+WRITES = {
+    "a bias": lambda m: m.bias.add_(0.5),
+    "a scale": lambda m: m.weight_scale.mul_(2),
+    "codes": lambda m: m.weight_int8.zero_(),
+    "another bias": lambda m: setattr(m, "bias", nn.Parameter(m.bias + 1, requires_grad=False)),
+    "initialized": lambda m: nn.init.constant_(m.bias, 0.25),
+}
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_what_is_written_counts(layer, what):
+    rows = X.repeat(1, 2)
+    before = layer(rows)
+    with torch.no_grad():
+        WRITES[what](layer)
+    assert not torch.equal(layer(rows), before)
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(rows), layer(rows))
+    assert torch.equal(copy.deepcopy(layer)(rows), layer(rows))
+
+
+def test_a_bias_is_not_masked_or_taken_away(layer):
+    for change in (
+        lambda: prune.l1_unstructured(layer, "bias", 0.5),
+        lambda: parametrize.register_parametrization(layer, "bias", nn.Identity()),
+        lambda: delattr(layer, "bias"),
+    ):
+        with pytest.raises(TypeError, match="layer is int8"):
+            change()
+    assert layer(X.repeat(1, 2)).shape == (96, 24)
+
+
+def test_made_in_inference_mode_it_can_be_loaded_into():
+    with torch.inference_mode():
+        q = fm.quantize(deep(), fm.Dynamic())
+    expected = q(X)
+    q.load_state_dict({key: value.clone() for key, value in q.state_dict().items()})
+    assert torch.equal(q(X), expected)

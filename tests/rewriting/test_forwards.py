@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+import weakref
 
 import pytest
 import torch
@@ -188,3 +189,116 @@ def test_in_place_leaves_no_traces_either():
     model = Counts().eval()
     fm.quantize(model, fm.Dynamic(), inplace=True, example=X)
     assert int(model.calls) == model.times == len(model.kept) == 0
+
+
+# ---- other functions than forward ----------------------------------------------------------------
+
+
+class WithHead(nn.Module):
+    """A function in an attribute calls a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c = nn.Linear(12, 16), nn.Linear(16, 4)
+        self.head = lambda h: self.c(h)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.a(x)))
+
+
+class Holder:
+    """An object with a method, that holds a layer or the whole model."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def run(self, x):
+        return self.held.b(self.held.a(x))
+
+    def one(self, x):
+        return self.held(x)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_functions_in_attributes_and_hooks(way):
+    with pytest.raises(ValueError, match=r"the attribute 'head' is a function that holds"):
+        WAYS[way](WithHead().eval())
+    model = net()
+    model.side = nn.Linear(12, 16)
+    model.a.register_forward_hook(lambda module, args, y: y + model.side(args[0]))
+    with pytest.raises(ValueError, match=r"a hook of 'a' is a function that holds .*hook is given"):
+        WAYS[way](model)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_objects_are_copied_with_the_model(way):
+    model = net()
+    model.forward = Holder(model).run
+    result = WAYS[way](model)
+    with torch.no_grad():
+        assert sqnr(model(X), result(X)) > 15
+        for p in model.parameters():
+            p.zero_()
+        assert result(X).abs().max() > 0.01
+    model = net()
+    model.forward = Holder(model.a).one  # a layer that nobody could put another one for
+    with pytest.raises(ValueError, match=r"holds the model's own layer \(Linear\)"):
+        WAYS[way](model)
+
+
+def test_more_ways_to_hold():
+    def weak(model):
+        reference = weakref.ref(model)
+        return lambda x: reference().b(reference().a(x))
+
+    for forward in (
+        weak,
+        lambda m: functools.lru_cache(lambda x: m.b(m.a(x))),
+        lambda m: (
+            (lambda x: sum(held.b(held.a(part)) for part in [x])) if m is held else closure(m)
+        ),
+    ):
+        for model in (net(), held):
+            model.forward = forward(model)
+            with pytest.raises(ValueError, match="the forward was replaced"):
+                fm.quantize(model, fm.Dynamic())
+
+
+def test_names_that_only_look_like_the_model():
+    """A script has a global `held`; a function that reads an attribute of that name is fine."""
+    held.__dict__.pop("forward", None)
+    held.relu.forward = lambda x: getattr(x, "held", x).relu()
+    assert sqnr(held(X).detach(), fm.quantize(held, fm.Static(X))(X)) > 25
+    del held.relu.forward
+
+
+class Hooked(nn.Module):
+    """Activations with forwards of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c = nn.Linear(12, 16), nn.Linear(16, 4)
+        self.relu, self.drop = nn.ReLU6(), nn.Dropout()
+
+    def forward(self, x):
+        return self.c(self.drop(self.relu(self.a(x))))
+
+
+@pytest.mark.parametrize("part", ["relu", "drop"])
+@pytest.mark.parametrize("way", [w for w in WAYS if w != "prune"])
+def test_activations_with_a_forward_of_their_own(part, way):
+    model = Hooked().eval()
+    model.get_submodule(part).forward = torch.tanh
+    assert sqnr(model(X).detach(), WAYS[way](model)(X)) > 20
+    other = Hooked().eval()
+    other.relu.forward = torch.tanh
+    with pytest.raises(ValueError, match="modules_to_fuse"):
+        fm.fuse_modules(other, [["a", "relu"]])
+
+
+def test_an_lstm_with_a_forward_of_its_own_stays():
+    lstm = nn.LSTM(12, 8, batch_first=True)
+    model = nn.Sequential(lstm).eval()
+    lstm.forward = lambda x: x * 3
+    with pytest.raises(ValueError, match="at least one"):
+        fm.quantize(model, fm.Dynamic())

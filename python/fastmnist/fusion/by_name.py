@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -17,9 +18,10 @@ from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.quiet import Identity
 from fastmnist.rewriting.changes import FUSED, Change
 from fastmnist.rewriting.copies import check_module
+from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
-from fastmnist.rewriting.steps import module_clamp
+from fastmnist.rewriting.steps import Kind, module_clamp
 from fastmnist.rewriting.transform import Transform, transformed
 
 _CONVOLUTIONS: dict[type, type] = {
@@ -90,8 +92,11 @@ class _ByName(Transform):
         self._groups = groups
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        graph, _ = Graph.of(root)
         for group in self._groups:
             _check(root, group)
+            if graph is not None:
+                _check_order(graph, group)
         return {group[0]: root.get_submodule(group[0]) for group in self._groups}
 
     def apply(
@@ -164,6 +169,23 @@ def _check(root: nn.Module, group: list[str]) -> None:
     is_known = is_known_linear(first) or type(first) in _CONVOLUTIONS
     if not is_known or len(rest) > 1 or any(module_clamp(m) is None for m in rest):
         raise error
+
+
+def _check_order(graph: Graph, group: list[str]) -> None:
+    """Raise ValueError where forward does not hand the value of each module to the next one."""
+    steps = {step.path: step for step in graph.steps if step.path}
+    for name, other in pairwise(group):
+        at, last = steps.get(name), steps.get(other)
+        if at is None or last is None:
+            continue  # forward does not call it; another method may
+        once = all(graph.calls[id(step.module)] == 1 for step in (at, last))
+        while len(at.users) == 1 and at.users[0].kind in (Kind.PASS, Kind.DROPOUT):
+            at = at.users[0]
+        if at.users != [last] or at.is_kept or not once:
+            raise ValueError(
+                f"modules_to_fuse: expected '{other}' alone to read what '{name}' gives, once, got "
+                "a forward where it does not: leave the two as they are"
+            )
 
 
 def _fuse(root: nn.Module, group: list[str]) -> None:
