@@ -84,6 +84,12 @@ def check_same_steps(before: Graph, result: nn.Module, *, sizes_change: bool = F
         raise _differs(f"makes {len(before.steps)} steps, and now {len(after.steps)}")
 
 
+def traces_are_alike(model: nn.Module) -> bool:
+    """Whether forward does the same each time: some draw lots (layer drop), or read the clock."""
+    first, second = Graph.of(model)[0], Graph.of(model)[0]
+    return first is None or second is None or _calls(first, False) == _calls(second, False)
+
+
 def _differs(what: str) -> ValueError:
     return ValueError(
         f"model: expected a forward that does the same with the layers put into it, got one that "
