@@ -266,6 +266,12 @@ def test_a_batch_larger_than_the_data():
     assert report.about["n"] == 1
 
 
+def test_a_norm_in_another_container_is_compiled_too(digits):
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Sequential(nn.Linear(784, 10)))
+    made = fm.variants(model.eval(), (digits.train.images[:200], digits.train.labels[:200]))
+    assert made["compiled"].network.layers[0].name == "2.0"
+
+
 def test_variants_of_a_foreign_model(digits):
     model = MyModel().train()
     before = copy.deepcopy(model.state_dict())

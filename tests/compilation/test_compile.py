@@ -371,3 +371,28 @@ def test_3d_inputs_are_flattened_rows_and_never_silently_wrong():
     assert q(x).shape == (5, 3, 2)
     with pytest.raises(ValueError, match=r"4"):
         fm.compile(q)(x)
+
+
+class TableNet(nn.Module):
+    """A norm for the columns, and layers in a container of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(12)
+        self.net = nn.Sequential(nn.Linear(12, 16), nn.Sequential(nn.ReLU(), nn.Linear(16, 4)))
+
+    def forward(self, x):
+        return self.net(self.norm(x))
+
+
+def test_what_is_compiled_has_one_way_in():
+    """There norms and activations join layers of other containers; in modules they must not."""
+    model = randomize(TableNet())
+    for net in (fm.compile(model, X), fm.compile(model, dynamic=True)):
+        assert (net(X) - model(X)).abs().max() < 0.1 * model(X).abs().max()
+    assert fm.compile(model, X).network.kind == "affine"
+    q = fm.quantize(model, fm.Static(X))
+    rows = model.norm(X).detach()
+    assert (q.net(rows) - model.net(rows)).abs().max() < 0.05
+    with pytest.raises(ValueError, match=r"'norm' \(BatchNorm1d\)"):
+        fm.compile(q)

@@ -58,7 +58,11 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
         "pruned + int8": quantize(pruned, Static(calibration=data)),
     }
     try:
-        made["compiled"] = compile_model(static)
+        try:
+            made["compiled"] = compile_model(static)
+        except ValueError:
+            # Of the float model more can be joined: what is compiled has one way in.
+            made["compiled"] = compile_model(model, data)
     except ValueError as error:
         warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=2)
     return made

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from fastmnist.compilation.chains import network_of
 from fastmnist.layers.linear import is_int8_linear
-from fastmnist.quantization.configs import Dynamic, Static
-from fastmnist.quantization.quantizing import quantize
+from fastmnist.quantization.configs import Dynamic, Static, check_config
+from fastmnist.quantization.posttraining import post_training
 from fastmnist.rewriting.copies import check_module
+from fastmnist.rewriting.transform import transformed
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import plan_mode, using
 
@@ -78,10 +81,10 @@ def compile(
         elif dynamic and calibration is not None:
             raise ValueError("dynamic: expected calibration or dynamic=True, got both")
         elif dynamic:
-            quantized = quantize(model, Dynamic(mean, std))
+            quantized = _closed(model, Dynamic(mean, std))
         elif calibration is not None:
             config = Static(calibration, mean, std, max_samples=max_samples, batch_fn=batch_fn)
-            quantized = quantize(model, config)
+            quantized = _closed(model, config)
         else:
             raise ValueError(
                 "model: expected a quantized model, got a float one: give calibration=data (static "
@@ -89,6 +92,11 @@ def compile(
             )
         network = network_of(quantized)
     return CompiledModel(network, plan)
+
+
+def _closed(model: nn.Module, config: Static | Dynamic) -> nn.Module:
+    """As fm.quantize, but for a result that is entered at its beginning only."""
+    return transformed(model, post_training(check_config(config), is_closed=True))
 
 
 def _refuse_options(given: list[str], what: str) -> None:

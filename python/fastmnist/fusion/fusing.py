@@ -106,13 +106,18 @@ class _Fusion(Transform):
 
 
 def fuse_in_place(
-    root: nn.Module, *, live: bool = False, only: Collection[str] | None = None
+    root: nn.Module,
+    *,
+    live: bool = False,
+    only: Collection[str] | None = None,
+    anywhere: bool = False,
 ) -> list[Change]:
     """Fuse a model itself, and return what was done.
 
     With `live` the model stays trainable, with the same parameters: a BatchNorm1d moves into the
     FusedLinear instead of being folded, masks stay, and so do dropouts. `only` names the Linear
-    layers that may take anything in; None stands for all.
+    layers that may take anything in; None stands for all. `anywhere` joins what lies in different
+    containers, too: right for a model that has one way in and one way out.
     """
     make_permanent(root, keep_masks=live)
     for fused in [*root.modules()] if not live else ():
@@ -125,9 +130,9 @@ def fuse_in_place(
     with torch.no_grad():
         for step in graph.steps:
             if step.kind is Kind.NORM:
-                done += _fold_into_next(graph, step, live, only)
+                done += _fold_into_next(graph, step, live, only, anywhere)
             elif step.kind is Kind.LINEAR and graph.is_private(step) and _may(step, only):
-                done += _fuse_linear(graph, step, live)
+                done += _fuse_linear(graph, step, live, anywhere)
         if not live:
             done += _drop_dropouts(graph)
     return done
@@ -137,14 +142,18 @@ def _may(step: Step, only: Collection[str] | None) -> bool:
     return only is None or step.path in only
 
 
-def _fuse_linear(graph: Graph, step: Step, live: bool) -> list[Change]:
+def _fuse_linear(graph: Graph, step: Step, live: bool, anywhere: bool) -> list[Change]:
     """Absorb what follows one Linear: BatchNorm1d, then activations."""
     done: list[Change] = []
     layer = step.module
     # What a layer that is fused already does last: nothing folds past that.
     clamp: Clamp = layer.clamp if isinstance(layer, FusedLinear) else NO_CLAMP
     at = step
-    while (user := graph.next_layer(at, past_dropouts=not live)) is not None:
+
+    def next_layer(at: Step) -> Step | None:
+        return graph.next_layer(at, past_dropouts=not live, anywhere=anywhere)
+
+    while (user := next_layer(at)) is not None:
         linear, module = step.module, user.module
         if user.clamp is not None and graph.is_private(user):
             clamp = compose(clamp, user.clamp)
@@ -200,11 +209,11 @@ def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> No
 
 
 def _fold_into_next(
-    graph: Graph, step: Step, live: bool, only: Collection[str] | None
+    graph: Graph, step: Step, live: bool, only: Collection[str] | None, anywhere: bool
 ) -> list[Change]:
     """BatchNorm at the input or past an activation: it scales columns of the Linear after it."""
     norm = step.module
-    user = graph.next_layer(step, past_dropouts=not live)
+    user = graph.next_layer(step, past_dropouts=not live, anywhere=anywhere)
     if user is None or user.kind is not Kind.LINEAR or not _may(user, only):
         return []
     linear = user.module

@@ -40,6 +40,8 @@ class PostTraining(Transform):
     """What the three have in common: a fused float model, some of whose layers are replaced."""
 
     takes_recurrent = True
+    # Whether the result has one way in and one way out, as what is compiled has.
+    is_closed = False
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         check_not_prepared(root)
@@ -56,13 +58,13 @@ class PostTraining(Transform):
         return not_read(Graph.of(root)[0], chosen)
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-        fuse_in_place(root)
+        fuse_in_place(root, anywhere=self.is_closed)
 
     def apply(
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
         make_permanent(root)
-        done = fuse_in_place(root)
+        done = fuse_in_place(root, anywhere=self.is_closed)
         layers = {name: root.get_submodule(name) for name in names}
         done += what_is_left(root, layers, Graph.of(root)[0], why)
         result, replaced = self.replace(root, layers)
@@ -79,7 +81,7 @@ class PostTraining(Transform):
 
     def layerwise(self, original: nn.Module) -> nn.Module | None:
         make_permanent(original)
-        fuse_in_place(original)
+        fuse_in_place(original, anywhere=self.is_closed)
         return original
 
 
@@ -98,7 +100,7 @@ class StaticInt8(PostTraining):
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         config = self._config
         meaning = meaning_of(config.calibration, root, given=self._explicit)
-        prepare_in_place(root, config, layers, meaning.known_pixels)
+        prepare_in_place(root, config, layers, meaning.known_pixels, anywhere=self.is_closed)
         samples, self.rows = calibrate(
             root,
             config.calibration,
@@ -186,9 +188,12 @@ def _check_range(layers: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
                 )
 
 
-def post_training(config: Static | Dynamic | Half) -> Transform:
+def post_training(config: Static | Dynamic | Half, *, is_closed: bool = False) -> Transform:
     """The transform of a configuration that was checked."""
-    return transform_of(config)
+    how = transform_of(config)
+    assert isinstance(how, PostTraining)
+    how.is_closed = is_closed
+    return how
 
 
 def options_for_data(config: Any, data: Any) -> dict[str, Any]:

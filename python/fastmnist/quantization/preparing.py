@@ -255,10 +255,12 @@ def prepare_in_place(
     names: Collection[str],
     known_pixels: PixelNormalization | None = None,
     own: OwnConfigs = None,
+    *,
+    anywhere: bool = False,
 ) -> list[Change]:
     """Prepare a float32 CPU model itself for calibration; return what was fused."""
     make_permanent(root)
-    done = fuse_in_place(root)
+    done = fuse_in_place(root, anywhere=anywhere)
     explicit = explicit_pixels(config)
     inputs = _inputs(root, explicit or known_pixels, training=False)
     _prepare_layers(root, names, config, own, inputs, training=False)

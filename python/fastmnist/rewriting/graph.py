@@ -125,8 +125,13 @@ class Graph:
             return before is next(s for s in self.steps if s.kind is Kind.INPUT)
         return before is not None
 
-    def next_layer(self, step: Step, *, past_dropouts: bool = True) -> Step | None:
-        """The sole consumer in the same container, past Identity and (at inference) Dropouts."""
+    def next_layer(
+        self, step: Step, *, past_dropouts: bool = True, anywhere: bool = False
+    ) -> Step | None:
+        """The sole consumer in the same container, past Identity and (at inference) Dropouts.
+
+        With `anywhere`, in another one, too.
+        """
         passed = {Kind.PASS, Kind.DROPOUT} if past_dropouts else {Kind.PASS}
         user = _sole_user(step)
         while user is not None and user.module is not None and not user.is_watched:
@@ -134,7 +139,7 @@ class Graph:
                 break
             user = _sole_user(user)
         # What lies in another container can be entered, or left, between the two.
-        return user if user is not None and user.owner == step.owner else None
+        return user if user is not None and (anywhere or user.owner == step.owner) else None
 
 
 _KEEPS_VALUES = {Kind.FLATTEN, Kind.ROWS, Kind.PASS, Kind.DROPOUT}
