@@ -91,6 +91,8 @@ def test_a_good_result_is_silent_and_says_how_it_was_checked():
         fused = fm.fuse(mlp(), example={"input": X}, check=80)
         assert torch.allclose(fused(X), mlp().eval()(X), atol=1e-6)
         fm.prune(mlp(), fm.L1Unstructured(0.9), example=X, check=100)
+        for rows in (X.double(), X.numpy(), X.half(), (X.abs() * 50).to(torch.uint8), [X]):
+            fm.quantize(mlp(), fm.Dynamic(), example=rows)
         dead = mlp()
         with torch.no_grad():
             dead[0].weight[:20] = 0  # neurons that give a constant, which goes into biases

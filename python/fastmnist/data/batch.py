@@ -79,8 +79,8 @@ def make_batch(
         If it can't be read so.
     """
     args, kwargs, target = _split(batch) if batch_fn is None else _by_function(batch, batch_fn)
-    args = tuple(_input(value, pixels) for value in args)
-    kwargs = {str(name): _input(value, pixels) for name, value in kwargs.items()}
+    args = tuple(as_input(value, pixels) for value in args)
+    kwargs = {str(name): as_input(value, pixels) for name, value in kwargs.items()}
     target = _target(target)
     size = _size(args, kwargs, target)
     if limit is not None and size > limit:
@@ -171,7 +171,8 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, kwargs
 
 
-def _input(value: Any, pixels: PixelNormalization | None) -> Any:
+def as_input(value: Any, pixels: PixelNormalization | None) -> Any:
+    """An argument as models take it: floats in float32, uint8 as what its pixels stand for."""
     if is_array(value):
         tensor = as_tensor(value)
         if tensor.dtype in _TO_FLOAT32:
@@ -180,9 +181,9 @@ def _input(value: Any, pixels: PixelNormalization | None) -> Any:
             return pixels.to_float(tensor)
         return tensor
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return type(value)(_input(item, pixels) for item in value)
+        return type(value)(as_input(item, pixels) for item in value)
     if isinstance(value, Mapping):
-        return {name: _input(item, pixels) for name, item in value.items()}
+        return {name: as_input(item, pixels) for name, item in value.items()}
     return value
 
 

@@ -180,6 +180,10 @@ def _check_range(layers: Mapping[str, nn.Module], dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
     for name, layer in layers.items():
         for key, parameter in layer.named_parameters(recurse=False):
+            if not bool(torch.isfinite(parameter).all()):
+                raise ValueError(
+                    f"layer '{name}': expected finite numbers in its {key}, got NaN or inf"
+                )
             if not bool((parameter.detach().abs() <= largest).all()):
                 raise ValueError(
                     f"layer '{name}': expected values of at most {largest:g} in its {key}, the "

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from fastmnist.measuring.budget import layers_within
-from fastmnist.pixels import model_pixels, set_model_pixels
+from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import NOT_RUN, Change, mark_checked, record
 from fastmnist.rewriting.copies import (
     CannotCopy,
@@ -124,7 +124,8 @@ class Maker:
     ) -> None:
         self.original, self.how = check_module(model), how
         self._floor = _checked_floor(check)
-        self._example = None if example is None else Rows.of(example)
+        pixels = model_pixels(self.original) or PixelNormalization()
+        self._example = None if example is None else Rows.of(example, pixels)
         self._graph: Graph | None = None
         # What is trained on may change parameters that it finds; all else reads them.
         scratch = self._copy() if how.keeps_device else scratch_copy(self.original)

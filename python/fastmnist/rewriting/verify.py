@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastmnist.data.batch import Batch, tree_map
+from fastmnist.data.batch import Batch, as_input, tree_map
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.registry import kind_of
 from fastmnist.measuring.sqnr import sqnr
+from fastmnist.pixels import PixelNormalization
 from fastmnist.rewriting.copies import throwaway_copy
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.steps import CONSTANT
@@ -45,10 +46,9 @@ class Rows:
     name: str = "example"
 
     @classmethod
-    def of(cls, example: Any) -> Rows:
+    def of(cls, example: Any, pixels: PixelNormalization | None) -> Rows:
         """Read an `example` argument: a tensor or array, a tuple of arguments, or keywords."""
-        if isinstance(example, Rows):
-            return example
+        example = as_input(example, pixels)
         if isinstance(example, Mapping):
             return cls((), {str(key): value for key, value in example.items()})
         return cls(tuple(example) if isinstance(example, tuple | list) else (example,))
