@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import dis
 import functools
+import itertools
 import types
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +24,9 @@ from torch import nn
 # Where torch.compile keeps the function that it wrapped.
 _WRAPPED = ("_torchdynamo_orig_callable", "_torchdynamo_inline")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_DEPTH = 8  # of containers and closures that are looked through
+_CACHED = type(functools.lru_cache(len))
+_DEPTH = 8  # of containers in attributes that are looked through
+_MOST = 2000  # objects that a function may lead to: a trainer leads to thousands
 
 
 def unwrapped(function: Any) -> Any:
@@ -90,43 +94,51 @@ def _held(value: Any, inside: set[int], depth: int) -> Iterator[str]:
     """What functions in an attribute hold of the model; what is no function is copied with it."""
     if isinstance(value, types.FunctionType):
         inner = unwrapped(value)
-        yield from _inside(value, inside, depth) if inner is value else _held(inner, inside, depth)
+        yield from _inside(value, inside) if inner is value else _held(inner, inside, depth)
     elif isinstance(value, functools.partial):
         yield from _held(value.func, inside, depth)
-        yield from _layers([*value.args, *value.keywords.values()], inside, depth)
+        yield from _layers([*value.args, *value.keywords.values()], inside)
     elif isinstance(value, types.MethodType):
         yield from _held(value.__func__, inside, depth)
         if not isinstance(value.__self__, nn.Module):
-            yield from _layers(value.__self__, inside, depth)
+            yield from _layers(value.__self__, inside)
     elif depth and isinstance(value, list | tuple | set | dict):
-        for part in [*value.values()] if isinstance(value, dict) else value:
+        parts = [*value.values()] if isinstance(value, dict) else value
+        for part in itertools.islice(parts, _MOST):
             yield from _held(part, inside, depth - 1)
-    elif depth and type(value).__module__ == "functools" and hasattr(value, "__wrapped__"):
-        yield from _held(value.__wrapped__, inside, depth - 1)  # lru_cache
+    elif depth and isinstance(value, _CACHED):
+        yield from _held(value.__wrapped__, inside, depth - 1)
 
 
-def _layers(value: Any, inside: set[int], depth: int) -> Iterator[str]:
+def _layers(value: Any, inside: set[int]) -> Iterator[str]:
     """Layers themselves among arguments: a copy has them, but nobody puts others in their place."""
-    if isinstance(value, nn.Module | torch.Tensor):
-        is_layer = isinstance(value, torch.Tensor) or not [*value.children()]
-        if id(value) in inside and is_layer:
-            yield f"layer ({type(value).__name__})"
-    elif isinstance(value, types.FunctionType):
-        yield from _held(value, inside, depth)
-    elif depth:
-        for part in _parts(value):
-            yield from _layers(part, inside, depth - 1)
+    for part in _reached(value, inside, past_modules=False):
+        is_layer = not isinstance(part, nn.Module) or not [*part.children()]
+        if id(part) in inside and is_layer:
+            yield _named(part)
 
 
-def _inside(value: Any, inside: set[int], depth: int) -> Iterator[str]:
+def _inside(value: Any, inside: set[int]) -> Iterator[str]:
     """What a function, or anything in it, reaches of the model."""
-    if depth == 0:
-        return
-    if id(value) in inside:
-        yield "parameter" if isinstance(value, torch.Tensor) else f"layer ({type(value).__name__})"
-        return
-    for part in _parts(value):
-        yield from _inside(part, inside, depth - 1)
+    return (_named(part) for part in _reached(value, inside) if id(part) in inside)
+
+
+def _named(part: Any) -> str:
+    return "parameter" if isinstance(part, torch.Tensor) else f"layer ({type(part).__name__})"
+
+
+def _reached(value: Any, inside: set[int], *, past_modules: bool = True) -> Iterator[Any]:
+    """Everything that can be reached, nearest first, each once, and not without end."""
+    waiting, seen = deque([value]), {id(value)}
+    while waiting and len(seen) < _MOST:
+        part = waiting.popleft()
+        yield part
+        if isinstance(part, nn.Module) and (id(part) in inside or not past_modules):
+            continue
+        for inner in _parts(part):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                waiting.append(inner)
 
 
 def _parts(value: Any) -> list[Any]:
@@ -153,7 +165,7 @@ def _parts(value: Any) -> list[Any]:
         return [*value]
     if isinstance(value, dict):
         return [*value.values()]
-    wrapped = [value.__wrapped__] if hasattr(value, "__wrapped__") else []
+    wrapped = [value.__wrapped__] if isinstance(value, _CACHED) else []
     own = vars(value) if hasattr(value, "__dict__") and not isinstance(value, type) else {}
     return [*wrapped, *own.values()]
 
