@@ -305,3 +305,27 @@ def test_made_in_inference_mode_it_can_be_loaded_into():
     expected = q(X)
     q.load_state_dict({key: value.clone() for key, value in q.state_dict().items()})
     assert torch.equal(q(X), expected)
+
+
+@pytest.mark.parametrize("order", ["after", "leading"])
+def test_a_norm_over_the_middle_dimension_is_right_or_refused(order, tmp_path):
+    """[N, C, L] with C == L: no look at the weights tells which dimension is normalized."""
+    norm = nn.BatchNorm1d(12)
+    nn.init.normal_(norm.weight, 1, 0.5)
+    norm.running_mean.normal_()
+    model = (
+        nn.Sequential(norm, nn.Linear(12, 12))
+        if order == "leading"
+        else nn.Sequential(nn.Linear(12, 12), norm, nn.ReLU(), nn.Linear(12, 4))
+    )
+    model.eval()
+    middle = torch.randn(5, 12, 12)
+    for make in (fm.fuse, WAYS["dynamic"], WAYS["half"]):
+        result = make(model)
+        close(result(X), model(X))
+        fm.save(tmp_path / "m.safetensors", result)
+        for each in (result, copy.deepcopy(result), fm.load(tmp_path / "m.safetensors")):
+            with pytest.raises(ValueError, match=r"layer '[01]': expected rows .*BatchNorm1d"):
+                each(middle)
+    with pytest.raises(ValueError, match="expected rows"):
+        fm.quantize(model, fm.Static(middle))

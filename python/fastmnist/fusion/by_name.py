@@ -198,7 +198,7 @@ def _fuse(root: nn.Module, group: list[str]) -> None:
             if clamp is not None:
                 fused.clamp = compose(fused.clamp, clamp)
             elif isinstance(module, nn.BatchNorm1d):
-                fused.norm_after, fused.follows_norm = module, True
+                fused.norm_after, fused.follows_norm, fused.name = module, True, group[0]
                 if not module.training:
                     make_permanent(fused)  # masks: what is folded is what they leave
                     fused.fold_norms()

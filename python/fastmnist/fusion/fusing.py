@@ -173,7 +173,9 @@ def _fuse_linear(graph: Graph, step: Step, live: bool, anywhere: bool) -> list[C
             and not (isinstance(linear, FusedLinear) and linear.norm_after is not None)
         ):
             graph.replace(user, Identity())  # first: the layer may keep the norm, as its own
-            _take_norm_after(_fused(step, NO_CLAMP, live), module, live)
+            fused = _fused(step, NO_CLAMP, live)
+            fused.name = step.path
+            _take_norm_after(fused, module, live)
         else:
             break
         done.append(Change(step.path, FUSED, after=str(user.node.target)))
@@ -227,7 +229,7 @@ def _fold_into_next(
         return []
     graph.replace(step, Identity())
     fused = _fused(user, NO_CLAMP, live)
-    fused.follows_norm = True
+    fused.follows_norm, fused.name = True, user.path
     if live:
         fused.norm_before = norm
     else:

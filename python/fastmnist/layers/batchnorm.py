@@ -36,6 +36,19 @@ def fold_before(weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d) -> tuple[Ten
     return (weight.double() * gain).float(), (bias.double() + weight.double() @ shift).float()
 
 
+def check_rows(name: str, x: Tensor) -> None:
+    """Raise ValueError unless `x` is rows of features: a norm that was folded in took it for that.
+
+    Over ``[N, C, L]`` a BatchNorm1d normalizes the middle dimension, which no Linear can.
+    """
+    if x.dim() > 2:
+        raise ValueError(
+            f"layer '{name}': expected rows [N, features] where a BatchNorm1d is folded in, got "
+            f"{[*x.shape]}: leave the layer as it is with exclude=['{name}'], or flatten before "
+            "the norm"
+        )
+
+
 def zeros_for(weight: Tensor) -> Tensor:
     """The bias of a Linear that has none."""
     return torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fastmnist.files.records import clamp_from_json, clamp_to_json
 from fastmnist.int8.network import NO_CLAMP, activation_name
-from fastmnist.layers.batchnorm import fold_after, fold_before, zeros_for
+from fastmnist.layers.batchnorm import check_rows, fold_after, fold_before, zeros_for
 from fastmnist.layers.registry import Arrays, Description, saved, shape_of_weight
 
 
@@ -31,6 +31,8 @@ class FusedLinear(nn.Linear):
         product and the clamp.
     follows_norm : bool
         Whether there is, or was, such a norm: inputs must be rows of features then.
+    name : str
+        Where it is in the model, for errors; known where it follows a norm.
     """
 
     clamp: tuple[float, float]
@@ -38,6 +40,7 @@ class FusedLinear(nn.Linear):
     norm_before: nn.BatchNorm1d | None
     norm_after: nn.BatchNorm1d | None
     follows_norm: bool
+    name: str
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class FusedLinear(nn.Linear):
     def _fuse(self, clamp: tuple[float, float], columns_differ: bool) -> None:
         self.clamp, self.columns_differ = clamp, columns_differ
         self.norm_before = self.norm_after = None
-        self.follows_norm = False
+        self.follows_norm, self.name = False, ""
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias with the norms folded in, float32."""
@@ -90,6 +93,8 @@ class FusedLinear(nn.Linear):
         return y if self.clamp == NO_CLAMP else F.hardtanh(y, lo, hi)
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.follows_norm:
+            check_rows(self.name, input)
         if self.norm_before is not None:
             input = self.norm_before(input)
         y = F.linear(input, self.weight, self.bias)
@@ -103,6 +108,7 @@ class FusedLinear(nn.Linear):
             "clamp": clamp_to_json(self.clamp),
             "columns_differ": self.columns_differ,
             "follows_norm": self.follows_norm,
+            "name": self.name,
         }
         return told if self.bias is not None else {**told, "bias": False}
 
@@ -114,6 +120,7 @@ class FusedLinear(nn.Linear):
         differ = description.get("columns_differ") is True
         layer = FusedLinear(inputs, outputs, clamp_from_json(description), differ)
         layer.follows_norm = description.get("follows_norm") is True
+        layer.name = str(description.get("name", ""))
         if not has_bias:
             layer.bias = None  # type: ignore[assignment]
         return layer

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastmnist.files.fields import required_field
 from fastmnist.int8.network import NO_CLAMP
+from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.recurrent import checked_shape, recurrent_shape
 from fastmnist.layers.registry import Arrays, Description, array_of, saved
@@ -39,6 +40,8 @@ class HalfLinear(FusedLinear):
     def forward(self, input: Tensor) -> Tensor:
         if not input.is_floating_point():
             raise TypeError(f"input: expected floats, got {input.dtype}")
+        if self.follows_norm:
+            check_rows(self.name, input)
         y = F.linear(input.to(self.weight.dtype), self.weight, self.bias)
         return self.activate(y).float()
 

@@ -35,6 +35,7 @@ from fastmnist.files.records import (
 from fastmnist.int8.network import QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
+from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
 from fastmnist.runtime.planning import pack_and_plan
@@ -53,6 +54,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
         Of one layer: its numbers, and how rows become codes.
     bias : bool
         Whether it has one; without, the network's must be zeros.
+    follows_norm : bool
+        Whether a BatchNorm1d was folded in: inputs must be rows of features then.
 
     Attributes
     ----------
@@ -79,11 +82,13 @@ class QuantizedLinear(QuietModule, nn.Linear):
     weight_int8: Tensor
     weight_scale: nn.Parameter
 
-    def __init__(self, network: QuantizedNetwork, *, bias: bool = True) -> None:
+    def __init__(
+        self, network: QuantizedNetwork, *, bias: bool = True, follows_norm: bool = False
+    ) -> None:
         nn.Module.__init__(self)  # nn.Linear's would draw float weights
         (layer,) = network.layers
         self.name, self.kind, self.clamp = layer.name, network.kind, layer.clamp
-        self.pixels = network.pixels
+        self.pixels, self.follows_norm = network.pixels, follows_norm
         self.in_features, self.out_features = layer.inputs, layer.outputs
         # Whether uint8 rows need no look at their shape: one mean and std stand for any.
         self.takes_pixels = network.pixels is not None and network.pixels.channels == 1
@@ -157,6 +162,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             "name": self.name,
             "clamp": clamp_to_json(self.clamp),
             "bias": self.bias is not None,
+            "follows_norm": self.follows_norm,
             "pixels": pixels_to_json(self.pixels),
         }
 
@@ -164,7 +170,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
     def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> QuantizedLinear:
         """Make one as described, with its numbers."""
         network = layer_from_arrays(arrays, prefix, description)
-        return cls(network, bias=description.get("bias") is not False)
+        follows_norm = description.get("follows_norm") is True
+        return cls(network, bias=description.get("bias") is not False, follows_norm=follows_norm)
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the numbers."""
@@ -208,6 +215,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             and (packed_of[3] is None or bias._version == packed_of[3])
             and (packed_of[4] is None or scale._version == packed_of[4])
             and (packed_of[5] is None or codes._version == packed_of[5])
+            and not (own["follows_norm"] and input.dim() > 2)
             and self.is_quiet()
         ):
             try:
@@ -246,6 +254,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
 
     def _readable(self, input: Tensor) -> Tensor:
         """The input as the operator reads it; or an error that says what was expected."""
+        if self.follows_norm:
+            check_rows(self.name, input)
         if input.dtype == torch.uint8:
             if self.pixels is None:
                 raise ValueError(

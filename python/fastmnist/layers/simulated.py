@@ -34,7 +34,7 @@ from fastmnist.int8.quantizer import (
     rule_from_pixels,
     rule_from_range,
 )
-from fastmnist.layers.batchnorm import zeros_for
+from fastmnist.layers.batchnorm import check_rows, zeros_for
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.observer import InputObserver
@@ -120,7 +120,6 @@ class SimulatedLinear(FusedLinear):
         layer.observer.train(layer.training)
         return layer
 
-    name: str
     settings: Settings
     inputs: ModelInputs
     observing: bool
@@ -142,12 +141,8 @@ class SimulatedLinear(FusedLinear):
                 f"calibration: expected finite inputs to layer '{self.name}', got NaN or inf: "
                 "clean the calibration data, or look for an overflow before that layer"
             )
-        if x.dim() > 2 and self.follows_norm:
-            raise ValueError(
-                f"layer '{self.name}': expected rows [N, features] where a BatchNorm1d is folded "
-                f"in, got {[*x.shape]}: leave the layer in float with exclude=['{self.name}'], or "
-                "flatten before the norm"
-            )
+        if self.follows_norm:
+            check_rows(self.name, x)
         self.observer.watch(x, self.inputs.position_of(x))
 
     # ---- what the layer will be ------------------------------------------------------------

@@ -43,7 +43,9 @@ def place(
         own = kind if rule.multiplier is None else "affine"
         network = QuantizedNetwork((quantized,), own, rule.multiplier, rule.offset, rule.pixels)
         has_bias = layer.bias is not None or bool(quantized.bias.any())
-        root = put(root, name, QuantizedLinear(network, bias=has_bias))
+        follows_norm = isinstance(layer, FusedLinear) and layer.follows_norm
+        made = QuantizedLinear(network, bias=has_bias, follows_norm=follows_norm)
+        root = put(root, name, made)
         done.append(Change(name, f"int8 {own}", why=why))
     switch_off_transformer_fast_path(root)
     return root, done
