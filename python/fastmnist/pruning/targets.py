@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastmnist.layers.linear import is_float_linear
+from fastmnist.layers.registry import kind_of
 from fastmnist.pruning.methods import (
     CustomMask,
     Method,
@@ -54,9 +55,15 @@ def find_targets(
     """
     names = _linear_names(root)
     if not names:
+        if any(kind is not None and kind.is_frozen for kind in map(kind_of, root.modules())):
+            raise ValueError(
+                "model: expected at least one torch.nn.Linear to prune, got a model that is "
+                "quantized already: prune before quantizing"
+            )
+        kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
         raise ValueError(
-            "model: expected at least one torch.nn.Linear to prune, got none: prune before "
-            "quantizing"
+            "model: expected at least one torch.nn.Linear to prune, got none: it has "
+            f"{', '.join(kinds[:8]) or 'no layers'}"
         )
     by_name = first_names(names)
     if isinstance(method, CustomMask):
