@@ -171,14 +171,15 @@ def test_regression_with_a_loss_and_a_metric_of_ones_own(few):
 def test_rows_as_targets_are_no_classes():
     x = torch.rand(12, 8)
     model = nn.Sequential(nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 8))
-    with pytest.raises(ValueError, match="that add up to 1 .* give loss_fn="):
+    with pytest.raises(ValueError, match=r"that add up to 1 .* give loss_fn="):
         fm.train(model, (x, x), epochs=1)
     with pytest.raises(ValueError, match="give metric="):
         fm.evaluate(model, (x, x))
     with pytest.raises(ValueError, match="give loss_fn="):
         fm.prune(model, fm.L1Unstructured(0.5), finetune=(x, x))
     result = fm.evaluate(model, (x, x), metric=lambda y, t: -(y - t).square().mean())
-    assert result < 0 and result.loss is None
+    assert result < 0
+    assert result.loss is None
     fm.train(model, (x, x), epochs=1, loss_fn=nn.functional.mse_loss)
 
 

@@ -199,7 +199,7 @@ def _run(model: nn.Module, rows: Rows, watched: Collection[str]) -> tuple[list[T
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a forward that draws numbers draws the same ones
             outputs = model(*tree_map(Tensor.clone, rows.args), **rows.kwargs)
-    except (RuntimeError, TypeError, IndexError) as error:
+    except (RuntimeError, TypeError, AttributeError, LookupError) as error:
         shapes = ", ".join(_described(a) for a in (*rows.args, *rows.kwargs.values()))
         raise ValueError(
             f"{rows.name}: expected rows that the model takes, got {shapes}: {error}"
