@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from models import (
+    IMAGES,
+    SEQUENCES,
     Attention,
     ControlFlow,
     Convolutional,
@@ -18,7 +20,9 @@ from models import (
     Tied,
     TwoInputs,
     UsedTwice,
+    X,
     assert_unchanged,
+    make,
     randomize,
     snapshot,
 )
@@ -27,11 +31,6 @@ from torch import nn
 import fastmnist as fm
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.quantized import QuantizedLinear
-
-GENERATOR = torch.Generator().manual_seed(4)
-X = torch.randn(40, 12, generator=GENERATOR)
-IMAGES = torch.rand(40, 1, 28, 28, generator=GENERATOR)
-SEQUENCES = torch.randn(10, 7, 12, generator=GENERATOR)
 
 
 class Hardened(nn.Sequential):
@@ -58,12 +57,6 @@ MODELS = {
     "Hardened": (Hardened, SEQUENCES, 2, 0),
     "GraphModule": (lambda: torch.fx.symbolic_trace(Residual()), X, 3, 0),
 }
-
-
-def make(kind, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return kind()
 
 
 @pytest.mark.parametrize("name", MODELS)

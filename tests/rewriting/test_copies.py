@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import torch
-from models import (
-    MyModel,
-    Nested,
-)
+from models import IMAGES, MyModel, Nested, X, make
 from torch import nn
 
 import fastmnist as fm
-
-GENERATOR = torch.Generator().manual_seed(4)
-X = torch.randn(40, 12, generator=GENERATOR)
-IMAGES = torch.rand(40, 1, 28, 28, generator=GENERATOR)
-
-
-def make(kind, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return kind()
 
 
 class DataParallel(nn.Module):

@@ -6,26 +6,12 @@ import math
 
 import pytest
 import torch
-from models import (
-    ControlFlow,
-    quality,
-    randomize,
-    same,
-)
+from models import ControlFlow, X, make, quality, randomize, same
 from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
 from fastmnist.layers.quantized import QuantizedLinear
-
-GENERATOR = torch.Generator().manual_seed(4)
-X = torch.randn(40, 12, generator=GENERATOR)
-
-
-def make(kind, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return kind()
 
 
 def test_why_it_was_not_traced_is_said():

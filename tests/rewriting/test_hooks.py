@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from models import (
-    Nested,
-)
+from models import Nested, X, make
 from torch import nn
 
 import fastmnist as fm
-
-GENERATOR = torch.Generator().manual_seed(4)
-X = torch.randn(40, 12, generator=GENERATOR)
-
-
-def make(kind, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return kind()
 
 
 def test_hooks_still_run_and_see_what_they_saw():

@@ -6,25 +6,11 @@ import types
 
 import pytest
 import torch
-from models import (
-    mlp,
-    quality,
-)
+from models import SEQUENCES, X, make, mlp, quality
 from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
-
-GENERATOR = torch.Generator().manual_seed(4)
-X = torch.randn(40, 12, generator=GENERATOR)
-IMAGES = torch.rand(40, 1, 28, 28, generator=GENERATOR)
-SEQUENCES = torch.randn(10, 7, 12, generator=GENERATOR)
-
-
-def make(kind, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return kind()
 
 
 class OwnLinear(nn.Linear):

@@ -309,3 +309,19 @@ TICKS = itertools.count(1)
 def test_a_forward_that_never_does_the_same_twice_is_not_blamed():
     q = fm.quantize(DrawsLots().eval(), fm.Dynamic())
     assert {c.checked for c in fm.changes(q)} == {"not run"}
+
+
+class CallsTwice(nn.Module):
+    """One layer on two numbers of rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.last = nn.Linear(12, 12), nn.Linear(12, 4)
+
+    def forward(self, x):
+        return self.last(self.shared(x)[:5] + self.shared(x[:5]))
+
+
+def test_the_worst_layer_is_found_by_looking_alone():
+    with pytest.raises(ValueError, match=r"layer '\w+' is furthest off"):
+        fm.quantize(CallsTwice(), fm.Static(X, check=200))

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastmnist.measuring.sqnr import sqnr
+
+_GENERATOR = torch.Generator().manual_seed(4)
+X = torch.randn(40, 12, generator=_GENERATOR)
+IMAGES = torch.rand(40, 1, 28, 28, generator=_GENERATOR)
+SEQUENCES = torch.randn(10, 7, 12, generator=_GENERATOR)
+
+
+def make(kind: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """Make a model, the same each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return kind()
 
 
 class MyModel(nn.Module):

@@ -161,7 +161,7 @@ def _fuse_linear(graph: Graph, step: Step, live: bool, anywhere: bool) -> list[C
         elif user.clamp is not None and not user.is_watched:
             # The function stays in forward (or the module is shared): applying it twice changes
             # nothing, and nothing beyond it can be absorbed.
-            _fused(step, compose(clamp, user.clamp), live)
+            _fused(step, compose(clamp, user.clamp))
             return [*done, Change(step.path, FUSED, after="a functional activation")]
         elif (
             clamp == NO_CLAMP
@@ -173,25 +173,30 @@ def _fuse_linear(graph: Graph, step: Step, live: bool, anywhere: bool) -> list[C
             and not (isinstance(linear, FusedLinear) and linear.norm_after is not None)
         ):
             graph.replace(user, Identity())  # first: the layer may keep the norm, as its own
-            fused = _fused(step, NO_CLAMP, live)
-            fused.name = step.path
-            _take_norm_after(fused, module, live)
+            _take_norm_after(_takes_norm(step), module, live)
         else:
             break
         done.append(Change(step.path, FUSED, after=str(user.node.target)))
         at = user
     if clamp != NO_CLAMP:
-        _fused(step, clamp, live)
+        _fused(step, clamp)
     return done
 
 
-def _fused(step: Step, clamp: Clamp, live: bool) -> FusedLinear:
+def _fused(step: Step, clamp: Clamp) -> FusedLinear:
     linear = step.module
     assert is_known_linear(linear)
     if isinstance(linear, FusedLinear):
         linear.clamp = compose(linear.clamp, clamp)
         return linear
     return FusedLinear.of(linear, clamp)
+
+
+def _takes_norm(step: Step) -> FusedLinear:
+    """A Linear that a BatchNorm1d goes into; from then on it refuses what is no row of features."""
+    fused = _fused(step, NO_CLAMP)
+    fused.follows_norm, fused.name = True, step.path
+    return fused
 
 
 def _give_bias(fused: FusedLinear) -> None:
@@ -201,7 +206,6 @@ def _give_bias(fused: FusedLinear) -> None:
 
 def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> None:
     """BatchNorm after the Linear: it scales the rows."""
-    fused.follows_norm = True
     if live:
         fused.norm_after = norm
         return
@@ -228,8 +232,7 @@ def _fold_into_next(
     if live and isinstance(linear, FusedLinear) and linear.norm_before is not None:
         return []
     graph.replace(step, Identity())
-    fused = _fused(user, NO_CLAMP, live)
-    fused.follows_norm, fused.name = True, user.path
+    fused = _takes_norm(user)
     if live:
         fused.norm_before = norm
     else:

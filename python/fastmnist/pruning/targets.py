@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastmnist.layers.linear import is_float_linear
-from fastmnist.layers.registry import kind_of
 from fastmnist.pruning.methods import (
     CustomMask,
     Method,
@@ -19,7 +18,13 @@ from fastmnist.pruning.methods import (
     check_some_neurons_stay,
     checked_amount,
 )
-from fastmnist.rewriting.selection import entries, first_names, selected_names, unknown
+from fastmnist.rewriting.selection import (
+    check_has_linear,
+    entries,
+    first_names,
+    selected_names,
+    unknown,
+)
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,7 @@ def find_targets(
     `root` is what will be changed; nothing is changed here.
     """
     names = _linear_names(root)
-    if not names:
-        if any(kind is not None and kind.is_frozen for kind in map(kind_of, root.modules())):
-            raise ValueError(
-                "model: expected at least one torch.nn.Linear to prune, got a model that is "
-                "quantized already: prune before quantizing"
-            )
-        kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
-        raise ValueError(
-            "model: expected at least one torch.nn.Linear to prune, got none: it has "
-            f"{', '.join(kinds[:8]) or 'no layers'}"
-        )
+    check_has_linear(root, names, "prune", "prune before quantizing")
     by_name = first_names(names)
     if isinstance(method, CustomMask):
         if include is not None or exclude is not None or amounts is not None:

@@ -72,11 +72,8 @@ class Dynamic:
         What a pixel ``p`` of a uint8 row stands for: ``(p/255 - mean)/std``. Not needed for
         models that :func:`fastmnist.train` trained on pixels, which remember it; without either,
         uint8 rows are refused.
-    per_channel : bool
-        Whether each output has a weight scale of its own, or the layer one for all.
-    check : float, optional
-        Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
-        side: below is an error. Default: below 15 is a warning.
+    per_channel, check
+        As for :class:`Static`.
 
     Examples
     --------
@@ -126,8 +123,7 @@ class Half:
         ``torch.bfloat16`` (the range of float32, 8 bits of precision) or ``torch.float16`` (11
         bits, nothing above 65,504). How fast that is, is up to torch and the CPU.
     check : float, optional
-        Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
-        side: below is an error. Default: below 15 is a warning.
+        As for :class:`Static`.
 
     Examples
     --------

@@ -94,6 +94,7 @@ class _Conversion(Transform):
             assert isinstance(layer, SimulatedLinear)
             return layer.quantized(rule)
 
-        left = what_is_left(root, layers, Graph.of(root)[0], why)
-        result, done = place(root, rules, quantizer, "static")
+        graph, why_not = Graph.of(root)
+        left = what_is_left(root, layers, graph, why)
+        result, done = place(root, rules, quantizer, "static", why_not)
         return freeze(result), [*left, *done]

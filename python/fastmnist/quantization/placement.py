@@ -21,7 +21,7 @@ Quantizer = Callable[[nn.Linear, str, InputRule], QuantizedLayer]
 
 
 def place(
-    root: nn.Module, rules: Mapping[str, InputRule], quantizer: Quantizer, kind: str
+    root: nn.Module, rules: Mapping[str, InputRule], quantizer: Quantizer, kind: str, why: str
 ) -> tuple[nn.Module, list[Change]]:
     """Replace layers of `root` by int8 ones; return the model and what was done.
 
@@ -32,9 +32,10 @@ def place(
     quantizer : callable
         ``quantizer(layer, name, rule)`` makes the canonical layer.
     kind : {"static", "dynamic"}
+    why : str
+        Why the model cannot be traced; empty where it can.
     """
-    graph, why_not = Graph.of(root)
-    why = "" if graph is not None else f"the model cannot be traced ({why_not})"
+    why = why and f"the model cannot be traced ({why})"
     done: list[Change] = []
     for name, rule in rules.items():
         layer = root.get_submodule(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -66,15 +67,20 @@ class PostTraining(Transform):
         make_permanent(root)
         done = fuse_in_place(root, anywhere=self.is_closed)
         layers = {name: root.get_submodule(name) for name in names}
-        done += what_is_left(root, layers, Graph.of(root)[0], why)
-        result, replaced = self.replace(root, layers)
+        graph, why_not = Graph.of(root)
+        done += what_is_left(root, layers, graph, why)
+        result, replaced = self.replace(root, layers, graph, why_not)
         return freeze(result), [*done, *replaced]
 
+    @abstractmethod
     def replace(
-        self, root: nn.Module, layers: Mapping[str, nn.Module]
+        self,
+        root: nn.Module,
+        layers: Mapping[str, nn.Module],
+        graph: Graph | None,
+        why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
-        """Put other layers in the places of these."""
-        raise NotImplementedError
+        """Put other layers in the places of these; `why_not` says why there is no graph."""
 
     def called(self, names: Collection[str]) -> Collection[str]:
         return names
@@ -113,10 +119,15 @@ class StaticInt8(PostTraining):
         self._rules = {name: layer.input_rule() for name, layer in prepared.items()}
 
     def replace(
-        self, root: nn.Module, layers: Mapping[str, nn.Module]
+        self,
+        root: nn.Module,
+        layers: Mapping[str, nn.Module],
+        graph: Graph | None,
+        why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
         rules = {name: self._rules[name] for name in layers}
-        result, done = place(root, rules, quantize_plain(self._config.per_channel), "static")
+        quantizer = quantize_plain(self._config.per_channel)
+        result, done = place(root, rules, quantizer, "static", why_not)
         if self._explicit is not None:
             set_model_pixels(result, self._explicit)
         return result, done
@@ -131,17 +142,21 @@ class DynamicInt8(PostTraining):
         self._explicit = explicit_pixels(config)
 
     def replace(
-        self, root: nn.Module, layers: Mapping[str, nn.Module]
+        self,
+        root: nn.Module,
+        layers: Mapping[str, nn.Module],
+        graph: Graph | None,
+        why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
         if self._explicit is not None:
             set_model_pixels(root, self._explicit)
         pixels = model_pixels(root)
         linear = {name: layer for name, layer in layers.items() if is_float_linear(layer)}
         rules = {name: InputRule() for name in linear}
-        fed = [""] if "" in linear else input_layers(Graph.of(root)[0], linear)
+        fed = [""] if "" in linear else input_layers(graph, linear)
         rules |= {name: InputRule(pixels=pixels) for name in fed}
         per_channel = self._config.per_channel
-        result, done = place(root, rules, quantize_plain(per_channel), "dynamic")
+        result, done = place(root, rules, quantize_plain(per_channel), "dynamic", why_not)
         for name, owner in _recurrent(layers).items():
             result = put(result, name, QuantizedRecurrent(owner, name, per_channel))
             done.append(Change(name, "int8 dynamic", after=f"projections of {owner.mode}"))
@@ -158,7 +173,11 @@ class SixteenBits(PostTraining):
         self._dtype = config.dtype
 
     def replace(
-        self, root: nn.Module, layers: Mapping[str, nn.Module]
+        self,
+        root: nn.Module,
+        layers: Mapping[str, nn.Module],
+        graph: Graph | None,
+        why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
         _check_range(layers, self._dtype)
         done = [Change(name, dtype_name(self._dtype)) for name in layers]

@@ -134,19 +134,26 @@ def check_not_prepared(root: nn.Module) -> None:
         )
 
 
-def check_has_linear(root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    """Raise ValueError, telling what the model holds, if `layers` is empty."""
+def check_has_linear(
+    root: nn.Module,
+    layers: Mapping[str, nn.Module],
+    to: str = "quantize",
+    instead: str = "fm.prepare_qat makes one trainable again",
+) -> None:
+    """Raise ValueError, telling what the model holds, if `layers` is empty.
+
+    `to` names what they are wanted for, `instead` what to do about a model that is int8 already.
+    """
     if layers:
         return
     check_not_prepared(root)
     if any(kind is not None and kind.is_frozen for kind in map(kind_of, root.modules())):
         raise ValueError(
-            "model: expected float Linear layers, got a model that is quantized already: "
-            "fm.prepare_qat makes one trainable again"
+            f"model: expected float Linear layers, got a model that is quantized already: {instead}"
         )
     kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
     raise ValueError(
-        f"model: expected at least one torch.nn.Linear to quantize, got none: it has "
+        f"model: expected at least one torch.nn.Linear to {to}, got none: it has "
         f"{', '.join(kinds[:8]) or 'no layers'}"
     )
 

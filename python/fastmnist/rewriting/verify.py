@@ -160,8 +160,8 @@ def check_outputs(
         Says which layer disturbs most, for the message.
     """
     want, _ = _run(original, rows, ())
-    got, called = _run(throwaway_copy(result).eval(), rows, must_be_called)
-    never = [name for name in must_be_called if name not in called]
+    got, seen = _run(throwaway_copy(result).eval(), rows, must_be_called)
+    never = [name for name in must_be_called if name not in seen]
     if never:
         raise ValueError(
             f"{rows.name}: layer '{never[0]}' was never called on these rows: give rows that reach "
@@ -186,19 +186,26 @@ def check_outputs(
     return True
 
 
-def _run(model: nn.Module, rows: Rows, watched: Collection[str]) -> tuple[list[Tensor], set[str]]:
-    """Outputs, and which of the watched layers ran."""
-    called: set[str] = set()
+def _run(
+    model: nn.Module, rows: Rows, watched: Collection[str]
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """Outputs, and what each of the watched layers gave when it first ran."""
+    seen: dict[str, Any] = {}
+
+    def note_first(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            seen.setdefault(name, output)
+
+        return hook
+
     handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, args, output, name=name: called.add(name)
-        )
-        for name in watched
+        model.get_submodule(name).register_forward_hook(note_first(name)) for name in watched
     ]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a forward that draws numbers draws the same ones
-            outputs = model(*tree_map(Tensor.clone, rows.args), **rows.kwargs)
+            args, kwargs = tree_map(Tensor.clone, (rows.args, rows.kwargs))
+            outputs = model(*args, **kwargs)
     except (RuntimeError, TypeError, AttributeError, LookupError) as error:
         shapes = ", ".join(_described(a) for a in (*rows.args, *rows.kwargs.values()))
         raise ValueError(
@@ -214,7 +221,7 @@ def _run(model: nn.Module, rows: Rows, watched: Collection[str]) -> tuple[list[T
         return tensor
 
     tree_map(note, outputs)
-    return found, called
+    return found, seen
 
 
 def _described(value: Any) -> str:
@@ -247,24 +254,12 @@ def worst_of(reference: nn.Module, result: nn.Module, rows: Rows, names: Collect
 
     `reference` is a float model with the same values at the same paths (a fused one).
     """
-    outputs: list[dict[str, Tensor]] = []
-    for model in (reference, throwaway_copy(result).eval()):
-        seen: dict[str, Tensor] = {}
-        handles = [
-            model.get_submodule(name).register_forward_hook(
-                lambda m, args, y, name=name, seen=seen: seen.setdefault(name, y)
-            )
-            for name in names
-        ]
-        with torch.no_grad():
-            model(*rows.args, **rows.kwargs)
-        for handle in handles:
-            handle.remove()
-        outputs.append(seen)
-    shared = [n for n in outputs[0] if n in outputs[1] and isinstance(outputs[0][n], Tensor)]
+    _, want = _run(reference, rows, names)
+    _, got = _run(throwaway_copy(result).eval(), rows, names)
+    shared = [n for n in want if n in got and isinstance(want[n], Tensor)]
     if not shared:
         return "no layer could be told apart; leave some as they are with exclude="
-    similar = {n: _similarity([outputs[0][n]], [outputs[1][n]]) for n in shared}
+    similar = {n: _similarity([want[n]], [got[n]]) for n in shared}
     quality = {n: math.inf if s is None else s for n, s in similar.items()}
     name = min(quality, key=lambda n: quality[n])
     return (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import KINDS, Kind, assert_same_bits, random_network
+from processes import python
 
 from fastmnist import _core
 
@@ -30,17 +29,6 @@ def _default_threads() -> Iterator[None]:
 
 def rows(count: int = ROWS, seed: int = 0) -> Any:
     return np.random.default_rng(seed).normal(size=(count, WIDTHS[0])).astype(np.float32)
-
-
-def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_set_num_threads() -> None:

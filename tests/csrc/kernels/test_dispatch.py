@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+from processes import python
 
 from fastmnist import _core
 
@@ -16,17 +13,6 @@ RUNNABLE = {
     for rung in _core.cpu_info()["ladder"]
     if not rung["why_not"] or rung["why_not"].startswith("capped")
 }
-
-
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_ladder() -> None:
@@ -41,7 +27,7 @@ def test_ladder() -> None:
 @pytest.mark.parametrize("isa", NAMES)
 def test_isa_of_the_environment(isa: str) -> None:
     code = "from fastmnist import _core; i = _core.cpu_info(); print(i['isa']); print(i['ladder'])"
-    done = run(code, FASTMNIST_ISA=isa)
+    done = python(code, FASTMNIST_ISA=isa)
     assert done.returncode == 0, done.stderr
     taken, ladder = done.stdout.splitlines()
     expected = next(name for name in NAMES[NAMES.index(isa) :] if name in RUNNABLE)
@@ -54,7 +40,7 @@ def test_isa_of_the_environment(isa: str) -> None:
 def test_empty_value_is_no_cap() -> None:
     code = "from fastmnist import _core; print(_core.cpu_info()['isa'])"
     best = next(name for name in NAMES if name in RUNNABLE)
-    assert run(code, FASTMNIST_ISA="").stdout.strip() == best
+    assert python(code, FASTMNIST_ISA="").stdout.strip() == best
 
 
 @pytest.mark.parametrize("value", ["nonsense", "AVX2", "avx2 ", "avx512"])
@@ -73,7 +59,7 @@ def test_unknown_value_raises(value: str, call: str) -> None:
         f"try: {call}\n"
         "except ValueError as error: print(error)"
     )
-    done = run(code, FASTMNIST_ISA=value)
+    done = python(code, FASTMNIST_ISA=value)
     assert done.stdout.strip() == (
         f"FASTMNIST_ISA: expected one of amx_int8, avx512_vnni, avx2, scalar, got '{value}'"
     ), done.stderr
@@ -89,7 +75,7 @@ def test_a_model_raises_too() -> None:
         "try: model(np.zeros((1, 2), np.float32))\n"
         "except ValueError as error: print(error)"
     )
-    assert "FASTMNIST_ISA: expected one of" in run(code, FASTMNIST_ISA="sse").stdout
+    assert "FASTMNIST_ISA: expected one of" in python(code, FASTMNIST_ISA="sse").stdout
 
 
 def test_set_isa(isa: str) -> None:
