@@ -23,7 +23,7 @@ from fastmnist.pruning.schedules import Schedule
 from fastmnist.pruning.targets import Target, find_targets
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import plain_copy
-from fastmnist.rewriting.masks import make_permanent
+from fastmnist.rewriting.masks import make_permanent, untie
 from fastmnist.rewriting.selection import Names, check_not_prepared, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
 
@@ -182,6 +182,7 @@ class Pruning(Transform):
         weights = plain_copy(result)
         make_permanent(weights)
         make_permanent(original)
+        untie(original, weights.state_dict())
         original.load_state_dict(weights.state_dict())
         return original
 

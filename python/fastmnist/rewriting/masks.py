@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -17,12 +19,16 @@ def is_pruned(module: nn.Module) -> bool:
 
 
 def make_permanent(model: nn.Module, *, keep_masks: bool = False) -> None:
-    """Make masks, norms and parametrizations permanent, in place: plain weights from here on."""
+    """Make masks, norms and parametrizations permanent, in place: plain weights from here on.
+
+    A weight that others share becomes the layer's own: the mask was of this use alone.
+    """
+    uses = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
     for module in model.modules():
         for hook in [*module._forward_pre_hooks.values()]:
             if isinstance(hook, prune.BasePruningMethod):
                 if not keep_masks:
-                    prune.remove(module, hook._tensor_name)
+                    _remove_mask(module, hook._tensor_name, uses)
             elif isinstance(hook, WeightNorm):
                 remove_weight_norm(module, hook.name)
             elif isinstance(hook, SpectralNorm):
@@ -34,6 +40,31 @@ def make_permanent(model: nn.Module, *, keep_masks: bool = False) -> None:
             parametrizations = cast("nn.ModuleDict", module.parametrizations)
             for name in [*parametrizations]:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+
+def _remove_mask(module: nn.Module, name: str, uses: Counter[int]) -> None:
+    behind = module._parameters[f"{name}_orig"]
+    if behind is not None and uses[id(behind)] > 1:
+        _give_its_own(module, f"{name}_orig", behind)
+    prune.remove(module, name)
+
+
+def untie(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Give parameters that are one tensor, but are to get different values, a tensor each.
+
+    `values` holds them by their names in the ``state_dict``.
+    """
+    first: dict[int, str] = {}
+    for name, parameter in [*model.named_parameters(remove_duplicate=False)]:
+        other = first.setdefault(id(parameter), name)
+        if name in values and other in values and not torch.equal(values[name], values[other]):
+            owner, _, key = name.rpartition(".")
+            _give_its_own(model.get_submodule(owner), key, parameter)
+
+
+def _give_its_own(module: nn.Module, key: str, parameter: nn.Parameter) -> None:
+    own = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+    module._parameters[key] = own
 
 
 def apply_masks(model: nn.Module) -> None:

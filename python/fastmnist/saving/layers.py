@@ -20,6 +20,7 @@ import fastmnist.layers.recurrent
 import fastmnist.network  # noqa: F401
 from fastmnist.layers.plain import mark_resized
 from fastmnist.layers.registry import Arrays, kind_of, named, rebuild
+from fastmnist.rewriting.masks import untie
 from fastmnist.rewriting.selection import named_layers
 
 
@@ -83,4 +84,5 @@ def load_tensors(module: nn.Module, arrays: Arrays) -> None:
             tensors[key] = tensors[key].view(torch.bfloat16)
         if key in tensors and tensors[key].dtype != own.dtype:
             raise ValueError(f"tensor '{key}': expected {own.dtype}, got {tensors[key].dtype}")
+    untie(module, tensors)
     module.load_state_dict(tensors)
