@@ -25,6 +25,10 @@ _WRAPPERS = {
     "OptimizedModule": "_orig_mod",
     "DistributedDataParallel": "module",
     "DataParallel": "module",
+    "AveragedModel": "module",  # torch.optim.swa_utils; the next are timm's
+    "ModelEma": "ema",
+    "ModelEmaV2": "module",
+    "ModelEmaV3": "module",
 }
 
 

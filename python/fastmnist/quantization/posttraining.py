@@ -29,6 +29,7 @@ from fastmnist.rewriting.selection import (
     check_not_prepared,
     input_layers,
     named_layers,
+    narrow_enough,
     not_read,
     quantizable,
     switch_off_transformer_fast_path,
@@ -41,6 +42,7 @@ class PostTraining(Transform):
     """What the three have in common: a fused float model, some of whose layers are replaced."""
 
     takes_recurrent = True
+    takes_wide = False
     # Whether the result has one way in and one way out, as what is compiled has.
     is_closed = False
 
@@ -56,7 +58,8 @@ class PostTraining(Transform):
     def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
         if not chosen:
             raise ValueError("model: expected a layer to quantize among those selected, got none")
-        return not_read(Graph.of(root)[0], chosen)
+        left = not_read(Graph.of(root)[0], chosen)
+        return left if self.takes_wide else narrow_enough(left)
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         fuse_in_place(root, anywhere=self.is_closed)
@@ -168,6 +171,8 @@ class DynamicInt8(PostTraining):
 @applies(Half)
 class SixteenBits(PostTraining):
     """Weights and products in bfloat16 or float16."""
+
+    takes_wide = True
 
     def __init__(self, config: Half) -> None:
         self._dtype = config.dtype

@@ -29,6 +29,7 @@ from fastmnist.rewriting.selection import (
     Names,
     check_has_linear,
     check_not_prepared,
+    narrow_enough,
     not_read,
     quantizable,
     switch_off_transformer_fast_path,
@@ -198,7 +199,7 @@ class Preparation(Transform):
         return layers
 
     def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        chosen = not_read(Graph.of(root)[0], chosen)
+        chosen = narrow_enough(not_read(Graph.of(root)[0], chosen))
         if self._own is None:
             return chosen
         wanted = {name: layer for name, layer in chosen.items() if self._own(name) is not None}
@@ -241,9 +242,7 @@ class TrainingAware(Preparation):
         layers = _prepare_layers(root, names, config, self._own, inputs, training=True)
         for name, (lo, hi, from_model) in earlier.ranges.items():
             if name in layers:
-                observer = layers[name].observer
-                observer.set_range(lo, hi)
-                observer.is_model_input = observer.is_first_input = from_model
+                layers[name].observer.set_range(lo, hi, is_first_input=from_model)
         if explicit is not None:
             set_model_pixels(root, explicit)
         return root, []  # what is done is said when it is converted

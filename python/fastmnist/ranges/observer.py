@@ -42,6 +42,7 @@ class InputObserver(nn.Module):
     column_lo: Tensor
     column_hi: Tensor
     average: Tensor
+    origin: Tensor
     counts: Tensor
 
     def __init__(self, features: int, rule: Rule) -> None:
@@ -53,11 +54,30 @@ class InputObserver(nn.Module):
         self.register_buffer("average", torch.zeros(2))
         if rule.needs_counts:
             self.register_buffer("counts", torch.zeros(_BINS, dtype=torch.int64))
-        # Whether anything was seen; on the host, so that asking never waits for a GPU.
-        self.started = False
-        # Whether the layer was only ever given an input of the model's, at most reshaped; and
-        # whether that was always the first, the one that may be pixels.
-        self.is_model_input = self.is_first_input = True
+        # 1 while the layer was only ever given an input of the model's, at most reshaped; and
+        # while that was always the first, the one that may be pixels. Numbers, because copies
+        # that are averaged (EMA) get numbers only; an average with a 0 is no longer 1.
+        self.register_buffer("origin", torch.ones(2))
+        self._started = False
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was seen; noted on the host, so that asking never waits for a GPU."""
+        if not self._started:
+            # What is averaged or loaded came without a call; an average rounds `rows` to 0.
+            seen = (self.rows, self.column_lo, self.column_hi, self.average)
+            self._started = any(bool(buffer.any()) for buffer in seen)
+        return self._started
+
+    @property
+    def is_model_input(self) -> bool:
+        """Whether the layer was only ever given an input of the model's."""
+        return float(self.origin[0]) == 1
+
+    @property
+    def is_first_input(self) -> bool:
+        """Whether it was only ever given the first of them."""
+        return float(self.origin[1]) == 1
 
     @torch.no_grad()
     def watch(self, x: Tensor, position: int | None) -> None:
@@ -88,17 +108,20 @@ class InputObserver(nn.Module):
             bins = (values.contiguous().view(torch.int32).reshape(-1) >> _SHIFT) & (_BINS - 1)
             self.counts += torch.bincount(bins, minlength=_BINS)
         self.rows += rows.shape[0]
-        self.started = True
-        self.is_model_input = self.is_model_input and position is not None
-        self.is_first_input = self.is_first_input and position == 0
+        self._started = True
+        if position is None:
+            self.origin.zero_()
+        elif position:
+            self.origin[1] = 0
 
-    def set_range(self, lo: Tensor, hi: Tensor) -> None:
+    def set_range(self, lo: Tensor, hi: Tensor, *, is_first_input: bool) -> None:
         """Begin with ranges per feature that are known, as of a layer quantized before."""
+        self.origin.fill_(is_first_input)
         self.column_lo.copy_(lo)
         self.column_hi.copy_(hi)
         self.average.copy_(torch.stack((lo.amin(), hi.amax())))
         self.rows.fill_(max(1, int(self.rows)))
-        self.started = True
+        self._started = True
 
     def range(self) -> tuple[float, float]:
         """Return what the rule makes of what was seen."""
@@ -112,12 +135,9 @@ class InputObserver(nn.Module):
         chosen = self.rule.range(Seen(lo, hi, average_lo, average_hi, edges, counts, zeros))
         return _checked(chosen, self.rule)
 
-    def get_extra_state(self) -> Tensor:
-        return torch.tensor([int(self.started), int(self.is_model_input), int(self.is_first_input)])
-
-    def set_extra_state(self, state: Any) -> None:
-        flags = [round(float(value)) > 0 for value in state]
-        self.started, self.is_model_input, self.is_first_input = flags
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._started = False  # as what was loaded tells
 
     def _apply(self, fn: Any, recurse: bool = True) -> InputObserver:
         # Moved with the model, but never rounded: a half-precision range would not be the range.

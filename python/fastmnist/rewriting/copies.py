@@ -35,7 +35,14 @@ def check_module(model: Any) -> nn.Module:
         if isinstance(model, type) and issubclass(model, nn.Module):
             hint = f": did you mean {model.__name__}()?"
         raise TypeError(f"model: expected a torch.nn.Module, got {kind_of(model)}{hint}")
-    return cast("nn.Module", unwrap(model))
+    plain = cast("nn.Module", unwrap(model))
+    if isinstance(plain, torch.jit.ScriptModule):
+        raise ValueError(
+            "model: expected a model with Python's forward, got one that torch.jit scripted or "
+            "traced, whose layers can't be exchanged: pass the model from before torch.jit.script "
+            "or torch.jit.trace"
+        )
+    return plain
 
 
 def plain_copy(model: nn.Module) -> nn.Module:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
+from fastmnist.int8.network import MAX_INPUTS
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.registry import kind_of
 from fastmnist.layers.simulated import SimulatedLinear
@@ -151,6 +152,11 @@ def check_has_linear(
         raise ValueError(
             f"model: expected float Linear layers, got a model that is quantized already: {instead}"
         )
+    if isinstance(root, fx.GraphModule):
+        raise ValueError(
+            f"model: expected at least one torch.nn.Linear to {to}, got a graph without layers, as "
+            "torch.export makes: pass the model from before torch.export.export"
+        )
     kinds = sorted({type(m).__name__ for m in root.modules() if not [*m.children()]})
     raise ValueError(
         f"model: expected at least one torch.nn.Linear to {to}, got none: it has "
@@ -186,6 +192,33 @@ def not_read(graph: Graph | None, layers: Mapping[str, nn.Module]) -> dict[str, 
     return left
 
 
+def narrow_enough(layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Those of `layers` whose int8 products fit into the kernels' sums; wider ones stay float.
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+    """
+    left = {name: layer for name, layer in layers.items() if not _is_too_wide(layer)}
+    if layers and not left:
+        name, layer = next(iter(layers.items()))
+        raise ValueError(
+            f"layer '{name}': expected at most {MAX_INPUTS} inputs, got {_inputs_of(layer)}: int32 "
+            "sums of int8 products would overflow; use Half(), or leave the layer in float with "
+            f"exclude=['{name}']"
+        )
+    return left
+
+
+def _is_too_wide(layer: nn.Module) -> bool:
+    return _inputs_of(layer) > MAX_INPUTS
+
+
+def _inputs_of(layer: nn.Module) -> int:
+    return int(getattr(layer, "in_features", getattr(layer, "input_size", 0)))
+
+
 def left_in_float(
     root: nn.Module, taken: Mapping[str, nn.Module], graph: Graph | None, excluded: str = "excluded"
 ) -> dict[str, str]:
@@ -198,7 +231,9 @@ def left_in_float(
         kind = kind_of(module)
         if not isinstance(module, kinds) or id(module) in chosen or (kind and kind.is_frozen):
             continue
-        if isinstance(module, nn.LSTM | nn.GRU):
+        if _is_too_wide(module):
+            left[name] = f"int8 takes at most {MAX_INPUTS:,} inputs"
+        elif isinstance(module, nn.LSTM | nn.GRU):
             left[name] = f"{type(module).__name__}, which Dynamic and Half take, or excluded"
         elif name in ordinary and graph is not None and id(module) in graph.read:
             left[name] = "forward reads its weight itself"
