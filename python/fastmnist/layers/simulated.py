@@ -143,7 +143,7 @@ class SimulatedLinear(FusedLinear):
             )
         if self.follows_norm:
             check_rows(self.name, x)
-        self.observer.watch(x, self.inputs.position_of(x))
+        self.observer.watch(x, self.inputs.position_of(x), self.inputs.calls)
 
     # ---- what the layer will be ------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +15,10 @@ from fastmnist.data.batches import count_samples, iter_batches
 from fastmnist.display.progress import ProgressBar
 from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.pixels import PixelNormalization
+from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.verify import Rows
+
+_FAR_APART = 8  # times: three of eight bits are lost then
 
 
 def calibrate(
@@ -92,4 +97,25 @@ def check_all_observed(layers: Mapping[str, SimulatedLinear], samples: int | Non
         raise ValueError(
             f"model: layer '{name}' never saw data: {how} before fm.convert, or leave the layer "
             f"in float with exclude=['{name}']"
+        )
+
+
+def warn_of_ranges_apart(root: nn.Module, layers: Mapping[str, SimulatedLinear]) -> None:
+    """Warn of layers that one forward calls at ranges so far apart that one scale cannot serve."""
+    apart = {}
+    for name, layer in layers.items():
+        spans = [span for span in layer.observer.spans() if span > 0]
+        if len(spans) > 1 and max(spans) > _FAR_APART * min(spans):
+            apart[name] = (len(spans), max(spans) / min(spans))
+    graph = Graph.of(root)[0] if apart else None
+    for name, (calls, ratio) in apart.items():
+        if graph is not None and graph.calls[id(graph.root.get_submodule(name))] < 2:
+            continue  # somebody called the layer itself
+        warnings.warn(
+            f"layer '{name}' is called {calls} times at ranges up to {ratio:.0f} times apart, and "
+            f"one scale serves them all: the smallest has {math.log2(ratio):.1f} bits less. Use "
+            f"Dynamic(), whose scales are per row, leave it in float with exclude=['{name}'], or "
+            "give each call a layer of its own",
+            UserWarning,
+            stacklevel=6,
         )

@@ -10,7 +10,7 @@ from torch import nn
 from fastmnist.int8.network import QuantizedLayer
 from fastmnist.int8.quantizer import InputRule
 from fastmnist.layers.simulated import SimulatedLinear
-from fastmnist.quantization.calibration import check_all_observed
+from fastmnist.quantization.calibration import check_all_observed, warn_of_ranges_apart
 from fastmnist.quantization.placement import place, what_is_left
 from fastmnist.quantization.prepared import drop_inputs, prepared_layers, rows_seen
 from fastmnist.rewriting.changes import Change
@@ -80,6 +80,7 @@ class _Conversion(Transform):
                 "use inplace=True)"
             )
         check_all_observed(layers, None)
+        warn_of_ranges_apart(root, layers)
         return {**layers}
 
     def apply(

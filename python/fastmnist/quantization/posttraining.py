@@ -16,7 +16,11 @@ from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.recurrent import QuantizedRecurrent, is_known_recurrent
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
-from fastmnist.quantization.calibration import calibrate, check_all_observed
+from fastmnist.quantization.calibration import (
+    calibrate,
+    check_all_observed,
+    warn_of_ranges_apart,
+)
 from fastmnist.quantization.configs import Dynamic, Half, Static, explicit_pixels
 from fastmnist.quantization.placement import place, quantize_plain, what_is_left
 from fastmnist.quantization.prepared import prepared_layers
@@ -119,6 +123,7 @@ class StaticInt8(PostTraining):
         )
         prepared = prepared_layers(root)
         check_all_observed(prepared, samples)
+        warn_of_ranges_apart(root, prepared)
         self._rules = {name: layer.input_rule() for name, layer in prepared.items()}
 
     def replace(

@@ -27,6 +27,7 @@ from fastmnist.ranges.rules import F64, Rule, Seen
 
 _SHIFT = 18  # bits of a float32 that a bin does not tell apart
 _BINS = 1 << (32 - _SHIFT)
+_MOST_SITES = 64  # calls of one layer that are told apart
 
 
 class InputObserver(nn.Module):
@@ -59,6 +60,10 @@ class InputObserver(nn.Module):
         # that are averaged (EMA) get numbers only; an average with a 0 is no longer 1.
         self.register_buffer("origin", torch.ones(2))
         self._started = False
+        # Ranges by call of the layer within one call of the model: of a layer that is called
+        # several times. Not in the state_dict, as they serve for a word of warning alone.
+        self._ranges: list[Tensor] = []
+        self._model_call, self._site = -1, 0
 
     @property
     def started(self) -> bool:
@@ -80,10 +85,12 @@ class InputObserver(nn.Module):
         return float(self.origin[1]) == 1
 
     @torch.no_grad()
-    def watch(self, x: Tensor, position: int | None) -> None:
-        """Take in finite values ``[..., features]``: the model's own input at `position`, or None.
+    def watch(self, x: Tensor, position: int | None, model_call: int = 0) -> None:
+        """Take in finite values ``[..., features]``.
 
-        Values that are not finite are left out; who wants an error asks before.
+        Values that are not finite are left out; who wants an error asks before. `position` tells
+        which of the model's own inputs they are, None if they are none; `model_call` in which call
+        of the model they come.
         """
         rows = x.detach().float().reshape(-1, x.shape[-1])
         if rows.shape[0] == 0:
@@ -108,11 +115,25 @@ class InputObserver(nn.Module):
             bins = (values.contiguous().view(torch.int32).reshape(-1) >> _SHIFT) & (_BINS - 1)
             self.counts += torch.bincount(bins, minlength=_BINS)
         self.rows += rows.shape[0]
+        self._note_site(batch, model_call)
         self._started = True
         if position is None:
             self.origin.zero_()
         elif position:
             self.origin[1] = 0
+
+    def _note_site(self, batch: Tensor, model_call: int) -> None:
+        self._site = self._site + 1 if model_call == self._model_call else 0
+        self._model_call = model_call
+        if self._site == len(self._ranges) < _MOST_SITES:
+            self._ranges.append(batch)
+        elif self._site < len(self._ranges):
+            lo, hi = self._ranges[self._site], batch
+            self._ranges[self._site] = torch.stack((lo[0].minimum(hi[0]), lo[1].maximum(hi[1])))
+
+    def spans(self) -> list[float]:
+        """The largest magnitude that each call of the layer in one of the model's was given."""
+        return [float(span.abs().max()) for span in self._ranges]
 
     def set_range(self, lo: Tensor, hi: Tensor, *, is_first_input: bool) -> None:
         """Begin with ranges per feature that are known, as of a layer quantized before."""
