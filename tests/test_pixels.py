@@ -136,3 +136,28 @@ def test_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[1.]", done.stderr
+
+
+def test_raw_pixels_stand_for_themselves_exactly():
+    raw = PixelNormalization.of_range("0..255")
+    pixels = np.arange(256, dtype=np.uint8)[:, None]
+    assert np.array_equal(raw.to_float(pixels), pixels.astype(np.float32))
+    assert torch.equal(raw.to_float(torch.from_numpy(pixels)), torch.from_numpy(pixels).float())
+    assert raw.is_raw
+    assert not PixelNormalization().is_raw
+    assert raw.formula == "p"
+
+
+@pytest.mark.parametrize(
+    ("text", "mean", "std"), [("0..1", 0.0, 1.0), ("-1..1", 0.5, 0.5), ("0..255", 0.0, 1 / 255)]
+)
+def test_ranges_of_pixels(text, mean, std):
+    assert PixelNormalization.of_range(text) == PixelNormalization.of(mean, std)
+
+
+@pytest.mark.parametrize("text", ["", "0-255", "255..0", "0..0", "a..b", "0..inf", "0..1..2"])
+def test_what_is_no_range_of_pixels(text):
+    with pytest.raises(ValueError, match=r'pixels: expected the range.*"0..255"'):
+        PixelNormalization.of_range(text)
+    with pytest.raises(TypeError, match="pixels: expected text"):
+        PixelNormalization.of_range(255)

@@ -104,6 +104,42 @@ class PixelNormalization:
             stds = stds * len(means)
         return cls(means, stds)
 
+    @classmethod
+    def of_range(cls, pixels: str) -> PixelNormalization:
+        """Make one from the range that pixels 0…255 cover: "0..255", "0..1" or "-1..1".
+
+        Parameters
+        ----------
+        pixels : str
+            What a black and a white pixel stand for, as two numbers with two dots between;
+            "0..255" is that of ``images.float()``, which stands for ``p`` itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no such text, or the first number is not below the second.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> PixelNormalization.of_range("0..255").to_float(np.array([7], dtype=np.uint8))
+        array([7.], dtype=float32)
+        >>> PixelNormalization.of_range("-1..1")
+        PixelNormalization(mean=(0.5,), std=(0.5,))
+        """
+        if not isinstance(pixels, str):
+            raise TypeError(f'pixels: expected text like "0..255", got {type(pixels).__name__}')
+        try:
+            lo, hi = map(float, pixels.split(".."))
+        except ValueError:
+            lo, hi = 0.0, 0.0
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+            raise ValueError(
+                f'pixels: expected the range of the pixels, such as "0..255", "0..1" or "-1..1", '
+                f"got {pixels!r}"
+            )
+        return cls((-lo / (hi - lo),), (1 / (hi - lo),))
+
     @property
     def channels(self) -> int:
         """Number of values in `mean` and `std`; 1 stands for any number of channels."""
@@ -115,8 +151,15 @@ class PixelNormalization:
         return all(m == 0 for m in self.mean) and all(s == 1 for s in self.std)
 
     @property
+    def is_raw(self) -> bool:
+        """Whether a pixel stands for ``p`` itself, 0…255, as ``images.float()`` gives it."""
+        return all(m == 0 for m in self.mean) and all(s == 1 / 255 for s in self.std)
+
+    @property
     def formula(self) -> str:
-        """The rule in words: ``p/255``, or ``(p/255 - 0.1307)/0.3081``."""
+        """The rule in words: ``p/255``, ``p``, or ``(p/255 - 0.1307)/0.3081``."""
+        if self.is_raw:
+            return "p"
         if self.is_identity:
             return "p/255"
         mean, std = (
@@ -157,6 +200,8 @@ class PixelNormalization:
         if isinstance(pixels, np.ndarray):
             if pixels.dtype != np.uint8:
                 raise TypeError(f"pixels: expected uint8, got {pixels.dtype}")
+            if self.is_raw:
+                return cast("Pixels", pixels.astype(np.float32))
             # asarray: dividing a 0-d array would otherwise give a NumPy scalar.
             array: Any = np.asarray(pixels.astype(np.float32) / np.float32(255))
             if not self.is_identity:
@@ -171,6 +216,8 @@ class PixelNormalization:
             )
         if pixels.dtype != torch.uint8:
             raise TypeError(f"pixels: expected uint8, got {pixels.dtype}")
+        if self.is_raw:
+            return cast("Pixels", pixels.to(torch.float32))
         tensor = pixels.to(torch.float32).div_(255)
         if not self.is_identity and self.channels == 1:
             tensor.sub_(self.mean[0]).div_(self.std[0])
@@ -229,6 +276,17 @@ class PixelNormalization:
                 f"got shape {tuple(shape)}: give one mean and std per channel, or one for all"
             )
         return mean.astype(np.float32), std.astype(np.float32)
+
+
+def explicit_pixels(mean: Any, std: Any, pixels: str | None = None) -> PixelNormalization | None:
+    """What a pixel stands for, where arguments say so: `mean` and `std`, or `pixels`."""
+    if pixels is not None:
+        if mean is not None or std is not None:
+            raise ValueError("pixels: expected pixels= or mean= and std=, got both")
+        return PixelNormalization.of_range(pixels)
+    if mean is None and std is None:
+        return None
+    return PixelNormalization.of(0.0 if mean is None else mean, 1.0 if std is None else std)
 
 
 def model_pixels(model: torch.nn.Module) -> PixelNormalization | None:

@@ -24,6 +24,7 @@ def compile(
     dynamic: bool = False,
     mean: Any = None,
     std: Any = None,
+    pixels: str | None = None,
     max_samples: int = 512,
     batch_fn: Callable[[Any], Any] | None = None,
     plan: str | None = None,
@@ -42,7 +43,8 @@ def compile(
     dynamic : bool
         Quantize a float model with :class:`fastmnist.Dynamic`.
     mean, std : float or sequence of float, optional
-        What a pixel stands for, as for the two.
+    pixels : str, optional
+        What a pixel stands for, as for the two: "0..255" for a model trained on ``images.float()``.
     max_samples, batch_fn
         As for :class:`fastmnist.Static`.
     plan : {"measured", "fixed"}, optional
@@ -67,7 +69,7 @@ def compile(
     torch.Size([3])
     """
     plan_mode(plan)  # refused before anything is done
-    options = {"calibration": calibration, "mean": mean, "std": std}
+    options = {"calibration": calibration, "mean": mean, "std": std, "pixels": pixels}
     given = [name for name, value in options.items() if value is not None]
     given += ["dynamic"] if dynamic else []
     if isinstance(model, CompiledModel):
@@ -81,9 +83,16 @@ def compile(
         elif dynamic and calibration is not None:
             raise ValueError("dynamic: expected calibration or dynamic=True, got both")
         elif dynamic:
-            quantized = _closed(model, Dynamic(mean, std))
+            quantized = _closed(model, Dynamic(mean, std, pixels=pixels))
         elif calibration is not None:
-            config = Static(calibration, mean, std, max_samples=max_samples, batch_fn=batch_fn)
+            config = Static(
+                calibration,
+                mean,
+                std,
+                pixels=pixels,
+                max_samples=max_samples,
+                batch_fn=batch_fn,
+            )
             quantized = _closed(model, config)
         else:
             raise ValueError(

@@ -10,7 +10,7 @@ import torch
 
 from fastmnist.display.words import kind_of
 from fastmnist.layers.half import HALF_TYPES
-from fastmnist.pixels import PixelNormalization
+from fastmnist.pixels import PixelNormalization, explicit_pixels
 from fastmnist.ranges.rules import MinMax, MovingAverage, Rule, rule_of
 
 
@@ -27,6 +27,9 @@ class Static:
         :func:`fastmnist.prepare`, where the prepared model is run on it.
     mean, std : float or sequence of float, optional
         What a pixel ``p`` stands for: ``(p/255 - mean)/std``, as for torchvision's Normalize.
+    pixels : str, optional
+        The same, by the range that pixels were given in: "0..255" for a model trained on
+        ``images.float()``, "-1..1", or "0..1", which holds where nothing else is known.
     max_samples : int
         Calibration stops there.
     per_feature : bool, optional
@@ -60,6 +63,7 @@ class Static:
     observer: str | Rule = field(default_factory=MinMax)
     per_channel: bool = True
     check: float | None = None
+    pixels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Dynamic:
         What a pixel ``p`` of a uint8 row stands for: ``(p/255 - mean)/std``. Not needed for
         models that :func:`fastmnist.train` trained on pixels, which remember it; without either,
         uint8 rows are refused.
-    per_channel, check
+    pixels, per_channel, check
         As for :class:`Static`.
 
     Examples
@@ -85,6 +89,7 @@ class Dynamic:
     std: Any = None
     per_channel: bool = True
     check: float | None = None
+    pixels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class QAT:
     observer : str or rule
         As for :class:`Static`; moving averages by default. Rules that count values ("percentile",
         "histogram", "mse") search a range at every step, which takes a millisecond a layer.
-    per_channel, per_feature, mean, std, check
+    per_channel, per_feature, mean, std, pixels, check
         As for :class:`Static`; `check` is for :func:`fastmnist.convert`.
 
     Examples
@@ -111,6 +116,7 @@ class QAT:
     mean: Any = None
     std: Any = None
     check: float | None = None
+    pixels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,9 +192,6 @@ def check_half(dtype: Any) -> None:
         raise ValueError(f"dtype: expected torch.bfloat16 or torch.float16, got {got}")
 
 
-def explicit_pixels(config: Static | Dynamic | QAT) -> PixelNormalization | None:
+def pixels_of(config: Static | Dynamic | QAT) -> PixelNormalization | None:
     """What a pixel stands for, where the configuration says so."""
-    if config.mean is None and config.std is None:
-        return None
-    mean = 0.0 if config.mean is None else config.mean
-    return PixelNormalization.of(mean, 1.0 if config.std is None else config.std)
+    return explicit_pixels(config.mean, config.std, config.pixels)

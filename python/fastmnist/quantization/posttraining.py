@@ -21,7 +21,7 @@ from fastmnist.quantization.calibration import (
     check_all_observed,
     warn_of_ranges_apart,
 )
-from fastmnist.quantization.configs import Dynamic, Half, Static, explicit_pixels
+from fastmnist.quantization.configs import Dynamic, Half, Static, pixels_of
 from fastmnist.quantization.placement import place, quantize_plain, what_is_left
 from fastmnist.quantization.prepared import prepared_layers
 from fastmnist.quantization.preparing import prepare_in_place
@@ -108,7 +108,7 @@ class StaticInt8(PostTraining):
     def __init__(self, config: Static) -> None:
         self._config = config
         self._rules: dict[str, InputRule] = {}
-        self._explicit = explicit_pixels(config)
+        self._explicit = pixels_of(config)
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         config = self._config
@@ -147,7 +147,7 @@ class DynamicInt8(PostTraining):
 
     def __init__(self, config: Dynamic) -> None:
         self._config = config
-        self._explicit = explicit_pixels(config)
+        self._explicit = pixels_of(config)
 
     def replace(
         self,

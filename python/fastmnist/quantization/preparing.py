@@ -17,7 +17,7 @@ from fastmnist.fusion.fusing import FLOOR, fuse_in_place
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.simulated import Settings, SimulatedLinear
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
-from fastmnist.quantization.configs import QAT, Static, check_int8, explicit_pixels
+from fastmnist.quantization.configs import QAT, Static, check_int8, pixels_of
 from fastmnist.quantization.retraining import make_trainable
 from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.rules import rule_of
@@ -237,7 +237,7 @@ class TrainingAware(Preparation):
         make_permanent(root, keep_masks=True)
         earlier = make_trainable(root)
         fuse_in_place(root, live=True)
-        explicit = explicit_pixels(config)
+        explicit = pixels_of(config)
         inputs = _inputs(root, explicit or earlier.pixels, training=True)
         layers = _prepare_layers(root, names, config, self._own, inputs, training=True)
         for name, (lo, hi, from_model) in earlier.ranges.items():
@@ -260,7 +260,7 @@ def prepare_in_place(
     """Prepare a float32 CPU model itself for calibration; return what was fused."""
     make_permanent(root)
     done = fuse_in_place(root, anywhere=anywhere)
-    explicit = explicit_pixels(config)
+    explicit = pixels_of(config)
     inputs = _inputs(root, explicit or known_pixels, training=False)
     _prepare_layers(root, names, config, own, inputs, training=False)
     if explicit is not None:

@@ -1,0 +1,138 @@
+"""Whether uint8 pixels are read as the model was trained on them.
+
+Where nobody said what a pixel stands for, it is read as ``p/255``. A model that was trained on
+``images.float()``, or under a Normalize, then computes on other numbers and is quietly bad. Two
+things tell the readings apart: labels, by accuracy; without labels, how much the answers say about
+the rows (the mutual information of row and class, ``H(mean p) - mean H(p)``, as in J. Bridle,
+A. Heading and D. MacKay, "Unsupervised classifiers, mutual information and phantom targets", 1991):
+a model on numbers that are 255 times too small gives nearly the same answer to every row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmnist.pixels import PixelNormalization
+
+MOST_ROWS = 256  # that readings are compared on
+_FEWEST_ROWS = 32
+_GAIN = 0.1  # of accuracy, from which another reading is believed
+_LITTLE, _MUCH = 0.05, 0.65  # shares of the information, of the other's and of what can be had
+_RAW = PixelNormalization.of_range("0..255")
+_OTHERS = {
+    'pixels="0..255" (or std=1/255)': _RAW,
+    "mean=0.5, std=0.5": PixelNormalization.of(0.5, 0.5),
+    "mean=0.1307, std=0.3081": PixelNormalization.of(0.1307, 0.3081),
+}
+
+
+def doubt_about_pixels(
+    run: Callable[[Tensor], Any], pixels: Tensor, target: Tensor | None
+) -> str | None:
+    """Say in a sentence if another reading than ``p/255`` fits the model clearly better.
+
+    Parameters
+    ----------
+    run : callable
+        The model in eval mode, from floats to outputs.
+    pixels : torch.Tensor, uint8
+        Rows as they are given; the first 256 serve.
+    target : torch.Tensor or None
+        Their classes, if they are known.
+
+    Returns
+    -------
+    str or None
+        None where both readings do, or nothing can be said: outputs that are no classes, few rows.
+
+    Examples
+    --------
+    >>> rows = torch.arange(40, dtype=torch.uint8)[:, None]
+    >>> by_size = lambda x: torch.cat([16 - x, x - 16], dim=1)  # trained on p: which half is it?
+    >>> doubt_about_pixels(by_size, rows, (rows[:, 0] > 16).long())[:44]
+    'uint8 rows are read as p/255, as nothing sai'
+    """
+    pixels = pixels[:MOST_ROWS]
+    target = None if target is None else target[:MOST_ROWS]
+    if len(pixels) < _FEWEST_ROWS:
+        return None
+    as_read = _classes(run, pixels, PixelNormalization())
+    if as_read is None:
+        return None
+    if target is not None and target.dtype == torch.int64 and target.shape == pixels.shape[:1]:
+        return _by_labels(run, pixels, target.to(as_read.device), as_read)
+    return _by_information(run, pixels, as_read)
+
+
+def _by_labels(
+    run: Callable[[Tensor], Any], pixels: Tensor, target: Tensor, as_read: Tensor
+) -> str | None:
+    now, best, name = _accuracy(as_read, target), 0.0, ""
+    if now > 1 - _GAIN:
+        return None
+    for said, reading in _OTHERS.items():
+        other = _classes(run, pixels, reading)
+        if other is not None and _accuracy(other, target) > best:
+            best, name = _accuracy(other, target), said
+    if best < now + _GAIN:
+        return None
+    return _sentence(
+        f"under which {now:.0%} of {len(target)} rows are right; with {name} it is {best:.0%}", name
+    )
+
+
+def _by_information(run: Callable[[Tensor], Any], pixels: Tensor, as_read: Tensor) -> str | None:
+    raw = _classes(run, pixels, _RAW)
+    if raw is None:
+        return None
+    now, other, most = _information(as_read), _information(raw), math.log(as_read.shape[1])
+    if not (other > _MUCH * most and now < _LITTLE * other):
+        return None
+    return _sentence(
+        "under which the model gives nearly the same answer to every row; with values of 0 to 255 "
+        "it tells them apart",
+        'pixels="0..255" (or std=1/255), or the mean= and std= of its training,',
+    )
+
+
+def _sentence(found: str, name: str) -> str:
+    return (
+        f"uint8 rows are read as p/255, as nothing said what a pixel stands for, {found}: if the "
+        f"model was trained on such values, give {name} where it is quantized or compiled, and "
+        "float rows, made as for training, where it is evaluated"
+    )
+
+
+def _classes(
+    run: Callable[[Tensor], Any], pixels: Tensor, reading: PixelNormalization
+) -> Tensor | None:
+    """Log-probabilities ``[N, classes]`` under a reading; None if the outputs are no such thing."""
+    outputs = run(reading.to_float(pixels))
+    outputs = outputs if isinstance(outputs, Tensor) else None
+    if outputs is None or outputs.dim() != 2 or not outputs.is_floating_point():
+        return None
+    if len(outputs) != len(pixels) or outputs.shape[1] < 2:
+        return None
+    values = outputs.detach().float()
+    if not bool(torch.isfinite(values).all()):
+        return None
+    ones = torch.ones(len(values), device=values.device)
+    if bool((values >= 0).all()) and torch.allclose(values.sum(1), ones, atol=1e-3):
+        return values.clamp(min=1e-30).log()  # probabilities already
+    return torch.log_softmax(values, dim=1)
+
+
+def _accuracy(classes: Tensor, target: Tensor) -> float:
+    return float((classes.argmax(1) == target).double().mean())
+
+
+def _information(classes: Tensor) -> float:
+    """Mutual information of row and class, in nats."""
+    p, mean = classes.exp(), classes.exp().mean(0)
+    of_mean = -(mean * mean.clamp(min=1e-30).log()).sum()
+    return float(of_mean + (p * classes).sum(1).mean())

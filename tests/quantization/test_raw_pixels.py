@@ -1,0 +1,70 @@
+"""Models trained on ``images.float()``, 0…255: ``pixels="0..255"``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from models import make
+from torch import nn
+
+import fastmnist as fm
+from fastmnist.measuring.sqnr import sqnr
+
+PIXELS = torch.randint(0, 256, (64, 30), generator=torch.Generator().manual_seed(2)).byte()
+FLOATS = PIXELS.float()
+
+
+def network() -> nn.Module:
+    model = nn.Sequential(nn.Linear(30, 24), nn.ReLU(), nn.Linear(24, 5))
+    with torch.no_grad():
+        model[0].bias.mul_(100)  # sized for inputs of up to 255
+    return model.eval()
+
+
+def aware(rows: torch.Tensor) -> nn.Module:
+    prepared = fm.prepare_qat(make(network), fm.QAT(pixels="0..255")).train()
+    prepared(rows.float())
+    return fm.convert(prepared)
+
+
+WAYS = {
+    "Static, uint8": lambda: fm.quantize(make(network), fm.Static(PIXELS, pixels="0..255")),
+    "Static, floats": lambda: fm.quantize(make(network), fm.Static(FLOATS, pixels="0..255")),
+    "Dynamic": lambda: fm.quantize(make(network), fm.Dynamic(pixels="0..255")),
+    "QAT": lambda: aware(PIXELS),
+    "compile, uint8": lambda: fm.compile(make(network), PIXELS, pixels="0..255"),
+    "compile, dynamic": lambda: fm.compile(make(network), dynamic=True, pixels="0..255"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_uint8_rows_and_their_floats_give_the_same(way, tmp_path) -> None:
+    q, want = way(), make(network)(FLOATS).detach()
+    of_pixels, of_floats = (torch.as_tensor(q(rows)) for rows in (PIXELS, FLOATS))
+    assert sqnr(want, of_pixels) > 25
+    assert torch.equal(of_pixels, of_floats)
+    fm.save(tmp_path / "a.safetensors", q)
+    loaded = fm.load(tmp_path / "a.safetensors")
+    assert torch.equal(torch.as_tensor(loaded(PIXELS)), of_pixels)
+
+
+def test_pixels_codes_are_the_pixels_themselves() -> None:
+    q = fm.quantize(make(network), fm.Static(PIXELS, pixels="0..255"))
+    assert torch.all(q[0].input_multiplier == 1)
+    assert torch.all(q[0].input_offset == 0)
+
+
+@pytest.mark.parametrize("config", [fm.Static, fm.Dynamic, fm.QAT])
+def test_pixels_or_mean_and_std_but_not_both(config) -> None:
+    options = {"calibration": PIXELS} if config is fm.Static else {}
+    with pytest.raises(ValueError, match="pixels: expected pixels= or mean= and std=, got both"):
+        if config is fm.QAT:
+            fm.prepare_qat(make(network), config(mean=0.5, pixels="0..255"))
+        else:
+            fm.quantize(make(network), config(std=0.5, pixels="0..255", **options))
+
+
+def test_the_error_for_uint8_names_it() -> None:
+    q = fm.quantize(make(network), fm.Static(FLOATS + 0.5))
+    with pytest.raises(ValueError, match=r'pixels="0\.\.255"'):
+        q(PIXELS)
