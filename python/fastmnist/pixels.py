@@ -201,7 +201,7 @@ class PixelNormalization:
             if pixels.dtype != np.uint8:
                 raise TypeError(f"pixels: expected uint8, got {pixels.dtype}")
             if self.is_raw:
-                return cast("Pixels", pixels.astype(np.float32))
+                return pixels.astype(np.float32)
             # asarray: dividing a 0-d array would otherwise give a NumPy scalar.
             array: Any = np.asarray(pixels.astype(np.float32) / np.float32(255))
             if not self.is_identity:

@@ -14,7 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
+import fastmnist.layers.half as half_module
 from fastmnist.layers.half import HalfLinear
+from fastmnist.measuring.sqnr import sqnr
 
 X = torch.randn(70, 12, generator=torch.Generator().manual_seed(3))
 TYPES = [torch.bfloat16, torch.float16]
@@ -35,11 +37,13 @@ def test_close_to_float_and_float_out(dtype, make):
     tolerance = 0.03 if dtype == torch.bfloat16 else 0.004
     assert (y - expected).abs().max() <= tolerance * expected.abs().max()
     assert all(layer.weight.dtype == dtype for layer in layers(half))
-    assert {c.what for c in fm.changes(half) if "16" in c.what} == {str(dtype)[6:]}
+    assert {c.kind for c in fm.changes(half) if "16" in c.what} == {str(dtype)[6:]}
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_it_is_torchs_own_arithmetic(dtype):
+def test_it_is_torchs_own_arithmetic(dtype, monkeypatch):
+    monkeypatch.setitem(half_module.NATIVE, dtype, True)
+    monkeypatch.setattr(half_module, "_ENOUGH", 0)
     model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
     half = fm.quantize(model, fm.Half(dtype))
     other = copy.deepcopy(model).to(dtype)
@@ -49,6 +53,56 @@ def test_it_is_torchs_own_arithmetic(dtype):
         hidden = F.relu(F.linear(X.to(dtype), other[0].weight, other[0].bias))
         assert half[0](X).dtype == torch.float32  # each layer stands alone
         assert torch.equal(half[0](X), hidden)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_without_native_products_it_is_float32_of_the_same_weights(dtype, monkeypatch):
+    monkeypatch.setitem(half_module.NATIVE, dtype, False)
+    model = mlp()
+    half = fm.quantize(model, fm.Half(dtype))
+    assert "computed in float32: the CPU has no" in str(fm.changes(half)[-1])
+    widened = copy.deepcopy(model).to(dtype).float().eval()
+    assert same(half(X), widened(X))
+    many = torch.randn(50_000, 12)
+    assert same(half(many), widened(many))
+
+
+@pytest.mark.parametrize("change", ["copy_", "assigned", "loaded", "copied"])
+def test_what_was_widened_follows_the_weights(change, monkeypatch):
+    monkeypatch.setitem(half_module.NATIVE, torch.bfloat16, False)
+    half = fm.quantize(nn.Sequential(nn.Linear(12, 4)), fm.Half())
+    half(X)
+    ones = torch.ones(4, 12, dtype=torch.bfloat16)
+    if change == "copied":
+        half = pickle.loads(pickle.dumps(copy.deepcopy(half)))
+        assert "_wide" not in vars(half[0])
+    if change == "assigned":
+        half[0].weight = nn.Parameter(ones, requires_grad=False)
+    elif change == "loaded":
+        half.load_state_dict({"0.weight": ones, "0.bias": half[0].bias.clone()})
+    else:
+        half[0].weight.copy_(ones)
+    assert torch.allclose(half(X), X.sum(1, keepdim=True) + half[0].bias.float(), atol=1e-5)
+
+
+def test_recurrent_layers_too(monkeypatch):
+    monkeypatch.setitem(half_module.NATIVE, torch.bfloat16, False)
+    rows = torch.randn(2, 5, 12)
+    half = fm.quantize(nn.LSTM(12, 8), fm.Half())
+    owner = copy.deepcopy(half.inner).float()
+    assert torch.equal(half(rows)[0], owner(rows)[0])
+    with torch.no_grad():
+        half.inner.weight_hh_l0.zero_()
+        owner.weight_hh_l0.zero_()
+    assert torch.equal(half(rows)[0], owner(rows)[0])
+    assert "_wide" not in vars(copy.deepcopy(half))
+
+
+def test_the_choice_by_rows_is_between_two_roundings(monkeypatch):
+    monkeypatch.setitem(half_module.NATIVE, torch.bfloat16, True)
+    half = fm.quantize(nn.Sequential(nn.Linear(12, 4)), fm.Half())
+    many = torch.randn(half_module._ENOUGH // 48 + 1, 12)
+    assert sqnr(half(many[:64]), half(many)[:64]) > 40
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -102,11 +156,15 @@ def test_a_row_in_compare(digits):
 
 
 def test_under_torch_compile_and_export():
-    half = fm.quantize(mlp(), fm.Half())
-    expected = half(X)
-    assert same(torch.compile(half, fullgraph=True, backend="eager")(X), expected)
-    torch._dynamo.reset()
-    assert same(torch.export.export(half, (X,)).module()(X), expected)
+    # What is compiled is so for any number of rows: of the type itself where the CPU has that.
+    for dtype, floor in ((torch.bfloat16, 40), (torch.float16, 55)):
+        half = fm.quantize(mlp(), fm.Half(dtype))
+        expected = half(X)
+        compiled = torch.compile(half, fullgraph=True, backend="eager")(X)
+        torch._dynamo.reset()
+        exported = torch.export.export(half, (X,)).module()(X)
+        assert same(compiled, exported)
+        assert sqnr(expected, compiled) > floor
 
 
 def test_quantize_dynamic_takes_the_types():

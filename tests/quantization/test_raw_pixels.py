@@ -54,14 +54,18 @@ def test_pixels_codes_are_the_pixels_themselves() -> None:
     assert torch.all(q[0].input_offset == 0)
 
 
-@pytest.mark.parametrize("config", [fm.Static, fm.Dynamic, fm.QAT])
-def test_pixels_or_mean_and_std_but_not_both(config) -> None:
-    options = {"calibration": PIXELS} if config is fm.Static else {}
+BOTH = {
+    "Static": lambda: fm.quantize(network(), fm.Static(PIXELS, std=0.5, pixels="0..255")),
+    "Dynamic": lambda: fm.quantize(network(), fm.Dynamic(std=0.5, pixels="0..255")),
+    "QAT": lambda: fm.prepare_qat(network(), fm.QAT(mean=0.5, pixels="0..255")),
+    "compile": lambda: fm.compile(network(), PIXELS, mean=0.5, pixels="0..255"),
+}
+
+
+@pytest.mark.parametrize("ask", BOTH.values(), ids=BOTH)
+def test_pixels_or_mean_and_std_but_not_both(ask) -> None:
     with pytest.raises(ValueError, match="pixels: expected pixels= or mean= and std=, got both"):
-        if config is fm.QAT:
-            fm.prepare_qat(make(network), config(mean=0.5, pixels="0..255"))
-        else:
-            fm.quantize(make(network), config(std=0.5, pixels="0..255", **options))
+        ask()
 
 
 def test_the_error_for_uint8_names_it() -> None:

@@ -89,7 +89,7 @@ class FusedLinear(nn.Linear):
         """Clamp outputs; exactly torch's functions, for their gradients too."""
         lo, hi = self.clamp
         if self.clamp == (0.0, math.inf):
-            return F.relu(y)
+            return torch.relu(y)
         return y if self.clamp == NO_CLAMP else F.hardtanh(y, lo, hi)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -260,7 +260,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             if self.pixels is None:
                 raise ValueError(
                     "input: expected floats, got uint8: the calibration saw no pixels; calibrate "
-                    "on pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing"
+                    'on pixels, or give mean= and std=, or pixels="0..255", when quantizing'
                 )
             if self.pixels.channels > 1 and input.dim() != 2:
                 raise ValueError(

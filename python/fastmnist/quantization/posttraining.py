@@ -12,7 +12,7 @@ from torch import nn
 from fastmnist.data.meaning import meaning_of
 from fastmnist.fusion.fusing import fuse_in_place
 from fastmnist.int8.quantizer import InputRule
-from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name
+from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name, how_computed
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.recurrent import QuantizedRecurrent, is_known_recurrent
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
@@ -190,7 +190,8 @@ class SixteenBits(PostTraining):
         why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
         _check_range(layers, self._dtype)
-        done = [Change(name, dtype_name(self._dtype)) for name in layers]
+        about = how_computed(self._dtype) or None
+        done = [Change(name, dtype_name(self._dtype), after=about) for name in layers]
         for layer in layers.values():
             if is_float_linear(layer):
                 HalfLinear.convert(layer, self._dtype)
