@@ -30,6 +30,12 @@ os.environ["FASTMNIST_PLAN"] = "fixed"
 _REPO = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For tests/differential: which random models."""
+    parser.addoption("--models", type=int, default=100, help="how many random models to try")
+    parser.addoption("--first-model", type=int, default=0, help="number of the first of them")
+
+
 @pytest.fixture(scope="session")
 def digits() -> Data:
     """Give scikit-learn's digits as 28x28 images: real data on every machine."""

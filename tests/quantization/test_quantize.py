@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import nn
 
 import fastmnist as fm
 from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.measuring.sqnr import sqnr
 
 GENERATOR = torch.Generator().manual_seed(3)
 X = torch.randn(70, 12, generator=GENERATOR)
@@ -291,11 +293,34 @@ def test_ops_refuse_nonsense():
             torch.ops.fastmnist.mlp(x, packed, 2)
 
 
-def test_norms_over_sequences_are_refused():
+def test_a_norm_over_positions_stays_apart_where_rows_show_it():
+    model = randomize(nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(16, 8))).eval()
+    model[2] = nn.Linear(8, 4)
+    x = torch.randn(20, 8, 16)
+    want = model(x).detach()
+    for q in (
+        fm.quantize(model, fm.Static(x)),
+        fm.quantize(model, fm.Dynamic(), example=x),
+        fm.quantize(copy.deepcopy(model), fm.Dynamic(), example=x, inplace=True),
+        fm.quantize(model, fm.Half(), example=x),
+        fm.fuse(model, example=x),
+    ):
+        assert type(q[1]) is nn.BatchNorm1d
+        assert sqnr(want, q(x).detach()) > 25
+    for prepare, config in ((fm.prepare, fm.Static()), (fm.prepare_qat, fm.QAT())):
+        prepared = prepare(model, config, example=x)
+        prepared[1].eval()
+        prepared[0].train()
+        prepared(x)
+        prepared[2].train()
+        prepared(x)
+        assert type(prepared[1]) is nn.BatchNorm1d
+
+
+def test_a_folded_norm_refuses_other_shapes_than_rows():
     model = randomize(nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8)))
     x = torch.randn(20, 8, 16)
-    with pytest.raises(ValueError, match=r"layer '0': expected rows \[N, features\] where a Batch"):
-        fm.quantize(model, fm.Static(x))
-    prepared = fm.prepare_qat(model).train()
-    with pytest.raises(ValueError, match="expected rows"):
-        prepared(x)
+    for q in (fm.quantize(model, fm.Dynamic()), fm.fuse(model), fm.prepare_qat(model).train()):
+        assert q(x[:, 0]).shape == (20, 8)
+        with pytest.raises(ValueError, match=r"layer '0': expected rows .* give example="):
+            q(x)

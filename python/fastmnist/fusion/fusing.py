@@ -102,7 +102,7 @@ class _Fusion(Transform):
     def apply(
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
-        return root, fuse_in_place(root, only=names)
+        return root, fuse_in_place(root, only=names, norms_apart=self.norms_apart)
 
 
 def fuse_in_place(
@@ -111,13 +111,15 @@ def fuse_in_place(
     live: bool = False,
     only: Collection[str] | None = None,
     anywhere: bool = False,
+    norms_apart: Collection[str] = (),
 ) -> list[Change]:
     """Fuse a model itself, and return what was done.
 
     With `live` the model stays trainable, with the same parameters: a BatchNorm1d moves into the
     FusedLinear instead of being folded, masks stay, and so do dropouts. `only` names the Linear
     layers that may take anything in; None stands for all. `anywhere` joins what lies in different
-    containers, too: right for a model that has one way in and one way out.
+    containers, too: right for a model that has one way in and one way out. `norms_apart` names
+    the layers that no norm goes into, as rows have shown that it normalizes another dimension.
     """
     make_permanent(root, keep_masks=live)
     for fused in [*root.modules()] if not live else ():
@@ -130,9 +132,9 @@ def fuse_in_place(
     with torch.no_grad():
         for step in graph.steps:
             if step.kind is Kind.NORM:
-                done += _fold_into_next(graph, step, live, only, anywhere)
+                done += _fold_into_next(graph, step, live, only, anywhere, norms_apart)
             elif step.kind is Kind.LINEAR and graph.is_private(step) and _may(step, only):
-                done += _fuse_linear(graph, step, live, anywhere)
+                done += _fuse_linear(graph, step, live, anywhere, norms_apart)
         if not live:
             done += _drop_dropouts(graph)
     return done
@@ -142,7 +144,9 @@ def _may(step: Step, only: Collection[str] | None) -> bool:
     return only is None or step.path in only
 
 
-def _fuse_linear(graph: Graph, step: Step, live: bool, anywhere: bool) -> list[Change]:
+def _fuse_linear(
+    graph: Graph, step: Step, live: bool, anywhere: bool, norms_apart: Collection[str]
+) -> list[Change]:
     """Absorb what follows one Linear: BatchNorm1d, then activations."""
     done: list[Change] = []
     layer = step.module
@@ -165,6 +169,7 @@ def _fuse_linear(graph: Graph, step: Step, live: bool, anywhere: bool) -> list[C
             return [*done, Change(step.path, FUSED, after="a functional activation")]
         elif (
             clamp == NO_CLAMP
+            and step.path not in norms_apart
             and isinstance(module, nn.BatchNorm1d)
             and user.kind is Kind.NORM
             and graph.is_private(user)
@@ -215,7 +220,12 @@ def _take_norm_after(fused: FusedLinear, norm: nn.BatchNorm1d, live: bool) -> No
 
 
 def _fold_into_next(
-    graph: Graph, step: Step, live: bool, only: Collection[str] | None, anywhere: bool
+    graph: Graph,
+    step: Step,
+    live: bool,
+    only: Collection[str] | None,
+    anywhere: bool,
+    norms_apart: Collection[str],
 ) -> list[Change]:
     """BatchNorm at the input or past an activation: it scales columns of the Linear after it."""
     norm = step.module
@@ -225,7 +235,7 @@ def _fold_into_next(
     linear = user.module
     assert isinstance(norm, nn.BatchNorm1d)
     assert is_known_linear(linear)
-    if not (graph.is_private(step) and graph.is_private(user)):
+    if not (graph.is_private(step) and graph.is_private(user)) or user.path in norms_apart:
         return []
     if not is_foldable(norm, linear.in_features):
         return []

@@ -36,17 +36,34 @@ def fold_before(weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d) -> tuple[Ten
     return (weight.double() * gain).float(), (bias.double() + weight.double() @ shift).float()
 
 
+class OverPositions(ValueError):
+    """A norm that was folded in was given what it would have normalized over another dimension.
+
+    Attributes
+    ----------
+    layer : str
+        Which it was folded into.
+    """
+
+    def __init__(self, layer: str, shape: list[int]) -> None:
+        super().__init__(
+            f"layer '{layer}': expected rows [N, features] where a BatchNorm1d is folded in, got "
+            f"{shape}: give example= (rows like these), so that it stays apart, flatten before the "
+            f"norm, or leave the layer as it is with exclude=['{layer}']"
+        )
+        self.layer, self.shape = layer, shape
+
+    def __reduce__(self) -> tuple[type, tuple[str, list[int]]]:
+        return type(self), (self.layer, self.shape)
+
+
 def check_rows(name: str, x: Tensor) -> None:
-    """Raise ValueError unless `x` is rows of features: a norm that was folded in took it for that.
+    """Raise OverPositions unless `x` is rows of features, as a norm that was folded in took it.
 
     Over ``[N, C, L]`` a BatchNorm1d normalizes the middle dimension, which no Linear can.
     """
     if x.dim() > 2:
-        raise ValueError(
-            f"layer '{name}': expected rows [N, features] where a BatchNorm1d is folded in, got "
-            f"{[*x.shape]}: leave the layer as it is with exclude=['{name}'], or flatten before "
-            "the norm"
-        )
+        raise OverPositions(name, [*x.shape])
 
 
 def zeros_for(weight: Tensor) -> Tensor:

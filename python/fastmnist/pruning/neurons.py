@@ -38,7 +38,7 @@ class NeuronPruner:
         if not self._flows:
             raise ValueError(
                 "model: expected a Linear layer before the output layer, whose neurons are never "
-                "removed, got none"
+                "removed, got none: use L1Unstructured"
             )
         self._widths = [flow.layer.out_features for _, flow in self._flows]
         # By name of a reader: which of its first columns no longer count.

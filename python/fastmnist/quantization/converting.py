@@ -15,7 +15,7 @@ from fastmnist.quantization.placement import place, what_is_left
 from fastmnist.quantization.prepared import drop_inputs, prepared_layers, rows_seen
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import check_module
-from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.graph import Traces
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.swapping import freeze
 from fastmnist.rewriting.transform import Transform, transformed
@@ -95,7 +95,7 @@ class _Conversion(Transform):
             assert isinstance(layer, SimulatedLinear)
             return layer.quantized(rule)
 
-        graph, why_not = Graph.of(root)
-        left = what_is_left(root, layers, graph, why)
-        result, done = place(root, rules, quantizer, "static", why_not)
+        traces = Traces.of(root)
+        left = what_is_left(root, layers, traces.read, why)
+        result, done = place(root, rules, quantizer, "static", traces.why_not)
         return freeze(result), [*left, *done]

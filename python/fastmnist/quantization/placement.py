@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import nn
 
@@ -13,7 +13,6 @@ from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.rewriting.changes import LEFT, Change
-from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.selection import left_in_float, switch_off_transformer_fast_path
 from fastmnist.rewriting.swapping import put
 
@@ -69,10 +68,10 @@ def quantize_plain(per_channel: bool) -> Quantizer:
 
 
 def what_is_left(
-    root: nn.Module, taken: Mapping[str, nn.Module], graph: Graph | None, why: str
+    root: nn.Module, taken: Mapping[str, nn.Module], read: Collection[int], why: str
 ) -> list[Change]:
     """Say which layers stay in float, and why."""
     if "" in taken:
         return []  # the model is the layer
-    left = left_in_float(root, taken, graph, why)
+    left = left_in_float(root, taken, read, why)
     return [Change(name, LEFT, why=reason) for name, reason in left.items()]

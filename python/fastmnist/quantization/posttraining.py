@@ -26,7 +26,7 @@ from fastmnist.quantization.placement import place, quantize_plain, what_is_left
 from fastmnist.quantization.prepared import prepared_layers
 from fastmnist.quantization.preparing import prepare_in_place
 from fastmnist.rewriting.changes import Change
-from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.graph import Graph, Traces
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
     check_has_linear,
@@ -62,22 +62,25 @@ class PostTraining(Transform):
     def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
         if not chosen:
             raise ValueError("model: expected a layer to quantize among those selected, got none")
-        left = not_read(Graph.of(root)[0], chosen)
+        left = not_read(Traces.of(root).read, chosen)
         return left if self.takes_wide else narrow_enough(left)
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-        fuse_in_place(root, anywhere=self.is_closed)
+        self._fuse(root)
 
     def apply(
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
         make_permanent(root)
-        done = fuse_in_place(root, anywhere=self.is_closed)
+        done = self._fuse(root)
         layers = {name: root.get_submodule(name) for name in names}
-        graph, why_not = Graph.of(root)
-        done += what_is_left(root, layers, graph, why)
-        result, replaced = self.replace(root, layers, graph, why_not)
+        traces = Traces.of(root)
+        done += what_is_left(root, layers, traces.read, why)
+        result, replaced = self.replace(root, layers, traces.graph, traces.why_not)
         return freeze(result), [*done, *replaced]
+
+    def _fuse(self, root: nn.Module) -> list[Change]:
+        return fuse_in_place(root, anywhere=self.is_closed, norms_apart=self.norms_apart)
 
     @abstractmethod
     def replace(
@@ -94,7 +97,7 @@ class PostTraining(Transform):
 
     def layerwise(self, original: nn.Module) -> nn.Module | None:
         make_permanent(original)
-        fuse_in_place(original, anywhere=self.is_closed)
+        self._fuse(original)
         return original
 
 
@@ -113,7 +116,8 @@ class StaticInt8(PostTraining):
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         config = self._config
         meaning = meaning_of(config.calibration, root, given=self._explicit)
-        prepare_in_place(root, config, layers, meaning.known_pixels, anywhere=self.is_closed)
+        self._fuse(root)
+        prepare_in_place(root, config, layers, meaning.known_pixels)
         samples, self.rows = calibrate(
             root,
             config.calibration,

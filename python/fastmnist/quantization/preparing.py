@@ -23,7 +23,7 @@ from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.rules import rule_of
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import check_module, has_computed_weights
-from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.graph import Traces
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
     Names,
@@ -199,7 +199,7 @@ class Preparation(Transform):
         return layers
 
     def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        chosen = narrow_enough(not_read(Graph.of(root)[0], chosen))
+        chosen = narrow_enough(not_read(Traces.of(root).read, chosen))
         if self._own is None:
             return chosen
         wanted = {name: layer for name, layer in chosen.items() if self._own(name) is not None}
@@ -213,7 +213,9 @@ class Preparation(Transform):
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
         assert isinstance(self._config, Static)
-        return root, prepare_in_place(root, self._config, names, own=self._own)
+        done = fuse_in_place(root, norms_apart=self.norms_apart)
+        prepare_in_place(root, self._config, names, own=self._own)
+        return root, done
 
 
 @applies(QAT)
@@ -236,7 +238,7 @@ class TrainingAware(Preparation):
         config = self._config
         make_permanent(root, keep_masks=True)
         earlier = make_trainable(root)
-        fuse_in_place(root, live=True)
+        fuse_in_place(root, live=True, norms_apart=self.norms_apart)
         explicit = pixels_of(config)
         inputs = _inputs(root, explicit or earlier.pixels, training=True)
         layers = _prepare_layers(root, names, config, self._own, inputs, training=True)
@@ -254,18 +256,13 @@ def prepare_in_place(
     names: Collection[str],
     known_pixels: PixelNormalization | None = None,
     own: OwnConfigs = None,
-    *,
-    anywhere: bool = False,
-) -> list[Change]:
-    """Prepare a float32 CPU model itself for calibration; return what was fused."""
-    make_permanent(root)
-    done = fuse_in_place(root, anywhere=anywhere)
+) -> None:
+    """Prepare a fused float32 CPU model itself for calibration."""
     explicit = pixels_of(config)
     inputs = _inputs(root, explicit or known_pixels, training=False)
     _prepare_layers(root, names, config, own, inputs, training=False)
     if explicit is not None:
         set_model_pixels(root, explicit)
-    return done
 
 
 def _checked(config: Any, kind: type[Kind]) -> Kind:

@@ -61,9 +61,11 @@ class Graph:
     @classmethod
     def of(cls, root: nn.Module) -> tuple[Graph | None, str]:
         """Trace `root` as it is at inference; ``(None, reason)`` where it cannot be traced."""
-        graph, why_not = _traced(root)
-        if graph is None:
-            return None, why_not
+        traces = Traces.of(root)
+        return traces.graph, traces.why_not
+
+    @classmethod
+    def _read(cls, root: nn.Module, graph: fx.Graph) -> Graph:
         modules = dict(root.named_modules(remove_duplicate=False))
         called = [n for n in graph.nodes if n.op == "call_module"]
         calls = Counter(id(modules[str(n.target)]) for n in called)
@@ -72,7 +74,7 @@ class Graph:
         # Of a model that is one layer, forward is the layer's own.
         read = frozenset(id(modules[path]) for path in owners if path in modules)
         read -= {id(root)} if kind_of(root) is not None or is_known_linear(root) else set()
-        return cls(root, tuple(steps_of(graph, root)), calls, names, read), ""
+        return cls(root, tuple(steps_of(graph, root)), calls, names, read)
 
     def chain(self) -> tuple[list[Step], str]:
         """The steps between input and output, if each reads but the one before; else why not."""
@@ -142,6 +144,49 @@ class Graph:
         return user if user is not None and (anywhere or user.owner == step.owner) else None
 
 
+@dataclass(frozen=True)
+class Traces:
+    """Each way that a forward may go: with its optional arguments, and without them.
+
+    Attributes
+    ----------
+    ways : dict of str to Graph
+        "with", and "without" where there are such arguments; only those that can be traced.
+    graph : Graph or None
+        What holds both ways; transforms read that.
+    why_not : str
+        Why there is none.
+    """
+
+    ways: dict[str, Graph]
+    graph: Graph | None
+    why_not: str
+
+    @classmethod
+    def of(cls, root: nn.Module) -> Traces:
+        """Trace `root` as it is at inference."""
+        traced: dict[str, fx.Graph] = {}
+        why_not = ""
+        defaults = _defaults(root)
+        for name, arguments in {"with": {}, **({"without": defaults} if defaults else {})}.items():
+            try:
+                traced[name] = _trace(root, arguments)
+            except Exception as error:
+                first_line = (str(error).strip().splitlines() or [""])[0]
+                why_not = why_not or f"{type(error).__name__}: {first_line}"
+        if "with" in traced and defaults:
+            # Symbols are never None: what forward does without these arguments is another graph.
+            same = "without" in traced and _calls(traced["with"]) == _calls(traced["without"])
+            why_not = "" if same else f"forward does other things without {' and '.join(defaults)}"
+        ways = {name: Graph._read(root, graph) for name, graph in traced.items()}
+        return cls(ways, None if why_not else ways["with"], why_not)
+
+    @property
+    def read(self) -> frozenset[int]:
+        """By ``id``, modules whose weights forward reads itself on one of its ways."""
+        return frozenset().union(*(graph.read for graph in self.ways.values()))
+
+
 _KEEPS_VALUES = {Kind.FLATTEN, Kind.ROWS, Kind.PASS, Kind.DROPOUT}
 
 
@@ -149,23 +194,6 @@ def _sole_user(step: Step) -> Step | None:
     if len(step.users) != 1 or step.is_kept or step.users[0].kind is Kind.OUTPUT:
         return None
     return step.users[0]
-
-
-def _traced(root: nn.Module) -> tuple[fx.Graph | None, str]:
-    try:
-        graph = _trace(root, {})
-    except Exception as error:
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        return None, f"{type(error).__name__}: {first_line}"
-    if defaults := _defaults(root):
-        # Symbols are never None: what forward does without these arguments is another graph.
-        try:
-            without: fx.Graph | None = _trace(root, defaults)
-        except Exception:
-            without = None
-        if without is None or _calls(without) != _calls(graph):
-            return None, f"forward does other things without {' and '.join(defaults)}"
-    return graph, ""
 
 
 def _trace(root: nn.Module, arguments: dict[str, Any]) -> fx.Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -174,15 +174,14 @@ def quantizable(root: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def not_read(graph: Graph | None, layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Those of `layers` whose weights forward does not read itself.
+def not_read(read: Collection[int], layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Those of `layers` whose weights forward does not read itself, as far as traces show.
 
     Raises
     ------
     ValueError
         If none is left.
     """
-    read = frozenset() if graph is None else graph.read
     left = {name: layer for name, layer in layers.items() if id(layer) not in read}
     if not left:
         raise ValueError(
@@ -220,7 +219,10 @@ def _inputs_of(layer: nn.Module) -> int:
 
 
 def left_in_float(
-    root: nn.Module, taken: Mapping[str, nn.Module], graph: Graph | None, excluded: str = "excluded"
+    root: nn.Module,
+    taken: Mapping[str, nn.Module],
+    read: Collection[int] = (),
+    excluded: str = "excluded",
 ) -> dict[str, str]:
     """The Linear layers, and those like them, that are not taken, and why."""
     chosen = {id(layer) for layer in taken.values()}
@@ -235,7 +237,7 @@ def left_in_float(
             left[name] = f"int8 takes at most {MAX_INPUTS:,} inputs"
         elif isinstance(module, nn.LSTM | nn.GRU):
             left[name] = f"{type(module).__name__}, which Dynamic and Half take, or excluded"
-        elif name in ordinary and graph is not None and id(module) in graph.read:
+        elif name in ordinary and id(module) in read:
             left[name] = "forward reads its weight itself"
         elif name in ordinary:
             left[name] = excluded

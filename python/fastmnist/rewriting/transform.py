@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from fastmnist.layers.batchnorm import OverPositions
 from fastmnist.measuring.budget import layers_within
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import NOT_RUN, Change, mark_checked, record
@@ -25,7 +26,8 @@ from fastmnist.rewriting.copies import (
     plain_copy,
     scratch_copy,
 )
-from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.graph import Graph, Traces
+from fastmnist.rewriting.questions import check_asks_nothing
 from fastmnist.rewriting.selection import Names, Selected, selection
 from fastmnist.rewriting.verify import (
     Rows,
@@ -52,6 +54,9 @@ class Transform(ABC):
         Rows that the transform was given, for instance to calibrate on.
     begins_on_copy : bool
         Whether :meth:`begin` changes the copy that it is given.
+    norms_apart : frozenset of str
+        Layers that no BatchNorm1d is to be folded into: rows showed that it normalizes another
+        dimension than theirs.
     """
 
     floor: float = 15.0
@@ -59,6 +64,7 @@ class Transform(ABC):
     begins_on_copy: bool = False
     sizes_change: bool = False
     rows: Rows | None = None
+    norms_apart: frozenset[str] = frozenset()
 
     @abstractmethod
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
@@ -126,7 +132,7 @@ class Maker:
         self._floor = _checked_floor(check)
         pixels = model_pixels(self.original) or PixelNormalization()
         self._example = None if example is None else Rows.of(example, pixels)
-        self._graph: Graph | None = None
+        self._ways: dict[str, Graph] = {}
         # What is trained on may change parameters that it finds; all else reads them.
         scratch = self._copy() if how.keeps_device else scratch_copy(self.original)
         self._begin(scratch, include, exclude, select)
@@ -140,7 +146,7 @@ class Maker:
         if select is not None:
             layers = {name: layer for name, layer in layers.items() if select(name, layer)}
         self.layers: dict[str, nn.Module] = self.how.narrow(scratch, layers)
-        self._graph = Graph.of(scratch)[0]
+        self._ways = Traces.of(scratch).ways
         self.how.begin(scratch, self.layers)
 
     def _copy(self) -> nn.Module:
@@ -190,19 +196,22 @@ class Maker:
 
     def _verify(self, result: nn.Module, done: list[Change]) -> str:
         """How the result was held against the original; an error where it does other things."""
-        if self._graph is not None:
+        if self._ways:
             try:
-                check_same_steps(self._graph, result, sizes_change=self.how.sizes_change)
+                check_same_steps(self._ways, result, sizes_change=self.how.sizes_change)
             except ValueError:
                 if traces_are_alike(self.original):
                     raise
-                self._graph = None
+                self._ways = {}
         rows = self._example or self.how.rows
         reference = None
         if rows is not None:
             reference = self.how.reference(scratch_copy(self.original), result)
+        looked_at = "graph" if self._ways else NOT_RUN
         if rows is None or reference is None:
-            return "graph" if self._graph is not None else NOT_RUN
+            if rows is None and not self._ways:
+                check_asks_nothing(self.original)
+            return looked_at
         names = {change.layer for change in done}
 
         def worst_layer() -> str:
@@ -221,8 +230,7 @@ class Maker:
             is_error=self._floor is not None,
             worst_layer=worst_layer,
         )
-        graph = "graph" if self._graph is not None else NOT_RUN
-        return "rows" if compared else graph
+        return "rows" if compared else looked_at
 
 
 def transformed(
@@ -264,26 +272,46 @@ def transformed(
     """
     if max_drop is None and (data is not None or metric is not None):
         raise ValueError("data, metric: only used with max_drop=; give it too")
+    while True:
+        try:
+            return _transformed(
+                check_module(model),
+                how,
+                {"include": include, "exclude": exclude, "select": select},
+                example,
+                check,
+                inplace,
+                None if max_drop is None else (max_drop, data, metric, batch_fn),
+            )
+        except OverPositions as error:
+            if error.layer in how.norms_apart:
+                raise
+            how.norms_apart |= {error.layer}  # once more, with that norm by itself
+
+
+def _transformed(
+    model: nn.Module,
+    how: Transform,
+    which: dict[str, Any],
+    example: Any,
+    check: float | None,
+    inplace: bool,
+    budget: tuple[Any, ...] | None,
+) -> nn.Module:
     try:
-        maker = Maker(
-            model,
-            how,
-            include=include,
-            exclude=exclude,
-            select=select,
-            example=example,
-            check=check,
-        )
+        maker = Maker(model, how, **which, example=example, check=check)
     except CannotCopy:
-        if not inplace or how.begins_on_copy or not (example is check is max_drop is None):
+        if (
+            not inplace
+            or how.begins_on_copy
+            or not (example is None and check is None and budget is None)
+        ):
             raise  # what these ask for needs a copy
-        return _without_copy(check_module(model), how, include, exclude, select)
+        return _without_copy(model, how, **which)
     names: Collection[str] = [*maker.layers]
     why = "excluded"
-    if max_drop is not None:
-        names, why = layers_within(
-            maker.original, maker.make, [*names], max_drop, data, metric, batch_fn
-        )
+    if budget is not None:
+        names, why = layers_within(maker.original, maker.make, [*names], *budget)
     return maker.in_place(names, why) if inplace else maker.verified(names, why)
 
 

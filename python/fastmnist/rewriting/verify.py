@@ -23,7 +23,7 @@ from fastmnist.layers.registry import kind_of
 from fastmnist.measuring.sqnr import sqnr
 from fastmnist.pixels import PixelNormalization
 from fastmnist.rewriting.copies import throwaway_copy
-from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.graph import Graph, Traces
 from fastmnist.rewriting.steps import CONSTANT
 
 MOST_ROWS = 64  # of calibration or other data that are run side by side
@@ -65,16 +65,24 @@ class Rows:
         return cls(args, kwargs, name)
 
 
-def check_same_steps(before: Graph, result: nn.Module, *, sizes_change: bool = False) -> None:
+def check_same_steps(
+    before: Mapping[str, Graph], result: nn.Module, *, sizes_change: bool = False
+) -> None:
     """Raise ValueError where the result's forward does other things than the original's.
 
-    With `sizes_change`, integers among the arguments may differ.
+    `before` are the ways of the original. With `sizes_change`, integers among the arguments may
+    differ.
     """
-    if is_known_linear(before.root) or kind_of(before.root) is not None:
-        return  # of a single layer, forward is the layer's own
-    after, why_not = Graph.of(result)
-    if after is None:
-        raise _differs(f"could be traced, and no longer can ({why_not})")
+    after = Traces.of(result).ways if before else {}
+    for name, was in before.items():
+        if is_known_linear(was.root) or kind_of(was.root) is not None:
+            return  # of a single layer, forward is the layer's own
+        if name not in after:
+            raise _differs("could be traced, and no longer can")
+        _check_way(was, after[name], sizes_change)
+
+
+def _check_way(before: Graph, after: Graph, sizes_change: bool) -> None:
     pairs = zip(_calls(before, sizes_change), _calls(after, sizes_change), strict=False)
     for (was, name), (now, other) in pairs:
         if was != now:
@@ -86,8 +94,11 @@ def check_same_steps(before: Graph, result: nn.Module, *, sizes_change: bool = F
 
 def traces_are_alike(model: nn.Module) -> bool:
     """Whether forward does the same each time: some draw lots (layer drop), or read the clock."""
-    first, second = Graph.of(model)[0], Graph.of(model)[0]
-    return first is None or second is None or _calls(first, False) == _calls(second, False)
+    first, second = Traces.of(model).ways, Traces.of(model).ways
+    return all(
+        name not in second or _calls(graph, False) == _calls(second[name], False)
+        for name, graph in first.items()
+    )
 
 
 def _differs(what: str) -> ValueError:

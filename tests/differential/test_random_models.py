@@ -1,0 +1,33 @@
+"""Random models through every transform, saved, loaded, pickled, copied: right, or refused.
+
+A hundred models by default; ``--models 3000 --first-model 100`` runs others. A failing test names
+the model's number: ``python -m pytest tests/differential -k "model[17]"``.
+"""
+
+from __future__ import annotations
+
+import pytest
+from random_models import draw
+from right_or_refused import Checks, Refusals
+
+REFUSED = Refusals()
+SEEN: list[int] = []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "number" in metafunc.fixturenames:
+        first = metafunc.config.getoption("--first-model")
+        count = metafunc.config.getoption("--models")
+        metafunc.parametrize("number", range(first, first + count))
+
+
+def test_model(number: int) -> None:
+    Checks(draw(number), REFUSED).all()
+    SEEN.append(number)
+
+
+@pytest.mark.skipif("len(SEEN) < 50", reason="says something of many models only")
+def test_refusals_are_the_exception() -> None:
+    share = {what: count / len(SEEN) for what, count in REFUSED.items()}
+    for what in ("fuse", "Dynamic", "Static", "prepare", "QAT", "Half", "prune"):
+        assert share.get(what, 0.0) < 0.15, share
