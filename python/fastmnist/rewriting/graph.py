@@ -200,11 +200,14 @@ def _trace(root: nn.Module, arguments: dict[str, Any]) -> fx.Graph:
     copied = throwaway_copy(root).eval()
     make_permanent(copied)  # a masked weight is no parameter, and would be read as a constant
     own = copied.__dict__.pop("forward", None)
+    tracer = _Tracer()
     if own is not None:
-        # fx traces the class's forward: so let it be that of a class of this one instance.
-        cls = type(copied)
-        copied.__class__ = type(cls.__name__, (cls,), {"forward": _as_method(own, copied)})
-    graph = _Tracer().trace(copied, concrete_args=arguments or None)
+        # fx traces a method of the class: so let this be one, of a class of this one instance. Not
+        # in the place of the class's own forward, which this one may call.
+        cls, tracer.traced_func_name = type(copied), "forward_of_the_instance"
+        named = {tracer.traced_func_name: _as_method(own, copied)}
+        copied.__class__ = type(cls.__name__, (cls,), named)
+    graph = tracer.trace(copied, concrete_args=arguments or None)
     for node in _kept_nodes(copied):
         node.meta[KEPT] = True
     for node in graph.nodes:
