@@ -327,5 +327,4 @@ def test_a_norm_over_the_middle_dimension_is_right_or_refused(order, tmp_path):
         for each in (result, copy.deepcopy(result), fm.load(tmp_path / "m.safetensors")):
             with pytest.raises(ValueError, match=r"layer '[01]': expected rows .*BatchNorm1d"):
                 each(middle)
-    with pytest.raises(ValueError, match="expected rows"):
-        fm.quantize(model, fm.Static(middle))
+    close(fm.quantize(model, fm.Static(middle))(middle), model(middle))  # rows show it
