@@ -53,6 +53,7 @@ def calibrate(
             batch_fn=batch_fn,
             max_samples=max_samples,
             pixels=pixels,
+            model=model,
             name="calibration",
         ):
             # Contiguous: flattened inputs are then views, by which layers know them as inputs.
