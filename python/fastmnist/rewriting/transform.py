@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from fastmnist.measuring.budget import layers_within
+from fastmnist.measuring.metrics import MetricLike, directed_metric
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import NOT_RUN, Change, mark_checked, record
 from fastmnist.rewriting.copies import (
@@ -237,7 +238,8 @@ def transformed(
     check: float | None = None,
     max_drop: float | None = None,
     data: Any = None,
-    metric: Any = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
     batch_fn: Callable[[Any], Any] | None = None,
 ) -> nn.Module:
     """Transform a copy of `model`, or itself.
@@ -253,7 +255,7 @@ def transformed(
         Rows on which original and result are run side by side.
     check : float or None
         dB that the outputs must reach there; None warns below the transform's own floor.
-    max_drop : float or None
+    max_drop, metric, greater_is_better, batch_fn
         How much accuracy may be lost on `data`, in points, or of the `metric`, in its unit: layers
         that disturb the outputs most are left as they were until that holds.
 
@@ -264,6 +266,7 @@ def transformed(
     """
     if max_drop is None and (data is not None or metric is not None):
         raise ValueError("data, metric: only used with max_drop=; give it too")
+    chosen = directed_metric(metric, greater_is_better, "max_drop")
     try:
         maker = Maker(
             model,
@@ -282,7 +285,7 @@ def transformed(
     why = "excluded"
     if max_drop is not None:
         names, why = layers_within(
-            maker.original, maker.make, [*names], max_drop, data, metric, batch_fn
+            maker.original, maker.make, [*names], max_drop, data, chosen, batch_fn
         )
     return maker.in_place(names, why) if inplace else maker.verified(names, why)
 
