@@ -31,6 +31,7 @@ def outputs_of(
             max_samples=max_samples,
             pixels=pixels,
             batch_fn=batch_fn,
+            model=models[0],
         ):
             for outputs, model in zip(found, models, strict=True):
                 y = model(*batch.args, **batch.kwargs)
