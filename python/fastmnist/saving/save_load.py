@@ -90,7 +90,7 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
             raise ValueError(f"models: expected names without '/', got {name!r}")
     if str(path).endswith(_TORCH_ENDINGS):
         warnings.warn(
-            f"path: '{path!s}' is written in the safetensors format, which torch.load does not read: "
+            f"path: '{path!s}' is written as safetensors, which torch.load does not read: "
             "call it .safetensors, load it with fm.load, or keep torch's own format with "
             "torch.save(model.state_dict(), path)",
             UserWarning,
