@@ -6,7 +6,7 @@ import inspect
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fastmnist.data.batch import Batch, as_input
 
@@ -70,6 +70,32 @@ class Arguments:
             f"{got}, and {target}: give batch_fn=, a function from a batch to (inputs, target), "
             "where inputs is a tuple of arguments or a dict of keywords"
         )
+
+
+def run_model(model: Any, batch: Batch, name: str) -> Any:
+    """Call `model` with the inputs of a batch of the data that errors call `name`.
+
+    Raises
+    ------
+    RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError
+        As the model does, with what it was given, and how batches of another form are read.
+    """
+    try:
+        return model(*batch.args, **batch.kwargs)
+    except Exception as error:
+        if type(error) not in _ERRORS_OF_SHAPES:
+            raise
+        parts = [*batch.args, *batch.kwargs.values()]
+        given = ", ".join(f"{p.dtype} {[*p.shape]}" for p in parts if isinstance(p, Tensor))
+        raise type(error)(
+            f"{name}: expected rows that the model takes, got {given or 'no tensor'}: {error} (if "
+            "inputs are not where they should be, as the last item of a batch is its target: give "
+            "batch_fn=, a function from a batch to (inputs, target))"
+        ) from error
+
+
+# What models raise of inputs that are not theirs; kinds of these say something else.
+_ERRORS_OF_SHAPES = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError)
 
 
 def _signature_of(model: Any) -> inspect.Signature | None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastmnist.data.arguments import run_model
 from fastmnist.data.batches import BatchFn, carried_pixels, count_samples, iter_batches
 from fastmnist.data.meaning import meaning_of, pixels_of
 from fastmnist.display.progress import ProgressBar
@@ -174,7 +175,7 @@ def evaluate(
         ):
             if where is not None and where.type != "cpu":
                 batch = batch.to(where)
-            outputs = model(*batch.args, **batch.kwargs)
+            outputs = run_model(model, batch, "data")
             if isinstance(outputs, np.ndarray):
                 outputs = torch.from_numpy(outputs)
             tally.add(outputs, batch.target)

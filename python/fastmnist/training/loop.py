@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from fastmnist.data.arguments import run_model
 from fastmnist.data.batches import (
     Batch,
     BatchFn,
@@ -227,7 +228,7 @@ class _Loop:
         """Learn from one batch; give its mean loss."""
         if self.device.type != "cpu":
             batch = batch.to(self.device)
-        outputs = self.model(*batch.args, **batch.kwargs)
+        outputs = run_model(self.model, batch, "data")
         loss = compute_loss(self.loss_fn, outputs, batch.target)
         # On a CPU this waits for nothing, and it keeps a bad step from reaching the weights.
         value = loss.item()
