@@ -178,7 +178,7 @@ def _part(value: Any) -> Part:
     if is_numbers(value):
         return Part((len(value),), any(isinstance(number, float) for number in value))
     array = value if hasattr(value, "shape") and hasattr(value, "dtype") else as_tensor(value)
-    return Part(tuple(array.shape), "float" in str(array.dtype))
+    return Part(tuple(array.shape), "float" in str(array.dtype).lower())
 
 
 def _shapes(parts: list[Part]) -> str:

@@ -111,7 +111,15 @@ def train_for(
                 going_on = False
                 break
     else:
-        going_on = not train(model, finetune, epochs, batch_fn=batch_fn).interrupted
+        try:
+            going_on = not train(model, finetune, epochs, batch_fn=batch_fn).interrupted
+        except ValueError as error:
+            if "loss_fn=" not in str(error):
+                raise
+            raise ValueError(
+                f"finetune: {error}: here by a function, finetune=lambda m: fm.train(m, data, "
+                "loss_fn=torch.nn.MSELoss())"
+            ) from error
     model.cpu().float().eval()
     apply_masks(model)
     return going_on

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastmnist.testing.limits import DROP_SINCE, Limit, limit_for
+from fastmnist.testing.limits import DROP_SINCE, Limit
 
 if TYPE_CHECKING:
     from fastmnist.comparison.comparing import Report
@@ -33,7 +34,7 @@ def assert_no_worse(
         What ``report.to_json(path)`` wrote.
     points : float, or dict of metric to float
         How much worse the metric may be: accuracy in points (0.1 unless said), another in its own
-        unit (``r2``, ``f1``, ``auc``: 0.001; else it has to be said).
+        unit (``r2``, ``f1``, ``auc``: 0.001; others unless said: a thousandth of what is stored).
     size : float
         By what factor a file may grow.
 
@@ -42,7 +43,7 @@ def assert_no_worse(
     AssertionError
         Naming every variant that became worse.
     FileNotFoundError, ValueError
-        If there is no such file, it is no report, or the metric has no limit or no direction.
+        If there is no such file, it is no report, or the metric has no direction.
 
     Examples
     --------
@@ -63,8 +64,6 @@ def assert_no_worse(
     if before["about"]["metric"] != metric.name:
         worse.append(f"the metric was {before['about']['metric']}, is {metric.name}")
         before["rows"] = []
-    else:
-        most = limit_for(metric.name, points, "points")
     if before["about"].get("n") != report.about.get("n"):
         worse.append(f"n was {before['about'].get('n')}, is {report.about.get('n')}")
     for old in before["rows"]:
@@ -73,7 +72,8 @@ def assert_no_worse(
             worse.append(f"'{name}' is gone")
             continue
         lost = metric.loss_of(old[metric.name], rows[name].score)
-        if not lost <= most + 1e-9:
+        most = _most(metric.name, points, old[metric.name])
+        if not lost <= most + 1e-12:
             worse.append(f"'{name}' lost {lost:.3g} of {metric.name} (at most {most:g})")
         disk = rows[name].disk
         if old["disk"] is not None and disk is not None and disk > size * old["disk"]:
@@ -101,6 +101,12 @@ def _stored(baseline: str | os.PathLike[str]) -> dict[str, Any]:
         return {"about": {**stored["about"], "metric": metric}, "rows": rows}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"baseline: '{path}' is no report of fm.compare: {error}") from None
+
+
+def _most(metric: str, points: Limit, stored: float) -> float:
+    if isinstance(points, Mapping):
+        return points.get(metric, abs(stored) / 1000)
+    return points
 
 
 def _score(row: dict[str, Any], metric: str) -> float:

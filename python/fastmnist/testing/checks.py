@@ -74,7 +74,7 @@ def assert_accuracy_drop(
     most = limit_for(used.name, max, "max")
     after = evaluate(variant, data, metric=used, batch_fn=batch_fn)
     drop, unit = used.loss_of(before, after), unit_of(used.name)
-    if not drop <= most + 1e-9:
+    if not drop <= most + 1e-12:
         by = " points" if unit == 100 else ""
         way = "drop" if used.greater_is_better else "rise"
         raise AssertionError(

@@ -49,7 +49,7 @@ def limit_for(metric: str, limit: Limit, name: str) -> float:
         raise ValueError(
             f"{name}: expected a limit for '{metric}', whose unit is its own, got none: give "
             f"{name}=, how much worse it may become, in that unit (the suite's limit for it is in "
-            "fastmnist_limits, or an option: --fastmnist-accuracy-drop, --fastmnist-no-worse)"
+            "fastmnist_limits, or an option: --fastmnist-accuracy-drop=0.1)"
         )
     return limit[metric]
 

@@ -26,7 +26,8 @@ limit                 check                                            unless sa
 ``bit_equal``         compiled and module path, one batch or many      where it is ours
 ``faster``            at least so many times faster at batch 1         skipped
 ``no_worse``          with a baseline: the metric at most so much      0.1 points; 0.001
-                      worse than stored                                of r2, f1, auc
+                      worse than stored                                of r2, f1, auc; else
+                                                                       a thousandth of it
 ====================  ===============================================  =================
 
 The metric is accuracy where targets are classes, R² where they are other floats, or what
