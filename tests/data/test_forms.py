@@ -119,6 +119,15 @@ def test_what_may_be_several_things_is_refused(kind):
             batches(UNCLEAR[kind], name="calibration", **options)
 
 
+@pytest.mark.parametrize("data", [(X.tolist(), Y.tolist()), X.tolist(), [{"ids": [1, 2], "y": 1}]])
+def test_lists_of_numbers_are_no_inputs(data):
+    """A DataLoader would give their columns."""
+    with pytest.raises(TypeError, match=r"data: expected tensors or arrays.*torch\.tensor"):
+        batches(data)
+    with pytest.raises(TypeError, match=r"calibration: expected tensors or arrays"):
+        fm.quantize(torch.nn.Linear(3, 2), fm.Static(data))
+
+
 def test_ways_out_of_what_is_unclear():
     pairs = [(TOKENS[0], TOKENS[1]), (TOKENS[2], TOKENS[3])]
     assert [b.size for b in batches(DataLoader(pairs, batch_size=None))] == [5, 5]

@@ -113,10 +113,30 @@ def test_a_loss_does_not_broadcast_targets():
     expected = float(functional.mse_loss(predicted(1), VALUES))
     for loss in (nn.MSELoss(), functional.mse_loss):
         assert score(1, VALUES[:, 0], loss_fn=loss).loss == pytest.approx(expected, rel=1e-5)
+    counts = CLASSES.float()[:, None]
+    expected = float(functional.mse_loss(predicted(1), counts))
+    assert score(1, CLASSES, metric=nn.MSELoss()) == pytest.approx(expected, rel=1e-5)
+    assert score(1, CLASSES, loss_fn=nn.MSELoss(), metric="mse").loss == pytest.approx(
+        expected, rel=1e-5
+    )
+    with pytest.raises(ValueError, match=r"one shape for MSELoss, got \[7, 3\] and \[7\]"):
+        score(3, VALUES[:, 0], loss_fn=nn.MSELoss())
     flat, column = linear(1), linear(1)
     one = fm.train(flat, (X, VALUES[:, 0]), 3, loss_fn=nn.MSELoss(), seed=0)
     other = fm.train(column, (X, VALUES), 3, loss_fn=nn.MSELoss(), seed=0)
     assert one.loss == other.loss
+
+
+def test_a_loss_of_ones_own_gets_targets_as_they_are():
+    class Flat(nn.MSELoss):
+        def forward(self, outputs, targets):
+            return super().forward(outputs[:, 0], targets)
+
+    expected = float(functional.mse_loss(predicted(1), VALUES))
+    found = score(1, VALUES[:, 0], loss_fn=Flat(), metric=Flat())
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found.loss == pytest.approx(expected, rel=1e-5)
+    assert found.greater_is_better is False
 
 
 def test_functions_of_sklearn_get_targets_first():
@@ -141,6 +161,15 @@ def test_functions_of_sklearn_get_targets_first():
         elif outputs == 3:
             y = y.argmax(1)
         assert found == pytest.approx(metric(target, y), rel=1e-6)
+
+
+def test_foreign_metrics_say_what_they_need():
+    with pytest.raises(ValueError, match=r"metric f1_score: .*average.*functools\.partial"):
+        score(3, CLASSES, metric=sklearn.metrics.f1_score)
+    with pytest.raises(ValueError, match=r"metric _Scorer: expected"):
+        score(3, CLASSES, metric=sklearn.metrics.make_scorer(sklearn.metrics.f1_score))
+    with pytest.raises(TypeError, match="one number"):
+        score(3, CLASSES, metric=sklearn.metrics.confusion_matrix)
 
 
 class Spread:

@@ -171,7 +171,7 @@ def carried_pixels(data: Any) -> PixelNormalization | None:
     return None
 
 
-def count_samples(data: Any, split: str) -> int | None:
+def count_samples(data: Any, split: str, name: str = "data") -> int | None:
     """Tell how many samples a pass through `data` gives; None if that can't be known before.
 
     Examples
@@ -180,11 +180,11 @@ def count_samples(data: Any, split: str) -> int | None:
     5
     """
     data = select_half(data, split)
-    memory = in_memory(data, "data")
+    memory = in_memory(data, name)
     if memory is not None:
         return memory.n
     try:
-        if isinstance(data, (tuple, list)) and form_of(data, "data") != "samples":
+        if isinstance(data, (tuple, list)) and form_of(data, name) != "samples":
             return None
         if not isinstance(data, DataLoader):
             return len(data)

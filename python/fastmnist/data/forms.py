@@ -52,6 +52,8 @@ def form_of(data: Sequence[Any], name: str) -> Form:
 
     Raises
     ------
+    TypeError
+        If inputs are lists of numbers.
     ValueError
         If it may be one or the other, named as `name`.
 
@@ -67,6 +69,11 @@ def form_of(data: Sequence[Any], name: str) -> Form:
     items = list(data) if len(data) <= _LOOKED_AT else [*data[:_LOOKED_AT], data[-1]]
     if not items:
         return "samples"
+    if any(map(_holds_plain_inputs, items)) and not _is_set(data):
+        raise TypeError(
+            f"{name}: expected tensors or arrays, got lists of numbers, which DataLoader would "
+            "collate column by column: give torch.tensor(…) of them"
+        )
     if all(map(is_array, items)):
         parts = [_part(item) for item in items]
         return _of_tuple(parts) if isinstance(data, tuple) else _of_list(parts, name)
@@ -97,6 +104,16 @@ def _holds_arrays(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return bool(value) and all(map(is_array, value))
     return is_array(value)
+
+
+def _holds_plain_inputs(item: Any) -> bool:
+    """Whether an input is a list of numbers; a list at the end is one of labels."""
+    if isinstance(item, Mapping):
+        return any(map(is_numbers, item.values()))
+    if not isinstance(item, (tuple, list)) or not item:
+        return False
+    inputs = item[:-1] if len(item) > 1 else item
+    return is_numbers(item) or any(map(_holds_plain_inputs, inputs))
 
 
 def _of_tuple(parts: list[Part]) -> Form:

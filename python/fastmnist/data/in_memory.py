@@ -100,7 +100,9 @@ def _rows(tree: Any, name: str) -> int:
 
     tree_map(note, tree)
     if any(not shape for shape in shapes):
-        raise ValueError(f"{name}: expected a batch dimension, got shapes {shapes}")
+        raise ValueError(
+            f"{name}: expected a batch dimension, got shapes {shapes}: give rows, x[None]"
+        )
     if len({shape[0] for shape in shapes}) > 1:
         raise ValueError(
             f"{name}: expected the same number of rows in all its arrays, got shapes "

@@ -6,7 +6,8 @@ Nothing is imported for it: they are told by the forms of their classes and func
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -58,10 +59,12 @@ def _by_updates(metric: Any, outputs: Any, targets: Any) -> Any:
     """On a copy, so that an object that is in use elsewhere keeps its state."""
     own = copy.deepcopy(metric)
     own.reset()
-    if isinstance(outputs, Tensor) and isinstance(targets, Tensor) and targets.is_floating_point():
-        targets = targets.reshape(outputs.shape) if same_but_for_ones(outputs, targets) else targets
-    own.update(outputs, targets)
-    return own.compute()
+    tensors = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
+    if tensors and same_but_for_ones(outputs, targets):  # such objects refuse [N, 1] and [N]
+        targets = targets.reshape(outputs.shape)
+    with _explained(metric, outputs, targets):
+        own.update(outputs, targets)
+        return own.compute()
 
 
 def _by_arrays(metric: Any, outputs: Any, targets: Any) -> Any:
@@ -81,7 +84,24 @@ def _by_arrays(metric: Any, outputs: Any, targets: Any) -> Any:
             y = y[:, 1]
     elif same_but_for_ones(y, t):
         y = y.reshape(t.shape)
-    return metric(t.numpy(), y.numpy())
+    with _explained(metric, outputs, targets):
+        return metric(t.numpy(), y.numpy())
+
+
+@contextmanager
+def _explained(metric: Any, outputs: Any, targets: Any) -> Iterator[None]:
+    """Say whose error it is, and what it was given."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        got = " and ".join(
+            f"{part.dtype} {[*part.shape]}" if isinstance(part, Tensor) else type(part).__name__
+            for part in (outputs, targets)
+        )
+        raise ValueError(
+            f"metric {_name_of(metric)}: expected outputs and targets that it takes, got {got}: "
+            f"{error}: give its options with functools.partial, or a function of both"
+        ) from error
 
 
 def _known_direction(metric: Any) -> bool | None:

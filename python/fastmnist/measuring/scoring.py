@@ -18,6 +18,13 @@ _OTHER_LOSSES = (
     "binary_cross_entropy_with_logits",
     "kl_div",
 )
+_VALUE_BY_VALUE = frozenset(
+    {
+        *("BCELoss", "BCEWithLogitsLoss", "HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"),
+        *("binary_cross_entropy", "binary_cross_entropy_with_logits"),
+        *("huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"),
+    }
+)
 
 
 def cross_entropy(outputs: Any, target: Any) -> Tensor:
@@ -72,34 +79,49 @@ def compute_loss(loss_fn: LossFn | None, outputs: Any, target: Any) -> Tensor:
 def mean_loss(loss_fn: LossFn, outputs: Any, target: Any) -> Tensor:
     """Compute a loss, or the mean of one that gives a value per sample.
 
-    A loss of torch's broadcasts outputs [N, 1] and targets [N] to [N, N]: it gets targets of the
-    outputs' shape.
+    Torch's own losses broadcast outputs [N, 1] and targets [N] to [N, N]: those that compare value
+    by value get targets of the outputs' shape and type.
+
+    Raises
+    ------
+    ValueError
+        If such a loss gets targets of another shape.
     """
     target = match_dtype(outputs, target)
-    if is_torch_loss(loss_fn) and isinstance(outputs, Tensor) and isinstance(target, Tensor):
-        both = outputs.is_floating_point() and target.is_floating_point()
-        if both and same_but_for_ones(outputs, target):
-            target = target.reshape(outputs.shape)
+    tensors = isinstance(outputs, Tensor) and isinstance(target, Tensor)
+    if tensors and _name_in_torch(loss_fn) in _VALUE_BY_VALUE:
+        if not same_but_for_ones(outputs, target):
+            raise ValueError(
+                f"outputs, target: expected one shape for {_name_in_torch(loss_fn)}, got "
+                f"{list(outputs.shape)} and {list(target.shape)}: give targets like the outputs, "
+                "or another loss"
+            )
+        target = target.reshape(outputs.shape).to(outputs.dtype)
     loss = loss_fn(outputs, target)
     return loss.mean() if loss.ndim else loss
 
 
 def is_torch_loss(loss_fn: Any) -> bool:
-    """Tell whether it is a loss of torch: a module of ``torch.nn``, or a function."""
-    if isinstance(loss_fn, nn.modules.loss._Loss):
-        return True
-    while isinstance(loss_fn, partial):
-        loss_fn = loss_fn.func
-    name = getattr(loss_fn, "__name__", "")
-    named = name.endswith("_loss") or name in _OTHER_LOSSES
-    return named and getattr(functional, name, None) is loss_fn
+    """Tell whether it is a loss of torch: a module, or one of a subclass, or a function."""
+    return isinstance(loss_fn, nn.modules.loss._Loss) or bool(_name_in_torch(loss_fn))
 
 
 def is_cross_entropy(loss_fn: Any) -> bool:
     """Tell whether a loss takes classes, or their probabilities."""
+    known = _name_in_torch(loss_fn) == "cross_entropy"
+    return known or isinstance(loss_fn, nn.CrossEntropyLoss)
+
+
+def _name_in_torch(loss_fn: Any) -> str:
+    """The name of torch's own loss, module or function; "" of others, subclasses too."""
     while isinstance(loss_fn, partial):
         loss_fn = loss_fn.func
-    return isinstance(loss_fn, nn.CrossEntropyLoss) or loss_fn is functional.cross_entropy
+    name = getattr(loss_fn, "__name__", "")
+    if isinstance(loss_fn, nn.Module):
+        name = type(loss_fn).__name__
+        return name if getattr(nn, name, None) is type(loss_fn) and name.endswith("Loss") else ""
+    named = name.endswith("_loss") or name in _OTHER_LOSSES
+    return name if named and getattr(functional, name, None) is loss_fn else ""
 
 
 def same_but_for_ones(one: Tensor, other: Tensor) -> bool:

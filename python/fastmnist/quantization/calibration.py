@@ -43,7 +43,7 @@ def calibrate(
     ValueError
         If the model does not take the rows.
     """
-    expected = count_samples(data, "train")
+    expected = count_samples(data, "train", "calibration")
     total = max_samples if expected is None else min(expected, max_samples)
     seen = 0
     first: Rows | None = None
