@@ -178,8 +178,8 @@ def evaluate(
             outputs = run_model(model, batch, "data")
             if isinstance(outputs, np.ndarray):
                 outputs = torch.from_numpy(outputs)
-            tally.add(outputs, batch.target)
-            loss = _loss_of(loss_fn, outputs, batch.target)
+            right = tally.add(outputs, batch.target)
+            loss = _loss_of(loss_fn, outputs, batch.target, right)
             has_loss = has_loss and loss is not None
             loss_sum += 0.0 if loss is None else loss * batch.size
             n += batch.size
@@ -197,11 +197,14 @@ def evaluate(
     )
 
 
-def _loss_of(loss_fn: LossFn | None, outputs: Any, target: Any) -> Tensor | None:
+def _loss_of(
+    loss_fn: LossFn | None, outputs: Any, target: Any, right: Tensor | None
+) -> Tensor | None:
     """Mean loss of a batch; None where none was given and cross entropy cannot be computed."""
     if loss_fn is not None:
         return compute_loss(loss_fn, outputs, target)
-    right = hits(outputs, target, probabilities=True)
+    if right is None:
+        right = hits(outputs, target, probabilities=True)
     if right is None or not outputs.is_floating_point():
         return None
     return compute_loss(None, outputs.float(), target)

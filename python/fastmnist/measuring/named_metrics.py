@@ -16,7 +16,7 @@ name           definition
                of the K
 =============  ===================================================================================
 
-``r2``, ``f1`` and ``auc`` are scikit-learn's. All is computed in float64; of outputs that are NaN
+``f1`` and ``auc`` are scikit-learn's. All is computed in float64; of outputs that are NaN
 or infinite ``r2`` and ``auc`` are NaN. Outputs [N, 1] and targets [N] are of one shape here.
 """
 
@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from fastmnist.measuring.r_squared import RSquared
 from fastmnist.measuring.scoring import hits, same_but_for_ones
 
 Array = npt.NDArray[Any]
@@ -42,27 +43,24 @@ def _accuracy(outputs: Any, targets: Any) -> float:
 
 
 def _mse(outputs: Any, targets: Any) -> float:
-    y, t = _values("mse", outputs, targets)
+    y, t = values_of("mse", outputs, targets)
     return float(np.mean((y - t) ** 2))
 
 
 def _mae(outputs: Any, targets: Any) -> float:
-    y, t = _values("mae", outputs, targets)
+    y, t = values_of("mae", outputs, targets)
     return float(np.mean(np.abs(y - t)))
 
 
 def _rmse(outputs: Any, targets: Any) -> float:
-    y, t = _values("rmse", outputs, targets)
+    y, t = values_of("rmse", outputs, targets)
     return float(np.sqrt(np.mean((y - t) ** 2)))
 
 
 def _r2(outputs: Any, targets: Any) -> float:
-    from sklearn.metrics import r2_score
-
-    y, t = _values("r2", outputs, targets)
-    if len(t) < 2:
-        raise ValueError("metric r2: expected two rows or more, got one: give more data")
-    return float(r2_score(t, y)) if np.isfinite(y).all() else float("nan")
+    found = RSquared()
+    found.add(*values_of("r2", outputs, targets))
+    return found.value()
 
 
 def _f1(outputs: Any, targets: Any) -> float:
@@ -146,8 +144,14 @@ def _tensors(name: str, outputs: Any, targets: Any) -> tuple[Tensor, Tensor]:
     return outputs.detach().cpu(), targets.detach().cpu()
 
 
-def _values(name: str, outputs: Any, targets: Any) -> tuple[Array, Array]:
-    """Numbers [N, K] of both, in float64."""
+def values_of(name: str, outputs: Any, targets: Any) -> tuple[Array, Array]:
+    """Give outputs and targets as float64 [N, K], of one shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no tensors, or of other shapes, for the metric that is named.
+    """
     y, t = _tensors(name, outputs, targets)
     if same_but_for_ones(y, t):
         t = t.reshape(y.shape)

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from fastmnist.data.batch import tree_map
 from fastmnist.measuring.metrics import ACCURACY, R2, Metric
-from fastmnist.measuring.named_metrics import no_accuracy
+from fastmnist.measuring.named_metrics import no_accuracy, values_of
+from fastmnist.measuring.r_squared import RSquared
 from fastmnist.measuring.scoring import LossFn, hits, is_cross_entropy, same_but_for_ones
 
 
 class Tally:
     """Takes batches in, gives the metric of them all.
 
-    Accuracy is counted as it comes; anything else keeps outputs and targets, on the CPU.
+    Accuracy and R² are counted as they come; others keep outputs and targets, on the CPU.
 
     Parameters
     ----------
@@ -51,11 +52,13 @@ class Tally:
         self.correct: list[Tensor] = []
         self._is_default, self._required = metric is None, required
         self._probabilities = loss_fn is None or is_cross_entropy(loss_fn)
+        self._r2 = RSquared()
+        self._only_zeros_and_ones = True
         self._outputs: list[Any] = []
         self._targets: list[Any] = []
 
-    def add(self, outputs: Any, targets: Any) -> None:
-        """Take in a batch.
+    def add(self, outputs: Any, targets: Any) -> Tensor | None:
+        """Take in a batch; give which rows are right, where accuracy is what counts.
 
         Raises
         ------
@@ -73,9 +76,14 @@ class Tally:
                 raise no_accuracy(outputs, targets)
         elif right is not None:
             self.correct.append(right.cpu())
+        elif self.metric == R2:
+            y, t = values_of(R2.name, outputs, targets)
+            self._only_zeros_and_ones &= bool(((t == 0) | (t == 1)).all())
+            self._r2.add(y, t)
         else:
             self._outputs.append(_copy_of(outputs))
             self._targets.append(_copy_of(targets))
+        return right
 
     def value(self) -> float | None:
         """Compute the metric over all that was taken in; None if there is none.
@@ -90,15 +98,17 @@ class Tally:
         if self.correct:
             right = torch.cat(self.correct)
             return int(right.sum()) / len(right)
-        try:
-            targets = joined(self._targets, "targets")
-            if self._is_default and bool(((targets == 0) | (targets == 1)).all()):
-                raise _may_be_classes()
-            return self.metric(joined(self._outputs, "outputs"), targets)
-        except ValueError:
-            if self._required or not self._is_default:
-                raise
+        if self.metric == R2:
+            return self._r2_value()
+        return self.metric(joined(self._outputs, "outputs"), joined(self._targets, "targets"))
+
+    def _r2_value(self) -> float | None:
+        unclear = self._is_default and self._only_zeros_and_ones
+        if not self._required and self._is_default and (unclear or self._r2.rows < 2):
             return None
+        if unclear:
+            raise _may_be_classes()
+        return self._r2.value()
 
     def so_far(self) -> str:
         """The accuracy so far, for a progress bar; "" of what has no value before its end."""
