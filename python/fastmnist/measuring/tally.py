@@ -39,8 +39,8 @@ class Tally:
     Examples
     --------
     >>> tally = Tally(None, None)
-    >>> tally.add(torch.eye(2), torch.tensor([0, 0]))
-    >>> tally.add(torch.eye(2), torch.tensor([0, 1]))
+    >>> _ = tally.add(torch.eye(2), torch.tensor([0, 0]))
+    >>> _ = tally.add(torch.eye(2), torch.tensor([0, 1]))
     >>> tally.metric.name, tally.value()
     ('accuracy', 0.75)
     """
