@@ -276,7 +276,7 @@ def _disk(variant: Any) -> int | None:
 def _about(data: Any, name: str | None, n: int, large: int, result: Evaluation) -> dict[str, Any]:
     info = cpu_info()
     return {
-        "data": name or getattr(data, "name", None) or type(data).__name__,
+        "data": name or getattr(data, "name", None) or _kind_of(data),
         "n": n,
         "batch_size": large,
         "metric": result.metric,

@@ -223,11 +223,20 @@ def in_mode(model: nn.Module | None, *, training: bool) -> Iterator[None]:
     modes = [] if model is None else [(module, module.training) for module in model.modules()]
     try:
         if model is not None:
-            model.train(training)
+            _switch(model, training)
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _switch(model: nn.Module, training: bool) -> None:
+    try:
+        model.train(training)
+    except NotImplementedError:
+        # What torch.export gives has one mode, the one it was exported in: that of inference.
+        if training:
+            raise
 
 
 @contextmanager
