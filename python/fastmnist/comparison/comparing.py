@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -271,6 +271,12 @@ def _disk(variant: Any) -> int | None:
         return file_size(variant)
     except (TypeError, ValueError):
         return None
+
+
+def _kind_of(data: Any) -> str:
+    """What the table calls data without a name."""
+    plain = isinstance(data, tuple | list | Mapping | Iterator)
+    return "data" if plain else type(data).__name__
 
 
 def _about(data: Any, name: str | None, n: int, large: int, result: Evaluation) -> dict[str, Any]:
