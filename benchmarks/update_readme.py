@@ -28,7 +28,7 @@ PLOT = RESULTS / "dense.svg"
 def compare_table() -> str:
     saved = json.loads((RESULTS / "compare.json").read_text())
     about = saved["about"]
-    report = Report([Row(**row) for row in saved["rows"]], about)
+    report = Report([Row.of_record(row, about["metric"]) for row in saved["rows"]], about)
     where = f"{about['cpu']}, torch {about['torch']}, Python {about['python']}"
     return f"{report.to_markdown()}\n`fastmnist compare --data mnist --threads 1` on {where}."
 

@@ -2,7 +2,7 @@
 
 ::
 
-    data      load_dataset, NeuralNetwork, train, evaluate, summary
+    data      load_dataset, NeuralNetwork, train, evaluate, summary, Metric
     smaller   fuse, quantize (Static, Dynamic, Half), quantize_dynamic, prune (L1Unstructured,
               RandomUnstructured, Structured, CustomMask), unprune
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
@@ -36,6 +36,7 @@ _EXPORTS = {
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
     "MSE": "ranges.rules",
+    "Metric": "measuring.metrics",
     "MinMax": "ranges.rules",
     "MovingAverage": "ranges.rules",
     "NeuralNetwork": "network",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
     from fastmnist.measuring.evaluation import evaluate as evaluate
+    from fastmnist.measuring.metrics import Metric as Metric
     from fastmnist.measuring.summary import summary as summary
     from fastmnist.network import NeuralNetwork as NeuralNetwork
     from fastmnist.pruning import Constant as Constant

@@ -129,3 +129,40 @@ def test_other_types_of_model():
     for size in ((0, 2), ("a",), 1.5):
         with pytest.raises(ValueError, match="input_size"):
             summarize(nn.Linear(4, 2), size)
+
+
+class Clicks(nn.Module):
+    """Words and numbers: two inputs of two types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.EmbeddingBag(50, 8)
+        self.head = nn.Linear(11, 3)
+
+    def forward(self, words, numbers):
+        return self.head(torch.cat([self.words(words), numbers], 1))
+
+
+def test_integer_inputs():
+    sizes, words, numbers = [(5,), (3,)], torch.ones(4, 5, dtype=torch.int64), torch.rand(4, 3)
+    by_type = summarize(Clicks(), sizes, dtypes=[torch.int64, torch.float32])
+    assert [row.output_shapes for row in by_type.layers] == [((-1, 8),), ((-1, 3),)]
+    assert by_type.input_mb == pytest.approx((5 * 8 + 3 * 4) / 1024**2)
+    for example in ((words, numbers), {"words": words, "numbers": numbers.numpy()}):
+        assert summarize(Clicks(), example=example) == by_type
+    tokens = nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(8, 1))
+    assert summarize(tokens, 4, dtypes=torch.int32).layers[0].output_shapes == ((-1, 4, 2),)
+    assert summarize(tokens, example=words[:1, :4]) == summarize(tokens, 4, dtypes=torch.int64)
+
+
+def test_integer_inputs_that_are_not_said():
+    with pytest.raises(ValueError, match=r"input_size: .*give dtypes="):
+        summarize(Clicks(), [(5,), (3,)])
+    with pytest.raises(ValueError, match="one for each of 2 inputs"):
+        summarize(Clicks(), [(5,), (3,)], dtypes=[torch.int64])
+    with pytest.raises(ValueError, match="one for each of 1 inputs"):
+        summarize(nn.Linear(4, 2), 4, dtypes=["int64"])
+    with pytest.raises(ValueError, match="dtypes: expected none with example="):
+        summarize(nn.Linear(4, 2), dtypes=torch.int64, example=torch.rand(1, 4))
+    with pytest.raises(ValueError, match="example: expected what the model takes"):
+        summarize(nn.Linear(4, 2), example=torch.rand(1, 5))

@@ -74,9 +74,12 @@ def test_max_drop_leaves_the_worst_layer_in_float():
 
 def test_max_drop_that_cannot_be_had():
     model, x, y = fragile()
-    wrong = lambda outputs, target: -float((outputs - model(x)).abs().max())  # noqa: E731
+    off = lambda outputs, target: (outputs - model(x)).abs().max()  # noqa: E731
+    options = {"max_drop": 0, "metric": off, "data": (x, y)}
     with pytest.raises(ValueError, match=r"max_drop: expected a loss of at most 0, got"):
-        fm.quantize(model, fm.Static((x, y)), max_drop=0, metric=wrong, data=(x, y))
+        fm.quantize(model, fm.Static((x, y)), **options, greater_is_better=False)
+    with pytest.raises(ValueError, match="greater_is_better=True or False"):
+        fm.quantize(model, fm.Static((x, y)), **options)
 
 
 def test_dynamic_with_data_and_metric():

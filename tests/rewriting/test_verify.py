@@ -254,7 +254,7 @@ def test_a_metric_without_a_number_allows_nothing():
     with pytest.raises(ValueError, match="max_drop: expected a loss of at most"):
         fm.prune(
             mlp(), fm.L1Unstructured(0.9), max_drop=5.0, data=(X, torch.zeros(64)),
-            metric=lambda outputs, target: float("nan"),
+            metric=lambda outputs, target: float("nan"), greater_is_better=True,
         )  # fmt: skip
 
 

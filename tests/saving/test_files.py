@@ -305,3 +305,14 @@ def test_chains_from_files_are_frozen(tmp_path):
     q = fm.quantize(mlp(), fm.Dynamic(), exclude="0")
     fm.save(tmp_path / "q", q)
     assert same(fm.load(tmp_path / "q")(X), q(X))
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin"])
+def test_a_name_of_torchs_is_told_what_it_is(tmp_path, ending, recwarn):
+    model, path = fm.NeuralNetwork().eval(), tmp_path / f"digits.{ending}"
+    with pytest.warns(UserWarning, match=r"digits\.\w+' is written as safetensors.*fm\.load"):
+        fm.save(path, model)
+    x = torch.rand(3, 784)
+    assert torch.equal(fm.load(path)(x), model(x))
+    fm.save(tmp_path / "digits.safetensors", model)
+    assert not recwarn.list

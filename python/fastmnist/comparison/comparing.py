@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from fastmnist.comparison.report import Report
 from fastmnist.comparison.rows import Row
-from fastmnist.data.batch import Batch, tree_map
+from fastmnist.data.batch import Batch, BatchFn, tree_map
 from fastmnist.data.batches import data_pixels, iter_batches, select_half
 from fastmnist.data.meaning import meaning_of
 from fastmnist.measuring.evaluation import Evaluation, evaluate, in_mode
+from fastmnist.measuring.metrics import Metric, MetricLike, metric_of
+from fastmnist.measuring.scoring import LossFn
+from fastmnist.measuring.tally import joined
 from fastmnist.measuring.timing import Call, Timing, time_interleaved
 from fastmnist.pixels import PixelNormalization
 from fastmnist.rewriting.changes import NOT_CHANGED, changes
@@ -34,9 +37,10 @@ def compare(
     *,
     batch_size: int = 1024,
     rounds: int = 25,
-    metric: Any = None,
-    loss_fn: Any = None,
-    batch_fn: Callable[[Any], Any] | None = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
+    loss_fn: LossFn | None = None,
+    batch_fn: BatchFn | None = None,
     name: str | None = None,
 ) -> Report:
     """Measure variants of one model on the same rows.
@@ -46,14 +50,15 @@ def compare(
     variants : dict of str to nn.Module, CompiledModel or callable
         The first is what the others are compared with. A compiled model that takes pixels gets
         two rows, from float32 and from uint8 rows, where the data holds uint8.
-    data : Data, Split, DataLoader, Dataset or (x, y)
+    data : Data, Split, DataLoader, Dataset, (x, y), list of batches
         With targets; of a bundle, its test half.
     batch_size : int
         The large batch whose throughput is measured (fewer where the data is smaller).
     rounds : int
         How often every variant has its turn; medians over them.
-    metric, loss_fn, batch_fn
-        As for :func:`fastmnist.evaluate`.
+    metric, greater_is_better, loss_fn, batch_fn
+        As for :func:`fastmnist.evaluate`: accuracy where the targets are classes, R² where they
+        are other floats, unless said. Tables, plots, frames and JSON call it by its name.
     name : str, optional
         What the table calls the data; a bundle knows its own.
 
@@ -77,14 +82,17 @@ def compare(
     ['original', 'fused']
     """
     _check(variants, batch_size, rounds)
+    chosen = metric_of(metric, greater_is_better)
     pixels = meaning_of(data, *variants.values()).pixels
-    floats = _all_rows(data, batch_fn, pixels, raw=False)
-    codes = _all_rows(data, batch_fn, pixels, raw=True) if _holds_pixels(data) else None
+    first = next(iter(variants.values()))
+    floats = _all_rows(data, batch_fn, pixels, first, raw=False)
+    codes = _all_rows(data, batch_fn, pixels, first, raw=True) if _holds_pixels(data) else None
     entries = _entries(variants, codes is not None)
-    results = [
-        _evaluate(label, variant, codes if rows == "uint8" and codes else floats, metric, loss_fn)
-        for label, variant, rows in entries
-    ]
+    results: list[Evaluation] = []
+    for label, variant, kind in entries:
+        given = codes if kind == "uint8" and codes else floats
+        results.append(_evaluate(label, variant, given, chosen, loss_fn))
+        chosen = chosen or metric_of(results[0].metric)  # one for all
     sources = [codes if rows == "uint8" and codes else floats for _, _, rows in entries]
     large = min(batch_size, floats.size)
     models = [variant for _, variant, _ in entries]
@@ -108,7 +116,7 @@ def compare(
         _row(entry, results[i], results[0], single[i], batches[i], large, i == 0)
         for i, entry in enumerate(entries)
     ]
-    return Report(rows, _about(data, name, floats.size, large, metric))
+    return Report(rows, _about(data, name, floats.size, large, results[0]))
 
 
 def _check(variants: Any, batch_size: int, rounds: int) -> None:
@@ -135,30 +143,26 @@ def _holds_pixels(data: Any) -> bool:
     )
 
 
-def _all_rows(data: Any, batch_fn: Any, pixels: PixelNormalization | None, *, raw: bool) -> Batch:
+def _all_rows(
+    data: Any, batch_fn: Any, pixels: PixelNormalization | None, model: Any, *, raw: bool
+) -> Batch:
     """Every row as one batch, in memory: what all variants are measured on."""
     parts = [
         *iter_batches(
-            data, split="test", batch_size=4096, batch_fn=batch_fn, pixels=pixels, raw=raw
+            data,
+            split="test",
+            batch_size=4096,
+            batch_fn=batch_fn,
+            pixels=pixels,
+            raw=raw,
+            model=model,
+            purpose="compare",
         )
     ]
-    if parts[0].target is None:
-        raise ValueError("data: expected targets to compare with, such as (x, y)")
-
-    def joined(values: list[Any]) -> Any:
-        first = values[0]
-        if isinstance(first, Tensor):
-            return torch.cat(values) if first.ndim else first
-        if isinstance(first, tuple | list):
-            return type(first)(joined([*parts]) for parts in zip(*values, strict=True))
-        if isinstance(first, Mapping):
-            return {key: joined([value[key] for value in values]) for key in first}
-        return first
-
-    args = tuple(joined([p.args[i] for p in parts]) for i in range(len(parts[0].args)))
-    kwargs = {k: joined([p.kwargs[k] for p in parts]) for k in parts[0].kwargs}
-    target = joined([p.target for p in parts])
-    return Batch(args, kwargs, target, sum(p.size for p in parts))
+    args = joined([part.args for part in parts], "data")
+    kwargs = joined([part.kwargs for part in parts], "data")
+    target = joined([part.target for part in parts], "data")
+    return Batch(args, kwargs, target, sum(part.size for part in parts))
 
 
 def _slice(batch: Batch, start: int, stop: int) -> Batch:
@@ -182,7 +186,9 @@ def _entries(variants: Mapping[str, Any], has_pixels: bool) -> list[tuple[str, A
     return entries
 
 
-def _evaluate(name: str, variant: Any, rows: Batch, metric: Any, loss_fn: Any) -> Evaluation:
+def _evaluate(
+    name: str, variant: Any, rows: Batch, metric: Metric | None, loss_fn: LossFn | None
+) -> Evaluation:
     chunks = (_slice(rows, at, min(at + 1024, rows.size)) for at in range(0, rows.size, 1024))
     try:
         return evaluate(
@@ -222,7 +228,7 @@ def _row(
     return Row(
         name=name,
         rows=rows,
-        accuracy=float(result),
+        score=float(result),
         difference=float(result) - float(first),
         p_value=None if is_first else _mcnemar(first.correct, result.correct),
         loss=result.loss,
@@ -234,6 +240,7 @@ def _row(
         memory=_memory(variant),
         disk=_disk(variant),
         layers_changed=len({c.layer for c in changes(variant) if c.kind not in NOT_CHANGED}),
+        metric=result.metric,
     )
 
 
@@ -266,13 +273,20 @@ def _disk(variant: Any) -> int | None:
         return None
 
 
-def _about(data: Any, name: str | None, n: int, large: int, metric: Any) -> dict[str, Any]:
+def _kind_of(data: Any) -> str:
+    """What the table calls data without a name."""
+    plain = isinstance(data, tuple | list | Mapping | Iterator)
+    return "data" if plain else type(data).__name__
+
+
+def _about(data: Any, name: str | None, n: int, large: int, result: Evaluation) -> dict[str, Any]:
     info = cpu_info()
     return {
-        "data": name or getattr(data, "name", None) or type(data).__name__,
+        "data": name or getattr(data, "name", None) or _kind_of(data),
         "n": n,
         "batch_size": large,
-        "metric": "accuracy" if metric is None else getattr(metric, "__name__", "metric"),
+        "metric": result.metric,
+        "greater_is_better": result.greater_is_better,
         "threads": num_threads(),
         "torch_threads": torch.get_num_threads(),
         "isa": info["isa"],

@@ -6,12 +6,12 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fastmnist.comparison.rows import Row
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.files.atomic import write_atomically
+from fastmnist.measuring.metrics import ACCURACY, direction_note, shown, shown_difference
 
 
 class Report(Tabled, Sequence[Row]):
@@ -62,13 +62,13 @@ class Report(Tabled, Sequence[Row]):
                 "layers changed",
             ],
         )
-        percent = about["metric"] == "accuracy"
+        metric = about["metric"]
         for row in self.rows:
             table.row(
                 row.name,
                 row.rows,
-                f"{row.accuracy:.2%}" if percent else f"{row.accuracy:.4g}",
-                _difference(row, percent),
+                shown(metric, row.score),
+                _difference(row),
                 f"{row.p50 * 1e6:.1f}",
                 f"{row.p99 * 1e6:.1f}",
                 "–" if row is self.rows[0] else _speedup(row),
@@ -80,9 +80,11 @@ class Report(Tabled, Sequence[Row]):
         first = self.rows[0].name
         table.note(
             f"difference to '{first}' in points; * if a paired McNemar test gives p < 0.05"
-            if percent
-            else f"difference to '{first}'"
+            if metric == ACCURACY.name
+            else f"difference to '{first}' in {metric}"
         )
+        if note := direction_note(metric, about.get("greater_is_better")):
+            table.note(note)
         table.note(
             f"p50, p99 and speed-up at batch 1, interleaved; ≈ 1 if within the noise of '{first}'"
         )
@@ -98,8 +100,11 @@ class Report(Tabled, Sequence[Row]):
         return text
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return all figures as JSON (seconds, bytes, 0…1), and write them to `path` if given."""
-        rows = [{k: _finite(v) for k, v in asdict(row).items()} for row in self.rows]
+        """Return all figures as JSON (seconds, bytes, 0…1), and write them to `path` if given.
+
+        The metric's value is under its name (``about["metric"]``).
+        """
+        rows = [{k: _finite(v) for k, v in row.as_record().items()} for row in self.rows]
         text = json.dumps({"about": self.about, "rows": rows}, indent=2)
         if path is not None:
             write_atomically(path, (text + "\n").encode())
@@ -128,11 +133,11 @@ class Report(Tabled, Sequence[Row]):
         return plot_report(self)
 
 
-def _difference(row: Row, percent: bool) -> str:
+def _difference(row: Row) -> str:
     if row.p_value is None and row.difference == 0:
         return "–"
     mark = "*" if row.p_value is not None and row.p_value < 0.05 else ""
-    return f"{row.difference * 100:+.2f}{mark}" if percent else f"{row.difference:+.4g}"
+    return shown_difference(row.metric, row.difference) + mark
 
 
 def _speedup(row: Row) -> str:

@@ -8,13 +8,20 @@ from typing import Any
 from torch import nn
 
 from fastmnist.compilation.compiling import compile as compile_model
+from fastmnist.data.batches import BatchFn, check_repeatable
 from fastmnist.fusion.fusing import fuse
 from fastmnist.pruning import L1Unstructured, prune
 from fastmnist.quantization.configs import Dynamic, Half, Static
 from fastmnist.quantization.quantizing import quantize
 
 
-def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[str, Any]:
+def variants(
+    model: nn.Module,
+    data: Any,
+    *,
+    prune_amount: float = 0.5,
+    batch_fn: BatchFn | None = None,
+) -> dict[str, Any]:
     """Make the usual variants of a trained model, ready for :func:`fastmnist.compare`.
 
     Parameters
@@ -26,6 +33,8 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
         To calibrate on; of a bundle, its training half.
     prune_amount : float
         Share of each layer's weights that the pruned variants lose, without fine-tuning.
+    batch_fn : callable, optional
+        Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
 
     Returns
     -------
@@ -46,7 +55,9 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
     >>> [*fm.variants(fm.NeuralNetwork(), (x, y))][:4]
     ['original', 'fused', 'dynamic int8', 'static int8']
     """
-    static = quantize(model, Static(calibration=data))
+    check_repeatable(data, "data", "for each variant")
+    config = Static(calibration=data, batch_fn=batch_fn)
+    static = quantize(model, config)
     pruned = prune(model, L1Unstructured(prune_amount))
     made: dict[str, Any] = {
         "original": model,
@@ -55,14 +66,14 @@ def variants(model: nn.Module, data: Any, *, prune_amount: float = 0.5) -> dict[
         "static int8": static,
         "bfloat16": quantize(model, Half()),
         f"pruned {prune_amount:.0%}".replace("%", " %"): pruned,
-        "pruned + int8": quantize(pruned, Static(calibration=data)),
+        "pruned + int8": quantize(pruned, config),
     }
     try:
         try:
             made["compiled"] = compile_model(static)
         except ValueError:
             # Of the float model more can be joined: what is compiled has one way in.
-            made["compiled"] = compile_model(model, data)
+            made["compiled"] = compile_model(model, data, batch_fn=batch_fn)
     except ValueError as error:
         warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=2)
     return made

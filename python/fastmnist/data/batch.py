@@ -98,6 +98,12 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray)) or hasattr(value, "to_numpy")
 
 
+def is_numbers(value: Any) -> bool:
+    """Tell whether `value` is a list of numbers, such as labels."""
+    listed = isinstance(value, (list, range)) and len(value) > 0
+    return listed and all(isinstance(number, (int, float)) for number in value)
+
+
 def as_tensor(value: Any) -> Tensor:
     """Give an array of any library as a tensor, sharing memory where that is safe.
 
@@ -192,6 +198,11 @@ def _target(value: Any) -> Any:
         value = as_tensor(value)
     elif isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value):
         value = torch.as_tensor(value)
+    if isinstance(value, (int, float)) or (isinstance(value, Tensor) and not value.ndim):
+        raise ValueError(
+            f"target: expected one for each row of the batch, got {value!r}, as one sample has: "
+            "give a list of samples, or DataLoader(samples, batch_size=32)"
+        )
     if isinstance(value, Tensor) and value.ndim == 1 and value.dtype in _TO_INT64:
         return value.to(torch.int64)
     return value

@@ -15,8 +15,10 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from fastmnist.data.arguments import Arguments
 from fastmnist.data.batch import Batch, BatchFn, is_array, make_batch
 from fastmnist.data.bundle import Data, Split
+from fastmnist.data.forms import form_of
 from fastmnist.data.in_memory import in_memory
 from fastmnist.pixels import PixelNormalization
 
@@ -42,6 +44,8 @@ def iter_batches(
     max_samples: int | None = None,
     pixels: PixelNormalization | None = None,
     raw: bool = False,
+    model: Any = None,
+    purpose: str = "",
     name: str = "data",
 ) -> Iterator[Batch]:
     """Go through `data` once, in batches.
@@ -50,14 +54,16 @@ def iter_batches(
     ----------
     data : Data, Split, DataLoader, Dataset, tuple, list, dict, tensor or array
         ``(x, y)`` of tensors or NumPy arrays; a tensor or ``(x,)`` has no target;
-        ``({"name": x}, y)`` are keywords. A list of other things is a Dataset of samples. A
-        DataLoader, or another iterable that can't be indexed, gives batches.
+        ``({"name": x}, y)`` are keywords, ``((a, b), y)`` two arguments. Lists of batches, of
+        samples and their kin are told apart by :mod:`fastmnist.data.forms`. A DataLoader, or
+        another iterable that can't be indexed, gives batches.
     split : {"train", "test"}
         Which half of a bundle.
     batch_size : int
-        Samples in a batch; a DataLoader keeps its own, and its own sampling.
+        Samples in a batch; a DataLoader keeps its own, and its own sampling; so do batches in a
+        list.
     shuffle : bool
-        Whether samples come in random order.
+        Whether samples come in random order; of a list of batches, the batches.
     generator : torch.Generator, optional
         Where the order is drawn from; torch's global one otherwise.
     batch_fn : callable, optional
@@ -68,6 +74,10 @@ def iter_batches(
         What uint8 inputs stand for; otherwise as the bundle says, or 0…1.
     raw : bool
         Leave uint8 inputs as they are.
+    model : nn.Module or callable, optional
+        What the batches are for: its forward says how it takes several inputs.
+    purpose : str
+        What targets are needed for, such as "train"; "": for nothing, so there may be none.
     name : str
         What errors call `data`.
 
@@ -80,9 +90,10 @@ def iter_batches(
     Raises
     ------
     TypeError
-        If `data` or a batch is nothing of the above.
+        If `data` or a batch is nothing of the above, or `model` does not take its inputs.
     ValueError
-        If `data` is empty, or its arrays differ in length.
+        If `data` is empty, its arrays differ in length, it may be read in several ways, or targets
+        are missing.
 
     Examples
     --------
@@ -103,8 +114,19 @@ def iter_batches(
             # Items of a Split are floats, so that is what a batch_fn expects.
             source = ((wanted.to_float(x), y) for x, y in source)
     else:
-        source = _loader(data, batch_size, shuffle, generator, name)
-    return _read(source, batch_fn, wanted, max_samples, name)
+        source = _loader(data, batch_size, shuffle, generator, name, batch_fn)
+    # What batch_fn calls a target is none of the arguments.
+    arguments = Arguments(model, bool(purpose) or batch_fn is not None, name)
+    return _read(source, batch_fn, wanted, max_samples, arguments, purpose, name)
+
+
+def check_repeatable(data: Any, name: str, why: str) -> None:
+    """Raise ValueError where `data` can be gone through only once, as a generator."""
+    if isinstance(data, Iterator):
+        raise ValueError(
+            f"{name}: expected data that can be gone through more than once, {why}, got "
+            f"{type(data).__name__}, which cannot: give list({name}), a DataLoader or a Dataset"
+        )
 
 
 def data_pixels(data: Any) -> PixelNormalization | None:
@@ -128,8 +150,9 @@ def data_pixels(data: Any) -> PixelNormalization | None:
         return data_pixels(data.dataset)
     if isinstance(data, TensorDataset):
         return data_pixels(data.tensors)
-    first = data[0] if isinstance(data, (tuple, list)) and len(data) else data
-    values = list(first.values()) if isinstance(first, Mapping) else [first]
+    if isinstance(data, (tuple, list)):
+        return data_pixels(data[0]) if len(data) else None
+    values = list(data.values()) if isinstance(data, Mapping) else [data]
     found = any(
         is_array(v) and str(getattr(v, "dtype", "")).split(".")[-1] == "uint8" for v in values
     )
@@ -148,7 +171,7 @@ def carried_pixels(data: Any) -> PixelNormalization | None:
     return None
 
 
-def count_samples(data: Any, split: str) -> int | None:
+def count_samples(data: Any, split: str, name: str = "data") -> int | None:
     """Tell how many samples a pass through `data` gives; None if that can't be known before.
 
     Examples
@@ -157,10 +180,12 @@ def count_samples(data: Any, split: str) -> int | None:
     5
     """
     data = select_half(data, split)
-    memory = in_memory(data, "data")
+    memory = in_memory(data, name)
     if memory is not None:
         return memory.n
     try:
+        if isinstance(data, (tuple, list)) and form_of(data, name) != "samples":
+            return None
         if not isinstance(data, DataLoader):
             return len(data)
         if data.batch_size is None or isinstance(data.dataset, IterableDataset):
@@ -187,7 +212,12 @@ def select_half(data: Any, split: str) -> Any:
 
 
 def _loader(
-    data: Any, batch_size: int, shuffle: bool, generator: torch.Generator | None, name: str
+    data: Any,
+    batch_size: int,
+    shuffle: bool,
+    generator: torch.Generator | None,
+    name: str,
+    batch_fn: BatchFn | None,
 ) -> Iterator[Any]:
     if isinstance(data, DataLoader):
         return _collated(data, name)
@@ -198,25 +228,38 @@ def _loader(
     )
     if isinstance(data, (str, bytes, Mapping)) or not (indexed or isinstance(data, Iterable)):
         raise TypeError(
-            f"{name}: expected a bundle of load_dataset, a DataLoader, a Dataset, (x, y) or a "
-            f"tensor, got {type(data).__name__}"
+            f"{name}: expected a bundle of load_dataset, a DataLoader, a Dataset, (x, y), a list "
+            f"of batches or a tensor, got {type(data).__name__}: give one of them"
         )
     if not indexed:
         return iter(data)
     if not len(data):  # before DataLoader, whose error for an empty one speaks of num_samples
         return iter(())
+    if isinstance(data, (tuple, list)):
+        form = form_of(data, name)
+        if form == "batches" or (form == "foreign" and batch_fn is not None):
+            order = torch.randperm(len(data), generator=generator) if shuffle else range(len(data))
+            return (data[int(i)] for i in order)
     return _collated(DataLoader(data, batch_size, shuffle=shuffle, generator=generator), name)
 
 
 def _collated(loader: DataLoader[Any], name: str) -> Iterator[Any]:
     try:
         yield from loader
+    except RuntimeError as error:
+        if "stack expects" not in str(error):
+            raise
+        raise ValueError(
+            f"{name}: expected samples of one shape, got others ({error}): pass a DataLoader with "
+            "a collate_fn that pads them, or DataLoader(data, batch_size=None) if they are batches"
+        ) from error
     except TypeError as error:
         if "collate" not in str(error):
             raise
         raise TypeError(
             f"{name}: expected samples of tensors, arrays or numbers, got others ({error}): give "
-            "its Dataset a transform to tensors (ToTensor), or pass a DataLoader with a collate_fn"
+            "its Dataset a transform to tensors (ToTensor), pass a DataLoader with a collate_fn, "
+            "or batch_fn=, which reads the batches of a list"
         ) from error
 
 
@@ -225,6 +268,8 @@ def _read(
     batch_fn: BatchFn | None,
     pixels: PixelNormalization | None,
     max_samples: int | None,
+    arguments: Arguments,
+    purpose: str,
     name: str,
 ) -> Iterator[Batch]:
     done = 0
@@ -233,6 +278,13 @@ def _read(
         batch = make_batch(raw_batch, batch_fn, pixels, left)
         if not batch.size:
             continue
+        if purpose and batch.target is None:
+            raise ValueError(
+                f"{name}: expected targets to {purpose} with, such as (x, y), got none: the last "
+                "item of a batch is its target, a dict or a lone tensor has none; give batch_fn=, "
+                "a function from a batch to (inputs, target)"
+            )
+        batch = arguments.fit(batch)
         done += batch.size
         yield batch
         if done == max_samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from fastmnist.data.batch import as_tensor, is_array, tree_map
+from fastmnist.data.batch import as_tensor, is_array, is_numbers, tree_map
 from fastmnist.data.bundle import Split
+from fastmnist.data.forms import form_of
 
 
 @dataclass(frozen=True)
@@ -72,28 +73,22 @@ def in_memory(data: Any, name: str) -> Memory | None:
         tree = as_tensor(data)
     elif isinstance(data, Mapping) and data and all(map(is_array, data.values())):
         tree = {key: as_tensor(value) for key, value in data.items()}
-    elif isinstance(data, tuple) or (isinstance(data, list) and len(data) <= 2):
-        tree = _tuple(data)
+    elif isinstance(data, (tuple, list)) and form_of(data, name) == "one set":
+        tree = tuple(map(_tensors, data))
     else:
         return None
-    return None if tree is None else Memory(tree, _rows(tree, name))
+    return Memory(tree, _rows(tree, name))
 
 
-def _tuple(data: Sequence[Any]) -> tuple[Any, ...] | None:
-    """Read ``(x, y)`` and its relatives; None for a sequence of samples."""
-    parts: list[Any] = []
-    for at, part in enumerate(data):
-        numbers = isinstance(part, (list, range)) and all(isinstance(v, (int, float)) for v in part)
-        if is_array(part):
-            parts.append(as_tensor(part))
-        elif isinstance(part, Mapping) and part and all(map(is_array, part.values())):
-            parts.append({key: as_tensor(value) for key, value in part.items()})
-        elif at and at == len(data) - 1 and numbers:
-            parts.append(torch.as_tensor(list(part)))
-        else:
-            return None
-    # Dicts only, as in a list of two samples, have no target at the end.
-    return tuple(parts) if parts and (len(parts) == 1 or is_array(parts[-1])) else None
+def _tensors(part: Any) -> Any:
+    """Arrays and lists of labels, nested or not, as tensors."""
+    if is_array(part):
+        return as_tensor(part)
+    if is_numbers(part):
+        return torch.as_tensor([*part])
+    if isinstance(part, Mapping):
+        return {key: as_tensor(value) for key, value in part.items()}
+    return None if part is None else tuple(map(as_tensor, part))
 
 
 def _rows(tree: Any, name: str) -> int:
@@ -105,7 +100,9 @@ def _rows(tree: Any, name: str) -> int:
 
     tree_map(note, tree)
     if any(not shape for shape in shapes):
-        raise ValueError(f"{name}: expected a batch dimension, got shapes {shapes}")
+        raise ValueError(
+            f"{name}: expected a batch dimension, got shapes {shapes}: give rows, x[None]"
+        )
     if len({shape[0] for shape in shapes}) > 1:
         raise ValueError(
             f"{name}: expected the same number of rows in all its arrays, got shapes "

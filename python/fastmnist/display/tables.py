@@ -175,6 +175,7 @@ def frame_of(rows: Iterable[Any], kind: type, index: str | None = None) -> Any:
         raise ImportError(
             "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
         ) from None
-    columns = [field.name for field in fields(kind)]
-    frame = pd.DataFrame([asdict(row) for row in rows], columns=columns)
+    records = [row.as_record() if hasattr(row, "as_record") else asdict(row) for row in rows]
+    columns = [*records[0]] if records else [field.name for field in fields(kind)]
+    frame = pd.DataFrame(records, columns=columns)
     return frame if index is None else frame.set_index(index)

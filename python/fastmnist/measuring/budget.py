@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from fastmnist.data.batches import check_repeatable
 from fastmnist.measuring.evaluation import evaluate
+from fastmnist.measuring.metrics import Metric, metric_of
 from fastmnist.measuring.sqnr import outputs_of, sqnr
 
 Make = Callable[[Collection[str]], nn.Module]
@@ -19,7 +21,7 @@ def layers_within(
     names: list[str],
     max_drop: Any,
     data: Any,
-    metric: Any = None,
+    metric: Metric | None = None,
     batch_fn: Any = None,
 ) -> tuple[list[str], str]:
     """Choose as many layers as lose no more than `max_drop`, worst ones left out first.
@@ -29,7 +31,10 @@ def layers_within(
     make : callable
         ``make(names)`` gives the model with these layers changed.
     max_drop : float
-        In points of accuracy; with a `metric`, of which more is better, in its unit.
+        By how much the metric may become worse: accuracy in points, any other in its own unit
+        (0.02 of an MAE: from 0.10 to 0.12).
+    metric : Metric, optional
+        Whose direction is known; default: as :func:`fastmnist.evaluate`.
 
     Returns
     -------
@@ -45,15 +50,17 @@ def layers_within(
     if isinstance(max_drop, bool) or not isinstance(max_drop, int | float):
         raise TypeError(f"max_drop: expected a number, got {type(max_drop).__name__}")
     if not 0 <= max_drop < float("inf"):
-        raise ValueError(f"max_drop: expected 0 or more points, got {max_drop}")
+        raise ValueError(f"max_drop: expected 0 or more, got {max_drop}")
     if data is None:
         raise ValueError("data: expected data with targets to measure max_drop on, got None")
-    unit = 1.0 if metric is not None else 100.0
-    before = float(evaluate(model, data, metric=metric, batch_fn=batch_fn))
+    check_repeatable(data, "data", "for max_drop")
+    before = evaluate(model, data, metric=metric, batch_fn=batch_fn)
+    used = metric or metric_of(before.metric)
+    assert used is not None
 
     def drop(candidate: nn.Module) -> float:
-        after = evaluate(candidate, data, metric=metric, batch_fn=batch_fn)
-        return (before - float(after)) * unit
+        after = evaluate(candidate, data, metric=used, batch_fn=batch_fn)
+        return used.loss_of(before, after)
 
     names = [*names]
     lost = drop(make(names))
@@ -68,8 +75,8 @@ def layers_within(
         lost = drop(make(names))
     if not lost <= max_drop:
         raise ValueError(
-            f"max_drop: expected a loss of at most {max_drop:g}, got {lost:.3g} with no layer but "
-            f"'{names[0]}' changed: allow more, calibrate on more data, or train with "
-            "fm.prepare_qat"
+            f"max_drop: expected a loss of at most {max_drop:g}, got {lost:.3g} of {used.name} "
+            f"with no layer but '{names[0]}' changed: allow more, calibrate on more data, or train "
+            "with fm.prepare_qat"
         )
     return names, f"max_drop={max_drop:g} would not hold with it"

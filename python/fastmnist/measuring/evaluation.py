@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastmnist.data.arguments import run_model
 from fastmnist.data.batches import BatchFn, carried_pixels, count_samples, iter_batches
 from fastmnist.data.meaning import meaning_of, pixels_of
 from fastmnist.display.progress import ProgressBar
-from fastmnist.measuring.scoring import LossFn, Metric, compute_loss, hits, metric_total
+from fastmnist.measuring.metrics import ACCURACY, MetricLike, metric_of
+from fastmnist.measuring.scoring import LossFn, compute_loss, hits
+from fastmnist.measuring.tally import Tally
 
 
 class Evaluation(float):
@@ -28,7 +31,11 @@ class Evaluation(float):
         Number of samples.
     correct : torch.Tensor or None
         bool [n], on the CPU: which samples were right, in the data's order, as paired tests
-        need it. None with a metric of one's own.
+        need it. None with another metric than accuracy.
+    metric : str
+        What it is the value of.
+    greater_is_better : bool or None
+        Its direction; None where that was not said.
 
     Examples
     --------
@@ -37,27 +44,41 @@ class Evaluation(float):
     0.9750 (loss 0.0830, n=10000)
     >>> accuracy > 0.97, f"{accuracy:.1%}"
     (True, '97.5%')
+    >>> Evaluation(0.25, n=100, metric="mae", greater_is_better=False)
+    0.2500 (mae, n=100)
     """
 
     loss: float | None
     n: int
     correct: Tensor | None
+    metric: str
+    greater_is_better: bool | None
 
     def __new__(
-        cls, value: float, loss: float | None = None, n: int = 0, correct: Tensor | None = None
+        cls,
+        value: float,
+        loss: float | None = None,
+        n: int = 0,
+        correct: Tensor | None = None,
+        metric: str = ACCURACY.name,
+        greater_is_better: bool | None = True,
     ) -> Evaluation:
         self = super().__new__(cls, value)
         self.loss = loss
         self.n = n
         self.correct = correct
+        self.metric = metric
+        self.greater_is_better = greater_is_better
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (float(self), self.loss, self.n, self.correct)
+        known = (self.loss, self.n, self.correct, self.metric, self.greater_is_better)
+        return type(self), (float(self), *known)
 
     def __repr__(self) -> str:
+        name = "" if self.metric == ACCURACY.name else f"{self.metric}, "
         loss = "" if self.loss is None else f"loss {self.loss:.4f}, "
-        return f"{float(self):.4f} ({loss}n={self.n})"
+        return f"{float(self):.4f} ({name}{loss}n={self.n})"
 
     __str__ = float.__repr__
 
@@ -68,29 +89,35 @@ def evaluate(
     *,
     batch_size: int = 1024,
     loss_fn: LossFn | None = None,
-    metric: Metric | None = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
     batch_fn: BatchFn | None = None,
     device: torch.device | str | None = None,
     raw: bool = False,
     progress: bool | None = None,
 ) -> Evaluation:
-    """Measure accuracy and loss of a model; of a bundle, on its test half.
+    """Measure accuracy, or another metric, and loss of a model; of a bundle, on its test half.
 
     Parameters
     ----------
     model : torch.nn.Module or callable
         A module is in eval mode meanwhile, and each of its submodules afterwards in the mode it
         was in. A callable, such as a compiled model, takes tensors and returns one, or an array.
-    data : Data, Split, DataLoader, Dataset, (x, y)
+    data : Data, Split, DataLoader, Dataset, (x, y), list of batches
         With targets. uint8 inputs are pixels, normalized as the data says, else as the data
         that the model was trained with, else to 0…1.
     batch_size : int
         Samples in a batch; a DataLoader keeps its own.
     loss_fn : callable, optional
         ``loss_fn(outputs, target)`` gives the batch's mean, or a value per sample. Cross
-        entropy otherwise, where it can be computed.
-    metric : callable, optional
-        ``metric(outputs, target)``, likewise; replaces accuracy.
+        entropy otherwise, where it can be computed. Means of batches are weighted by their size.
+    metric : str, Metric or callable, optional
+        ``"accuracy"``, ``"mse"``, ``"mae"``, ``"rmse"``, ``"r2"``, ``"f1"`` (macro) or ``"auc"``; a
+        loss of torch; an object of torchmetrics, a function of scikit-learn;
+        ``metric(outputs, targets)``; or :class:`fastmnist.Metric`. It is computed once, of all
+        rows. Default: accuracy where the targets are classes, R² where they are other floats.
+    greater_is_better : bool, optional
+        The direction of a metric of your own, for those who ask the result for it.
     batch_fn : callable, optional
         Reads a batch: to ``(args, kwargs, target)`` or ``(inputs, target)``.
     device : torch.device or str, optional
@@ -103,31 +130,33 @@ def evaluate(
     Returns
     -------
     Evaluation
-        A float, with ``loss``, ``n``, ``correct``.
+        A float, with ``loss``, ``n``, ``correct``, ``metric``, ``greater_is_better``.
 
     Raises
     ------
     TypeError, ValueError
-        If the data is empty or has no targets, or outputs and targets allow no accuracy.
+        If the data is empty or has no targets, outputs and targets do not fit the metric, or allow
+        none of the defaults.
 
     Examples
     --------
     >>> x, y = torch.eye(4), torch.tensor([0, 1, 2, 0])
     >>> evaluate(nn.Identity(), (x, y))
     0.7500 (loss 0.9937, n=4)
+    >>> evaluate(nn.Identity(), (x, 0.5 * x), metric="mae")
+    0.1250 (mae, n=4)
     """
     if not callable(model):
         raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
+    tally = Tally(metric_of(metric, greater_is_better), loss_fn)
     module = model if isinstance(model, nn.Module) else None
     pixels = meaning_of(data, model).pixels
     home = None if module is None else device_of(module)
     where = home if device is None else torch.device(device)
     if pixels is not None and not raw:
         _warn_of_other_pixels(model, data)
-    n = 0
+    n, has_loss = 0, True
     loss_sum: float | Tensor = 0.0
-    metric_sum: float | Tensor = 0.0
-    correct: list[Tensor] = []
     with (
         torch.no_grad(),
         in_mode(module, training=False),
@@ -135,41 +164,50 @@ def evaluate(
         ProgressBar("evaluating", count_samples(data, "test"), show=progress) as bar,
     ):
         for batch in iter_batches(
-            data, split="test", batch_size=batch_size, batch_fn=batch_fn, pixels=pixels, raw=raw
+            data,
+            split="test",
+            batch_size=batch_size,
+            batch_fn=batch_fn,
+            pixels=pixels,
+            raw=raw,
+            model=model,
+            purpose="evaluate",
         ):
-            if batch.target is None:
-                raise ValueError(
-                    "data: expected targets to evaluate with, such as (x, y), got none"
-                )
             if where is not None and where.type != "cpu":
                 batch = batch.to(where)
-            outputs = model(*batch.args, **batch.kwargs)
+            outputs = run_model(model, batch, "data")
             if isinstance(outputs, np.ndarray):
                 outputs = torch.from_numpy(outputs)
-            right = hits(outputs, batch.target, probabilities=loss_fn is None)
-            if metric is not None:
-                metric_sum += metric_total(metric, outputs, batch.target, batch.size)
-            elif right is None:
-                raise ValueError(
-                    "outputs, targets: expected float [N, classes] and integers [N] for an "
-                    f"accuracy, got {_about(outputs)} and {_about(batch.target)}: give metric="
-                )
-            else:
-                correct.append(right.cpu())
-            if loss_fn is not None:
-                loss_sum += compute_loss(loss_fn, outputs, batch.target) * batch.size
-            elif right is not None and outputs.is_floating_point():
-                loss_sum += compute_loss(None, outputs.float(), batch.target) * batch.size
-            else:
-                loss_sum = float("nan")
+            right = tally.add(outputs, batch.target)
+            loss = _loss_of(loss_fn, outputs, batch.target, right)
+            has_loss = has_loss and loss is not None
+            loss_sum += 0.0 if loss is None else loss * batch.size
             n += batch.size
             bar.advance(batch.size)
-    computed = loss_fn is not None or isinstance(loss_sum, Tensor)
-    loss = float(loss_sum) / n if computed else None
-    if metric is not None:
-        return Evaluation(float(metric_sum) / n, loss, n)
-    hit = torch.cat(correct)
-    return Evaluation(int(hit.sum()) / len(hit), loss, n, hit)
+    value, used = tally.value(), tally.metric
+    assert value is not None
+    assert used is not None
+    return Evaluation(
+        value,
+        float(loss_sum) / n if has_loss else None,
+        n,
+        torch.cat(tally.correct) if tally.correct else None,
+        used.name,
+        used.greater_is_better,
+    )
+
+
+def _loss_of(
+    loss_fn: LossFn | None, outputs: Any, target: Any, right: Tensor | None
+) -> Tensor | None:
+    """Mean loss of a batch; None where none was given and cross entropy cannot be computed."""
+    if loss_fn is not None:
+        return compute_loss(loss_fn, outputs, target)
+    if right is None:
+        right = hits(outputs, target, probabilities=True)
+    if right is None or not outputs.is_floating_point():
+        return None
+    return compute_loss(None, outputs.float(), target)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -185,11 +223,20 @@ def in_mode(model: nn.Module | None, *, training: bool) -> Iterator[None]:
     modes = [] if model is None else [(module, module.training) for module in model.modules()]
     try:
         if model is not None:
-            model.train(training)
+            _switch(model, training)
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _switch(model: nn.Module, training: bool) -> None:
+    try:
+        model.train(training)
+    except NotImplementedError:
+        # What torch.export gives has one mode, the one it was exported in: that of inference.
+        if training:
+            raise
 
 
 @contextmanager
@@ -214,9 +261,3 @@ def _warn_of_other_pixels(model: Any, data: Any) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-def _about(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{value.dtype} {list(value.shape)}"
-    return type(value).__name__

@@ -1,16 +1,30 @@
-"""Loss and accuracy of a batch: the defaults, and what replaces them."""
+"""Losses, and which rows are right: the defaults, and what replaces them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 LossFn: TypeAlias = Callable[[Any, Any], Tensor]
-Metric: TypeAlias = Callable[[Any, Any], Tensor | float]
+
+_OTHER_LOSSES = (
+    "cross_entropy",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "kl_div",
+)
+_VALUE_BY_VALUE = frozenset(
+    {
+        *("BCELoss", "BCEWithLogitsLoss", "HuberLoss", "L1Loss", "MSELoss", "SmoothL1Loss"),
+        *("binary_cross_entropy", "binary_cross_entropy_with_logits"),
+        *("huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"),
+    }
+)
 
 
 def cross_entropy(outputs: Any, target: Any) -> Tensor:
@@ -59,8 +73,66 @@ def compute_loss(loss_fn: LossFn | None, outputs: Any, target: Any) -> Tensor:
     """Compute the mean loss of a batch; without `loss_fn` that is cross entropy."""
     if loss_fn is None:
         return cross_entropy(outputs, target)
-    loss = loss_fn(outputs, match_dtype(outputs, target))
+    return mean_loss(loss_fn, outputs, target)
+
+
+def mean_loss(loss_fn: LossFn, outputs: Any, target: Any) -> Tensor:
+    """Compute a loss, or the mean of one that gives a value per sample.
+
+    Torch's own losses broadcast outputs [N, 1] and targets [N] to [N, N]: those that compare value
+    by value get targets of the outputs' shape and type.
+
+    Raises
+    ------
+    ValueError
+        If such a loss gets targets of another shape.
+    """
+    target = match_dtype(outputs, target)
+    tensors = isinstance(outputs, Tensor) and isinstance(target, Tensor)
+    if tensors and _name_in_torch(loss_fn) in _VALUE_BY_VALUE:
+        if not same_but_for_ones(outputs, target):
+            raise ValueError(
+                f"outputs, target: expected one shape for {_name_in_torch(loss_fn)}, got "
+                f"{list(outputs.shape)} and {list(target.shape)}: give targets like the outputs, "
+                "or another loss"
+            )
+        target = target.reshape(outputs.shape).to(outputs.dtype)
+    loss = loss_fn(outputs, target)
     return loss.mean() if loss.ndim else loss
+
+
+def is_torch_loss(loss_fn: Any) -> bool:
+    """Tell whether it is a loss of torch: a module, or one of a subclass, or a function."""
+    return isinstance(loss_fn, nn.modules.loss._Loss) or bool(_name_in_torch(loss_fn))
+
+
+def is_cross_entropy(loss_fn: Any) -> bool:
+    """Tell whether a loss takes classes, or their probabilities."""
+    known = _name_in_torch(loss_fn) == "cross_entropy"
+    return known or isinstance(loss_fn, nn.CrossEntropyLoss)
+
+
+def _name_in_torch(loss_fn: Any) -> str:
+    """The name of torch's own loss, module or function; "" of others, subclasses too."""
+    while isinstance(loss_fn, partial):
+        loss_fn = loss_fn.func
+    name = getattr(loss_fn, "__name__", "")
+    if isinstance(loss_fn, nn.Module):
+        name = type(loss_fn).__name__
+        return name if getattr(nn, name, None) is type(loss_fn) and name.endswith("Loss") else ""
+    named = name.endswith("_loss") or name in _OTHER_LOSSES
+    return name if named and getattr(functional, name, None) is loss_fn else ""
+
+
+def same_but_for_ones(one: Tensor, other: Tensor) -> bool:
+    """Tell whether shapes differ by dimensions of size 1 alone, as [N, 1] and [N] do.
+
+    Examples
+    --------
+    >>> same_but_for_ones(torch.zeros(5, 1), torch.zeros(5))
+    True
+    """
+    return [d for d in one.shape if d != 1] == [d for d in other.shape if d != 1]
 
 
 def match_dtype(outputs: Any, target: Any) -> Any:
@@ -104,25 +176,6 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
         return None
     right: Tensor = outputs.argmax(1) == target
     return right.flatten()
-
-
-def metric_total(metric: Metric, outputs: Any, target: Any, size: int) -> float | Tensor:
-    """Give the sum over a batch of a metric that returns its mean, or a value per sample.
-
-    Raises
-    ------
-    TypeError
-        If the metric returns something else than a number or a tensor.
-    """
-    value = metric(outputs, match_dtype(outputs, target))
-    if isinstance(value, Tensor):
-        return value.detach().to(torch.float32).mean() * size
-    try:
-        return float(value) * size
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"metric: expected a number or a tensor from it, got {type(value).__name__}"
-        ) from None
 
 
 def _in_range(outputs: Tensor, target: Tensor) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastmnist.data.arguments import run_model
 from fastmnist.data.batches import iter_batches
 from fastmnist.data.meaning import meaning_of
 from fastmnist.measuring.evaluation import in_mode
@@ -31,9 +32,10 @@ def outputs_of(
             max_samples=max_samples,
             pixels=pixels,
             batch_fn=batch_fn,
+            model=models[0],
         ):
             for outputs, model in zip(found, models, strict=True):
-                y = model(*batch.args, **batch.kwargs)
+                y = run_model(model, batch, "data")
                 if not isinstance(y, Tensor) and not hasattr(y, "__array__"):
                     raise TypeError(
                         f"outputs: expected a tensor or array, got {type(y).__name__}: compare a "

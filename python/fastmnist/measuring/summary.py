@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastmnist.data.batch import as_input, tree_map
 from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.pixels import PixelNormalization
 
 _WIDTH = 64
 _MB = 1024.0**2
@@ -81,6 +83,9 @@ def summary(
     input_size: int | Sequence[Any] = (1, 28, 28),
     batch_size: int = -1,
     device: torch.device | str = "cpu",
+    *,
+    dtypes: torch.dtype | Sequence[torch.dtype] | None = None,
+    example: Any = None,
 ) -> None:
     """Print the table of layers, as torchsummary does.
 
@@ -95,6 +100,11 @@ def summary(
     device : torch.device or str
         Where the inputs are made, for a model that has no tensors itself; else they are made
         where those are.
+    dtypes : torch.dtype, or one for each input, optional
+        Types of the inputs, such as ``torch.int64`` for an Embedding; the model's own floats
+        otherwise.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows to call the model with, in place of `input_size` and `dtypes`.
 
     Raises
     ------
@@ -119,7 +129,7 @@ def summary(
     Estimated Total Size (MB): 0.00
     ----------------------------------------------------------------
     """
-    print(summarize(model, input_size, batch_size, device))
+    print(summarize(model, input_size, batch_size, device, dtypes=dtypes, example=example))
 
 
 def summarize(
@@ -127,6 +137,9 @@ def summarize(
     input_size: int | Sequence[Any] = (1, 28, 28),
     batch_size: int = -1,
     device: torch.device | str = "cpu",
+    *,
+    dtypes: torch.dtype | Sequence[torch.dtype] | None = None,
+    example: Any = None,
 ) -> Summary:
     """Give what `summary` prints, as data.
 
@@ -140,20 +153,24 @@ def summarize(
     --------
     >>> summarize(nn.Linear(4, 2), (4,)).total_params
     10
+    >>> summarize(nn.Embedding(100, 8), (5,), dtypes=torch.int64).layers[0].output_shapes
+    ((-1, 5, 8),)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    sizes = _sizes(input_size)
     counted = [(t, grad) for m in model.modules() for t, grad in _own(m)]
     unique = {id(tensor): (tensor, grad) for tensor, grad in counted}.values()
     tensors = [*model.parameters(), *model.buffers()]
     where = tensors[0].device if tensors else torch.device(device)
-    floats = [t.dtype for t in model.parameters() if t.is_floating_point()]
-    # Zeros: random inputs would change what the caller's next random number is.
-    inputs = [
-        torch.zeros(2, *size, device=where, dtype=floats[0] if floats else torch.float32)
-        for size in sizes
-    ]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    if example is None:
+        args, kwargs = _made(input_size, dtypes, model, where), {}
+    elif dtypes is not None:
+        raise ValueError("dtypes: expected none with example=, which has its own; leave it out")
+    else:
+        args, kwargs = _of_example(example, where)
+    inputs = [*_tensors([args, kwargs])]
     rows: list[LayerSummary] = []
     activations = 0.0
     seen: set[int] = set()
@@ -170,17 +187,20 @@ def summarize(
 
     with _watched(model, record), torch.no_grad():
         try:
-            model(*inputs)
+            model(*args, **kwargs)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            got = " and ".join(f"{t.dtype} {list(t.shape[1:])}" for t in inputs)
             raise ValueError(
-                f"input_size: expected what the model takes, got {input_size}: {error}"
+                f"{'input_size' if example is None else 'example'}: expected what the model takes, "
+                f"got {got}: {error}: give dtypes= (torch.int64 for an Embedding), or example=, "
+                "rows that it takes"
             ) from error
     batch = abs(batch_size)
     return Summary(
         layers=tuple(rows),
         total_params=sum(t.numel() for t, _ in unique),
         trainable_params=sum(t.numel() for t, grad in unique if grad),
-        input_mb=sum(math.prod(size) for size in sizes) * batch * inputs[0].element_size() / _MB,
+        input_mb=sum(math.prod(t.shape[1:]) * t.element_size() for t in inputs) * batch / _MB,
         forward_backward_mb=2 * activations * batch / _MB,
         params_mb=sum(t.numel() * t.element_size() for t, _ in unique) / _MB,
     )
@@ -193,6 +213,31 @@ def _own(module: nn.Module) -> list[tuple[Tensor, bool]]:
     found = [(p, p.requires_grad) for p in module.parameters(recurse=False)]
     names = () if found else ("weight", "bias")  # others keep int8 numbers as buffers
     return [*found, *((b, False) for n, b in module.named_buffers(recurse=False) if n in names)]
+
+
+def _made(
+    input_size: Any, dtypes: Any, model: nn.Module, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Inputs of zeros: random ones would change what the caller's next random number is."""
+    sizes = _sizes(input_size)
+    if dtypes is None:
+        floats = [t.dtype for t in model.parameters() if t.is_floating_point()]
+        dtypes = floats[0] if floats else torch.float32
+    types = [*dtypes] if isinstance(dtypes, Sequence) else [dtypes] * len(sizes)
+    if len(types) != len(sizes) or not all(isinstance(dtype, torch.dtype) for dtype in types):
+        raise ValueError(
+            f"dtypes: expected a torch.dtype, or one for each of {len(sizes)} inputs, got "
+            f"{dtypes}: give such as torch.int64, or [torch.int64, torch.float32]"
+        )
+    pairs = zip(sizes, types, strict=True)
+    return tuple(torch.zeros(2, *size, device=device, dtype=dtype) for size, dtype in pairs)
+
+
+def _of_example(example: Any, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    rows = tree_map(lambda tensor: tensor.to(device), as_input(example, PixelNormalization()))
+    if isinstance(rows, Mapping):
+        return (), dict(rows)
+    return (tuple(rows) if isinstance(rows, tuple | list) else (rows,)), {}
 
 
 def _sizes(input_size: Any) -> list[tuple[int, ...]]:

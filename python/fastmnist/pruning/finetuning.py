@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fastmnist.data.batch import BatchFn
 from fastmnist.display.words import kind_of
 from fastmnist.pruning.methods import CustomMask, Method, checked_integer
 from fastmnist.pruning.schedules import Constant, Cubic, Schedule
@@ -28,14 +29,19 @@ class Plan:
     finetune : None, function or data
     epochs : int
         How long to train after the last step.
+    batch_fn : callable, optional
+        Reads a batch of the data to train on.
     """
 
     schedule: Schedule
     finetune: Any
     epochs: int
+    batch_fn: BatchFn | None = None
 
 
-def checked_plan(method: Method, finetune: Any, schedule: Any, epochs: Any) -> Plan:
+def checked_plan(
+    method: Method, finetune: Any, schedule: Any, epochs: Any, batch_fn: BatchFn | None = None
+) -> Plan:
     """Check the arguments against each other."""
     if isinstance(finetune, type | nn.Module):
         raise TypeError(
@@ -52,7 +58,7 @@ def checked_plan(method: Method, finetune: Any, schedule: Any, epochs: Any) -> P
     if isinstance(method, CustomMask) and schedule is not None:
         raise ValueError("schedule: expected none with masks, which have no amount to go up")
     checked = checked_integer("epochs", 1 if epochs is None else epochs, 1)
-    return Plan(Constant() if schedule is None else schedule, finetune, checked)
+    return Plan(Constant() if schedule is None else schedule, finetune, checked, batch_fn)
 
 
 def check_start(schedule: Schedule, targets: list[Target]) -> None:
@@ -81,7 +87,9 @@ def check_trainable(finetune: Any, targets: list[Target]) -> None:
             )
 
 
-def train_for(model: nn.Module, finetune: Any, epochs: int) -> bool:
+def train_for(
+    model: nn.Module, finetune: Any, epochs: int, batch_fn: BatchFn | None = None
+) -> bool:
     """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
     going_on = True
     if callable(finetune):
@@ -103,7 +111,15 @@ def train_for(model: nn.Module, finetune: Any, epochs: int) -> bool:
                 going_on = False
                 break
     else:
-        going_on = not train(model, finetune, epochs).interrupted
+        try:
+            going_on = not train(model, finetune, epochs, batch_fn=batch_fn).interrupted
+        except ValueError as error:
+            if "loss_fn=" not in str(error):
+                raise
+            raise ValueError(
+                f"finetune: {error}: here by a function, finetune=lambda m: fm.train(m, data, "
+                "loss_fn=torch.nn.MSELoss())"
+            ) from error
     model.cpu().float().eval()
     apply_masks(model)
     return going_on

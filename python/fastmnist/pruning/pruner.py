@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from fastmnist.data.batch import BatchFn
 from fastmnist.fusion.fusing import FLOOR
+from fastmnist.measuring.metrics import MetricLike
 from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
 from fastmnist.pruning.masks import MaskPruner
 from fastmnist.pruning.methods import (
@@ -43,7 +45,9 @@ def prune(
     check: float | None = None,
     max_drop: float | None = None,
     data: Any = None,
-    metric: Any = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
+    batch_fn: BatchFn | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without the weights, or neurons, that matter least.
 
@@ -87,8 +91,10 @@ def prune(
         Rows on which the result is run beside the original with the weights that are left.
     check : float, optional
         Least signal-to-noise ratio of the outputs there, in dB. Default: below 80 is a warning.
-    max_drop, data, metric
+    max_drop, data, metric, greater_is_better
         As for :func:`fastmnist.quantize`: layers that disturb the outputs most are left whole.
+    batch_fn : callable, optional
+        Reads a batch of `data` and of `finetune`, as for :func:`fastmnist.evaluate`.
 
     Returns
     -------
@@ -122,7 +128,7 @@ def prune(
     ... )
     """
     method = checked_method(method)
-    how = Pruning(method, checked_plan(method, finetune, schedule, epochs), amounts)
+    how = Pruning(method, checked_plan(method, finetune, schedule, epochs, batch_fn), amounts)
     how.include, how.exclude = kept(include), kept(exclude)
     return transformed(
         model,
@@ -133,6 +139,8 @@ def prune(
         max_drop=max_drop,
         data=data,
         metric=metric,
+        greater_is_better=greater_is_better,
+        batch_fn=batch_fn,
     )
 
 
@@ -198,7 +206,8 @@ def _run(model: nn.Module, pruner: MaskPruner | NeuronPruner, plan: Plan) -> Non
         pruner.step(lambda final, step=step: schedule.amount(final, step))  # type: ignore[misc]
         if plan.finetune is None:
             continue
-        going_on = train_for(model, plan.finetune, plan.epochs if is_last else schedule.every)
+        epochs = plan.epochs if is_last else schedule.every
+        going_on = train_for(model, plan.finetune, epochs, plan.batch_fn)
         pruner.check_kept(model)
         if not going_on and not is_last:
             # Stopped from the keyboard: what was asked for still holds of the result.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastmnist.data.batch import is_array, tree_map
+from fastmnist.data.arguments import run_model
+from fastmnist.data.batch import tree_map
 from fastmnist.data.batches import count_samples, iter_batches
 from fastmnist.display.progress import ProgressBar
 from fastmnist.layers.simulated import SimulatedLinear
@@ -46,7 +48,7 @@ def calibrate(
     ValueError
         If the model does not take the rows.
     """
-    expected = count_samples(data, "train")
+    expected = count_samples(data, "train", "calibration")
     total = max_samples if expected is None else min(expected, max_samples)
     seen = 0
     first: Rows | None = None
@@ -58,18 +60,15 @@ def calibrate(
             batch_fn=batch_fn,
             max_samples=max_samples,
             pixels=pixels,
+            model=model,
             name="calibration",
         ):
             # Contiguous: flattened inputs are then views, by which layers know them as inputs.
             args, kwargs = tree_map(Tensor.contiguous, (batch.args, batch.kwargs))
             try:
-                model(*args, **kwargs)
-            except RuntimeError as error:
-                got = [f"{a.dtype} {[*a.shape]}" for a in (*args, *kwargs.values()) if is_array(a)]
-                raise ValueError(
-                    f"calibration: expected rows that the model takes, got {', '.join(got)}: "
-                    f"{error}"
-                ) from error
+                run_model(model, replace(batch, args=args, kwargs=kwargs), "calibration")
+            except (RuntimeError, LookupError) as error:
+                raise ValueError(str(error)) from error
             if first is None:
                 first = Rows.first_of(batch, "calibration")
             seen += batch.size

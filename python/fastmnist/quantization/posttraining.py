@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastmnist.data.batches import check_repeatable
 from fastmnist.data.meaning import meaning_of
 from fastmnist.fusion.fusing import fuse_in_place
 from fastmnist.int8.quantizer import InputRule
@@ -234,9 +235,9 @@ def post_training(config: Static | Dynamic | Half, *, is_closed: bool = False) -
     return how
 
 
-def options_for_data(config: Any, data: Any) -> dict[str, Any]:
-    """The data that `max_drop` is measured on, and who reads its batches."""
-    if not isinstance(config, Static):
-        return {"data": data}
-    # Who reads the calibration data knows how to read this.
-    return {"data": config.calibration if data is None else data, "batch_fn": config.batch_fn}
+def data_to_measure_on(config: Any, data: Any) -> Any:
+    """The data that `max_drop` is measured on: the calibration data, unless it is given."""
+    if data is not None or not isinstance(config, Static):
+        return data
+    check_repeatable(config.calibration, "calibration", "as max_drop is measured on it, too")
+    return config.calibration

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from fastmnist.quantization.configs import Config, check_config
-from fastmnist.quantization.posttraining import options_for_data, post_training
+from fastmnist.data.batch import BatchFn
+from fastmnist.measuring.metrics import MetricLike
+from fastmnist.quantization.configs import Config, Static, check_config
+from fastmnist.quantization.posttraining import data_to_measure_on, post_training
 from fastmnist.rewriting.selection import Names
 from fastmnist.rewriting.transform import transformed
 
@@ -22,7 +25,9 @@ def quantize(
     example: Any = None,
     max_drop: float | None = None,
     data: Any = None,
-    metric: Any = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
+    batch_fn: BatchFn | None = None,
 ) -> nn.Module:
     """Return a copy of `model` whose Linear layers run in int8, or in 16-bit floats.
 
@@ -47,12 +52,16 @@ def quantize(
         calibration data.
     max_drop : float, optional
         How much accuracy may be lost, in points (0.2 is from 97.7 % to 97.5 %); the layers that
-        disturb the outputs most stay in float until that holds. With a `metric`, in its unit.
+        disturb the outputs most stay in float until that holds. With another metric, by how much
+        it may become worse, in its own unit (0.02 of an MAE: from 0.10 to 0.12).
     data : optional
         To measure `max_drop` on, with targets; of a bundle, its test half. Default: the
         calibration data.
-    metric : callable, optional
-        ``metric(outputs, target)`` in place of accuracy, for `max_drop`; more is better.
+    metric, greater_is_better
+        As for :func:`fastmnist.evaluate`, for `max_drop`; a function of your own needs its
+        direction. Default: accuracy where the targets are classes, R² where they are other floats.
+    batch_fn : callable, optional
+        Reads a batch of `data`, and of the calibration data. Default: that of `config`.
 
     Returns
     -------
@@ -80,7 +89,10 @@ def quantize(
     config = check_config(config)
     if max_drop is None and (data is not None or metric is not None):
         raise ValueError("data, metric: only used with max_drop=; give it too")
-    measured_on = {} if max_drop is None else options_for_data(config, data)
+    if isinstance(config, Static):
+        # Who reads the one knows how to read the other.
+        batch_fn = batch_fn or config.batch_fn
+        config = replace(config, batch_fn=config.batch_fn or batch_fn)
     return transformed(
         model,
         post_training(config),
@@ -91,5 +103,7 @@ def quantize(
         check=config.check,
         max_drop=max_drop,
         metric=metric,
-        **measured_on,
+        data=None if max_drop is None else data_to_measure_on(config, data),
+        greater_is_better=greater_is_better,
+        batch_fn=batch_fn,
     )

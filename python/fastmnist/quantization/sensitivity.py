@@ -9,10 +9,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastmnist.data.batches import BatchFn, check_repeatable
 from fastmnist.display.progress import ProgressBar
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.layers.linear import is_float_linear
-from fastmnist.measuring.evaluation import evaluate
+from fastmnist.measuring.evaluation import Evaluation, evaluate
+from fastmnist.measuring.metrics import (
+    ACCURACY,
+    Metric,
+    MetricLike,
+    direction_note,
+    metric_of,
+    shown,
+    shown_difference,
+)
+from fastmnist.measuring.scored import Scored
 from fastmnist.measuring.sqnr import outputs_of, sqnr
 from fastmnist.measuring.timing import time_interleaved
 from fastmnist.quantization.configs import Config, Static, check_config
@@ -22,7 +33,7 @@ from fastmnist.rewriting.transform import Maker
 
 
 @dataclass(frozen=True)
-class LayerSensitivity:
+class LayerSensitivity(Scored):
     """One layer, quantized alone.
 
     Attributes
@@ -30,47 +41,49 @@ class LayerSensitivity:
     layer : str
     shape : str
         ``inputs → outputs``.
-    accuracy, difference : float
-        Of the model with only this layer quantized, and against the float model (positive:
-        better); of the metric, if one was given.
+    score, difference : float
+        The metric of the model with only this layer quantized, and less that of the float model.
+        The score has the metric's name, too: ``row.accuracy``, ``row.mae``.
     sqnr : float
         Signal to quantization noise of the model's outputs, in dB.
     float_time, time : float
         Seconds that the layer alone takes for `batch_size` rows, in float and quantized.
     speedup : float
         Median over interleaved rounds.
+    metric : str
+        What the score is.
     """
 
     layer: str
     shape: str
-    accuracy: float
+    score: float
     difference: float
     sqnr: float
     float_time: float
     time: float
     speedup: float
+    metric: str = ACCURACY.name
 
 
-class Sensitivity(Tabled, Sequence[LayerSensitivity]):
+class Sensitivity(Tabled, Scored, Sequence[LayerSensitivity]):
     """The layers, the most sensitive first; prints as a table.
 
     Attributes
     ----------
     rows : tuple of LayerSensitivity
-    accuracy : float
-        Of the float model.
+    score : float
+        Of the float model; of an accuracy, ``accuracy`` too.
+    metric : str
+    greater_is_better : bool or None
     batch_size : int
     """
 
     def __init__(
-        self,
-        rows: Iterable[LayerSensitivity],
-        accuracy: float,
-        batch_size: int,
-        percent: bool = True,
+        self, rows: Iterable[LayerSensitivity], all_float: Evaluation, batch_size: int
     ) -> None:
         self.rows = tuple(sorted(rows, key=lambda row: row.sqnr))
-        self.accuracy, self.batch_size, self._percent = accuracy, batch_size, percent
+        self.score, self.metric = float(all_float), all_float.metric
+        self.greater_is_better, self.batch_size = all_float.greater_is_better, batch_size
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str):
@@ -88,13 +101,12 @@ class Sensitivity(Tabled, Sequence[LayerSensitivity]):
 
     def table(self) -> Table:
         """Return the table that is printed."""
-        what = "accuracy" if self._percent else "metric"
         table = Table(
             "what each layer alone costs and gains",
             [
                 "layer",
                 "shape",
-                what,
+                self.metric,
                 "difference",
                 "SQNR dB",
                 "float µs",
@@ -106,15 +118,17 @@ class Sensitivity(Tabled, Sequence[LayerSensitivity]):
             table.row(
                 row.layer,
                 row.shape,
-                f"{row.accuracy:.2%}" if self._percent else f"{row.accuracy:.4g}",
-                f"{row.difference * 100:+.2f}" if self._percent else f"{row.difference:+.4g}",
+                shown(self.metric, row.score),
+                shown_difference(self.metric, row.difference),
                 f"{row.sqnr:.1f}",
                 f"{row.float_time * 1e6:.1f}",
                 f"{row.time * 1e6:.1f}",
                 f"{row.speedup:.2f} ×",
             )
-        all_float = f"{self.accuracy:.2%}" if self._percent else f"{self.accuracy:.4g}"
-        table.note(f"all in float: {all_float}; the most sensitive layer first")
+        all_float = shown(self.metric, self.score)
+        table.note(f"all in float: {all_float}; the most sensitive layer, by SQNR, first")
+        if note := direction_note(self.metric, self.greater_is_better):
+            table.note(note)
         table.note(f"times of the layer alone, as a module, for {self.batch_size} rows")
         return table
 
@@ -136,8 +150,9 @@ def sensitivity(
     *,
     include: str | type | Iterable[str | type] | None = None,
     exclude: str | type | Iterable[str | type] | None = None,
-    metric: Any = None,
-    batch_fn: Any = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
+    batch_fn: BatchFn | None = None,
     batch_size: int = 64,
     rounds: int = 15,
 ) -> Sensitivity:
@@ -153,8 +168,8 @@ def sensitivity(
         ``Static(calibration=data)`` by default.
     include, exclude : str, type, or several of them
         As for :func:`fastmnist.quantize`.
-    metric : callable, optional
-        ``metric(outputs, target)`` in place of accuracy.
+    metric, greater_is_better
+        As for :func:`fastmnist.evaluate`. Layers are ordered by SQNR, whatever the metric.
     batch_fn : callable, optional
         Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
     batch_size : int
@@ -183,18 +198,21 @@ def sensitivity(
     for what, value in (("batch_size", batch_size), ("rounds", rounds)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
+    chosen = metric_of(metric, greater_is_better)
     config = check_config(Static(calibration=data, batch_fn=batch_fn) if config is None else config)
     own = check_module(model)
-    before = float(evaluate(own, data, metric=metric, batch_fn=batch_fn))
+    check_repeatable(data, "data", "for each layer")
+    before = evaluate(own, data, metric=chosen, batch_fn=batch_fn)
+    used = chosen or metric_of(before.metric)
     maker = Maker(own, post_training(config), include=include, exclude=exclude)
     rows = []
     with ProgressBar("quantizing layer by layer", len(maker.layers)) as bar:
         for name in maker.layers:
             rows.append(
-                _measure(own, maker, name, data, before, metric, batch_fn, batch_size, rounds)
+                _measure(own, maker, name, data, before, used, batch_fn, batch_size, rounds)
             )
             bar.advance(1)
-    return Sensitivity(rows, before, batch_size, percent=metric is None)
+    return Sensitivity(rows, before, batch_size)
 
 
 def _measure(
@@ -202,9 +220,9 @@ def _measure(
     maker: Maker,
     name: str,
     data: Any,
-    before: float,
-    metric: Any,
-    batch_fn: Any,
+    before: Evaluation,
+    metric: Metric | None,
+    batch_fn: BatchFn | None,
     batch_size: int,
     rounds: int,
 ) -> LayerSensitivity:
@@ -228,11 +246,12 @@ def _measure(
         name,
         f"{inputs} → {outputs}",
         after,
-        after - before,
+        after - float(before),
         sqnr(*outputs_of([model, alone], data, batch_fn=batch_fn)),
         timing[0].p50,
         timing[1].p50,
         timing[1].ratio,
+        before.metric,
     )
 
 

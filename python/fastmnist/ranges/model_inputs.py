@@ -60,6 +60,8 @@ class ModelInputs:
         Whether only what comes in training mode counts.
     """
 
+    only_looks = True  # what forward is given, it gets as it is
+
     def __init__(
         self,
         known_pixels: PixelNormalization | None,

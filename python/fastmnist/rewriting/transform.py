@@ -17,6 +17,7 @@ from torch import nn
 
 from fastmnist.layers.batchnorm import OverPositions
 from fastmnist.measuring.budget import layers_within
+from fastmnist.measuring.metrics import MetricLike, directed_metric
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import NOT_RUN, Change, mark_checked, record
 from fastmnist.rewriting.copies import (
@@ -245,7 +246,8 @@ def transformed(
     check: float | None = None,
     max_drop: float | None = None,
     data: Any = None,
-    metric: Any = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
     batch_fn: Callable[[Any], Any] | None = None,
 ) -> nn.Module:
     """Transform a copy of `model`, or itself.
@@ -261,7 +263,7 @@ def transformed(
         Rows on which original and result are run side by side.
     check : float or None
         dB that the outputs must reach there; None warns below the transform's own floor.
-    max_drop : float or None
+    max_drop, metric, greater_is_better, batch_fn
         How much accuracy may be lost on `data`, in points, or of the `metric`, in its unit: layers
         that disturb the outputs most are left as they were until that holds.
 
@@ -272,6 +274,7 @@ def transformed(
     """
     if max_drop is None and (data is not None or metric is not None):
         raise ValueError("data, metric: only used with max_drop=; give it too")
+    chosen = directed_metric(metric, greater_is_better, "max_drop")
     while True:
         try:
             return _transformed(
@@ -281,7 +284,7 @@ def transformed(
                 example,
                 check,
                 inplace,
-                None if max_drop is None else (max_drop, data, metric, batch_fn),
+                None if max_drop is None else (max_drop, data, chosen, batch_fn),
             )
         except OverPositions as error:
             if error.layer in how.norms_apart:

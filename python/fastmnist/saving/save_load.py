@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ from fastmnist.saving.layers import (
     to_array,
 )
 
+_TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+
 
 def save(path: str | os.PathLike[str], models: Any) -> None:
     """Save one model, or several by name, to one safetensors file.
@@ -58,7 +61,8 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
     Parameters
     ----------
     path : str or path
-        Replaced whole, or left as it was if anything fails.
+        Replaced whole, or left as it was if anything fails. A name that ends in .safetensors tells
+        what it is; one that ends as torch's files do brings a warning.
     models : nn.Module, CompiledModel or dict of them
         Float, fused, pruned, quantized or compiled. Weights under a mask are saved as zeros, so
         that :func:`unprune` has nothing to bring back afterwards.
@@ -85,6 +89,14 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
     for name in named:
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"models: expected names without '/', got {name!r}")
+    if str(path).endswith(_TORCH_ENDINGS):
+        warnings.warn(
+            f"path: '{path!s}' is written as safetensors, which torch.load does not read: "
+            "call it .safetensors, load it with fm.load, or keep torch's own format with "
+            "torch.save(model.state_dict(), path)",
+            UserWarning,
+            stacklevel=2,
+        )
     write(path, {name: _describe(name, model) for name, model in named.items()}, single)
 
 

@@ -21,18 +21,20 @@ fixtures (the first variant is what the others are compared with), and run it::
     $ python -m pytest --pyargs fastmnist.testing
 
 or without a conftest: ``python -m pytest --pyargs fastmnist.testing --variants=pkg.mod:fn
---data=mnist``. A third fixture, ``fastmnist_limits``, sets limits: see
-:mod:`fastmnist.testing.plugin`.
+--data=mnist``. The fixtures ``fastmnist_limits``, ``fastmnist_metric`` and ``fastmnist_batch_fn``
+say the rest: see :mod:`fastmnist.testing.plugin`. Limits that nobody sets are the same in both.
 """
 
 from __future__ import annotations
 
+from fastmnist.testing.baseline import assert_no_worse
 from fastmnist.testing.checks import (
     assert_accuracy_drop,
     assert_agreement,
     assert_bit_equal,
     assert_faster,
-    assert_no_worse,
+    assert_max_error,
+    assert_r2,
     assert_smaller,
     assert_sqnr,
 )
@@ -42,7 +44,9 @@ __all__ = [
     "assert_agreement",
     "assert_bit_equal",
     "assert_faster",
+    "assert_max_error",
     "assert_no_worse",
+    "assert_r2",
     "assert_smaller",
     "assert_sqnr",
 ]

@@ -6,36 +6,54 @@ when a check runs, so that pytest's plugin costs nothing where it is not used.
 
 from __future__ import annotations
 
-import json
-import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from fastmnist.comparison.comparing import Report
+from fastmnist.testing.limits import (
+    AGREEMENT,
+    DROP,
+    FASTER,
+    OUTPUTS_R2,
+    SMALLER,
+    SQNR_DB,
+    Limit,
+    limit_for,
+)
 
 
 def assert_accuracy_drop(
-    variant: Any, reference: Any, data: Any, *, max: float = 0.5, metric: Any = None
+    variant: Any,
+    reference: Any,
+    data: Any,
+    *,
+    max: Limit = DROP,
+    metric: Any = None,
+    greater_is_better: bool | None = None,
+    batch_fn: Any = None,
 ) -> None:
     """Check that `variant` is at most `max` points less accurate than `reference`.
+
+    Or that another metric is at most `max` worse: R² where the targets are those of a regression.
 
     Parameters
     ----------
     variant, reference : nn.Module, CompiledModel or callable
-    data : Data, Split, DataLoader, Dataset or (x, y)
+    data : Data, Split, DataLoader, Dataset, (x, y), list of batches
         With targets; of a bundle, its test half.
-    max : float
-        Points of accuracy (0.5 is from 97.7 % to 97.2 %); with a `metric`, in its unit.
-    metric : callable, optional
-        ``metric(outputs, target)``; more is better.
+    max : float, or dict of metric to float
+        Points of accuracy (0.5, unless said: from 97.7 % to 97.2 %); another metric in its own
+        unit (``r2``, ``f1``, ``auc``: 0.005; else it has to be said).
+    metric, greater_is_better, batch_fn
+        As for :func:`fastmnist.evaluate`; a function of your own needs its direction.
 
     Raises
     ------
     AssertionError
-        With both accuracies and n.
+        With both values and n.
+    TypeError, ValueError
+        If the metric is none, has no direction, or no limit.
 
     Examples
     --------
@@ -44,26 +62,35 @@ def assert_accuracy_drop(
     >>> assert_accuracy_drop(fm.fuse(model), model, data, max=0.1)
     """
     __tracebackhide__ = True
+    from fastmnist.data.batches import check_repeatable
     from fastmnist.measuring.evaluation import evaluate
+    from fastmnist.measuring.metrics import directed_metric, metric_of, unit_of
 
-    unit = 1.0 if metric is not None else 100.0
-    before = evaluate(reference, data, metric=metric)
-    after = evaluate(variant, data, metric=metric)
-    drop = (float(before) - float(after)) * unit
-    if not drop <= max + 1e-9:
-        name = "points" if metric is None else "of the metric"
+    chosen = directed_metric(metric, greater_is_better, "assert_accuracy_drop")
+    check_repeatable(data, "data", "for both")
+    before = evaluate(reference, data, metric=chosen, batch_fn=batch_fn)
+    used = chosen or metric_of(before.metric)
+    assert used is not None
+    most = limit_for(used.name, max, "max")
+    after = evaluate(variant, data, metric=used, batch_fn=batch_fn)
+    drop, unit = used.loss_of(before, after), unit_of(used.name)
+    if not drop <= most + 1e-12:
+        by = " points" if unit == 100 else ""
+        way = "drop" if used.greater_is_better else "rise"
         raise AssertionError(
-            f"accuracy: expected a drop of at most {max:g} {name}, got {drop:.3g}: "
+            f"{used.name}: expected a {way} of at most {most:g}{by}, got {drop:.3g}: "
             f"{float(before) * unit:.4g} before, {float(after) * unit:.4g} after, n = {after.n}"
         )
 
 
-def assert_agreement(variant: Any, reference: Any, data: Any, *, min: float = 0.99) -> None:
+def assert_agreement(
+    variant: Any, reference: Any, data: Any, *, min: float = AGREEMENT, batch_fn: Any = None
+) -> None:
     """Check that both give the same class for at least a share `min` of the rows.
 
     Parameters
     ----------
-    variant, reference, data
+    variant, reference, data, batch_fn
         As for :func:`assert_accuracy_drop`; no targets needed. Up to 10,000 rows are used.
     min : float
         Share, 0 to 1.
@@ -71,7 +98,8 @@ def assert_agreement(variant: Any, reference: Any, data: Any, *, min: float = 0.
     Raises
     ------
     AssertionError
-        With the share and n; also if outputs have no classes to compare.
+        With the share and n; also if outputs are no classes: a regression's are compared by
+        :func:`assert_r2` and :func:`assert_max_error`.
 
     Examples
     --------
@@ -80,9 +108,13 @@ def assert_agreement(variant: Any, reference: Any, data: Any, *, min: float = 0.
     >>> assert_agreement(fm.fuse(model), model, torch.rand(64, 1, 28, 28), min=0.99)
     """
     __tracebackhide__ = True
-    y, expected = _outputs(variant, reference, data, 10_000)
-    if y.dim() < 2 or y.shape[-1] < 2:
-        raise AssertionError(f"agreement: expected outputs [N, classes], got {[*y.shape]}")
+    y, expected = _outputs(variant, reference, data, 10_000, batch_fn)
+    once = isinstance(data, Iterator)
+    if _is_one(y) or (not once and is_regression(reference, data, batch_fn)):
+        raise AssertionError(
+            f"agreement: expected outputs [N, classes], got a regression's, {[*y.shape]}: use "
+            "assert_r2 and assert_max_error (in the suite, the limits r2 and max_error)"
+        )
     same = y.argmax(-1) == expected.argmax(-1)
     share = float(same.double().mean())
     if not share >= min:
@@ -92,14 +124,85 @@ def assert_agreement(variant: Any, reference: Any, data: Any, *, min: float = 0.
         )
 
 
-def assert_sqnr(variant: Any, reference: Any, data: Any, *, min_db: float = 20.0) -> None:
+def assert_r2(
+    variant: Any, reference: Any, data: Any, *, min: float = OUTPUTS_R2, batch_fn: Any = None
+) -> None:
+    """Check R² of the outputs against those of `reference`, of a regression.
+
+    1 where they are the same, 0 where they tell no more than the mean of the reference's; of
+    several outputs the mean of theirs.
+
+    Parameters
+    ----------
+    variant, reference, data, batch_fn
+        As for :func:`assert_accuracy_drop`; no targets needed. Up to 2,048 rows are used.
+    min : float
+
+    Raises
+    ------
+    AssertionError
+        With what it is.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> model, x = torch.nn.Linear(8, 1), torch.randn(64, 8)
+    >>> assert_r2(fm.quantize(model, fm.Static(x)), model, x, min=0.99)
+    """
+    __tracebackhide__ = True
+    from fastmnist.measuring.metrics import R2
+
+    y, expected = _outputs(variant, reference, data, 2048, batch_fn)
+    got = R2(y, expected)
+    if not got >= min:
+        raise AssertionError(f"R²: expected outputs with at least {min:g}, got {got:.4g}")
+
+
+def assert_max_error(
+    variant: Any, reference: Any, data: Any, *, max: float, batch_fn: Any = None
+) -> None:
+    """Check that no output is further from that of `reference` than `max`, of a regression.
+
+    Parameters
+    ----------
+    variant, reference, data, batch_fn
+        As for :func:`assert_accuracy_drop`; no targets needed. Up to 10,000 rows are used.
+    max : float
+        In the unit of the outputs.
+
+    Raises
+    ------
+    AssertionError
+        With the largest error and its row.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> model, x = torch.nn.Linear(8, 1), torch.randn(64, 8)
+    >>> assert_max_error(fm.quantize(model, fm.Static(x)), model, x, max=0.1)
+    """
+    __tracebackhide__ = True
+    y, expected = _outputs(variant, reference, data, 10_000, batch_fn)
+    off = (y - expected).abs().nan_to_num(nan=float("inf")).flatten(1 if y.dim() > 1 else 0)
+    worst = float(off.max())
+    if not worst <= max:
+        rows = off.max(1).values if off.dim() > 1 else off
+        raise AssertionError(
+            f"max_error: expected outputs within {max:g}, got one {worst:.4g} off, in row "
+            f"{int(rows.argmax())} of {len(rows)}"
+        )
+
+
+def assert_sqnr(
+    variant: Any, reference: Any, data: Any, *, min_db: float = SQNR_DB, batch_fn: Any = None
+) -> None:
     """Check the signal to quantization noise of the outputs, in dB.
 
     ``10 log10(Σ reference² / Σ (reference - variant)²)`` over all outputs.
 
     Parameters
     ----------
-    variant, reference, data
+    variant, reference, data, batch_fn
         As for :func:`assert_accuracy_drop`; no targets needed. Up to 2,048 rows are used.
     min_db : float
 
@@ -117,13 +220,13 @@ def assert_sqnr(variant: Any, reference: Any, data: Any, *, min_db: float = 20.0
     __tracebackhide__ = True
     from fastmnist.measuring.sqnr import sqnr
 
-    y, expected = _outputs(variant, reference, data, 2048)
+    y, expected = _outputs(variant, reference, data, 2048, batch_fn)
     got = sqnr(expected, y)
     if not got >= min_db:
         raise AssertionError(f"SQNR: expected at least {min_db:g} dB, got {got:.1f} dB")
 
 
-def assert_smaller(variant: Any, reference: Any, *, ratio: float = 1.0) -> None:
+def assert_smaller(variant: Any, reference: Any, *, ratio: float = SMALLER) -> None:
     """Check that the file of `variant` is at least `ratio` times smaller.
 
     Parameters
@@ -158,9 +261,10 @@ def assert_faster(
     reference: Any,
     data: Any,
     *,
-    ratio: float = 1.0,
+    ratio: float = FASTER,
     batch_size: int = 1,
     rounds: int = 25,
+    batch_fn: Any = None,
 ) -> None:
     """Check that `variant` is at least `ratio` times faster, interleaved in this process.
 
@@ -169,7 +273,7 @@ def assert_faster(
 
     Parameters
     ----------
-    variant, reference, data
+    variant, reference, data, batch_fn
         As for :func:`assert_accuracy_drop`; no targets needed.
     ratio : float
         Median over rounds of the ratio of their times within a round.
@@ -193,7 +297,10 @@ def assert_faster(
     from fastmnist.measuring.evaluation import in_mode
     from fastmnist.measuring.timing import time_interleaved
 
-    batch = next(iter(iter_batches(data, split="test", batch_size=batch_size)))
+    batches = iter_batches(
+        data, split="test", batch_size=batch_size, batch_fn=batch_fn, model=reference
+    )
+    batch = next(batches)
     args, kwargs = batch.args, batch.kwargs
     pair = [[partial(model, *args, **kwargs)] for model in (reference, variant)]
     with torch.inference_mode(), ExitStack() as modes:
@@ -211,12 +318,12 @@ def assert_faster(
         )
 
 
-def assert_bit_equal(variant: Any, reference: Any, data: Any) -> None:
+def assert_bit_equal(variant: Any, reference: Any, data: Any, *, batch_fn: Any = None) -> None:
     """Check that the outputs are the same, bit for bit.
 
     Parameters
     ----------
-    variant, reference, data
+    variant, reference, data, batch_fn
         As for :func:`assert_accuracy_drop`; no targets needed. Up to 2,048 rows are used.
 
     Raises
@@ -233,7 +340,7 @@ def assert_bit_equal(variant: Any, reference: Any, data: Any) -> None:
     __tracebackhide__ = True
     import torch
 
-    y, expected = _outputs(variant, reference, data, 2048)
+    y, expected = _outputs(variant, reference, data, 2048, batch_fn)
     if y.shape != expected.shape:
         raise AssertionError(f"bits: expected shape {[*expected.shape]}, got {[*y.shape]}")
     differ = y.contiguous().view(torch.int32) != expected.contiguous().view(torch.int32)
@@ -245,68 +352,6 @@ def assert_bit_equal(variant: Any, reference: Any, data: Any) -> None:
         )
 
 
-def assert_no_worse(
-    report: Report, baseline: str | os.PathLike[str], *, points: float = 0.1, size: float = 1.02
-) -> None:
-    """Check a report against one that was stored: how models are watched from release to release.
-
-    Every variant of the stored report must still be there, on as many rows, no less accurate and
-    no larger. Times are not compared.
-
-    Parameters
-    ----------
-    report : Report
-        Of :func:`fastmnist.compare`.
-    baseline : str or path
-        What ``report.to_json(path)`` wrote.
-    points : float
-        Accuracy that may be lost, in points; with a metric, in its unit.
-    size : float
-        By what factor a file may grow.
-
-    Raises
-    ------
-    AssertionError
-        Naming every variant that became worse.
-    FileNotFoundError, ValueError
-        If there is no such file, or it is no report.
-
-    Examples
-    --------
-    >>> import fastmnist as fm, tempfile, os
-    >>> data, model = fm.load_dataset("digits"), fm.NeuralNetwork()
-    >>> report = fm.compare({"original": model}, data, rounds=1)
-    >>> path = os.path.join(tempfile.mkdtemp(), "baseline.json")
-    >>> _ = report.to_json(path)
-    >>> assert_no_worse(report, path)
-    """
-    __tracebackhide__ = True
-    rows = {row.name: row for row in report}
-    before = _stored(baseline)
-    unit = 100.0 if report.about.get("metric") == "accuracy" else 1.0
-    worse = []
-    if before["about"].get("metric") != report.about.get("metric"):
-        worse.append(f"the metric was {before['about'].get('metric')}")
-    if before["about"].get("n") != report.about.get("n"):
-        worse.append(f"n was {before['about'].get('n')}, is {report.about.get('n')}")
-    for old in before["rows"]:
-        name = old["name"]
-        if name not in rows:
-            worse.append(f"'{name}' is gone")
-            continue
-        lost = (old["accuracy"] - rows[name].accuracy) * unit
-        if not lost <= points + 1e-9:
-            worse.append(f"'{name}' lost {lost:.3g} of accuracy (at most {points:g})")
-        disk = rows[name].disk
-        if old["disk"] is not None and disk is not None and disk > size * old["disk"]:
-            worse.append(f"'{name}' grew from {old['disk']:,} to {disk:,} bytes")
-    if worse:
-        raise AssertionError(
-            f"worse than {os.fspath(baseline)}: {'; '.join(worse)}. If that is meant, store the "
-            "new report: report.to_json(path), or --update-baseline in the suite"
-        )
-
-
 def _bytes_of(model: Any) -> int:
     if isinstance(model, int) and not isinstance(model, bool):
         return model
@@ -315,26 +360,32 @@ def _bytes_of(model: Any) -> int:
     return file_size(model)
 
 
-def _stored(baseline: str | os.PathLike[str]) -> dict[str, Any]:
-    path = Path(baseline)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"baseline: expected a stored report, got '{path}', which is no file: write it with "
-            "report.to_json(path), or run the suite with --update-baseline"
-        )
-    try:
-        stored = json.loads(path.read_text())
-        names = [row["name"] for row in stored["rows"]]
-        numbers = [float(row["accuracy"]) for row in stored["rows"]]
-        if len(names) != len(numbers) or not isinstance(stored["about"], dict):
-            raise ValueError("no report")
-        return {**stored, "rows": [{"disk": None, **row} for row in stored["rows"]]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"baseline: '{path}' is no report of fm.compare: {error}") from None
+def is_regression(reference: Any, data: Any, batch_fn: Any = None) -> bool:
+    """Tell whether outputs are numbers, not classes: by the targets, or as there is only one."""
+    import torch
 
-
-def _outputs(variant: Any, reference: Any, data: Any, most: int) -> tuple[Any, Any]:
+    from fastmnist.data.batches import iter_batches
+    from fastmnist.measuring.scoring import hits
     from fastmnist.measuring.sqnr import outputs_of
 
-    y, expected = outputs_of([variant, reference], data, most)
+    rows = iter_batches(
+        data, split="test", batch_size=64, max_samples=64, batch_fn=batch_fn, model=reference
+    )
+    target = next(rows).target
+    (outputs,) = outputs_of([reference], data, 64, batch_fn)
+    if _is_one(outputs) or not isinstance(target, torch.Tensor):
+        return _is_one(outputs)
+    is_class = hits(outputs[: len(target)], target[: len(outputs)], probabilities=True) is not None
+    return target.is_floating_point() and not is_class
+
+
+def _is_one(outputs: Any) -> bool:
+    return outputs.dim() < 2 or int(outputs.shape[-1]) < 2
+
+
+def _outputs(variant: Any, reference: Any, data: Any, most: int, batch_fn: Any) -> tuple[Any, Any]:
+    from fastmnist.measuring.sqnr import outputs_of
+
+    # The reference first: by its forward, several inputs become its arguments.
+    expected, y = outputs_of([reference, variant], data, most, batch_fn)
     return y, expected

@@ -5,26 +5,42 @@ Fixtures (of session scope; they may ask for each other and for other plain fixt
     fastmnist_data       what fastmnist.evaluate takes; a bundle's test half is used
     fastmnist_variants   dict of name to model; the first is the reference
     fastmnist_limits     dict of limits: {"sqnr": 30, "pruned": {"sqnr": 5, "smaller": None}}
+    fastmnist_metric     what fastmnist.evaluate takes: "mae", a function as fm.Metric, …
+    fastmnist_batch_fn   reads a batch of the data, as for fastmnist.evaluate
 
-A limit stands for all variants, or, under a variant's name, for that one; None skips a check.
+A limit stands for all variants, or, under a variant's name, for that one; None skips a check. What
+holds unless it is said is in :mod:`fastmnist.testing.limits`, for the functions too.
 
 ====================  ===============================================  =================
 limit                 check                                            unless said
 ====================  ===============================================  =================
-``accuracy_drop``     at most so many points                           0.5
+``accuracy_drop``     the metric at most so much worse: accuracy in    0.5 points; 0.005
+                      points, others in their own unit                 of r2, f1, auc
 ``agreement``         at least this share of rows in the same class    0.98
+``r2``                of a regression: R² of the outputs against the   0.98
+                      reference's, at least
+``max_error``         no output further than this from the             skipped
+                      reference's, in the outputs' unit
 ``sqnr``              at least so many dB                              15
 ``smaller``           at least so many times smaller                   1 (no larger)
 ``bit_equal``         compiled and module path, one batch or many      where it is ours
 ``faster``            at least so many times faster at batch 1         skipped
+``no_worse``          with a baseline: the metric at most so much      0.1 points; 0.001
+                      worse than stored                                of r2, f1, auc; else
+                                                                       a thousandth of it
 ====================  ===============================================  =================
+
+The metric is accuracy where targets are classes, R² where they are other floats, or what
+``--metric`` says, with ``--greater-is-better`` where it is a function. ``agreement`` is of classes
+and left out of a regression's checks, ``r2`` is of a regression and left out of a classifier's.
 
 Names are needed when tests are collected, so the fixtures run then, once for the whole suite.
 pytest's own ``request`` is not there yet: fixtures that need it (``tmp_path_factory``, …) cannot be
 used. A test of one's own that asks for them by name runs them again, as pytest does.
 
-The short options (``--variants``, ``--data``, ``--baseline``, ``--update-baseline``) exist where
-``fastmnist.testing`` is named on the command line; with ``--fastmnist-`` before them, always.
+The short options (``--variants``, ``--data``, ``--metric``, ``--greater-is-better``,
+``--batch-fn``, ``--baseline``, ``--update-baseline``) exist where ``fastmnist.testing`` is named on
+the command line; with ``--fastmnist-`` before them, always.
 """
 
 from __future__ import annotations
@@ -33,22 +49,15 @@ import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-DEFAULTS: dict[str, Any] = {
-    "accuracy_drop": 0.5,
-    "agreement": 0.98,
-    "sqnr": 15.0,
-    "smaller": 1.0,
-    "bit_equal": True,
-    "faster": None,
-}
+from fastmnist.testing import checks
+from fastmnist.testing.limits import DEFAULTS, in_words
 
 
 @dataclass
@@ -61,11 +70,15 @@ class Suite:
     variants : dict
         The first is the reference.
     limits : dict
+    metric : Metric or None
+    batch_fn : callable or None
     """
 
     data: Any
     variants: dict[str, Any]
     limits: dict[str, Any] = field(default_factory=dict)
+    metric: Any = None
+    batch_fn: Any = None
 
     @property
     def reference(self) -> Any:
@@ -75,7 +88,18 @@ class Suite:
     def checked(self) -> list[str]:
         return [*self.variants][1:]
 
-    def limit(self, check: str, variant: str) -> Any:
+    @cached_property
+    def is_regression(self) -> bool:
+        """Whether the outputs are numbers and not classes."""
+        return checks.is_regression(self.reference, self.data, self.batch_fn)
+
+    def leaves_out(self, check: str, variant: str) -> bool:
+        """Whether a check says nothing about this kind of model, or nobody asked for it."""
+        if check == "r2" and not self.is_regression:
+            return True
+        return check in ("r2", "max_error") and self.limit(check, variant) is None
+
+    def limit(self, check: str, variant: str = "") -> Any:
         """What holds for one check of one variant; None skips it."""
         own = self.limits.get(variant)
         if isinstance(own, dict) and check in own:
@@ -88,7 +112,10 @@ _SUITES = pytest.StashKey[dict[Any, Suite]]()
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "variants": {"metavar": "pkg.mod:fn", "help": "a function that returns the variants"},
-    "data": {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn"},
+    "data": {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn that returns data"},
+    "metric": {"metavar": "NAME", "help": "accuracy, mse, mae, rmse, r2, f1, auc, or pkg.mod:fn"},
+    "greater-is-better": {"metavar": "yes|no", "help": "direction of a --metric of your own"},
+    "batch-fn": {"metavar": "pkg.mod:fn", "help": "a function that reads a batch of the data"},
     "baseline": {"metavar": "FILE", "help": "stored report to compare with"},
     "update-baseline": {"action": "store_true", "help": "store the report as baseline"},
 }
@@ -99,7 +126,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = _group(parser)
     for name, about in _OPTIONS.items():
         group.addoption(f"--fastmnist-{name}", dest=_dest(name), **about)
-    for check, default in DEFAULTS.items():
+    for check in DEFAULTS:
         if check == "bit_equal":
             continue
         group.addoption(
@@ -107,7 +134,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             dest=f"fastmnist_limit_{check}",
             type=float,
             metavar="X",
-            help=f"limit of the check '{check}' (unless said: {default})",
+            help=f"limit of the check '{check}' (unless said: {in_words(check)})",
         )
 
 
@@ -143,6 +170,20 @@ def fastmnist_data(pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture(scope="session")
+def fastmnist_metric(pytestconfig: pytest.Config) -> Any:
+    """What models are judged by: override, or give --metric and --greater-is-better."""
+    spec = pytestconfig.getoption("fastmnist_metric")
+    return _named(spec, "--metric") if spec and ":" in spec else spec
+
+
+@pytest.fixture(scope="session")
+def fastmnist_batch_fn(pytestconfig: pytest.Config) -> Any:
+    """Who reads batches of the data: override, or give --batch-fn."""
+    spec = pytestconfig.getoption("fastmnist_batch_fn")
+    return _named(spec, "--batch-fn") if spec else None
+
+
+@pytest.fixture(scope="session")
 def fastmnist_variants(pytestconfig: pytest.Config, fastmnist_data: Any) -> Any:
     """Name to model, the reference first: override, or give --variants."""
     spec = pytestconfig.getoption("fastmnist_variants")
@@ -161,6 +202,25 @@ def fastmnist_limits() -> dict[str, Any]:
 def fastmnist_suite(request: pytest.FixtureRequest) -> Suite:
     """Variants, data and limits, made once."""
     return _suite(request.session, request.node)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out checks that say nothing about the models."""
+    left = [item for item in items if _is_left_out(item)]
+    if left:
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=left)
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    variant = getattr(getattr(item, "callspec", None), "params", {}).get("fastmnist_variant")
+    check = str(getattr(item, "originalname", "")).removeprefix("test_")
+    if variant is None or check not in DEFAULTS:
+        return False
+    try:
+        return _suite(item.session, item).leaves_out(check, variant)
+    except Exception:  # of the user's model or data: the check itself will tell it better
+        return False
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -182,11 +242,18 @@ def _suite(session: pytest.Session, node: Any) -> Suite:
             "fastmnist_variants in the conftest.py of the folder you start pytest in, or give "
             "--variants=pkg.mod:fn"
         )
-    key = tuple(resolver.identity(name) for name in ("fastmnist_variants", "fastmnist_data"))
+    names = ("fastmnist_variants", "fastmnist_data", "fastmnist_metric", "fastmnist_batch_fn")
+    key = tuple(resolver.identity(name) for name in names)
     if key not in suites:
         data, variants = resolver("fastmnist_data"), resolver("fastmnist_variants")
         limits = {**resolver("fastmnist_limits"), **_limits_given(session.config)}
-        suites[key] = Suite(data, _checked(variants), _checked_limits(limits, variants))
+        suites[key] = Suite(
+            data,
+            _checked(variants),
+            _checked_limits(limits, variants),
+            _checked_metric(resolver("fastmnist_metric"), session.config),
+            resolver("fastmnist_batch_fn"),
+        )
     return suites[key]
 
 
@@ -254,7 +321,7 @@ def _checked(variants: Any) -> dict[str, Any]:
 def _checked_limits(limits: dict[str, Any], variants: dict[str, Any]) -> dict[str, Any]:
     for name, value in limits.items():
         known = name in DEFAULTS or (name in variants and isinstance(value, dict))
-        inner = value if isinstance(value, dict) else {}
+        inner = value if isinstance(value, dict) and name not in DEFAULTS else {}
         unknown = [check for check in inner if check not in DEFAULTS]
         if not known or unknown:
             raise pytest.UsageError(
@@ -273,15 +340,37 @@ def _limits_given(config: pytest.Config) -> dict[str, Any]:
     return {check: value for check, value in given.items() if value is not None}
 
 
+def _checked_metric(metric: Any, config: pytest.Config) -> Any:
+    """The metric, with the direction that the suite needs."""
+    from fastmnist.measuring.metrics import directed_metric
+
+    said = config.getoption("fastmnist_greater_is_better")
+    directions = {None: None, "yes": True, "true": True, "no": False, "false": False}
+    if said is not None and said.lower() not in directions:
+        raise pytest.UsageError(f"--greater-is-better: expected yes or no, got {said}")
+    try:
+        return directed_metric(
+            metric, directions[said and said.lower()], "the suite (--greater-is-better=yes or no)"
+        )
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"fastmnist_metric, --metric: {error}") from error
+
+
 def _data_of(spec: str) -> Any:
     if ":" in spec:
-        return _named(spec, "--data")()
+        made = _named(spec, "--data", callable_only=False)
+        return made() if callable(made) else made
     from fastmnist.data import load_dataset
 
-    return load_dataset(spec)
+    try:
+        return load_dataset(spec)
+    except ValueError as error:
+        raise pytest.UsageError(
+            f"--data={spec}: expected mnist, digits, auto or pkg.mod:fn: {error}"
+        ) from error
 
 
-def _named(spec: str, option: str) -> Callable[..., Any]:
+def _named(spec: str, option: str, callable_only: bool = True) -> Any:
     module, _, name = spec.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
@@ -290,6 +379,6 @@ def _named(spec: str, option: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise pytest.UsageError(f"{option}={spec}: expected pkg.mod:fn, got {error}") from error
-    if not callable(function):
+    if callable_only and not callable(function):
         raise pytest.UsageError(f"{option}={spec}: expected a function, got {function!r}")
-    return function  # type: ignore[no-any-return]
+    return function

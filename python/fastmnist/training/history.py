@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from fastmnist.display.tables import Table, Tabled, frame_of
+from fastmnist.measuring.metrics import ACCURACY
+from fastmnist.measuring.scored import Scored
 
 
 @dataclass(frozen=True)
-class EpochRecord:
+class EpochRecord(Scored):
     """One epoch of training.
+
+    The scores have the metric's name, too: ``record.accuracy``, ``record.val_mae``.
 
     Parameters
     ----------
@@ -19,20 +23,23 @@ class EpochRecord:
         From 1.
     loss : float
         Mean per sample, in training mode, over the epoch (the weights changing meanwhile).
-    accuracy : float or None
-        The same for accuracy, 0…1, or for `metric`; None where neither can be computed.
+    score : float or None
+        The metric over all outputs of the epoch, likewise; None where none can be computed.
     seconds : float
         How long the epoch took, without validation.
-    val_loss, val_accuracy : float or None
+    val_loss, val_score : float or None
         On the validation data after the epoch, in eval mode; None without such data.
+    metric : str
+        What the scores are.
     """
 
     epoch: int
     loss: float
-    accuracy: float | None
+    score: float | None
     seconds: float
     val_loss: float | None = None
-    val_accuracy: float | None = None
+    val_score: float | None = None
+    metric: str = ACCURACY.name
 
 
 class History(Tabled, Sequence[EpochRecord]):
@@ -60,9 +67,19 @@ class History(Tabled, Sequence[EpochRecord]):
         return [record.loss for record in self]
 
     @property
+    def metric(self) -> str:
+        """What the scores are: "accuracy", unless it is a regression or another was given."""
+        return self[-1].metric if self else ACCURACY.name
+
+    @property
+    def score(self) -> list[float | None]:
+        """Training metric of each epoch; None if not computable."""
+        return [record.score for record in self]
+
+    @property
     def accuracy(self) -> list[float | None]:
-        """Training accuracy of each epoch, 0…1 (or the metric); None if not computable."""
-        return [record.accuracy for record in self]
+        """Training accuracy of each epoch, 0…1; None with another metric, or if not computable."""
+        return [getattr(record, "accuracy", None) for record in self]
 
     @property
     def val_loss(self) -> list[float | None]:
@@ -70,9 +87,14 @@ class History(Tabled, Sequence[EpochRecord]):
         return [record.val_loss for record in self]
 
     @property
+    def val_score(self) -> list[float | None]:
+        """Validation metric after each epoch; None without validation."""
+        return [record.val_score for record in self]
+
+    @property
     def val_accuracy(self) -> list[float | None]:
-        """Validation accuracy after each epoch, 0…1; None without validation."""
-        return [record.val_accuracy for record in self]
+        """Validation accuracy after each epoch, 0…1; None with another metric, or without data."""
+        return [getattr(record, "val_accuracy", None) for record in self]
 
     @property
     def seconds(self) -> float:
@@ -123,13 +145,13 @@ class History(Tabled, Sequence[EpochRecord]):
 
     def table(self) -> Table:
         """Return the table that is printed."""
-        validated = any(r.val_loss is not None or r.val_accuracy is not None for r in self)
-        columns = ["epoch", "loss", "accuracy", "seconds"]
-        columns += ["val_loss", "val_accuracy"] * validated
+        validated = any(r.val_loss is not None or r.val_score is not None for r in self)
+        columns = ["epoch", "loss", self.metric, "seconds"]
+        columns += ["val_loss", f"val_{self.metric}"] * validated
         table = Table("training", columns)
         for r in self:
-            cells = [str(r.epoch), f"{r.loss:.4f}", _number(r.accuracy), f"{r.seconds:.1f}"]
-            table.row(*[*cells, _number(r.val_loss), _number(r.val_accuracy)][: len(columns)])
+            cells = [str(r.epoch), f"{r.loss:.4f}", _number(r.score), f"{r.seconds:.1f}"]
+            table.row(*[*cells, _number(r.val_loss), _number(r.val_score)][: len(columns)])
         if self.interrupted:
             table.note("interrupted")
         return table
@@ -141,8 +163,8 @@ def _number(value: float | None) -> str:
 
 def _describe(record: EpochRecord) -> str:
     text = f"loss {record.loss:.4f}"
-    if record.accuracy is not None:
-        text += f", accuracy {record.accuracy:.4f}"
-    if record.val_accuracy is not None:
-        text += f", val_accuracy {record.val_accuracy:.4f}"
+    if record.score is not None:
+        text += f", {record.metric} {record.score:.4f}"
+    if record.val_score is not None:
+        text += f", val_{record.metric} {record.val_score:.4f}"
     return text

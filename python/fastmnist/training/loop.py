@@ -6,12 +6,20 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fastmnist.data.batches import Batch, BatchFn, count_samples, iter_batches
+from fastmnist.data.arguments import run_model
+from fastmnist.data.batches import (
+    Batch,
+    BatchFn,
+    check_repeatable,
+    count_samples,
+    iter_batches,
+)
 from fastmnist.data.bundle import Data
 from fastmnist.data.meaning import meaning_of
 from fastmnist.display.progress import ProgressBar
@@ -21,7 +29,9 @@ from fastmnist.measuring.evaluation import (
     evaluate,
     in_mode,
 )
-from fastmnist.measuring.scoring import LossFn, Metric, compute_loss, hits, metric_total
+from fastmnist.measuring.metrics import ACCURACY, Metric, MetricLike, metric_of
+from fastmnist.measuring.scoring import LossFn, compute_loss
+from fastmnist.measuring.tally import Tally
 from fastmnist.pixels import set_model_pixels
 from fastmnist.rewriting.masks import apply_masks
 from fastmnist.training.history import EpochRecord, History
@@ -42,7 +52,7 @@ def train(
     lr: float = 1e-3,
     optimizer: OptimizerLike | None = None,
     loss_fn: LossFn | None = None,
-    metric: Metric | None = None,
+    metric: MetricLike = None,
     seed: int | None = None,
     validation: Any = None,
     device: torch.device | str | None = None,
@@ -57,8 +67,8 @@ def train(
     model : torch.nn.Module
         In training mode meanwhile; each submodule is in the mode it was in afterwards. Masks
         of ``torch.nn.utils.prune`` stay. The data's pixel normalization is recorded on it.
-    data : Data, Split, DataLoader, Dataset, (x, y)
-        With targets; of a bundle, its train half.
+    data : Data, Split, DataLoader, Dataset, (x, y), list of batches
+        With targets; of a bundle, its train half. A generator gives one epoch.
     epochs : int
         How often to go through the data.
     batch_size : int
@@ -71,8 +81,8 @@ def train(
         ``lambda p: torch.optim.SGD(p, lr=0.1)``.
     loss_fn : callable, optional
         ``loss_fn(outputs, target)`` instead of cross entropy.
-    metric : callable, optional
-        ``metric(outputs, target)`` instead of accuracy: the batch's mean, or a value per sample.
+    metric : str, Metric or callable, optional
+        As for :func:`fastmnist.evaluate`: computed once an epoch, of all outputs.
     seed : int, optional
         Makes order and dropout repeatable, and leaves torch's global random numbers as they
         were. Otherwise they are drawn from those, so ``torch.manual_seed`` works.
@@ -90,8 +100,8 @@ def train(
     Returns
     -------
     History
-        Loss, accuracy and seconds of each epoch. Stopped from the keyboard (Ctrl-C), the model
-        stays as far trained as it is, and the whole epochs so far are returned.
+        Loss, accuracy (or the metric) and seconds of each epoch. Stopped from the keyboard
+        (Ctrl-C), the model stays as far trained as it is, and the whole epochs so far are returned.
 
     Raises
     ------
@@ -111,11 +121,15 @@ def train(
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs: expected an integer of at least 1, got {epochs!r}")
+    if epochs > 1:
+        check_repeatable(data, "data", f"for {epochs} epochs")
+        check_repeatable(validation, "validation", f"after each of {epochs} epochs")
+    chosen = metric_of(metric)
     if device is not None:
         model.to(device)
     optimizer = _optimizer(model, optimizer, lr)
     validation_data = _validation(validation, data)
-    loop = _Loop(model, optimizer, loss_fn, metric)
+    loop = _Loop(model, optimizer, loss_fn, chosen)
     pixels = meaning_of(data, model).pixels
     history = History()
     samples = count_samples(data, "train")
@@ -134,6 +148,8 @@ def train(
                         shuffle=shuffle,
                         batch_fn=batch_fn,
                         pixels=pixels,
+                        model=model,
+                        purpose="train",
                     )
                     record = loop.epoch(epoch, batches, bar)
                     # Recorded once it has learnt from them, even if it is stopped later.
@@ -144,12 +160,15 @@ def train(
                             model,
                             validation_data,
                             loss_fn=loss_fn,
-                            metric=metric,
+                            metric=chosen,
                             batch_fn=batch_fn,
                             progress=False,
                         )
-                        record = EpochRecord(
-                            epoch, record.loss, record.accuracy, record.seconds, score.loss, score
+                        record = replace(
+                            record,
+                            val_loss=score.loss,
+                            val_score=float(score),
+                            metric=score.metric,
                         )
                     history.append(record)
         except KeyboardInterrupt:
@@ -187,35 +206,29 @@ class _Loop:
     def epoch(self, epoch: int, batches: Iterable[Batch], bar: ProgressBar) -> EpochRecord:
         """Go through the data once."""
         start = time.perf_counter()
-        n = counted = 0
+        n = 0
         loss_sum = 0.0
-        score_sum: float | Tensor = 0.0
+        tally = Tally(self.metric, self.loss_fn, required=False)
 
         def text() -> str:
-            score = f", accuracy {float(score_sum) / counted:.4f}" if counted else ""
-            return f"loss {loss_sum / max(n, 1):.4f}{score}"
+            return f"loss {loss_sum / max(n, 1):.4f}{tally.so_far()}"
 
         with in_mode(self.model, training=True), torch.enable_grad():
             for step, batch in enumerate(batches, start=1):
                 if self.normalizes and batch.size == 1 and n:
                     continue
-                loss, score = self.step(batch, f"in epoch {epoch}, step {step}")
-                loss_sum += loss * batch.size
+                loss_sum += self.step(batch, f"in epoch {epoch}, step {step}", tally) * batch.size
                 n += batch.size
-                if score is not None:
-                    score_sum += score[0]
-                    counted += score[1]
                 bar.advance(batch.size, text)
-        accuracy = float(score_sum) / counted if counted else None
-        return EpochRecord(epoch, loss_sum / n, accuracy, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        name = (tally.metric or ACCURACY).name
+        return EpochRecord(epoch, loss_sum / n, tally.value(), seconds, metric=name)
 
-    def step(self, batch: Batch, where: str) -> tuple[float, tuple[float | Tensor, int] | None]:
-        """Learn from one batch; give its mean loss, and sum and count of its metric."""
-        if batch.target is None:
-            raise ValueError("data: expected targets to train with, such as (x, y), got none")
+    def step(self, batch: Batch, where: str, tally: Tally) -> float:
+        """Learn from one batch; give its mean loss."""
         if self.device.type != "cpu":
             batch = batch.to(self.device)
-        outputs = self.model(*batch.args, **batch.kwargs)
+        outputs = run_model(self.model, batch, "data")
         loss = compute_loss(self.loss_fn, outputs, batch.target)
         # On a CPU this waits for nothing, and it keeps a bad step from reaching the weights.
         value = loss.item()
@@ -228,11 +241,8 @@ class _Loop:
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            if self.metric is not None:
-                total = metric_total(self.metric, outputs, batch.target, batch.size)
-                return value, (total, batch.size)
-            right = hits(outputs, batch.target, probabilities=self.loss_fn is None)
-            return value, None if right is None else (right.sum(), right.numel())
+            tally.add(outputs, batch.target)
+        return value
 
 
 def _optimizer(
