@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from models import make
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import fastmnist as fm
 from fastmnist.measuring.sqnr import sqnr
@@ -72,3 +75,59 @@ def test_the_error_for_uint8_names_it() -> None:
     q = fm.quantize(make(network), fm.Static(FLOATS + 0.5))
     with pytest.raises(ValueError, match=r'pixels="0\.\.255"'):
         q(PIXELS)
+
+
+def trained_on_raw(digits) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+    rows, labels = digits.train.images.float(), digits.train.labels
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(rows), labels).backward()
+        optimizer.step()
+    return model.eval()
+
+
+MISREAD = {
+    "Static": lambda model, x, y: fm.quantize(model, fm.Static(x)),
+    "Static, labelled": lambda model, x, y: fm.quantize(model, fm.Static((x, y))),
+    "DataLoader": lambda model, x, y: fm.quantize(
+        model, fm.Static(DataLoader(TensorDataset(x, y), batch_size=50))
+    ),
+    "compile": lambda model, x, y: fm.compile(model, x),
+    "evaluate": lambda model, x, y: fm.evaluate(model, (x, y)),
+    "compare": lambda model, x, y: fm.compare({"original": model}, (x, y), rounds=1),
+}
+
+
+@pytest.mark.parametrize("way", MISREAD.values(), ids=MISREAD)
+def test_reading_them_as_0_to_1_is_noticed(way, digits) -> None:
+    model = trained_on_raw(digits)
+    with pytest.warns(UserWarning, match=r'uint8 rows are read as p/255.*pixels="0..255".*std='):
+        way(model, digits.test.images, digits.test.labels)
+
+
+TOLD = {
+    "Static": lambda model, x, y: fm.quantize(model, fm.Static(x, pixels="0..255")),
+    "floats": lambda model, x, y: fm.quantize(model, fm.Static(x.float())),
+    "evaluate": lambda model, x, y: fm.evaluate(model, (x.float(), y)),
+}
+
+
+@pytest.mark.parametrize("way", TOLD.values(), ids=TOLD)
+def test_what_is_told_is_not_doubted(way, digits) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        way(trained_on_raw(digits), digits.test.images, digits.test.labels)
+
+
+def test_looking_leaves_the_calibration_as_it_was(digits) -> None:
+    """What is run to compare readings is not observed."""
+    model, x = trained_on_raw(digits), digits.test.images
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        doubted = fm.quantize(model, fm.Static(x))
+    told = fm.quantize(model, fm.Static(x, pixels="0..1"))
+    state = told.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in doubted.state_dict().items())

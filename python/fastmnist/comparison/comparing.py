@@ -19,6 +19,7 @@ from fastmnist.data.batches import data_pixels, iter_batches, select_half
 from fastmnist.data.meaning import meaning_of
 from fastmnist.measuring.evaluation import Evaluation, evaluate, in_mode
 from fastmnist.measuring.metrics import Metric, MetricLike, metric_of
+from fastmnist.measuring.readings import Readings
 from fastmnist.measuring.scoring import LossFn
 from fastmnist.measuring.tally import joined
 from fastmnist.measuring.timing import Call, Timing, time_interleaved
@@ -83,10 +84,11 @@ def compare(
     """
     _check(variants, batch_size, rounds)
     chosen = metric_of(metric, greater_is_better)
-    pixels = meaning_of(data, *variants.values()).pixels
-    first = next(iter(variants.values()))
+    meaning, first = meaning_of(data, *variants.values()), next(iter(variants.values()))
+    pixels = meaning.pixels
     floats = _all_rows(data, batch_fn, pixels, first, raw=False)
     codes = _all_rows(data, batch_fn, pixels, first, raw=True) if _holds_pixels(data) else None
+    _warn_of_other_readings(first, floats, Readings(meaning.is_told))
     entries = _entries(variants, codes is not None)
     results: list[Evaluation] = []
     for label, variant, kind in entries:
@@ -162,7 +164,16 @@ def _all_rows(
     args = joined([part.args for part in parts], "data")
     kwargs = joined([part.kwargs for part in parts], "data")
     target = joined([part.target for part in parts], "data")
-    return Batch(args, kwargs, target, sum(part.size for part in parts))
+    given = [part.pixels for part in parts if part.pixels is not None]
+    pixels_given = torch.cat(given) if len(given) == len(parts) else None
+    return Batch(args, kwargs, target, sum(part.size for part in parts), pixels_given)
+
+
+def _warn_of_other_readings(model: Any, rows: Batch, readings: Readings) -> None:
+    readings.add(rows)
+    module = model if isinstance(model, nn.Module) else None
+    with torch.no_grad(), in_mode(module, training=False):
+        readings.warn(model)
 
 
 def _slice(batch: Batch, start: int, stop: int) -> Batch:

@@ -32,12 +32,15 @@ class Batch:
         What the last item of the batch was; None if it had inputs only.
     size : int
         Number of samples.
+    pixels : torch.Tensor or None
+        The first positional argument as it was, if that was uint8.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     target: Tensor | None
     size: int
+    pixels: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Give the same batch with its tensors on `device`."""
@@ -50,6 +53,7 @@ class Batch:
             tree_map(move, self.kwargs),
             tree_map(move, self.target),
             self.size,
+            self.pixels,
         )
 
 
@@ -79,6 +83,8 @@ def make_batch(
         If it can't be read so.
     """
     args, kwargs, target = _split(batch) if batch_fn is None else _by_function(batch, batch_fn)
+    given = as_tensor(args[0]) if args and is_array(args[0]) else None
+    raw = given if given is not None and given.dtype == torch.uint8 else None
     args = tuple(as_input(value, pixels) for value in args)
     kwargs = {str(name): as_input(value, pixels) for name, value in kwargs.items()}
     target = _target(target)
@@ -88,9 +94,9 @@ def make_batch(
         def cut(tensor: Tensor) -> Tensor:
             return tensor[:limit] if tensor.ndim and len(tensor) == size else tensor
 
-        args, kwargs, target = tree_map(cut, (args, kwargs, target))
+        args, kwargs, target, raw = tree_map(cut, (args, kwargs, target, raw))
         size = limit
-    return Batch(args, kwargs, target, size)
+    return Batch(args, kwargs, target, size, raw)
 
 
 def is_array(value: Any) -> bool:

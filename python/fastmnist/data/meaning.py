@@ -32,6 +32,11 @@ class Meaning:
     rows_are_pixels: bool
 
     @property
+    def is_told(self) -> bool:
+        """Whether somebody said what a pixel stands for."""
+        return self.source in ("given", "data", "model")
+
+    @property
     def known_pixels(self) -> PixelNormalization | None:
         """The same, where it need not be checked whether floats are pixels."""
         sure = self.source in ("given", "data") or self.rows_are_pixels

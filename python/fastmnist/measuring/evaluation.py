@@ -16,6 +16,7 @@ from fastmnist.data.batches import BatchFn, carried_pixels, count_samples, iter_
 from fastmnist.data.meaning import meaning_of, pixels_of
 from fastmnist.display.progress import ProgressBar
 from fastmnist.measuring.metrics import ACCURACY, MetricLike, metric_of
+from fastmnist.measuring.readings import Readings
 from fastmnist.measuring.scoring import LossFn, compute_loss, hits
 from fastmnist.measuring.tally import Tally
 
@@ -150,7 +151,8 @@ def evaluate(
         raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
     tally = Tally(metric_of(metric, greater_is_better), loss_fn)
     module = model if isinstance(model, nn.Module) else None
-    pixels = meaning_of(data, model).pixels
+    meaning = meaning_of(data, model)
+    pixels, readings = meaning.pixels, Readings(meaning.is_told or raw)
     home = None if module is None else device_of(module)
     where = home if device is None else torch.device(device)
     if pixels is not None and not raw:
@@ -176,6 +178,7 @@ def evaluate(
             if where is not None and where.type != "cpu":
                 batch = batch.to(where)
             outputs = run_model(model, batch, "data")
+            readings.add(batch)
             if isinstance(outputs, np.ndarray):
                 outputs = torch.from_numpy(outputs)
             right = tally.add(outputs, batch.target)
@@ -184,6 +187,7 @@ def evaluate(
             loss_sum += 0.0 if loss is None else loss * batch.size
             n += batch.size
             bar.advance(batch.size)
+        readings.warn(lambda x: model(x if where is None else x.to(where)))
     value, used = tally.value(), tally.metric
     assert value is not None
     assert used is not None

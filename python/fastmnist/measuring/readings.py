@@ -11,12 +11,14 @@ a model on numbers that are 255 times too small gives nearly the same answer to 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastmnist.data.batch import Batch
 from fastmnist.pixels import PixelNormalization
 
 MOST_ROWS = 256  # that readings are compared on
@@ -29,6 +31,43 @@ _OTHERS = {
     "mean=0.5, std=0.5": PixelNormalization.of(0.5, 0.5),
     "mean=0.1307, std=0.3081": PixelNormalization.of(0.1307, 0.3081),
 }
+
+
+class Readings:
+    """Keeps the first uint8 rows that go by, to compare readings of them afterwards.
+
+    Parameters
+    ----------
+    is_told : bool
+        Whether somebody said what a pixel stands for: then there is nothing to doubt.
+    """
+
+    def __init__(self, is_told: bool) -> None:
+        self._wanted = not is_told
+        self._pixels: list[Tensor] = []
+        self._targets: list[Tensor | None] = []
+
+    def add(self, batch: Batch) -> None:
+        """Take in a batch, of a model with one argument."""
+        if batch.pixels is None or len(batch.args) != 1 or batch.kwargs:
+            self._wanted = False
+            return
+        if self._wanted and sum(map(len, self._pixels)) < MOST_ROWS:
+            target = batch.target
+            if not (isinstance(target, Tensor) and target.dtype == torch.int64):
+                target = None
+            self._pixels.append(batch.pixels[:MOST_ROWS])
+            self._targets.append(None if target is None else target[:MOST_ROWS])
+
+    def warn(self, run: Callable[[Tensor], Any]) -> None:
+        """Warn if another reading than p/255 fits the model `run` clearly better."""
+        if not (self._wanted and self._pixels):
+            return
+        known = [target for target in self._targets if target is not None]
+        target = torch.cat(known) if len(known) == len(self._targets) else None
+        said = doubt_about_pixels(run, torch.cat(self._pixels), target)
+        if said is not None:
+            warnings.warn(said, UserWarning, stacklevel=4)
 
 
 def doubt_about_pixels(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from fastmnist.data.arguments import run_model
 from fastmnist.data.batch import tree_map
 from fastmnist.data.batches import count_samples, iter_batches
+from fastmnist.data.meaning import Meaning
 from fastmnist.display.progress import ProgressBar
 from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.measuring.readings import Readings
 from fastmnist.pixels import PixelNormalization
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.verify import Rows
@@ -27,16 +30,17 @@ def calibrate(
     model: nn.Module,
     data: Any,
     *,
-    pixels: PixelNormalization | None,
+    meaning: Meaning,
     max_samples: int,
     batch_fn: Callable[[Any], Any] | None = None,
 ) -> tuple[int, Rows]:
-    """Run `model` on up to `max_samples` rows of `data`.
+    """Run a prepared `model` on up to `max_samples` rows of `data`.
 
     Parameters
     ----------
-    pixels : PixelNormalization or None
-        What uint8 rows stand for, unless the data says so itself.
+    meaning : Meaning
+        What uint8 rows stand for. Where nobody said so, a reading under which the model is clearly
+        better is spoken of in a warning.
 
     Returns
     -------
@@ -52,6 +56,7 @@ def calibrate(
     total = max_samples if expected is None else min(expected, max_samples)
     seen = 0
     first: Rows | None = None
+    readings = Readings(meaning.is_told)
     with torch.no_grad(), ProgressBar("calibrating", total) as bar:
         for batch in iter_batches(
             data,
@@ -59,7 +64,7 @@ def calibrate(
             batch_size=64,
             batch_fn=batch_fn,
             max_samples=max_samples,
-            pixels=pixels,
+            pixels=meaning.pixels or PixelNormalization(),
             model=model,
             name="calibration",
         ):
@@ -71,10 +76,26 @@ def calibrate(
                 raise ValueError(str(error)) from error
             if first is None:
                 first = Rows.first_of(batch, "calibration")
+            readings.add(batch)
             seen += batch.size
             bar.advance(batch.size)
+        with _unobserved(model):
+            readings.warn(model)
     assert first is not None  # data without a row is an error
     return seen, first
+
+
+@contextmanager
+def _unobserved(model: nn.Module) -> Iterator[None]:
+    """Let a prepared model run without its layers noting what they are given."""
+    layers = [m for m in model.modules() if isinstance(m, SimulatedLinear) and m.observing]
+    try:
+        for layer in layers:
+            layer.observing = False
+        yield
+    finally:
+        for layer in layers:
+            layer.observing = True
 
 
 def check_all_observed(layers: Mapping[str, SimulatedLinear], samples: int | None) -> None:

@@ -16,7 +16,7 @@ from fastmnist.int8.quantizer import InputRule
 from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name, how_computed
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.recurrent import QuantizedRecurrent, is_known_recurrent
-from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
+from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.quantization.calibration import (
     calibrate,
     check_all_observed,
@@ -122,7 +122,7 @@ class StaticInt8(PostTraining):
         samples, self.rows = calibrate(
             root,
             config.calibration,
-            pixels=meaning.pixels or PixelNormalization(),
+            meaning=meaning,
             max_samples=config.max_samples,
             batch_fn=config.batch_fn,
         )
