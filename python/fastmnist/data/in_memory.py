@@ -107,5 +107,6 @@ def _rows(tree: Any, name: str) -> int:
         raise ValueError(
             f"{name}: expected the same number of rows in all its arrays, got shapes "
             + " and ".join(map(str, shapes))
+            + ": give as many, or a list if these are batches"
         )
     return shapes[0][0]
