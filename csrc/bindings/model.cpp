@@ -33,11 +33,15 @@ bool usable(const ArrayView& view) {
 std::int64_t count_rows(const ArrayView& view, std::int64_t inputs) {
   std::int64_t features = 1;
   for (int i = 1; i < view.dimensions(); ++i) features *= view.size(i);
-  if (view.dimensions() < 2 || features != inputs)
-    invalid("x", "[N, ...] with " + std::to_string(inputs) + " values per row",
-            "shape " + view.shape_text() +
-                (view.count() == inputs ? "; add a batch dimension: x[None]" : ""));
-  return view.size(0);
+  if (view.dimensions() >= 2 && features == inputs) return view.size(0);
+  const std::string wanted = std::to_string(inputs);
+  std::string advice = ": give arrays of that shape";
+  if (view.count() == inputs)
+    advice = "; add a batch dimension: x[None]";
+  else if (view.dimensions() > 2 && view.size(view.dimensions() - 1) == inputs)
+    advice = ": make each position a row with x.reshape(-1, " + wanted + ")";
+  invalid("x", "[N, ...] with " + wanted + " values per row",
+          "shape " + view.shape_text() + advice);
 }
 
 bool overlap(const ArrayView& a, const ArrayView& b) {

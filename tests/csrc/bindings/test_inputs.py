@@ -349,3 +349,13 @@ def test_out_behind_autograds_back():
         net(torch.rand(2, 4), out=torch.zeros(2, 5, dtype=torch.float64))
     with pytest.raises(TypeError, match="not contiguous"):
         net(torch.rand(2, 4), out=torch.zeros(5, 2).T)
+
+
+def test_wrong_shapes_come_with_what_to_do(model: Any) -> None:
+    for shape, advice in (
+        ((3, 2, FEATURES), rf"each position a row with x\.reshape\(-1, {FEATURES}\)"),
+        ((FEATURES,), r"add a batch dimension: x\[None\]"),
+        ((3, FEATURES + 1), "give arrays of that shape"),
+    ):
+        with pytest.raises(ValueError, match=advice):
+            model(np.zeros(shape, np.float32))
