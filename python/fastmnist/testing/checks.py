@@ -234,7 +234,7 @@ def assert_smaller(variant: Any, reference: Any, *, ratio: float = SMALLER) -> N
     variant, reference : nn.Module or CompiledModel
         What :func:`fastmnist.save` takes; or bytes that a file has, as an int.
     ratio : float
-        3.5: at least 3.5 times smaller; 1: no larger.
+        3.5: at least 3.5 times smaller; 0.99, unless said: but for some bytes no larger.
 
     Raises
     ------

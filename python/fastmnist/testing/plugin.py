@@ -22,7 +22,7 @@ limit                 check                                            unless sa
 ``max_error``         no output further than this from the             skipped
                       reference's, in the outputs' unit
 ``sqnr``              at least so many dB                              15
-``smaller``           at least so many times smaller                   1 (no larger)
+``smaller``           at least so many times smaller                   0.99 (no larger)
 ``bit_equal``         compiled and module path, one batch or many      where it is ours
 ``faster``            at least so many times faster at batch 1         skipped
 ``no_worse``          with a baseline: the metric at most so much      0.1 points; 0.001

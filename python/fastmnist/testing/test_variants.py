@@ -76,8 +76,7 @@ def test_sqnr(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
 def test_smaller(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
     limit = _limit(fastmnist_suite, "smaller", fastmnist_variant)
     variant, reference, _ = _compared(fastmnist_suite, fastmnist_variant)
-    # Names of layers that were fused or dropped take some bytes more.
-    checks.assert_smaller(variant, reference, ratio=limit * 0.99)
+    checks.assert_smaller(variant, reference, ratio=limit)
 
 
 def test_faster(fastmnist_suite: Suite, fastmnist_variant: str) -> None:
