@@ -290,3 +290,13 @@ def test_compare_names_the_variant_that_does_not_fit():
     data = torch.rand(20, 8), torch.randint(0, 3, (20,))
     with pytest.raises(RuntimeError, match="variants: 'b' cannot"):
         fm.compare({"a": nn.Linear(8, 3), "b": nn.Linear(3, 3)}, data, rounds=1)
+
+
+def test_memory_counts_what_layers_keep():
+    model, data = fm.NeuralNetwork(), (torch.rand(64, 784), torch.randint(0, 10, (64,)))
+    weights = sum(layer.weight.numel() for layer in (model.linear1, model.linear2, model.linear3))
+    pruned, half = fm.prune(model, fm.L1Unstructured(0.5)), fm.quantize(model, fm.Half())
+    report = fm.compare({"original": model, "pruned": pruned, "half": half}, data, rounds=1)
+    original = report["original"].memory
+    assert report["pruned"].memory == original + 2 * 4 * weights  # the mask, and the product
+    assert report["half"].memory == original + original // 2  # 16 bits, and widened

@@ -267,13 +267,24 @@ def _mcnemar(before: Tensor | None, after: Tensor | None) -> float | None:
 
 
 def _memory(variant: Any) -> int | None:
-    """Bytes of weights and buffers, packed copies included."""
+    """Bytes of weights and buffers, and of what layers keep that was made of them."""
     if isinstance(variant, CompiledModel):
         return variant.nbytes
     if not isinstance(variant, nn.Module):
         return None
-    tensors = {t.data_ptr(): t for t in (*variant.parameters(), *variant.buffers())}
+    kept = [value for module in variant.modules() for value in _kept_by(module)]
+    tensors = {t.data_ptr(): t for t in (*variant.parameters(), *variant.buffers(), *kept)}
     return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _kept_by(module: nn.Module) -> Iterator[Tensor]:
+    """Tensors among a module's plain attributes: masked weights, widened ones."""
+    for value in vars(module).values():
+        for part in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(part, Tensor):
+                yield part
+            elif isinstance(part, nn.Module) and part is not module:
+                yield from part.parameters()
 
 
 def _disk(variant: Any) -> int | None:
