@@ -91,6 +91,23 @@ def test_a_forward_that_takes_other_inputs_is_told():
         fm.evaluate(one, (B, Y))
 
 
+def test_what_batch_fn_says_holds():
+    class PairAndMore(OnePair):
+        def forward(self, pair, more=None):
+            assert more is None
+            return super().forward(pair)
+
+    rows = [{"a": a, "b": b, "y": y} for a, b, y in batched(A, B, Y)]
+    read = lambda batch: (((batch["a"], batch["b"]),), batch["y"])  # noqa: E731
+    model = PairAndMore().eval()
+    assert fm.evaluate(model, rows, batch_fn=read).n == 64
+    q = fm.quantize(model, fm.Static(rows, batch_fn=read))
+    assert len(fm.compare({"a": model, "q": q}, rows, rounds=1, batch_fn=read)) == 2
+    no_target = lambda batch: (batch["a"], batch["b"])  # noqa: E731
+    with pytest.raises(TypeError, match="batch_fn="):
+        fm.quantize(TwoInputs(), fm.Static(rows, batch_fn=no_target))
+
+
 def test_a_hook_may_add_what_forward_needs():
     model = TwoInputs()
     model.register_forward_pre_hook(lambda module, args: (*args, B[: len(args[0])]))

@@ -193,6 +193,42 @@ def test_the_suite_with_a_metric(project):
     assert "mae" in json.loads((project / "b.json").read_text())["rows"][0]
 
 
+CONFTEST = """
+import own, pytest
+import fastmnist as fm
+
+@pytest.fixture(scope="session")
+def fastmnist_data(): return own.rows()
+
+@pytest.fixture(scope="session")
+def fastmnist_batch_fn(): return own.read
+
+@pytest.fixture(scope="session")
+def fastmnist_variants(): return own.variants()
+
+@pytest.fixture(scope="session")
+def fastmnist_metric(): return fm.Metric("off", own.off, greater_is_better=False)
+
+@pytest.fixture(scope="session")
+def fastmnist_limits(): return {"accuracy_drop": 0.1, "broken": {"r2": None, "max_error": 2}}
+"""
+
+
+@pytest.mark.slow
+def test_the_suite_with_fixtures(project):
+    (project / "conftest.py").write_text(CONFTEST)
+    code, text = run(project, *SUITE, "-v", "-k", "accuracy_drop or r2 or max_error")
+    found = outcomes(text.split("short test summary")[0])
+    assert code == 1, text
+    assert found == {
+        "test_accuracy_drop[int8]": "PASSED",
+        "test_accuracy_drop[broken]": "FAILED",
+        "test_r2[int8]": "PASSED",
+        "test_max_error[broken]": "PASSED",
+    }, text
+    assert "off: expected a rise of at most 0.1, got 0.9" in text or "got 1" in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),

@@ -23,12 +23,14 @@ class Arguments:
         None: nothing is known of it.
     wants_target : bool
         Whether there has to be a target.
+    by_function : bool
+        Whether a batch_fn read the batches: then they are what it says, or do not fit.
     name : str
         What errors call the data.
     """
 
-    def __init__(self, model: Any, wants_target: bool, name: str) -> None:
-        self._wants_target, self._name = wants_target, name
+    def __init__(self, model: Any, wants_target: bool, by_function: bool, name: str) -> None:
+        self._wants_target, self._by_function, self._name = wants_target, by_function, name
         self._signature = None if model is None else _signature_of(model)
         # A hook may add what forward needs.
         self._is_sure = not _has_hooks_before(model)
@@ -42,11 +44,12 @@ class Arguments:
             If it takes them in no way.
         """
         nested = len(batch.args) == 1 and type(batch.args[0]) in (tuple, list)
+        nested = nested and not self._by_function
         flat = replace(batch, args=tuple(batch.args[0])) if nested else batch
         if self._signature is None:
             return flat
         ways = [flat, batch] if nested else [batch]
-        if batch.target is not None and not self._wants_target:
+        if not (batch.target is None or self._wants_target or self._by_function):
             last = as_input(batch.target, None)
             ways.append(replace(flat, args=(*flat.args, last), target=None))
         for way in ways:

@@ -115,8 +115,7 @@ def iter_batches(
             source = ((wanted.to_float(x), y) for x, y in source)
     else:
         source = _loader(data, batch_size, shuffle, generator, name, batch_fn)
-    # What batch_fn calls a target is none of the arguments.
-    arguments = Arguments(model, bool(purpose) or batch_fn is not None, name)
+    arguments = Arguments(model, bool(purpose), batch_fn is not None, name)
     return _read(source, batch_fn, wanted, max_samples, arguments, purpose, name)
 
 
