@@ -63,7 +63,7 @@ _EXPORTS = {
     "prepare_qat": "quantization.preparing",
     "prune": "pruning",
     "quantize": "quantization.quantizing",
-    "quantize_dynamic": "quantization.dynamic",
+    "quantize_dynamic": "ao",
     "save": "saving.save_load",
     "sensitivity": "quantization.sensitivity",
     "set_num_threads": "runtime.cpu",
@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     from fastmnist.quantization.configs import Half as Half
     from fastmnist.quantization.configs import Static as Static
     from fastmnist.quantization.converting import convert as convert
-    from fastmnist.quantization.dynamic import quantize_dynamic as quantize_dynamic
+    from fastmnist.ao import quantize_dynamic as quantize_dynamic
     from fastmnist.quantization.preparing import prepare as prepare
     from fastmnist.quantization.preparing import prepare_qat as prepare_qat
     from fastmnist.quantization.quantizing import quantize as quantize

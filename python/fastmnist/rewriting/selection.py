@@ -194,11 +194,11 @@ def left_in_float(
     ordinary = quantizable(root)
     left: dict[str, str] = {}
     for name, module in named_layers(root):
-        kinds = nn.Linear | nn.Bilinear | nn.LSTM | nn.GRU
+        kinds = nn.Linear | nn.Bilinear | nn.RNNBase | nn.RNNCellBase
         kind = kind_of(module)
         if not isinstance(module, kinds) or id(module) in chosen or (kind and kind.is_frozen):
             continue
-        if isinstance(module, nn.LSTM | nn.GRU):
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
             left[name] = f"{type(module).__name__}, which Dynamic and Half take, or excluded"
         elif name in ordinary and graph is not None and id(module) in graph.read:
             left[name] = "forward reads its weight itself"
