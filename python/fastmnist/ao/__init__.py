@@ -95,6 +95,7 @@ from fastmnist.ao.observer import (
 from fastmnist.ao.qconfig import (
     QConfig,
     QConfigAny,
+    QConfigDynamic,
     default_activation_only_qconfig,
     default_debug_qconfig,
     default_dynamic_qat_qconfig,
@@ -203,6 +204,7 @@ __all__ = [
     "PlaceholderObserver",
     "QConfig",
     "QConfigAny",
+    "QConfigDynamic",
     "QConfigMapping",
     "QuantStub",
     "QuantType",

@@ -75,6 +75,21 @@ class QConfig(_Pair):
         return super().__new__(cls, activation, weight)
 
 
+class QConfigDynamic(QConfig):
+    """The older form of a dynamic QConfig, whose activation may be left out."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        activation: Any = default_dynamic_quant_observer,
+        weight: Any = default_weight_observer,
+    ) -> QConfigDynamic:
+        is_none = activation is nn.Identity
+        own = default_dynamic_quant_observer if is_none else activation
+        return super().__new__(cls, own, weight)  # type: ignore[return-value]
+
+
 QConfigAny = QConfig | None
 
 default_qconfig = QConfig(default_observer, default_weight_observer)
@@ -164,8 +179,6 @@ def get_default_qat_qconfig(backend: str = "x86", version: int | None = 1) -> QC
     _check("version", version, (0, 1, None))
     fused, per_tensor = version == 1, backend == "qnnpack"
     kind = FusedMovingAvgObsFakeQuantize if fused else FakeQuantize
-    if version == 0 and backend == "x86":
-        return default_qat_qconfig  # which torch.ao gives there
     activation = kind.with_args(
         observer=MovingAverageMinMaxObserver,
         quant_min=0,

@@ -194,6 +194,10 @@ class UniformQuantizationObserverBase(ObserverBase):
         super().__init__(dtype=dtype, is_dynamic=is_dynamic, **kwargs)
         if str(qscheme) not in _SCHEMES:
             raise ValueError(f"qscheme: expected one of {', '.join(_SCHEMES)}, got {qscheme}")
+        if reduce_range and str(dtype) == "torch.quint8" and str(qscheme).endswith("symmetric"):
+            raise NotImplementedError(
+                "reduce_range: expected False for symmetric codes of quint8, got True: use qint8"
+            )
         self.qscheme, self.reduce_range = qscheme, reduce_range
         self.has_customized_qrange = quant_min is not None and quant_max is not None
         self.quant_min, self.quant_max = range_of(dtype, quant_min, quant_max, reduce_range)
