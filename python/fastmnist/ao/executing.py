@@ -17,7 +17,7 @@ from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
 from fastmnist.quantization.converting import convert as fastmnist_convert
 from fastmnist.quantization.embeddings import WeightOnlyEmbeddings
 from fastmnist.quantization.posttraining import DynamicInt8, HalfWeights, SixteenBits
-from fastmnist.quantization.prepared import drop_inputs, prepared_layers
+from fastmnist.quantization.prepared import drop_inputs, hand_rows_on, prepared_layers
 from fastmnist.quantization.preparing import prepare_model
 from fastmnist.rewriting.changes import drop_outdated
 from fastmnist.rewriting.copies import checked_copy, plain_copy
@@ -107,7 +107,8 @@ def convert_planned(
     model: nn.Module, keep: Callable[[str], bool], *, inplace: bool, remove_qconfig: bool
 ) -> nn.Module:
     """Convert what was prepared, and do what was noted; layers that `keep` refuses stay float."""
-    root = model if inplace else checked_copy(model)
+    root = model if inplace else checked_copy(model)  # layers may be released, or settled
+    hand_rows_on(model, root)
     later: dict[str, Plan] = vars(root).get(LATER, {})
     for name, layer in prepared_layers(root).items():
         if not keep(name):
