@@ -127,7 +127,7 @@ def test_an_int_is_a_number_of_weights(method, scope, amount):
     masked = [int((pruned.get_submodule(name).weight_mask == 0).sum()) for name in LAYERS]
     assert masked == [amount] * 3 if scope == "layer" else sum(masked) == amount
     if method == "l1":
-        expected = by_torch(model, "l1", amount, scope)
+        expected = by_torch(model, torch_prune.L1Unstructured, amount, scope)
         for name in LAYERS:
             mask = expected.get_submodule(name).weight_mask
             assert torch.equal(pruned.get_submodule(name).weight_mask, mask)

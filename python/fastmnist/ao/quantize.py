@@ -43,7 +43,6 @@ from fastmnist.quantization.converting import convert as fastmnist_convert
 from fastmnist.quantization.prepared import prepared_layers
 from fastmnist.rewriting.changes import LEFT, Change, record
 from fastmnist.rewriting.copies import check_module, plain_copy
-from fastmnist.rewriting.selection import quantizable
 
 _INT8 = (nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.RNNCell, nn.GRUCell)
 _bfloat16_qconfig = QConfig(
@@ -117,11 +116,7 @@ def quantize_dynamic(
         plan = of_kind(qconfig, name)
         if plan is not None:
             plans[name] = plan
-    if plans:
-        result = replaced(own, plans, inplace=inplace)
-    else:
-        warn_of_nothing()
-        result = own.cpu().float().eval() if inplace else plain_copy(own)
+    result = _replaced(own, plans, inplace=inplace)
     types = tuple(k for k in spec if isinstance(k, type) and k not in (*_INT8, *EMBEDDINGS, nn.RNN))
     record(
         result,
@@ -248,16 +243,14 @@ def convert(
     Raises
     ------
     ValueError
-        If `module` has layers, but was never prepared (torch.ao returns it as it is); for arguments
-        that cannot be heeded.
+        If `module` has layers whose qconfig is static, but was never prepared (torch.ao returns it
+        as it is); for arguments that cannot be heeded.
     """
     nothing_given(is_reference=is_reference, use_precomputed_fake_quant=use_precomputed_fake_quant)
     convert_config(convert_custom_config_dict, "convert_custom_config_dict")
     own, only = check_module(module), checked_mapping(mapping)
     if LATER not in vars(own) and not prepared_layers(own):
-        if quantizable(own):
-            return fastmnist_convert(own, inplace=inplace)  # which says what is wrong
-        warn_of_nothing()
+        return _converted_unprepared(own, only, inplace=inplace, remove_qconfig=remove_qconfig)
     types = {name: float_type(layer) for name, layer in own.named_modules()}
     return convert_planned(
         own,
@@ -265,6 +258,26 @@ def convert(
         inplace=inplace,
         remove_qconfig=remove_qconfig,
     )
+
+
+def _converted_unprepared(
+    model: nn.Module, only: Any, *, inplace: bool, remove_qconfig: bool
+) -> nn.Module:
+    """What needs no preparing: layers whose qconfig is dynamic, float16 or of embeddings."""
+    plans = planned(model, eager_qconfigs(model), only)
+    if any(plan.kind == "static" for plan in plans.values()):
+        return fastmnist_convert(model, inplace=inplace)  # which says what is wrong
+    result = _replaced(model, plans, inplace=inplace)
+    if remove_qconfig:
+        drop_qconfigs(result)
+    return result
+
+
+def _replaced(model: nn.Module, plans: dict[str, Plan], *, inplace: bool) -> nn.Module:
+    if plans:
+        return replaced(model, plans, inplace=inplace)
+    warn_of_nothing()
+    return model.cpu().float().eval() if inplace else plain_copy(model)
 
 
 def quantize(
