@@ -175,7 +175,7 @@ class FixedQParamsFakeQuantize(FakeQuantize):
 
 
 class FusedMovingAvgObsFakeQuantize(FakeQuantize):
-    """FakeQuantize with a moving average; fused in torch, where that is quicker.
+    """FakeQuantize with a moving average, as torch's one operator for both computes it.
 
     Raises
     ------
@@ -197,6 +197,28 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
                 "observer: expected one of moving averages, got "
                 f"{type(self.activation_post_process).__name__}: use FakeQuantize"
             )
+        self.fake_quant_enabled = self.fake_quant_enabled.long()  # which the operator reads
+        self.observer_enabled = self.observer_enabled.long()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Observe `x` and return what its codes stand for."""
+        observer = self.activation_post_process
+        y: Tensor = torch.fused_moving_avg_obs_fake_quant(
+            x,
+            self.observer_enabled,
+            self.fake_quant_enabled,
+            observer.min_val,
+            observer.max_val,
+            self.scale,
+            self.zero_point,
+            observer.averaging_constant,
+            self.quant_min,
+            self.quant_max,
+            self.ch_axis,
+            self.is_per_channel,
+            "symmetric" in str(self.qscheme),
+        )
+        return y
 
 
 def disable_observer(mod: nn.Module) -> None:
