@@ -6,9 +6,18 @@ leave alone, and refuses the rest by name.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Self = TypeVar("Self", bound="_Config")
+
+
+class StandaloneModuleConfigEntry(NamedTuple):
+    """What is said of a module that is to be prepared by itself."""
+
+    qconfig_mapping: Any
+    example_inputs: tuple[Any, ...]
+    prepare_custom_config: Any
+    backend_config: Any
 
 
 class _Config:
