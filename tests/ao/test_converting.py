@@ -161,6 +161,7 @@ def test_empty_configurations(empty):
     prepared = tfx.prepare_fx(net(), {"": tq.default_qconfig}, (X,), prepare_custom_config=empty)
     prepared(X)
     assert len(quantized(tfx.convert_fx(prepared, convert_custom_config={}), tq)) == 4
+    assert FuseCustomConfig.from_dict({}).to_dict() == {}
     assert type(tfx.fuse_fx(net(), fuse_custom_config={}).relu).__name__ == "Identity"
     model = net()
     model.qconfig = tq.default_qconfig

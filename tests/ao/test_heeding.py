@@ -202,7 +202,7 @@ def test_what_a_layer_cannot_have_is_refused_by_name(activation, weight, message
     # Where it is said of another layer, that one is named.
     model = made(tq)
     model.body[2].qconfig = tq.QConfig(*qconfig)
-    with pytest.raises(ValueError, match="qconfig of 'body.2.0'"):
+    with pytest.raises(ValueError, match=r"qconfig of 'body\.2\.0'"):
         tq.prepare(model)
 
 

@@ -192,7 +192,7 @@ def test_mappings_are_written_and_read():
     assert tq.get_default_qconfig_dict("x86")[""] == tq.get_default_qconfig("x86")
     kinds = {key for key, _ in ao.get_default_qconfig_dict("x86")["object_type"]}
     assert kinds == {key for key, _ in tq.get_default_qconfig_dict("x86")["object_type"]}
-    with pytest.raises(ValueError, match="qconfig_dict: expected the keys .* got 'modul'"):
+    with pytest.raises(ValueError, match=r"qconfig_dict: expected the keys .* got 'modul'"):
         tq.QConfigMapping.from_dict({"modul": []})
 
 

@@ -147,8 +147,8 @@ def test_numbers_of_single_layers_in_place_and_in_steps():
     assert counts == [7, 8]
     with pytest.raises(ValueError, match="amount: expected at most the 85 weights that '5' has"):
         fm.prune(mlp(), fm.L1Unstructured(86), include="5")
+    schedule = fm.Cubic(start=0.1)
     with pytest.raises(ValueError, match="start: expected 0, as '0' is to lose a number"):
-        schedule = fm.Cubic(start=0.1)
         fm.prune(mlp(), fm.L1Unstructured(8), finetune=lambda m: None, schedule=schedule)
     with pytest.raises(ValueError, match="amount: expected at least 0, got -1"):
         fm.L1Unstructured(-1)

@@ -137,7 +137,7 @@ def test_root_linear():
         (
             {"dtype": torch.float64},
             ValueError,
-            "dtype: expected one of torch.qint8, torch.int8, torch.float16, torch.bfloat16, torch.q",
+            "dtype: expected one of torch.qint8, torch.int8, torch.float16, torch.bfloat16, torch",
         ),
         (
             {"dtype": torch.quint8, "qconfig_spec": {nn.Linear}},

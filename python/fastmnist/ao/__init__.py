@@ -1,22 +1,20 @@
 """``torch.ao.quantization``'s own names and rules, on fastmnist's kernels: change one import.
 
 ``import fastmnist.ao as tq`` in place of ``import torch.ao.quantization as tq``, and likewise its
-modules (``fastmnist.ao.quantize_fx``, ``.qconfig_mapping``, ``.observer``, ``.fx.custom_config``, …).
-Rules say which layers are quantized, and how: attributes, dicts, mappings, and the dtype, scheme
-and codes of observers, one's own included. What cannot be heeded is refused by name, never ignored.
+modules (``fastmnist.ao.quantize_fx``, ``.qconfig_mapping``, ``.observer``, …). Rules say which
+layers are quantized, and how: attributes, dicts, mappings, and the dtype, scheme and codes of
+observers, one's own included. What cannot be heeded is refused by name, never ignored.
 
 Three things differ. Stubs do nothing: each Linear takes and gives floats. So the observer of a
 layer's activation watches what is *given* to that layer, not what it gives. And Linear, LSTM, GRU,
-RNN, their cells and embeddings are all that is quantized; everything else stays in float. docs/ao.md
-has the list.
+RNN, their cells and embeddings are all that is quantized; everything else stays in float.
+docs/ao.md has the list.
 
 None of it is *needed*: :func:`fastmnist.quantize`, :func:`fastmnist.prepare_qat` and
 :func:`fastmnist.convert` do the same without stubs and qconfigs.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from fastmnist.ao.custom_configs import (
     get_default_custom_config_dict,
@@ -60,8 +58,7 @@ from fastmnist.ao.fuser_method_mappings import (
     fuse_convtranspose_bn,
     fuse_linear_bn,
 )
-from fastmnist.ao.left_out import LEFT_OUT as _LEFT_OUT
-from fastmnist.ao.left_out import LeftOut as _LeftOut
+from fastmnist.ao.left_out import left_out_of
 from fastmnist.ao.observer import (
     FixedQParamsObserver,
     HistogramObserver,
@@ -175,11 +172,7 @@ from fastmnist.layers.quiet import DeQuantStub, QuantStub
 ObserverOrFakeQuantize = ObserverBase | FakeQuantizeBase
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LEFT_OUT:
-        return _LeftOut(name)
-    raise AttributeError(f"module 'fastmnist.ao' has no attribute '{name}'")
-
+__getattr__ = left_out_of(__name__)
 
 __all__ = [
     "DEFAULT_DYNAMIC_QUANT_MODULE_MAPPINGS",

@@ -1,9 +1,9 @@
 """torch.ao's fake quantization, under its names: what a tensor is after its codes.
 
 ``(clamp(round(x / scale + zero_point), quant_min, quant_max) - zero_point) * scale``, with
-straight-through gradients where nothing was clamped. In layers that :func:`fastmnist.ao.prepare_qat`
-made, the observer inside gives scale and zero point, and the layer simulates its own int8 form;
-called on a tensor, one works by itself.
+straight-through gradients where nothing was clamped. In layers of
+:func:`fastmnist.ao.prepare_qat` the observer inside gives scale and zero point, and the layer
+simulates its own int8 form; called on a tensor, one works by itself.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from fastmnist.ao.left_out import left_out_of
+
 
 def fuse_conv_bn(is_qat: bool, conv: Any, bn: Any) -> nn.Module:
     """The convolution with the norm behind it folded in; both in eval mode.
@@ -17,7 +19,8 @@ def fuse_conv_bn(is_qat: bool, conv: Any, bn: Any) -> nn.Module:
         If `is_qat`, or in training mode.
     """
     _check(is_qat, conv, bn)
-    return fuse_conv_bn_eval(conv, bn)
+    fused: nn.Module = fuse_conv_bn_eval(conv, bn)
+    return fused
 
 
 def fuse_conv_bn_relu(is_qat: bool, conv: Any, bn: Any, relu: Any) -> nn.Module:
@@ -29,13 +32,15 @@ def fuse_conv_bn_relu(is_qat: bool, conv: Any, bn: Any, relu: Any) -> nn.Module:
 def fuse_convtranspose_bn(is_qat: bool, convt: Any, bn: Any) -> nn.Module:
     """The transposed convolution with the norm behind it folded in."""
     _check(is_qat, convt, bn)
-    return fuse_conv_bn_eval(convt, bn, transpose=True)
+    fused: nn.Module = fuse_conv_bn_eval(convt, bn, transpose=True)
+    return fused
 
 
 def fuse_linear_bn(is_qat: bool, linear: Any, bn: Any) -> nn.Module:
     """The Linear with the norm behind it folded in."""
     _check(is_qat, linear, bn)
-    return fuse_linear_bn_eval(linear, bn)
+    fused: nn.Module = fuse_linear_bn_eval(linear, bn)
+    return fused
 
 
 def _check(is_qat: bool, layer: nn.Module, norm: nn.Module) -> None:
@@ -44,3 +49,6 @@ def _check(is_qat: bool, layer: nn.Module, norm: nn.Module) -> None:
             "is_qat: expected False, and modules in eval mode: fastmnist.ao.fuse_modules takes "
             "those that train, and knows where they are"
         )
+
+
+__getattr__ = left_out_of(__name__)

@@ -6,6 +6,7 @@ which says by name what to do. ``docs/ao.md`` has the same list.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 _SCRIPT = "TorchScript is not quantized: quantize the model in Python, and torch.jit.trace it then"
@@ -53,11 +54,15 @@ LEFT_OUT: dict[str, str] = {
         (
             "get_default_dynamic_sparse_quant_module_mappings",
             "get_default_static_sparse_quant_module_mappings",
+            "DEFAULT_DYNAMIC_SPARSE_QUANT_MODULE_MAPPINGS",
+            "DEFAULT_STATIC_SPARSE_QUANT_MODULE_MAPPINGS",
         ),
         _SPARSE,
     ),
     **dict.fromkeys(("get_fuser_method", "get_fuser_method_new", "MatchAllNode"), _FUSERS),
     "get_default_static_quant_reference_module_mappings": _REFERENCE,
+    "DEFAULT_REFERENCE_STATIC_QUANT_MODULE_MAPPINGS": _REFERENCE,
+    "DEFAULT_MODULE_TO_ACT_POST_PROCESS": "activations are not observed: they stay in float",
     "get_embedding_qat_module_mappings": (
         "embeddings are not simulated in training: quantize them after it, with quantize_dynamic"
     ),
@@ -86,3 +91,14 @@ class LeftOut:
 
     def __repr__(self) -> str:
         return f"<fastmnist.ao.{self._name}: left out>"
+
+
+def left_out_of(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module, which gives what is left out."""
+
+    def get(name: str) -> Any:
+        if name in LEFT_OUT:
+            return LeftOut(name)
+        raise AttributeError(f"module '{module}' has no attribute '{name}'")
+
+    return get

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastmnist.ao.left_out import left_out_of
 from fastmnist.ao.uniform import EPS as EPS
 from fastmnist.ao.uniform import ObserverBase as ObserverBase
 from fastmnist.ao.uniform import UniformQuantizationObserverBase as UniformQuantizationObserverBase
@@ -385,3 +386,6 @@ default_fixed_qparams_range_0to1_observer = FixedQParamsObserver.with_args(
 default_symmetric_fixed_qparams_observer = default_fixed_qparams_range_neg1to1_observer
 default_affine_fixed_qparams_observer = default_fixed_qparams_range_0to1_observer
 default_reuse_input_observer = ReuseInputObserver
+
+
+__getattr__ = left_out_of(__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -50,7 +50,7 @@ class Plan:
 
     kind: Kind
     per_channel: bool = True
-    rule: Rule = MinMax()
+    rule: Rule = field(default_factory=MinMax)
     watcher: Maker | None = None
     weight_scales: OwnScales | None = None
     dtype: torch.dtype = torch.float16
@@ -70,8 +70,8 @@ class OwnScales:
         outputs = len(weight)
         if bool((zero_point != 0).any()) or len(scale) not in (1, outputs):
             raise ValueError(
-                f"layer '{self.layer}': expected {type(observer).__name__} to give one weight scale "
-                f"or {outputs}, with zero point 0, got {len(scale)} and zero points "
+                f"layer '{self.layer}': expected {type(observer).__name__} to give one weight "
+                f"scale or {outputs}, with zero point 0, got {len(scale)} and zero points "
                 f"{zero_point[:3].tolist()}: use a symmetric qscheme"
             )
         scale = scale.to(weight.device, torch.float32).expand(outputs).contiguous()
@@ -257,7 +257,7 @@ def _covers(observer: Any, lo: int, hi: int) -> bool:
 
 
 def _is(made: Any, *names: str) -> bool:
-    """Whether it is of one of these very classes, ours or torch's: subclasses may do other things."""
+    """Whether it is of one of these very classes, ours or torch's: a subclass may differ."""
     kind = type(made)
     return kind.__name__ in names and kind.__module__.startswith(("fastmnist.ao", "torch."))
 

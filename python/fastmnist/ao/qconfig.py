@@ -22,6 +22,7 @@ from fastmnist.ao.fake_quantize import (
     fused_per_channel_wt_fake_quant_range_neg_127_to_127,
     fused_wt_fake_quant_range_neg_127_to_127,
 )
+from fastmnist.ao.left_out import left_out_of
 from fastmnist.ao.observer import (
     HistogramObserver,
     MinMaxObserver,
@@ -202,3 +203,6 @@ def _check(what: str, value: Any, known: tuple[Any, ...]) -> None:
 def qconfig_equals(q1: Any, q2: Any) -> bool:
     """Whether two qconfigs, or None, make the same observers."""
     return bool(q1 == q2)
+
+
+__getattr__ = left_out_of(__name__)

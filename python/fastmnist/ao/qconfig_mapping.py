@@ -194,8 +194,8 @@ def _default_mapping(qconfig: QConfig, training: bool, backend: str) -> QConfigM
     made = (
         QConfigMapping().set_global(qconfig).set_object_type("reshape", default_reuse_input_qconfig)
     )
-    for kind in _TRANSPOSED:
-        made.set_object_type(kind, transposed if backend in ("fbgemm", "x86") else qconfig)
+    for transpose in _TRANSPOSED:
+        made.set_object_type(transpose, transposed if backend in ("fbgemm", "x86") else qconfig)
     norm = QConfig(qconfig.activation, default_placeholder_observer)
     made.set_object_type(F.layer_norm, norm).set_object_type(nn.LayerNorm, norm)
     made.set_object_type(nn.PReLU, default_quint8_weight_qconfig)
@@ -210,7 +210,7 @@ def _default_mapping(qconfig: QConfig, training: bool, backend: str) -> QConfigM
 
 
 def get_default_qconfig_mapping(backend: str = "x86", version: int = 0) -> QConfigMapping:
-    """:func:`get_default_qconfig` for every Linear, and torch.ao's rules for what stays in float."""
+    """:func:`get_default_qconfig` for Linear layers, torch.ao's rules for what stays in float."""
     return _default_mapping(get_default_qconfig(backend, version), False, backend)
 
 

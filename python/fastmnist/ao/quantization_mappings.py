@@ -1,7 +1,7 @@
 """Which type of module becomes which, under the names of torch.ao's functions.
 
-``prepare_qat``, ``convert`` and ``quantize_dynamic`` take such a mapping: types that it lacks stay in
-float.
+``prepare_qat``, ``convert`` and ``quantize_dynamic`` take such a mapping: types that it lacks stay
+in float.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
+from fastmnist.ao.left_out import left_out_of
 from fastmnist.ao.stubs import DeQuantStub, QuantStub
 from fastmnist.layers.cells import CELLS, QuantizedCell
 from fastmnist.layers.embedding import QuantizedEmbedding, QuantizedEmbeddingBag
@@ -146,3 +147,6 @@ def get_combined_dict(
 ) -> dict[Any, Any]:
     """Both in one; the second wins."""
     return {**default_dict, **additional_dict}
+
+
+__getattr__ = left_out_of(__name__)

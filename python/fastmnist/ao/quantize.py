@@ -26,6 +26,7 @@ from fastmnist.ao.executing import (
     replaced,
     warn_of_nothing,
 )
+from fastmnist.ao.left_out import left_out_of
 from fastmnist.ao.observer import PlaceholderObserver
 from fastmnist.ao.plans import Plan, dynamic_plan_of, embedding_plan_of
 from fastmnist.ao.qconfig import (
@@ -35,10 +36,9 @@ from fastmnist.ao.qconfig import (
     float_qparams_weight_only_qconfig_4bit,
     per_channel_dynamic_qconfig,
 )
-from fastmnist.ao.rules import EMBEDDINGS, STEPPED, candidates, eager_qconfigs, float_type
+from fastmnist.ao.rules import EMBEDDINGS, candidates, eager_qconfigs, float_type
 from fastmnist.ao.rules import propagate_qconfig_ as propagate_qconfig_
 from fastmnist.ao.stubs import add_quant_dequant as add_quant_dequant
-from fastmnist.display.words import kind_of
 from fastmnist.quantization.converting import convert as fastmnist_convert
 from fastmnist.quantization.prepared import prepared_layers
 from fastmnist.rewriting.changes import LEFT, Change, record
@@ -300,3 +300,6 @@ def quantize_qat(
     prepared = prepare_qat(model, inplace=inplace).train()
     run_fn(prepared, *run_args)
     return convert(prepared, inplace=True)
+
+
+__getattr__ = left_out_of(__name__)

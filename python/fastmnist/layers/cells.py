@@ -66,7 +66,7 @@ class QuantizedCell(nn.Module):
         states = self._states(hx, x, input.dim() == 1)
         projected, hidden = self.input(x), self.hidden(states[0])
         if self.mode == "LSTM":
-            new = lstm_step(hidden.add_(projected), states[1])
+            new: tuple[Tensor, ...] = lstm_step(hidden.add_(projected), states[1])
         elif self.mode == "GRU":
             new = (gru_step(projected, hidden, states[0]),)
         else:

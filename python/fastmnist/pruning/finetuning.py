@@ -61,8 +61,8 @@ def check_start(schedule: Schedule, targets: list[Target]) -> None:
     for target in targets:
         if start > 0 and isinstance(target.amount, int):
             raise ValueError(
-                f"start: expected 0, as '{target.name}' is to lose a number of weights, got {start}: "
-                "give a share, a float"
+                f"start: expected 0, as '{target.name}' is to lose a number of weights, got "
+                f"{start}: give a share, a float"
             )
         if start > target.amount:
             raise ValueError(

@@ -127,8 +127,9 @@ class MaskPruner:
             return amount
         if amount > left:
             raise ValueError(
-                f"amount: expected at most the {left} weights that '{self._targets[group[0]].name}' "
-                f"has left, got {amount}: an int is a number of weights, a float a share of them"
+                f"amount: expected at most the {left} weights that "
+                f"'{self._targets[group[0]].name}' has left, got {amount}: an int is a "
+                "number of weights, a float a share of them"
             )
         return amount / left if left else 0.0
 

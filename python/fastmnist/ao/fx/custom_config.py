@@ -6,7 +6,7 @@ leave alone, and refuses the rest by name.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 Self = TypeVar("Self", bound="_Config")
 
@@ -23,7 +23,7 @@ class StandaloneModuleConfigEntry(NamedTuple):
 class _Config:
     """Values by the keys of the older dicts."""
 
-    _defaults: dict[str, Any] = {"preserved_attributes": list}
+    _defaults: ClassVar[dict[str, Any]] = {"preserved_attributes": list}
 
     def __init__(self) -> None:
         self._told: dict[str, Any] = {key: make() for key, make in self._defaults.items()}
@@ -76,7 +76,7 @@ class PrepareCustomConfig(_Config):
     PrepareCustomConfig({'non_traceable_module_name': ['decoder']})
     """
 
-    _defaults = {
+    _defaults: ClassVar[dict[str, Any]] = {
         "standalone_module_name": list,
         "standalone_module_class": list,
         "float_to_observed_custom_module_class": dict,
@@ -127,7 +127,7 @@ class PrepareCustomConfig(_Config):
 class ConvertCustomConfig(_Config):
     """For :func:`fastmnist.ao.quantize_fx.convert_fx`."""
 
-    _defaults = {
+    _defaults: ClassVar[dict[str, Any]] = {
         "observed_to_quantized_custom_module_class": dict,
         "preserved_attributes": list,
     }
