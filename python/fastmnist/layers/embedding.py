@@ -178,20 +178,20 @@ class QuantizedEmbeddingBag(_Rows):
         offsets: Tensor | None = None,
         per_sample_weights: Tensor | None = None,
     ) -> Tensor:
-        # Only the rows that are asked for are made real, each once.
-        used, places = _integers("input", input).unique(return_inverse=True)
-        padding = None
+        # Only the rows that are asked for are made real; those of the padding are one, in front.
+        indices = _integers("input", input)
+        rows = F.pad(self.rows(indices.reshape(-1)), (0, 0, 1, 0))
+        places = torch.arange(1, rows.shape[0], device=rows.device).view_as(indices)
         if self.padding_idx is not None:
-            found = (used == self.padding_idx).nonzero().flatten().tolist()
-            padding = found[0] if found else None
+            places = places.masked_fill(indices == self.padding_idx, 0)
         return F.embedding_bag(
             places,
-            self.rows(used) if len(used) else self.weight[:1],
-            None if offsets is None else offsets.to(places.dtype),
+            rows,
+            None if offsets is None else offsets.long(),
             mode=self.mode,
             per_sample_weights=per_sample_weights,
             include_last_offset=self.include_last_offset,
-            padding_idx=padding,
+            padding_idx=None if self.padding_idx is None else 0,
         )
 
     def describe(self) -> Description:
