@@ -96,6 +96,7 @@ def test_per_channel(name, axis, dtype, scheme):
 @pytest.mark.parametrize("name", [*PER_TENSOR, *PER_CHANNEL])
 def test_unseen_empty_reset_and_saved(name):
     ours = getattr(tq, name)()
+    buffers = [id(buffer) for buffer in ours.buffers()]
     with pytest.warns(UserWarning, match=f"{name}: expected to have watched data"):
         assert [t.tolist() for t in ours.calculate_qparams()] == [[1.0], [0]]
     ours(torch.zeros(0, 6))
@@ -107,6 +108,7 @@ def test_unseen_empty_reset_and_saved(name):
     again.load_state_dict(torch.load(buffer, weights_only=True))
     for other in (again, copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
         assert_same_qparams(ours, other)
+    assert [id(buffer) for buffer in ours.buffers()] == buffers  # changed in place
     ours.reset_min_max_vals()
     with pytest.warns(UserWarning, match="expected to have watched data"):
         ours.calculate_qparams()
@@ -156,6 +158,7 @@ FAKES = [name for name in ao.__all__ if "fake_quant" in name and name.startswith
 @pytest.mark.parametrize("name", [name for name in FAKES if not name.startswith("disable")])
 def test_fake_quantization_and_its_gradient(name):
     theirs, ours = getattr(ao, name)(), getattr(tq, name)()
+    buffers = [id(buffer) for buffer in ours.buffers()]
     tolerance = {"rtol": 1e-5, "atol": 1e-5}
     for x in batches():
         pair = [x.clone().requires_grad_() for _ in range(2)]
@@ -176,6 +179,7 @@ def test_fake_quantization_and_its_gradient(name):
     again = getattr(tq, name)()
     again.load_state_dict(ours.state_dict())
     assert torch.equal(again.scale, scale)
+    assert [id(buffer) for buffer in ours.buffers()] == buffers  # changed in place
 
 
 def test_factories_make_new_objects_each_time():

@@ -136,14 +136,14 @@ class FakeQuantize(FakeQuantizeBase):
 
     @torch.no_grad()
     def _take(self, scale: Tensor, zero_point: Tensor) -> None:
-        self.scale = scale.to(self.scale.device, torch.float32).reshape(-1)
-        self.zero_point = zero_point.to(self.scale.device, self.zero_point.dtype).reshape(-1)
+        # In place: who holds the buffers, as DataParallel does, goes on.
+        self.scale.resize_(scale.numel()).copy_(scale.reshape(-1))
+        self.zero_point.resize_(zero_point.numel()).copy_(zero_point.reshape(-1))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         for name in ("scale", "zero_point"):  # as many channels as the state has
             if (value := state_dict.get(prefix + name)) is not None:
-                own = getattr(self, name)
-                setattr(self, name, torch.empty_like(value, dtype=own.dtype, device=own.device))
+                getattr(self, name).resize_(value.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

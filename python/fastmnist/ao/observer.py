@@ -139,8 +139,13 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
             lo, hi = rows.amin(1), rows.amax(1)
             if self.min_val.numel():
                 lo, hi = self._joined(lo, hi)
-            self.min_val, self.max_val = lo, hi
+            self._put(lo, hi)
         return x
+
+    def _put(self, lo: Tensor, hi: Tensor) -> None:
+        # In place: who holds the buffers, as DataParallel does, goes on.
+        self.min_val.resize_(lo.shape).copy_(lo)
+        self.max_val.resize_(hi.shape).copy_(hi)
 
     def _joined(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
         return torch.minimum(lo, self.min_val), torch.maximum(hi, self.max_val)
@@ -151,12 +156,12 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
 
     def reset_min_max_vals(self) -> None:
         """Forget what was seen."""
-        self.min_val, self.max_val = self.min_val.new_empty(0), self.max_val.new_empty(0)
+        self._put(self.min_val.new_empty(0), self.max_val.new_empty(0))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         for name in ("min_val", "max_val"):  # as many channels as the state has
             if (value := state_dict.get(prefix + name)) is not None:
-                setattr(self, name, torch.empty_like(value, device=self.eps.device))
+                getattr(self, name).resize_(value.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
