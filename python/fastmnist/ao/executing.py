@@ -60,6 +60,9 @@ def prepare_planned(
     """Prepare the layers that observe, and note what becomes of others; warn if there is none."""
     if not plans:
         warn_of_nothing()
+    if inplace and any(plan.watcher for plan in plans.values()):
+        # First a copy, so that no error comes half way.
+        prepare_planned(model, plans, inplace=False, training=training)
     observing = {
         name: plan
         for name, plan in plans.items()
@@ -107,6 +110,12 @@ def convert_planned(
     model: nn.Module, keep: Callable[[str], bool], *, inplace: bool, remove_qconfig: bool
 ) -> nn.Module:
     """Convert what was prepared, and do what was noted; layers that `keep` refuses stay float."""
+    if inplace and not all(
+        keep(n) and m.observer.started for n, m in prepared_layers(model).items()
+    ):
+        with warnings.catch_warnings():  # first a copy, so that no error comes half way
+            warnings.simplefilter("ignore")
+            convert_planned(model, keep, inplace=False, remove_qconfig=remove_qconfig)
     root = model if inplace else checked_copy(model)  # layers may be released, or settled
     hand_rows_on(model, root)
     later: dict[str, Plan] = vars(root).get(LATER, {})
