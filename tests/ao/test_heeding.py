@@ -269,11 +269,15 @@ TRAINING = {
 
 
 @pytest.mark.parametrize("name", TRAINING)
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", ["", "behind", "in front"])
 def test_training_simulates_the_very_bits(name, norm):
+    if norm == "in front" and name in ("of one's own", "dynamic", "dynamic, weights of 4 bits"):
+        norm = "behind"  # what columns cannot have
     torch.manual_seed(0)
-    behind = [nn.BatchNorm1d(16)] if norm else []
-    model = nn.Sequential(nn.Linear(12, 16), *behind, nn.ReLU(), nn.Linear(16, 3)).train()
+    behind = [nn.BatchNorm1d(16)] if norm == "behind" else []
+    before = nn.BatchNorm1d(12) if norm == "in front" else nn.Identity()
+    layers = nn.Linear(12, 16), *behind, nn.ReLU(), nn.Linear(16, 3)
+    model = nn.Sequential(before, *layers).train()
     model.qconfig = TRAINING[name]
     prepared = tq.prepare_qat(model)
     optimizer = torch.optim.SGD(prepared.parameters(), 0.05)
@@ -287,9 +291,11 @@ def test_training_simulates_the_very_bits(name, norm):
     assert losses[-1] < losses[0]
     q = tq.convert(prepared.eval())
     assert same(prepared(X).detach(), q(X))
-    assert q[0].kind == ("dynamic" if "dynamic" in name else "static")
+    assert q[1].kind == {"dynamic": "dynamic", "in front": "affine"}.get(
+        "dynamic" if "dynamic" in name else norm, "static"
+    )
     if "4 bits" in name:
-        assert q[0].weight_int8.abs().max() <= 8
+        assert q[1].weight_int8.abs().max() <= 8
 
 
 def test_switches_of_training():
@@ -317,6 +323,14 @@ def test_a_leading_norm_and_observers():
     prepared = tq.prepare(model)
     prepared(X)
     assert tq.convert(prepared)[1].kind == "affine"
+    four = tq.default_per_channel_weight_observer.with_args(quant_min=-8, quant_max=7)
+    model.qconfig = tq.QConfig(tq.default_observer, four)
+    prepared = tq.prepare(model)
+    prepared(X)
+    layer = tq.convert(prepared)[1]
+    assert layer.kind == "affine"
+    assert int(layer.weight_int8.min()) >= -8
+    assert layer.weight_int8.abs().amax(1).min() >= 7  # each output uses its codes
     model.qconfig = tq.QConfig(ToOne, tq.default_weight_observer)
     with pytest.raises(ValueError, match="expected an observer of ranges, got ToOne, as a Batch"):
         tq.prepare(model)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import fastmnist as fm
 import fastmnist.ao as tq
-from fastmnist.ao.quantize_fx import convert_fx, prepare_fx
+from fastmnist.ao.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from fastmnist.layers.embedding import QuantizedEmbedding, QuantizedEmbeddingBag
 from fastmnist.measuring.sqnr import sqnr
 
@@ -169,6 +169,57 @@ def test_what_stays():
         assert why in str(fm.changes(q)[0])
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("fx", [False, True])
+def test_training_simulates_the_very_bits(bits, fx):
+    rows = tq.default_embedding_qat_qconfig if bits == 8 else tq.default_embedding_qat_qconfig_4bit
+    model = made(3, mode="sum").train()
+    expected = copy.deepcopy(model)
+    if fx:
+        mapping = tq.QConfigMapping().set_global(tq.default_qat_qconfig)
+        for kind in (nn.Embedding, nn.EmbeddingBag):
+            mapping.set_object_type(kind, rows)
+        prepared = prepare_qat_fx(model, mapping, (WORDS,))
+    else:
+        model.qconfig, model.words.qconfig, model.bag.qconfig = tq.default_qat_qconfig, rows, rows
+        prepared = tq.prepare_qat(model, mapping=tq.get_embedding_qat_module_mappings())
+    assert prepared.state_dict().keys() >= expected.state_dict().keys()
+    optimizer = torch.optim.SGD(prepared.parameters(), 0.1)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (prepared(WORDS) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert not prepared.words.weight.grad[3].any()  # the padding
+    prepared.eval()
+    simulated = prepared(WORDS).detach()
+    for other in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
+        assert same(other(WORDS).detach(), simulated)
+    q = tq.convert(prepared)
+    assert (type(q.words), type(q.bag)) == (QuantizedEmbedding, QuantizedEmbeddingBag)
+    assert q.words.bits == q.bag.bits == bits
+    assert same(q.words(WORDS), prepared.words(WORDS).detach())
+    assert torch.allclose(q.bag(WORDS), prepared.bag(WORDS).detach(), atol=1e-6)
+    assert sqnr(simulated, q(WORDS)) > 40
+    plain = prepared.apply(tq.disable_fake_quant).words(WORDS)
+    assert same(plain.detach(), F.embedding(WORDS, prepared.words.weight).detach())
+
+
+def test_training_without_embeddings_in_the_mapping():
+    model = made().train()
+    model.qconfig = tq.default_qat_qconfig
+    model.words.qconfig = tq.default_embedding_qat_qconfig
+    prepared = tq.prepare_qat(model)
+    assert type(prepared.words) is nn.Embedding
+    prepared(WORDS)
+    q = tq.convert(prepared)
+    assert type(q.words) is QuantizedEmbedding
+    assert type(q.bag) is nn.EmbeddingBag
+
+
 def test_errors():
     q = fm.quantize_dynamic(made(), dtype=torch.quint8)
     with pytest.raises(TypeError, match=r"expected a tensor of int64 or int32, got torch\.fl"):
@@ -183,11 +234,6 @@ def test_errors():
         broken.words.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match="layer 'words': expected finite numbers in its weight"):
         fm.quantize_dynamic(broken, dtype=torch.quint8)
-    for qconfig in (tq.default_embedding_qat_qconfig, tq.default_embedding_qat_qconfig_4bit):
-        model = made().train()
-        model.words.qconfig = qconfig
-        with pytest.raises(ValueError, match="embeddings are not simulated in training"):
-            tq.prepare_qat(model)
     told = q.bag.describe()
     arrays = {key: value.numpy() for key, value in q.bag.state_dict().items()}
     assert QuantizedEmbeddingBag.rebuild(told, "", arrays).mode == "mean"

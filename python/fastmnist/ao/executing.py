@@ -13,6 +13,11 @@ from fastmnist.ao.rules import EMBEDDINGS, STEPPED, candidates, float_type
 from fastmnist.ao.unseen import guard, settle
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.layers.simulated_embedding import (
+    SimulatedEmbedding,
+    SimulatedEmbeddingBag,
+    simulate_rows,
+)
 from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
 from fastmnist.quantization.converting import convert as fastmnist_convert
 from fastmnist.quantization.embeddings import WeightOnlyEmbeddings
@@ -44,7 +49,7 @@ def planned(
         if qconfig is None or (only is not None and kind not in only):
             continue
         if kind in EMBEDDINGS:
-            plan = embedding_plan_of(qconfig, name, training=training)
+            plan = embedding_plan_of(qconfig, name)
         elif kind in STEPPED:
             plan = stepped_plan_of(qconfig, name)
         else:
@@ -55,9 +60,17 @@ def planned(
 
 
 def prepare_planned(
-    model: nn.Module, plans: Plans, *, inplace: bool, training: bool = False
+    model: nn.Module,
+    plans: Plans,
+    *,
+    inplace: bool,
+    training: bool = False,
+    rows: bool = False,
 ) -> nn.Module:
-    """Prepare the layers that observe, and note what becomes of others; warn if there is none."""
+    """Prepare the layers that observe, and note what becomes of others; warn if there is none.
+
+    With `rows`, embeddings simulate their codes from now on.
+    """
     if not plans:
         warn_of_nothing()
     if inplace and any(plan.watcher for plan in plans.values()):
@@ -79,6 +92,9 @@ def prepare_planned(
         for name, layer in prepared_layers(result).items():
             _attach(layer, name, observing[name])
     later = {name: plan for name, plan in plans.items() if name not in observing}
+    for name, plan in later.items() if rows else ():
+        if plan.kind.startswith("embedding"):
+            simulate_rows(result.get_submodule(name), _bits(plan.kind))
     object.__setattr__(result, LATER, later)
     return result
 
@@ -122,6 +138,9 @@ def convert_planned(
     for name, layer in prepared_layers(root).items():
         if not keep(name):
             layer.released()
+    for module in root.modules():
+        if isinstance(module, SimulatedEmbedding | SimulatedEmbeddingBag):
+            module.released()
     prepared = prepared_layers(root)
     unseen = settle(prepared)
     if prepared:
@@ -161,9 +180,13 @@ def _transforms(plans: Plans) -> list[tuple[Transform, set[str]]]:
         elif kind == "half weights":
             how = HalfWeights()
         else:
-            how = WeightOnlyEmbeddings(4 if kind == "embedding 4bit" else 8)
+            how = WeightOnlyEmbeddings(_bits(kind))
         made.append((how, names))
     return made
+
+
+def _bits(kind: str) -> int:
+    return 4 if kind.endswith("4bit") else 8
 
 
 def drop_qconfigs(model: nn.Module) -> None:

@@ -24,6 +24,7 @@ from fastmnist.ao.observer import (
 )
 from fastmnist.ao.uniform import Makes
 from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.layers.simulated_embedding import SimulatedEmbedding, SimulatedEmbeddingBag
 
 
 class FakeQuantizeBase(Makes, nn.Module):
@@ -244,6 +245,8 @@ def enable_fake_quant(mod: nn.Module) -> None:
 def _switch(mod: nn.Module, what: str, on: bool) -> None:
     if isinstance(mod, SimulatedLinear):
         setattr(mod, "observing" if what == "observer" else "simulating", on)
+    elif isinstance(mod, SimulatedEmbedding | SimulatedEmbeddingBag) and what == "fake_quant":
+        mod.simulating = on
     elif isinstance(mod, FakeQuantizeBase):
         getattr(mod, f"enable_{what}")(on)
 

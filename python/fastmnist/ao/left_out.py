@@ -63,9 +63,6 @@ LEFT_OUT: dict[str, str] = {
     "get_default_static_quant_reference_module_mappings": _REFERENCE,
     "DEFAULT_REFERENCE_STATIC_QUANT_MODULE_MAPPINGS": _REFERENCE,
     "DEFAULT_MODULE_TO_ACT_POST_PROCESS": "activations are not observed: they stay in float",
-    "get_embedding_qat_module_mappings": (
-        "embeddings are not simulated in training: quantize them after it, with quantize_dynamic"
-    ),
     "default_eval_fn": "call the prepared model on your calibration data yourself",
     "swap_module": _SWAP,
     "Pattern": _TYPES,

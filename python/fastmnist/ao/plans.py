@@ -138,24 +138,18 @@ def dynamic_plan_of(qconfig: Any, name: str) -> Plan:
     return Plan("dynamic", per_channel)
 
 
-def embedding_plan_of(qconfig: Any, name: str, *, training: bool = False) -> Plan | None:
+def embedding_plan_of(qconfig: Any, name: str) -> Plan | None:
     """What a qconfig asks of an Embedding: None where it is not one of embeddings.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`plan_of`; also in training.
+        As :func:`plan_of`.
     """
     _, weight = _made(qconfig, name)
     if not str(getattr(weight, "qscheme", "")).endswith("float_qparams"):
         return None
     observer = getattr(weight, "activation_post_process", weight)
-    if training:
-        raise ValueError(
-            f"qconfig of '{name}': expected None, as embeddings are not simulated in training, got "
-            f"{type(weight).__name__}: quantize them after it, with quantize_dynamic(model, "
-            "{nn.Embedding}, dtype=torch.quint8)"
-        )
     if type(observer).__name__ not in _MIN_MAX + _MOVING or getattr(observer, "ch_axis", 0) != 0:
         raise _refused(name, "weight", "float_qparams_weight_only_qconfig's observer", observer)
     bits = {"quint8": "embedding", "uint8": "embedding", "quint4x2": "embedding 4bit"}

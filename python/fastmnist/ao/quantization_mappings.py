@@ -18,6 +18,7 @@ from fastmnist.layers.embedding import QuantizedEmbedding, QuantizedEmbeddingBag
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.recurrent import RECURRENT, QuantizedRecurrent
 from fastmnist.layers.simulated import SimulatedLinear
+from fastmnist.layers.simulated_embedding import SimulatedEmbedding, SimulatedEmbeddingBag
 
 Types = dict[Any, Any]
 
@@ -60,6 +61,12 @@ def get_embedding_static_quant_module_mappings() -> Types:
 def get_default_qat_module_mappings() -> Types:
     """Types for ``prepare_qat``."""
     return dict(DEFAULT_QAT_MODULE_MAPPINGS)
+
+
+def get_embedding_qat_module_mappings() -> Types:
+    """Types for ``prepare_qat``, embeddings included."""
+    embeddings = {nn.Embedding: SimulatedEmbedding, nn.EmbeddingBag: SimulatedEmbeddingBag}
+    return DEFAULT_QAT_MODULE_MAPPINGS | embeddings
 
 
 def get_default_dynamic_quant_module_mappings() -> Types:

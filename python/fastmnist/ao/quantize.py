@@ -201,6 +201,7 @@ def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Mo
     model : torch.nn.Module
     mapping : dict, optional
         As of ``get_default_qat_module_mappings()``: types that it lacks are left in float.
+        ``get_embedding_qat_module_mappings()`` has embeddings too.
     inplace : bool
 
     Raises
@@ -210,7 +211,9 @@ def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Mo
     """
     own, only = check_module(model), checked_mapping(mapping)
     plans = planned(own, eager_qconfigs(own), only, training=True)
-    result = prepare_planned(own, plans, inplace=inplace, training=True)
+    # As in torch: only a mapping that has them makes embeddings simulate.
+    rows = only is not None and bool({*EMBEDDINGS} & only)
+    result = prepare_planned(own, plans, inplace=inplace, training=True, rows=rows)
     propagate_qconfig_(result)
     return result
 

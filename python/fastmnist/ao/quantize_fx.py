@@ -92,7 +92,7 @@ def _prepared(model: Any, mapping: Any, custom_config: Any, *, training: bool) -
     names, types = (config.get(f"non_traceable_module_{what}") or () for what in ("name", "class"))
     qconfigs = mapped_qconfigs(root, QConfigMapping.of(mapping), names, types)
     plans = planned(root, qconfigs, training=training)
-    return prepare_planned(root, plans, inplace=False, training=training)
+    return prepare_planned(root, plans, inplace=False, training=training, rows=training)
 
 
 def convert_fx(

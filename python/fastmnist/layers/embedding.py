@@ -20,6 +20,22 @@ from fastmnist.layers.registry import Arrays, Description, array_of, saved
 _MODES = ("sum", "mean", "max")
 
 
+def quantize_rows(weight: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes ``[rows, width]``, as floats, and scale and zero point ``[rows]`` of a weight."""
+    most = 2**bits - 1
+    lo, hi = weight.amin(1), weight.amax(1)
+    scale = (hi - lo) / most
+    scale = torch.where(scale > torch.finfo(torch.float32).eps, scale, torch.ones_like(scale))
+    zero_point = -lo / scale
+    codes = torch.round(weight / scale[:, None] + zero_point[:, None]).clamp(0, most)
+    return codes, scale, zero_point
+
+
+def real_rows(codes: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """What codes ``[rows, width]`` stand for."""
+    return (codes - zero_point[:, None]) * scale[:, None]
+
+
 class _Rows(nn.Module):
     """Rows of codes. State-dict keys: ``weight_codes``, ``weight_scale``, ``weight_zero_point``."""
 
@@ -47,12 +63,7 @@ class _Rows(nn.Module):
             raise ValueError(
                 f"layer '{name}': expected finite numbers in its weight, got NaN or inf"
             )
-        most = 2**self.bits - 1
-        lo, hi = weight.amin(1), weight.amax(1)
-        scale = (hi - lo) / most
-        scale = torch.where(scale > torch.finfo(torch.float32).eps, scale, torch.ones_like(scale))
-        zero_point = -lo / scale
-        codes = torch.round(weight / scale[:, None] + zero_point[:, None]).clamp(0, most)
+        codes, scale, zero_point = quantize_rows(weight, self.bits)
         codes = codes.to(torch.uint8)
         if self.bits == 4:
             codes = F.pad(codes, (0, codes.shape[1] % 2))
@@ -67,8 +78,8 @@ class _Rows(nn.Module):
         if self.bits == 4:
             codes = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(1)
             codes = codes[:, : self.embedding_dim]
-        scale = self.weight_scale.index_select(0, indices)[:, None]
-        return (codes.float() - self.weight_zero_point.index_select(0, indices)[:, None]) * scale
+        scale = self.weight_scale.index_select(0, indices)
+        return real_rows(codes.float(), scale, self.weight_zero_point.index_select(0, indices))
 
     @property
     def weight(self) -> Tensor:

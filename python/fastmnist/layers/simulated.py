@@ -193,6 +193,8 @@ class SimulatedLinear(FusedLinear):
         layer = FloatLayer(self.name, folded.numpy(), bias.numpy(), self.clamp)
         given = None
         if self.weight_scales is not None:
+            if rule.multiplier is not None and rule.scale == 1.0:
+                folded = folded / torch.from_numpy(rule.multiplier)  # as it will be quantized
             scales, lo, hi = self.weight_scales(folded)
             given = scales.numpy(), lo, hi
         return quantize_layer(layer, rule, self.settings.per_channel, given)
