@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from models import MyModel, assert_unchanged, snapshot
+from models import MyModel, assert_unchanged, quality, snapshot
 from torch import nn
 from torch.nn.utils import prune
 
@@ -187,3 +187,39 @@ def test_types_without_a_dynamic_form_are_left_and_listed():
     told = [str(change) for change in fm.changes(q)]
     assert "0: left in float: Conv1d has no dynamic form" in told
     assert "2: int8 dynamic" in told
+
+
+def columns_of_many_sizes():
+    """Rows whose columns differ by a million, and a trained norm that levels them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.randn(512, 12) * torch.logspace(-3, 3, 12) + torch.logspace(-2, 2, 12)
+        model = nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+        for _ in range(60):
+            model.train()(x)
+    return model.eval(), x
+
+
+def test_a_norm_that_levels_the_columns_stays():
+    """One scale a row of raw columns would leave nothing of the small ones."""
+    model, x = columns_of_many_sizes()
+    for q in (quantize_dynamic(model), fm.quantize(model, fm.Dynamic())):
+        assert type(q[0]) is nn.BatchNorm1d
+        assert quality(model, q, x) > 38
+    with pytest.raises(ValueError, match="expected a chain of"):
+        fm.compile(model, dynamic=True)
+    alike = nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 16)).eval()
+    assert type(quantize_dynamic(alike)[0]) is not nn.BatchNorm1d  # it costs nothing to fold it
+    assert quality(alike, quantize_dynamic(alike), torch.randn(64, 12)) > 38
+
+
+def test_such_a_norm_stays_in_dynamic_training():
+    model, x = columns_of_many_sizes()
+    model.qconfig = tq.default_dynamic_qat_qconfig
+    prepared = tq.prepare_qat(model.train())
+    prepared(x).square().mean().backward()
+    assert prepared[1].weight.grad.abs().sum() > 0
+    q = tq.convert(prepared.eval())
+    assert type(q[0]) is nn.BatchNorm1d
+    assert torch.equal(q(x), prepared(x).detach())
+    assert quality(model, q, x) > 35

@@ -88,7 +88,8 @@ def prepare_planned(
         configs = {
             n: kind(observer=p.rule, per_channel=p.per_channel) for n, p in observing.items()
         }
-        result = prepare_model(model, kind(), own=configs.get, inplace=inplace)
+        by_row = {name for name, plan in observing.items() if plan.kind == "dynamic"}
+        result = prepare_model(model, kind(), own=configs.get, by_row=by_row, inplace=inplace)
         for name, layer in prepared_layers(result).items():
             _attach(layer, name, observing[name])
     later = {name: plan for name, plan in plans.items() if name not in observing}

@@ -44,6 +44,8 @@ class PostTraining(Transform):
 
     takes_recurrent = True
     takes_cells = False
+    # Layers that have one scale a row, for which a norm that levels columns stays: None for all.
+    by_row: Collection[str] | None = ()
     # Whether the result has one way in and one way out, as what is compiled has.
     is_closed = False
 
@@ -64,13 +66,13 @@ class PostTraining(Transform):
         return not_read(Graph.of(root)[0], chosen)
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-        fuse_in_place(root, anywhere=self.is_closed)
+        fuse_in_place(root, anywhere=self.is_closed, by_row=self.by_row)
 
     def apply(
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
         make_permanent(root)
-        done = fuse_in_place(root, anywhere=self.is_closed)
+        done = fuse_in_place(root, anywhere=self.is_closed, by_row=self.by_row)
         layers = {name: root.get_submodule(name) for name in names}
         graph, why_not = Graph.of(root)
         done += what_is_left(root, layers, graph, why)
@@ -92,7 +94,7 @@ class PostTraining(Transform):
 
     def layerwise(self, original: nn.Module) -> nn.Module | None:
         make_permanent(original)
-        fuse_in_place(original, anywhere=self.is_closed)
+        fuse_in_place(original, anywhere=self.is_closed, by_row=self.by_row)
         return original
 
 
@@ -143,6 +145,7 @@ class DynamicInt8(PostTraining):
     """int8 with scales per row."""
 
     takes_cells = True
+    by_row = None
 
     def __init__(self, config: Dynamic) -> None:
         self._config = config
