@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fastmnist.ao.uniform import EPS, SIGNED, UNSIGNED
-from fastmnist.ranges.rules import Histogram, MinMax, MovingAverage, Rule
+from fastmnist.ranges.rules import MinMax, MovingAverage, Rule
 
 Kind = Literal["static", "dynamic", "half", "half weights", "embedding", "embedding 4bit"]
 Maker = Callable[[], Any]
@@ -214,7 +214,7 @@ def _rule(observer: Any) -> Rule | None:
     if _is(observer, *_MOVING):
         share = float(observer.averaging_constant)
         return MovingAverage(share) if 0 < share <= 1 else None
-    return Histogram() if _is(observer, "HistogramObserver") else None
+    return None
 
 
 def _weight(qconfig: Any, made: Any, name: str) -> tuple[bool, OwnScales | None]:

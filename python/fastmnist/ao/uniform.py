@@ -156,6 +156,12 @@ def range_of(
     return (lo // 2, hi // 2) if reduce_range else (lo, hi)
 
 
+def codes_of(dtype: Any) -> int:
+    """How many codes a dtype has."""
+    lo, hi = _RANGES[str(dtype)]
+    return hi - lo + 1
+
+
 class UniformQuantizationObserverBase(ObserverBase):
     """An observer whose codes are evenly spaced.
 
