@@ -290,3 +290,54 @@ def test_wrapping_what_has_a_qconfig():
     alone = nn.Linear(3, 2)
     alone.qconfig = tq.default_qconfig
     assert type(tq.add_quant_dequant(alone)) is tq.QuantWrapper
+
+
+def test_torchs_own_objects_are_read():
+    """Mappings, qconfigs, custom configurations and observers that torch.ao itself made."""
+    ao = pytest.importorskip("torch.ao.quantization")
+    theirs = pytest.importorskip("torch.ao.quantization.fx.custom_config")
+    kept = theirs.PrepareCustomConfig().set_non_traceable_module_names(["body"])
+    mapping = ao.get_default_qconfig_mapping("x86")
+    prepared = tfx.prepare_fx(net(), mapping, (X,), prepare_custom_config=kept)
+    prepared(X)
+    q = tfx.convert_fx(prepared, convert_custom_config=theirs.ConvertCustomConfig())
+    assert quantized(q, tq) == ["fc1", "head"]
+    refused = theirs.PrepareCustomConfig().set_input_quantized_indexes([0])
+    with pytest.raises(ValueError, match="expected no 'input_quantized_idxs'"):
+        tfx.prepare_fx(net(), mapping, (X,), prepare_custom_config=refused)
+
+    class Threefold(ao.MinMaxObserver):
+        def calculate_qparams(self):
+            scale, zero_point = super().calculate_qparams()
+            return 3 * scale, zero_point
+
+    model = net()
+    model.qconfig = ao.QConfig(
+        Threefold.with_args(quant_min=0, quant_max=127), ao.default_weight_observer
+    )
+    prepared = tq.prepare(model)
+    prepared(X)
+    scale = tq.convert(prepared).fc1.input_scale
+    assert float(scale) == pytest.approx(float(3 * (X.max() - X.min()) / 127), rel=1e-6)
+    training = net().train()
+    training.qconfig = ao.default_dynamic_qat_qconfig
+    prepared = tq.prepare_qat(training)
+    prepared(X)
+    assert tq.convert(prepared.eval()).fc1.kind == "dynamic"
+    dynamic = ao.get_default_dynamic_quant_module_mappings()
+    del dynamic[nn.Linear]
+    spec = {nn.Linear: ao.float16_dynamic_qconfig, nn.LSTM: ao.default_dynamic_qconfig}
+    model = nn.ModuleDict({"lstm": nn.LSTM(3, 4), "head": nn.Linear(4, 2)})
+    assert quantized(tq.quantize_dynamic(model, spec, mapping=dynamic), tq) == ["lstm"]
+
+
+@pytest.mark.parametrize("step", ["prepare", "prepare_qat"])
+def test_prepared_models_are_pickled_with_their_observers(step):
+    model = net().train()
+    x86 = tq.get_default_qconfig("x86"), tq.get_default_qat_qconfig("x86")
+    model.qconfig = x86[step == "prepare_qat"]
+    prepared = getattr(tq, step)(model)
+    prepared(X)
+    for again in (pickle.loads(pickle.dumps(prepared)), copy.deepcopy(prepared)):
+        assert same(tq.convert(again.eval())(X), tq.convert(copy.deepcopy(prepared.eval()))(X))
+        assert all(isinstance(value, torch.Tensor) for value in again.state_dict().values())

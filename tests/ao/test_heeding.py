@@ -168,7 +168,7 @@ def test_weights():
 
 def test_affine_weights_are_symmetric_and_said_to_be():
     # As QConfig's own documentation in torch writes it.
-    with pytest.warns(UserWarning, match=r"qconfig of 'fc1': weights have zero point 0 here"):
+    with pytest.warns(UserWarning, match=r"qconfig, weight: weights have zero point 0 here"):
         q = run(weight=tq.default_observer.with_args(dtype=SIGNED, quant_min=-128, quant_max=127))
     assert torch.allclose(q.fc1.weight, made(tq).fc1.weight, atol=0.01)
 

@@ -234,8 +234,9 @@ def _weight(qconfig: Any, made: Any, name: str) -> tuple[bool, OwnScales | None]
     if scheme.endswith("affine") and is_plain:
         # torch's own guides write weights so.
         warnings.warn(
-            f"qconfig of '{name}': weights have zero point 0 here, though {scheme} was asked for: "
-            f"say qscheme={scheme.replace('affine', 'symmetric')}",
+            # Without the layer's name: said once, not of each layer.
+            f"qconfig, weight: weights have zero point 0 here, though {scheme} was asked for: say "
+            f"qscheme={scheme.replace('affine', 'symmetric')}",
             stacklevel=2,
         )
     elif not (is_plain and (_covers(observer, -128, 127) or _covers(observer, -127, 127))):
