@@ -324,7 +324,7 @@ def test_torchs_own_objects_are_read():
     prepared = tq.prepare_qat(training)
     prepared(X)
     assert tq.convert(prepared.eval()).fc1.kind == "dynamic"
-    dynamic = ao.get_default_dynamic_quant_module_mappings()
+    dynamic = dict(ao.get_default_dynamic_quant_module_mappings())  # torch gives its own
     del dynamic[nn.Linear]
     spec = {nn.Linear: ao.float16_dynamic_qconfig, nn.LSTM: ao.default_dynamic_qconfig}
     model = nn.ModuleDict({"lstm": nn.LSTM(3, 4), "head": nn.Linear(4, 2)})
