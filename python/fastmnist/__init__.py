@@ -64,7 +64,7 @@ _EXPORTS = {
     "prepare_qat": "quantization.preparing",
     "prune": "pruning",
     "quantize": "quantization.quantizing",
-    "quantize_dynamic": "quantization.dynamic",
+    "quantize_dynamic": "ao",
     "save": "saving.save_load",
     "sensitivity": "quantization.sensitivity",
     "set_num_threads": "runtime.cpu",
@@ -81,6 +81,7 @@ _SUBPACKAGES = ("ao", "runtime", "testing")
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
+    from fastmnist.ao import quantize_dynamic as quantize_dynamic
     from fastmnist.comparison.comparing import compare as compare
     from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants
@@ -110,7 +111,6 @@ if TYPE_CHECKING:
     from fastmnist.quantization.configs import Half as Half
     from fastmnist.quantization.configs import Static as Static
     from fastmnist.quantization.converting import convert as convert
-    from fastmnist.quantization.dynamic import quantize_dynamic as quantize_dynamic
     from fastmnist.quantization.preparing import prepare as prepare
     from fastmnist.quantization.preparing import prepare_qat as prepare_qat
     from fastmnist.quantization.quantizing import quantize as quantize

@@ -96,11 +96,60 @@ def test_a_norm_before_a_fused_layer_without_bias():
     assert quality(model, fm.quantize(fused, fm.Static(X)), X) > 25
 
 
-def test_hooks_are_not_fused_away():
-    model = nn.Sequential(nn.Linear(12, 4), nn.ReLU())
-    model[1].register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match="without hooks, got one on '1'"):
-        fm.fuse_modules(model, ["0", "1"])
+def test_hooks_of_the_first_and_the_last_module_run_at_the_fused_one():
+    original, seen = model(), []
+    plain = copy.deepcopy(original)
+    original[0].register_forward_pre_hook(lambda _, args: seen.append(("before", args[0].shape)))
+    original[2].register_forward_hook(lambda _, args, y: seen.append(("after", y.min().item())))
+    fused = fm.fuse_modules(original, [["0", "1", "2"]])
+    assert not fused[2]._forward_hooks
+    with torch.no_grad():
+        assert torch.allclose(fused(X), plain(X), atol=1e-6)
+    assert seen == [("before", X.shape), ("after", 0.0)]
+    q = fm.quantize(fused, fm.Static(X))
+    seen.clear()
+    q(X)
+    assert [when for when, _ in seen] == ["before", "after"]
+
+
+@pytest.mark.parametrize(
+    ("at", "hook"),
+    [
+        (0, lambda m: m.register_forward_hook(lambda *_: None)),
+        (1, lambda m: m.register_forward_hook(lambda *_: None)),
+        (1, lambda m: m.register_forward_pre_hook(lambda *_: None)),
+        (2, lambda m: m.register_forward_pre_hook(lambda *_: None)),
+        (2, lambda m: m.register_full_backward_hook(lambda *_: None)),
+    ],
+)
+def test_other_hooks_are_not_fused_away(at, hook):
+    original = model()
+    hook(original[at])
+    with pytest.raises(ValueError, match=f"expected hooks only before .* got one on '{at}'"):
+        fm.fuse_modules(original, [["0", "1", "2"]])
+
+
+@pytest.mark.parametrize(
+    "kind", ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"]
+)
+def test_convolutions_and_their_norms(kind):
+    d = int(kind[-2])
+    layer, norm = getattr(nn, kind)(2, 3, 3), getattr(nn, f"BatchNorm{d}d")(3)
+    original = randomize(nn.Sequential(layer, norm, nn.ReLU(), getattr(nn, f"BatchNorm{d}d")(3)))
+    with torch.no_grad():
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    seen = []
+    original[1].register_forward_hook(lambda _, args, y: seen.append(y))
+    original.add_module("4", nn.ReLU())
+    fused = fm.fuse_modules(original, [["0", "1"], ["3", "4"]], fuse_custom_config_dict={})
+    x = torch.randn(2, 2, *[6] * d)
+    with torch.no_grad():
+        assert torch.allclose(fused(x), original(x), atol=1e-5)
+    assert len(seen) == 2
+    assert torch.allclose(*seen, atol=1e-5)
+    with pytest.raises(ValueError, match="fuse_custom_config_dict: expected None or nothing"):
+        fm.fuse_modules(original, [["0", "1"]], fuse_custom_config_dict={"additional": {1: 2}})
 
 
 class Order(nn.Module):

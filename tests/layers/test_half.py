@@ -170,7 +170,7 @@ def test_under_torch_compile_and_export():
 def test_quantize_dynamic_takes_the_types():
     for dtype in TYPES:
         q = fm.quantize_dynamic(mlp(), {nn.Linear}, dtype=dtype)
-        assert layers(q)[0].weight.dtype == dtype
+        assert q[0].weight.dtype == dtype
     q = fm.quantize_dynamic(randomize(Encoder()), {nn.Linear}, dtype=torch.float16)
     assert q(torch.randn(2, 5, 12)).dtype == torch.float32
 

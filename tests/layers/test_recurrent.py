@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastmnist as fm
+from fastmnist.ao import default_dynamic_qconfig
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.recurrent import QuantizedRecurrent
 
@@ -113,7 +114,7 @@ TOKENS = torch.randint(0, 20, (3, 8), generator=torch.Generator().manual_seed(1)
         ({nn.LSTM}, True, 2),
         ({nn.Linear}, False, 1),
         ({"lstm"}, True, 2),
-        ({nn.Linear: None, nn.LSTM: "qconfig"}, True, 2),
+        ({nn.Linear: None, nn.LSTM: default_dynamic_qconfig}, True, 2),
         (None, True, 3),
     ],
 )

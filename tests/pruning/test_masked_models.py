@@ -178,7 +178,7 @@ def test_cuda():
 
 
 def test_all_masked_already():
-    pruned = fm.prune(mlp(), fm.L1Unstructured(0.5), amounts={"0": 1})
+    pruned = fm.prune(mlp(), fm.L1Unstructured(0.5), amounts={"0": 1.0})
     assert fm.prune(pruned, fm.L1Unstructured(0.5))
     for what in ({"include": "0"}, {"amounts": {"0": 0.1}}):
         with pytest.raises(ValueError, match="expected layers with weights left, got '0'"):

@@ -43,7 +43,7 @@ def test_the_same_weights_as_torch_and_the_input_untouched():
 
 
 def test_all_of_it():
-    pruned = fm.prune(mlp(), fm.L1Unstructured(1))
+    pruned = fm.prune(mlp(), fm.L1Unstructured(1.0))
     assert not pruned[0].weight.any()
     for result in (pruned, fm.quantize(pruned, fm.Dynamic()), fm.compile(pruned, X)):
         torch.testing.assert_close(result(X), pruned[2].bias.expand(20, 4), rtol=0, atol=1e-6)
@@ -85,7 +85,7 @@ def test_pruned_and_quantized_keeps_the_zeros():
     assert torch.equal(net(X), fm.quantize(pruned, fm.Static(X))(X))
 
 
-@pytest.mark.parametrize("amount", [-0.1, 1.01, math.nan, math.inf, -math.inf, 50])
+@pytest.mark.parametrize("amount", [-0.1, 1.01, math.nan, math.inf, -math.inf, 50.0])
 def test_amounts_outside(amount):
     with pytest.raises(ValueError, match=r"amount: expected a share from 0 to 1, got"):
         fm.L1Unstructured(amount)

@@ -113,8 +113,45 @@ def test_amounts_of_single_layers():
     assert not torch_prune.is_pruned(pruned[5])
     pruned = fm.prune(model, fm.L1Unstructured(0.5, "global"), amounts={"0": 0.9, "5": 0.1})
     assert fm.sparsity(pruned).layers == pytest.approx({"0": 0.9, "3": 0.5, "5": 0.1}, abs=0.01)
-    only = fm.prune(model, fm.L1Unstructured(0), amounts={"3": 1})
+    only = fm.prune(model, fm.L1Unstructured(0), amounts={"3": 1.0})
     assert fm.sparsity(only).layers == {"0": 0, "3": 1, "5": 0}
+
+
+@pytest.mark.parametrize("method", ["l1", "random"])
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("amount", [1, 2, 7, 25])
+def test_an_int_is_a_number_of_weights(method, scope, amount):
+    ours = fm.L1Unstructured if method == "l1" else fm.RandomUnstructured
+    model = mlp()
+    pruned = fm.prune(model, ours(amount, scope))
+    masked = [int((pruned.get_submodule(name).weight_mask == 0).sum()) for name in LAYERS]
+    assert masked == [amount] * 3 if scope == "layer" else sum(masked) == amount
+    if method == "l1":
+        expected = by_torch(model, torch_prune.L1Unstructured, amount, scope)
+        for name in LAYERS:
+            mask = expected.get_submodule(name).weight_mask
+            assert torch.equal(pruned.get_submodule(name).weight_mask, mask)
+
+
+def test_numbers_of_single_layers_in_place_and_in_steps():
+    model = mlp()
+    assert fm.prune(model, fm.L1Unstructured(0.5), amounts={"0": 1, "3": 3}, inplace=True) is model
+    assert [int((model[i].weight_mask == 0).sum()) for i in (0, 3)] == [1, 3]
+    counts = []
+    fm.prune(
+        mlp(),
+        fm.L1Unstructured(8),
+        finetune=lambda m: counts.append(int((m[0].weight_mask == 0).sum())),
+        schedule=fm.Cubic(steps=2),
+    )
+    assert counts == [7, 8]
+    with pytest.raises(ValueError, match="amount: expected at most the 85 weights that '5' has"):
+        fm.prune(mlp(), fm.L1Unstructured(86), include="5")
+    schedule = fm.Cubic(start=0.1)
+    with pytest.raises(ValueError, match="start: expected 0, as '0' is to lose a number"):
+        fm.prune(mlp(), fm.L1Unstructured(8), finetune=lambda m: None, schedule=schedule)
+    with pytest.raises(ValueError, match="amount: expected at least 0, got -1"):
+        fm.L1Unstructured(-1)
 
 
 # --- masks of one's own
@@ -196,7 +233,7 @@ def test_masks_that_are_no_mapping():
 
 @pytest.mark.parametrize("method", [fm.L1Unstructured, fm.RandomUnstructured, fm.Structured])
 def test_amounts(method):
-    for amount in (-0.1, 1.01, math.nan, math.inf, 50):
+    for amount in (-0.1, 1.01, math.nan, math.inf, 50.0):
         with pytest.raises(ValueError, match="amount: expected a share from 0 to 1, got"):
             method(amount)
     for amount in (True, "0.5", None, 1j):

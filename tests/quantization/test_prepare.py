@@ -296,10 +296,33 @@ def nan_in_the_second_layer():
     return prepared
 
 
-def dynamic_qconfig():
-    model = mlp().double().train()
-    model.qconfig = tq.default_dynamic_qconfig
+class Own(tq.ObserverBase):
+    """Of somebody's own, which a norm that is folded in does not let see its columns."""
+
+    def __init__(self):
+        super().__init__(torch.quint8)
+
+    def forward(self, x):
+        return x
+
+    def calculate_qparams(self):
+        return torch.tensor(-1.0), torch.tensor(0)  # no scale
+
+
+def with_qconfig(model, qconfig):
+    model.qconfig = qconfig
     return model
+
+
+OWN = tq.QConfig(Own, tq.default_weight_observer)
+
+
+def without_a_scale():
+    model = with_qconfig(mlp(), tq.default_qconfig)
+    model[3].qconfig = OWN
+    prepared = tq.prepare(model)
+    prepared(X)
+    return prepared
 
 
 @pytest.mark.parametrize(
@@ -312,7 +335,15 @@ def dynamic_qconfig():
             lambda: fm.quantize(mlp(), fm.Dynamic()),
             lambda m: fm.prepare_qat(m, exclude="*", inplace=True),
         ),
-        (dynamic_qconfig, lambda m: tq.prepare_qat(m, inplace=True)),
+        (
+            lambda: with_qconfig(mlp().double().train(), tq.default_weight_only_qconfig),
+            lambda m: tq.prepare_qat(m, inplace=True),
+        ),
+        (
+            lambda: with_qconfig(nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 2)), OWN),
+            lambda m: tq.prepare(m, inplace=True),
+        ),
+        (without_a_scale, lambda m: tq.convert(m, inplace=True)),
         (lambda: fm.prepare_qat(mlp()).train(), lambda m: fm.prepare(m, inplace=True)),
         (nan_in_the_second_layer, lambda m: fm.convert(m, inplace=True)),
         (lambda: mlp().to("meta"), lambda m: fm.prepare(m, inplace=True)),

@@ -41,6 +41,7 @@ KINDS = {
     "functional static": lambda: fm.quantize(Functional(), fm.Static(X)),
     "root": lambda: fm.quantize(nn.Linear(12, 3), fm.Static(X)),
     "root float": lambda: nn.Linear(12, 3),
+    "half weights": lambda: fm.quantize_dynamic(mlp(), {nn.Linear}, dtype=torch.float16),
     "partly": lambda: fm.quantize_dynamic(mlp(), {"0"}),
     "hardtanh": lambda: nn.Sequential(nn.Linear(12, 4), nn.Hardtanh(-0.2, 0.5), nn.ReLU6()),
 }

@@ -1,216 +1,201 @@
-"""The names of torch.ao's observers: each stands for a rule, or for per-channel weights.
+"""torch.ao's observers, under its names: each watches tensors and answers with qparams.
 
-:func:`fastmnist.ao.prepare` reads which one a qconfig names. Called on a tensor, one watches it on
-its own, for scripts that ask an observer for scale and zero point.
+:func:`fastmnist.ao.prepare` puts what a qconfig names before each layer. What is worked out of a
+range is in :mod:`fastmnist.ao.uniform`.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections import OrderedDict
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fastmnist.int8.quantizer import rule_from_range
-from fastmnist.ranges.observer import InputObserver
-from fastmnist.ranges.rules import Histogram, MinMax, MovingAverage, Rule
-
-# What torch.ao's constructors take; only averaging_constant and observer mean something here.
-_KNOWN = {
-    "averaging_constant",
-    "bins",
-    "ch_axis",
-    "dtype",
-    "eps",
-    "factory_kwargs",
-    "is_dynamic",
-    "observer",
-    "qscheme",
-    "quant_max",
-    "quant_min",
-    "reduce_range",
-    "upsample_rate",
-    "compute_dtype",
-    "custom_op_name",
-}
+from fastmnist.ao.histogram import HistogramObserver as HistogramObserver
+from fastmnist.ao.left_out import left_out_of
+from fastmnist.ao.min_max import MinMaxObserver as MinMaxObserver
+from fastmnist.ao.min_max import MovingAverageMinMaxObserver as MovingAverageMinMaxObserver
+from fastmnist.ao.min_max import (
+    MovingAveragePerChannelMinMaxObserver as MovingAveragePerChannelMinMaxObserver,
+)
+from fastmnist.ao.min_max import PerChannelMinMaxObserver as PerChannelMinMaxObserver
+from fastmnist.ao.uniform import EPS as EPS
+from fastmnist.ao.uniform import ObserverBase as ObserverBase
+from fastmnist.ao.uniform import UniformQuantizationObserverBase as UniformQuantizationObserverBase
 
 
-class ObserverName:
-    """What a qconfig names: the rule of an activation, or whether weights are per channel.
+class FixedQParamsObserver(ObserverBase):
+    """Always the given scale and zero point, whatever it sees.
 
     Parameters
     ----------
-    **options
-        Those of torch.ao's observer of this name.
+    scale : float
+    zero_point : int
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(
+        self,
+        scale: float,
+        zero_point: int,
+        dtype: Any = torch.quint8,
+        qscheme: Any = torch.per_tensor_affine,
+        quant_min: int = 0,
+        quant_max: int = 255,
+        is_dynamic: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if is_dynamic:
+            raise NotImplementedError("is_dynamic: expected False, as what is fixed is not dynamic")
+        super().__init__(dtype=dtype, **kwargs)
+        self.quant_min, self.quant_max, self.qscheme = quant_min, quant_max, qscheme
+        self.register_buffer("scale", torch.tensor([scale], dtype=torch.float32))
+        self.register_buffer("zero_point", torch.tensor([zero_point], dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """The given scale and zero point."""
+        return self.scale, self.zero_point
+
+
+class _Unranged(ObserverBase):
+    """An observer that has no scale to give."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Raise RuntimeError: it has none."""
+        raise RuntimeError(
+            f"calculate_qparams: expected an observer of ranges, got {type(self).__name__}, which "
+            "has none: name another one in the qconfig"
+        )
+
+
+class PlaceholderObserver(_Unranged):
+    """Says what a layer becomes (dynamic, float16) where nothing is to be observed."""
+
+    def __init__(
+        self,
+        dtype: Any = torch.float32,
+        custom_op_name: str = "",
+        compute_dtype: Any = None,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        qscheme: Any = torch.per_tensor_affine,
+        eps: float = EPS,
+        is_dynamic: bool = False,
+    ) -> None:
+        super().__init__(dtype, is_dynamic or compute_dtype is not None)
+        self.qscheme, self.eps, self.custom_op = qscheme, eps, custom_op_name
+        self.quant_min, self.quant_max = quant_min, quant_max
+
+    def extra_repr(self) -> str:
+        return f"dtype={self.dtype}, is_dynamic={self.is_dynamic}"
+
+
+class RecordingObserver(_Unranged):
+    """Keeps a copy of every tensor, to look at: ``get_tensor_value()``."""
+
+    def __init__(self, dtype: Any = torch.quint8) -> None:
+        super().__init__(dtype)
+        self.tensor_val: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep a copy of `x` and return it."""
+        self.tensor_val.append(x.detach().clone())
+        return x
+
+    def get_tensor_value(self) -> list[Tensor]:
+        """What was kept."""
+        return self.tensor_val
+
+
+class NoopObserver(_Unranged):
+    """Nothing is observed."""
+
+    def __init__(self, dtype: Any = torch.float16, custom_op_name: str = "") -> None:
+        super().__init__(dtype)
+        self.custom_op = custom_op_name
+
+
+class ReuseInputObserver(_Unranged):
+    """For operators that hand on what they are given; no Linear does."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.quint8)
+
+
+_KEPT = (".observer.", ".watcher.")
+
+
+def get_observer_state_dict(mod: nn.Module) -> OrderedDict[str, Any]:
+    """What the layers of a prepared model saw: the part of its state_dict that holds that."""
+    state = mod.state_dict()
+    kept = OrderedDict((key, value) for key, value in state.items() if _is_observers(key))
+    kept._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
+    return kept
+
+
+def load_observer_state_dict(mod: nn.Module, obs_dict: dict[str, Any]) -> None:
+    """Give a prepared model what another one saw.
 
     Raises
     ------
-    TypeError
-        For an option that torch.ao's has not.
+    KeyError
+        Naming what `obs_dict` lacks, or has and the model has not. Nothing is loaded then.
     """
-
-    per_channel: ClassVar[bool] = False
-
-    def __init__(self, **options: Any) -> None:
-        unknown = sorted(set(options) - _KNOWN)
-        if unknown:
-            raise TypeError(f"{type(self).__name__}: got an unexpected option '{unknown[0]}'")
-        self.options = options
-        self._seen: InputObserver | None = None
-
-    @classmethod
-    def with_args(cls, **options: Any) -> ObserverName:
-        """Return one with these options; torch.ao's way to write a constructor call."""
-        return cls(**options)
-
-    def __call__(self, x: Tensor | None = None) -> Any:
-        """Without arguments itself, as a constructor would; else watch `x` and return it."""
-        if x is None:
-            return self
-        if self._seen is None:
-            self._seen = InputObserver(1, self.rule())
-        self._seen.watch(x.detach().reshape(-1, 1), None)
-        return x
-
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point of what was watched, for uint8 codes 0 to 255.
-
-        Raises
-        ------
-        RuntimeError
-            If nothing was watched yet.
-        """
-        if self._seen is None or not self._seen.started:
-            raise RuntimeError(f"{type(self).__name__}: expected to have watched data, got none")
-        rule = rule_from_range(*self._seen.range())
-        return torch.tensor([rule.scale]), torch.tensor([rule.zero_point], dtype=torch.int32)
-
-    def rule(self) -> Rule:
-        """The rule that it stands for."""
-        return MinMax()
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{type(self).__name__}({options})"
+    wanted = {key for key in mod.state_dict() if _is_observers(key)}
+    given = {key for key in obs_dict if _is_observers(key)}
+    for key in sorted(wanted ^ given):
+        what = "a state with" if key in wanted else "no"
+        raise KeyError(f"obs_dict: expected {what} '{key}': both models must be prepared alike")
+    mod.load_state_dict(obs_dict, strict=False)
 
 
-class MinMaxObserver(ObserverName):
-    """:class:`fastmnist.MinMax`."""
-
-
-class PerChannelMinMaxObserver(ObserverName):
-    """A weight scale per output channel."""
-
-    per_channel = True
-
-
-class MovingAverageMinMaxObserver(ObserverName):
-    """:class:`fastmnist.MovingAverage`, with `averaging_constant` for its momentum."""
-
-    def rule(self) -> Rule:
-        return MovingAverage(float(self.options.get("averaging_constant", 0.01)))
-
-
-class MovingAveragePerChannelMinMaxObserver(MovingAverageMinMaxObserver):
-    """A weight scale per output channel."""
-
-    per_channel = True
-
-
-class HistogramObserver(ObserverName):
-    """:class:`fastmnist.Histogram`."""
-
-    def rule(self) -> Rule:
-        return Histogram()
-
-
-class PlaceholderObserver(ObserverName):
-    """Of dynamic qconfigs: nothing is observed."""
-
-
-class NoopObserver(PlaceholderObserver):
-    """Nothing is observed."""
-
-
-class FakeQuantize(ObserverName):
-    """What simulates in training: stands for the `observer` that it is given."""
-
-    def _inner(self) -> Any:
-        return self.options.get("observer", MovingAverageMinMaxObserver)
-
-    def rule(self) -> Rule:
-        inner = self._inner()
-        if isinstance(inner, type) and issubclass(inner, ObserverName):
-            # Its other options are the observer's.
-            own = {k: v for k, v in self.options.items() if k != "observer"}
-            return inner(**own).rule()
-        return rule_named(inner)
-
-    @property
-    def is_per_channel(self) -> bool:
-        return names_per_channel(self._inner())
-
-
-class FusedMovingAvgObsFakeQuantize(FakeQuantize):
-    """The same; torch.ao's fused form."""
-
-
-def rule_named(observer: Any) -> Rule:
-    """The rule that an observer stands for: ours, or torch.ao's own of the same name."""
-    if isinstance(observer, Rule):
-        return observer
-    if isinstance(observer, type) and issubclass(observer, ObserverName):
-        return observer().rule()
-    if isinstance(observer, ObserverName):
-        return observer.rule()
-    name, options = _torchs(observer)
-    if "Histogram" in name:
-        return Histogram()
-    if "observer" in options:
-        inner = rule_named(options["observer"])
-        if isinstance(inner, MovingAverage) and "averaging_constant" in options:
-            return MovingAverage(float(options["averaging_constant"]))
-        return inner
-    if "MovingAverage" in name or "FakeQuantize" in name:
-        return MovingAverage(float(options.get("averaging_constant", 0.01)))
-    return MinMax()
-
-
-def names_per_channel(observer: Any) -> bool:
-    """Whether a weight's observer asks for a scale per output channel."""
-    if isinstance(observer, FakeQuantize):
-        return observer.is_per_channel
-    if isinstance(observer, ObserverName) or (
-        isinstance(observer, type) and issubclass(observer, ObserverName)
-    ):
-        return bool(observer.per_channel)
-    name, options = _torchs(observer)
-    return "PerChannel" in name or (
-        "observer" in options and names_per_channel(options["observer"])
-    )
-
-
-def options_of(observer: Any) -> dict[str, Any]:
-    """What an observer, ours or torch.ao's own, was given."""
-    if isinstance(observer, ObserverName):
-        return observer.options
-    return _torchs(observer)[1]
-
-
-def _torchs(observer: Any) -> tuple[str, dict[str, Any]]:
-    """Name and options of a class of torch.ao's, or of its ``with_args``."""
-    partial = getattr(observer, "p", None)
-    if partial is not None and hasattr(partial, "func"):
-        return str(getattr(partial.func, "__name__", partial.func)), dict(partial.keywords)
-    return str(getattr(observer, "__name__", type(observer).__name__)), {}
+def _is_observers(key: str) -> bool:
+    return any(part in f".{key}" for part in _KEPT)
 
 
 default_observer = MinMaxObserver.with_args(quant_min=0, quant_max=127)
-default_histogram_observer = HistogramObserver.with_args(quant_min=0, quant_max=127)
-default_weight_observer = MinMaxObserver.with_args()
-default_per_channel_weight_observer = PerChannelMinMaxObserver.with_args()
-default_fake_quant = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
-default_weight_fake_quant = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver)
-default_per_channel_weight_fake_quant = FakeQuantize.with_args(
-    observer=MovingAveragePerChannelMinMaxObserver
+default_placeholder_observer = PlaceholderObserver
+default_debug_observer = RecordingObserver
+default_weight_observer = MinMaxObserver.with_args(
+    dtype=torch.qint8, qscheme=torch.per_tensor_symmetric
 )
+weight_observer_range_neg_127_to_127 = default_weight_observer.with_args(
+    quant_min=-127, quant_max=127, eps=2**-12
+)
+default_histogram_observer = HistogramObserver.with_args(quant_min=0, quant_max=127)
+default_per_channel_weight_observer = PerChannelMinMaxObserver.with_args(
+    dtype=torch.qint8, qscheme=torch.per_channel_symmetric
+)
+per_channel_weight_observer_range_neg_127_to_127 = default_per_channel_weight_observer.with_args(
+    quant_min=-127, quant_max=127, eps=2**-12
+)
+default_dynamic_quant_observer = PlaceholderObserver.with_args(
+    dtype=torch.quint8, quant_min=0, quant_max=255, is_dynamic=True
+)
+default_float_qparams_observer = PerChannelMinMaxObserver.with_args(
+    dtype=torch.quint8, qscheme=torch.per_channel_affine_float_qparams, ch_axis=0
+)
+default_float_qparams_observer_4bit = default_float_qparams_observer.with_args(dtype=torch.quint4x2)
+default_fixed_qparams_range_neg1to1_observer = FixedQParamsObserver.with_args(
+    scale=2.0 / 256.0, zero_point=128, dtype=torch.quint8, quant_min=0, quant_max=255
+)
+default_fixed_qparams_range_0to1_observer = FixedQParamsObserver.with_args(
+    scale=1.0 / 256.0, zero_point=0, dtype=torch.quint8, quant_min=0, quant_max=255
+)
+default_symmetric_fixed_qparams_observer = default_fixed_qparams_range_neg1to1_observer
+default_affine_fixed_qparams_observer = default_fixed_qparams_range_0to1_observer
+default_reuse_input_observer = ReuseInputObserver
+
+
+__getattr__ = left_out_of(__name__)

@@ -1,180 +1,208 @@
-"""qconfigs: which observer for activations, and whether weights are per channel."""
+"""qconfigs: which observer watches activations, and which one weights, as torch.ao has them."""
 
 from __future__ import annotations
 
-import re
-from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
-from fastmnist.ao.observer import (
+from fastmnist.ao.fake_quantize import (
+    FakeQuantize,
     FusedMovingAvgObsFakeQuantize,
+    default_dynamic_fake_quant,
+    default_embedding_fake_quant,
+    default_embedding_fake_quant_4bit,
+    default_fake_quant,
+    default_fused_act_fake_quant,
+    default_fused_per_channel_wt_fake_quant,
+    default_fused_wt_fake_quant,
+    default_per_channel_weight_fake_quant,
+    default_weight_fake_quant,
+    fused_per_channel_wt_fake_quant_range_neg_127_to_127,
+    fused_wt_fake_quant_range_neg_127_to_127,
+)
+from fastmnist.ao.left_out import left_out_of
+from fastmnist.ao.observer import (
     HistogramObserver,
     MinMaxObserver,
     MovingAverageMinMaxObserver,
-    MovingAveragePerChannelMinMaxObserver,
-    PerChannelMinMaxObserver,
+    NoopObserver,
     PlaceholderObserver,
-    names_per_channel,
-    options_of,
-    rule_named,
+    default_debug_observer,
+    default_dynamic_quant_observer,
+    default_float_qparams_observer,
+    default_float_qparams_observer_4bit,
+    default_observer,
+    default_per_channel_weight_observer,
+    default_placeholder_observer,
+    default_reuse_input_observer,
+    default_weight_observer,
+    per_channel_weight_observer_range_neg_127_to_127,
+    weight_observer_range_neg_127_to_127,
 )
-from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
 
 _BACKENDS = ("fbgemm", "x86", "qnnpack", "onednn")
 
 
-class QConfig(NamedTuple):
-    """Observers of activations and weights, as torch.ao's.
-
-    Parameters
-    ----------
-    activation, weight
-        Names of observers, such as ``HistogramObserver`` or ``MinMaxObserver.with_args(…)``.
-    """
-
+class _Pair(NamedTuple):
     activation: Any
     weight: Any
 
 
-default_qconfig = QConfig(MinMaxObserver.with_args(quant_min=0, quant_max=127), MinMaxObserver)
-default_per_channel_qconfig = QConfig(
-    MinMaxObserver.with_args(quant_min=0, quant_max=127), PerChannelMinMaxObserver
-)
-default_dynamic_qconfig = QConfig(
-    PlaceholderObserver.with_args(dtype=torch.uint8, is_dynamic=True), MinMaxObserver
-)
+class QConfig(_Pair):
+    """What makes the observers of a layer: of its input here, and of its weight.
+
+    Parameters
+    ----------
+    activation, weight
+        Classes of observers, or factories such as ``MinMaxObserver.with_args(…)``.
+
+    Raises
+    ------
+    ValueError
+        If one of them is an observer itself, which one layer only could have.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, activation: Any, weight: Any) -> QConfig:
+        for what, value in (("activation", activation), ("weight", weight)):
+            if isinstance(value, nn.Module):
+                raise ValueError(
+                    f"{what}: expected a class of observers or its with_args(...), got an observer "
+                    f"instance of {type(value).__name__}: each layer needs one of its own"
+                )
+        return super().__new__(cls, activation, weight)
+
+
+class QConfigDynamic(QConfig):
+    """The older form of a dynamic QConfig, whose activation may be left out."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        activation: Any = default_dynamic_quant_observer,
+        weight: Any = default_weight_observer,
+    ) -> QConfigDynamic:
+        is_none = activation is nn.Identity
+        own = default_dynamic_quant_observer if is_none else activation
+        return super().__new__(cls, own, weight)  # type: ignore[return-value]
+
+
+QConfigAny = QConfig | None
+
+default_qconfig = QConfig(default_observer, default_weight_observer)
+default_debug_qconfig = QConfig(default_debug_observer, default_weight_observer)
+default_per_channel_qconfig = QConfig(default_observer, default_per_channel_weight_observer)
+default_dynamic_qconfig = QConfig(default_dynamic_quant_observer, default_weight_observer)
 per_channel_dynamic_qconfig = QConfig(
-    PlaceholderObserver.with_args(dtype=torch.uint8, is_dynamic=True), PerChannelMinMaxObserver
+    default_dynamic_quant_observer, default_per_channel_weight_observer
 )
 float16_dynamic_qconfig = QConfig(
     PlaceholderObserver.with_args(dtype=torch.float16, is_dynamic=True),
     PlaceholderObserver.with_args(dtype=torch.float16),
 )
-default_qat_qconfig = QConfig(
-    FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver),
-    FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver),
+float16_static_qconfig = QConfig(
+    PlaceholderObserver.with_args(dtype=torch.float16),
+    PlaceholderObserver.with_args(dtype=torch.float16),
+)
+float_qparams_weight_only_qconfig = QConfig(
+    default_placeholder_observer, default_float_qparams_observer
+)
+float_qparams_weight_only_qconfig_4bit = QConfig(
+    default_placeholder_observer, default_float_qparams_observer_4bit
+)
+default_qat_qconfig = QConfig(default_fake_quant, default_weight_fake_quant)
+default_dynamic_qat_qconfig = QConfig(default_dynamic_fake_quant, default_weight_fake_quant)
+default_weight_only_qconfig = QConfig(nn.Identity, default_weight_fake_quant)
+default_activation_only_qconfig = QConfig(default_fake_quant, nn.Identity)
+default_qat_qconfig_v2 = QConfig(default_fused_act_fake_quant, default_fused_wt_fake_quant)
+default_reuse_input_qconfig = QConfig(default_reuse_input_observer, NoopObserver)
+default_quint8_weight_qconfig = QConfig(HistogramObserver, MinMaxObserver)
+
+_SIGNED = HistogramObserver.with_args(dtype=torch.qint8, reduce_range=False, eps=2**-12)
+default_symmetric_qnnpack_qconfig = QConfig(_SIGNED, weight_observer_range_neg_127_to_127)
+default_per_channel_symmetric_qnnpack_qconfig = QConfig(
+    _SIGNED, per_channel_weight_observer_range_neg_127_to_127
+)
+_SIGNED_QAT = FusedMovingAvgObsFakeQuantize.with_args(
+    observer=MovingAverageMinMaxObserver,
+    quant_min=-128,
+    quant_max=127,
+    dtype=torch.qint8,
+    reduce_range=False,
+    eps=2**-12,
+)
+default_symmetric_qnnpack_qat_qconfig = QConfig(
+    _SIGNED_QAT, fused_wt_fake_quant_range_neg_127_to_127
+)
+default_per_channel_symmetric_qnnpack_qat_qconfig = QConfig(
+    _SIGNED_QAT, fused_per_channel_wt_fake_quant_range_neg_127_to_127
+)
+default_embedding_qat_qconfig = QConfig(
+    NoopObserver.with_args(dtype=torch.float32), default_embedding_fake_quant
+)
+default_embedding_qat_qconfig_4bit = QConfig(
+    NoopObserver.with_args(dtype=torch.float32), default_embedding_fake_quant_4bit
 )
 
 
 def get_default_qconfig(backend: str = "x86", version: int = 0) -> QConfig:
     """Histogram observer; weights per channel, but per tensor for "qnnpack", as in torch.ao.
 
+    For "x86" and "fbgemm" activations have 7 bits, as torch's kernels need there; ours do not:
+    "onednn" is the same with 8.
+
     Raises
     ------
     ValueError
-        For a backend that torch.ao has not either.
+        For a backend or version that torch.ao has not either.
     """
-    _check_backend(backend)
+    _check("backend", backend, _BACKENDS)
+    _check("version", version, (0,))
+    activation = HistogramObserver.with_args(reduce_range=backend in ("x86", "fbgemm"))
     per_tensor = backend == "qnnpack"
-    return QConfig(HistogramObserver, MinMaxObserver if per_tensor else PerChannelMinMaxObserver)
+    weight = default_weight_observer if per_tensor else default_per_channel_weight_observer
+    return QConfig(activation, weight)
 
 
-def get_default_qat_qconfig(backend: str = "x86", version: int = 1) -> QConfig:
+def get_default_qat_qconfig(backend: str = "x86", version: int | None = 1) -> QConfig:
     """Moving averages; weights per channel, but per tensor for "qnnpack", as in torch.ao.
 
     Raises
     ------
     ValueError
-        For a backend that torch.ao has not either.
+        For a backend or version that torch.ao has not either.
     """
-    _check_backend(backend)
-    weight: Any = MovingAveragePerChannelMinMaxObserver
-    weight = MovingAverageMinMaxObserver if backend == "qnnpack" else weight
-    return QConfig(
-        FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver),
-        FusedMovingAvgObsFakeQuantize.with_args(observer=weight),
+    _check("backend", backend, _BACKENDS)
+    _check("version", version, (0, 1, None))
+    fused, per_tensor = version == 1, backend == "qnnpack"
+    kind = FusedMovingAvgObsFakeQuantize if fused else FakeQuantize
+    activation = kind.with_args(
+        observer=MovingAverageMinMaxObserver,
+        quant_min=0,
+        quant_max=255,
+        reduce_range=backend in ("x86", "fbgemm"),
     )
+    if per_tensor:
+        weight = default_fused_wt_fake_quant if fused else default_weight_fake_quant
+    else:
+        per_channel = default_per_channel_weight_fake_quant
+        weight = default_fused_per_channel_wt_fake_quant if fused else per_channel
+    return QConfig(activation, weight)
 
 
-def _check_backend(backend: Any) -> None:
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(_BACKENDS)}, got {backend!r}")
+def _check(what: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        told = ", ".join(map(str, known))
+        raise ValueError(f"{what}: expected one of {told}, got {value!r}")
 
 
-class QConfigMapping:
-    """Which qconfig for which layer, as torch.ao's FX mode has it.
-
-    Examples
-    --------
-    >>> mapping = QConfigMapping().set_global(default_qconfig).set_module_name("head", None)
-    >>> mapping.qconfig_of("head", object())
-    """
-
-    def __init__(self) -> None:
-        self.global_qconfig: Any = None
-        self.object_type_qconfigs: OrderedDict[Any, Any] = OrderedDict()
-        self.module_name_regex_qconfigs: OrderedDict[str, Any] = OrderedDict()
-        self.module_name_qconfigs: OrderedDict[str, Any] = OrderedDict()
-
-    def set_global(self, global_qconfig: Any) -> QConfigMapping:
-        """Set what holds where nothing else does."""
-        self.global_qconfig = global_qconfig
-        return self
-
-    def set_object_type(self, object_type: Any, qconfig: Any) -> QConfigMapping:
-        """Set what holds for a type of module."""
-        self.object_type_qconfigs[object_type] = qconfig
-        return self
-
-    def set_module_name(self, module_name: str, qconfig: Any) -> QConfigMapping:
-        """Set what holds for a module, and all in it."""
-        self.module_name_qconfigs[module_name] = qconfig
-        return self
-
-    def set_module_name_regex(self, module_name_regex: str, qconfig: Any) -> QConfigMapping:
-        """Set what holds for modules whose names match."""
-        self.module_name_regex_qconfigs[module_name_regex] = qconfig
-        return self
-
-    def qconfig_of(self, name: str, module: Any) -> Any:
-        """The qconfig of a layer: by its name or a module's that holds it, by type, or global."""
-        parts = name.split(".")
-        for i in range(len(parts), 0, -1):
-            path = ".".join(parts[:i])
-            if path in self.module_name_qconfigs:
-                return self.module_name_qconfigs[path]
-        for pattern, qconfig in self.module_name_regex_qconfigs.items():
-            if re.match(pattern, name):
-                return qconfig
-        for kind, qconfig in self.object_type_qconfigs.items():
-            if isinstance(kind, type) and isinstance(module, kind):
-                return qconfig
-        return self.global_qconfig
+def qconfig_equals(q1: Any, q2: Any) -> bool:
+    """Whether two qconfigs, or None, make the same observers."""
+    return bool(q1 == q2)
 
 
-def get_default_qconfig_mapping(backend: str = "x86", version: int = 0) -> QConfigMapping:
-    """:func:`get_default_qconfig` for everything."""
-    return QConfigMapping().set_global(get_default_qconfig(backend, version))
-
-
-def get_default_qat_qconfig_mapping(backend: str = "x86", version: int = 1) -> QConfigMapping:
-    """:func:`get_default_qat_qconfig` for everything."""
-    return QConfigMapping().set_global(get_default_qat_qconfig(backend, version))
-
-
-def config_of(qconfig: Any, training: bool) -> Static | QAT | Dynamic | Half:
-    """What a qconfig, ours or torch.ao's own, asks for.
-
-    Raises
-    ------
-    TypeError
-        If it is no qconfig.
-    ValueError
-        If it is a dynamic one, for training.
-    """
-    activation, weight = getattr(qconfig, "activation", None), getattr(qconfig, "weight", None)
-    if activation is None or weight is None:
-        raise TypeError(
-            f"qconfig: expected a QConfig such as get_default_qconfig('x86'), got "
-            f"{type(qconfig).__name__}"
-        )
-    name = getattr(activation, "__name__", "") or repr(activation)
-    if "Placeholder" in name:
-        if training:
-            raise ValueError("qconfig: expected one of training, got a dynamic one")
-        is_half = "float16" in str(options_of(activation).get("dtype"))
-        return Half(torch.float16) if is_half else Dynamic(per_channel=names_per_channel(weight))
-    kind: type[Static] | type[QAT] = QAT if training else Static
-    return kind(observer=rule_named(activation), per_channel=names_per_channel(weight))
+__getattr__ = left_out_of(__name__)

@@ -1,21 +1,35 @@
-"""``torch.ao.quantization.quantize_fx``: the same steps, a mapping in place of qconfigs."""
+"""``torch.ao.quantization.quantize_fx``: the same steps, a mapping in place of qconfigs.
+
+Nothing is turned into a GraphModule: the model keeps its class, so that only what counts calls
+(``set_module_name_object_type_order``) needs one that can be traced.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
-from fastmnist.ao.qconfig import QConfigMapping, config_of
-from fastmnist.ao.steps import AnyConfig, ByLayer, convert, for_training, prepare_by_layer
+from fastmnist.ao.custom_configs import convert_config, fuse_config, nothing_given, prepare_config
+from fastmnist.ao.executing import LATER, convert_planned, planned, prepare_planned
+from fastmnist.ao.qconfig_mapping import QConfigMapping
+from fastmnist.ao.quantize import convert
+from fastmnist.ao.rules import mapped_qconfigs
 from fastmnist.fusion.fusing import fuse
-from fastmnist.quantization.configs import QAT
-from fastmnist.quantization.preparing import prepare_model
+from fastmnist.quantization.prepared import prepared_layers
 from fastmnist.rewriting.copies import check_module
 
 
 def fuse_fx(model: Any, fuse_custom_config: Any = None, backend_config: Any = None) -> nn.Module:
-    """``fuse_fx``: see :func:`fastmnist.fuse`."""
+    """``fuse_fx``: see :func:`fastmnist.fuse`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`fastmnist.fuse`; for configurations that cannot be heeded.
+    """
+    fuse_config(fuse_custom_config)
+    nothing_given(backend_config=backend_config)
     return fuse(model)
 
 
@@ -27,15 +41,27 @@ def prepare_fx(
     _equalization_config: Any = None,
     backend_config: Any = None,
 ) -> nn.Module:
-    """``prepare_fx``: see :func:`fastmnist.prepare`; the model keeps its class.
+    """``prepare_fx``: see :func:`fastmnist.ao.prepare`; the model keeps its class.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    qconfig_mapping : QConfigMapping or dict
+        Ours or torch.ao's own.
+    example_inputs
+        Not needed.
+    prepare_custom_config : PrepareCustomConfig or dict, optional
+        Heeded: ``non_traceable_module_name``, ``non_traceable_module_class`` (what is inside stays
+        in float), ``preserved_attributes``.
+    _equalization_config, backend_config : None
 
     Raises
     ------
     TypeError, ValueError
         As :func:`fastmnist.ao.prepare`; also for a mapping that is none.
     """
-    root = check_module(model)
-    return prepare_by_layer(root, _by_layer(root, qconfig_mapping, training=False))
+    nothing_given(_equalization_config=_equalization_config, backend_config=backend_config)
+    return _prepared(model, qconfig_mapping, prepare_custom_config, training=False)
 
 
 def prepare_qat_fx(
@@ -45,16 +71,28 @@ def prepare_qat_fx(
     prepare_custom_config: Any = None,
     backend_config: Any = None,
 ) -> nn.Module:
-    """``prepare_qat_fx``: see :func:`fastmnist.prepare_qat`; the model keeps its class.
+    """``prepare_qat_fx``: see :func:`fastmnist.ao.prepare_qat`; the model keeps its class.
+
+    Parameters
+    ----------
+    model, qconfig_mapping, example_inputs, prepare_custom_config, backend_config
+        As for :func:`prepare_fx`.
 
     Raises
     ------
     TypeError, ValueError
         As :func:`fastmnist.ao.prepare_qat`; also for a mapping that is none.
     """
-    root = check_module(model)
-    own = for_training(_by_layer(root, qconfig_mapping, training=True))
-    return prepare_model(root, QAT(), own=own)
+    nothing_given(backend_config=backend_config)
+    return _prepared(model, qconfig_mapping, prepare_custom_config, training=True)
+
+
+def _prepared(model: Any, mapping: Any, custom_config: Any, *, training: bool) -> nn.Module:
+    root, config = check_module(model), prepare_config(custom_config)
+    names, types = (config.get(f"non_traceable_module_{what}") or () for what in ("name", "class"))
+    qconfigs = mapped_qconfigs(root, QConfigMapping.of(mapping), names, types)
+    plans = planned(root, qconfigs, training=training)
+    return prepare_planned(root, plans, inplace=False, training=training, rows=training)
 
 
 def convert_fx(
@@ -64,32 +102,39 @@ def convert_fx(
     qconfig_mapping: Any = None,
     backend_config: Any = None,
 ) -> nn.Module:
-    """``convert_fx``: see :func:`fastmnist.convert`."""
-    return convert(graph_module)
+    """``convert_fx``: see :func:`fastmnist.ao.convert`.
+
+    Parameters
+    ----------
+    graph_module : torch.nn.Module
+        What :func:`prepare_fx` or :func:`prepare_qat_fx` returned.
+    convert_custom_config : ConvertCustomConfig or dict, optional
+    _remove_qconfig : bool
+    qconfig_mapping : QConfigMapping or dict, optional
+        Layers for which it says None stay in float, though they were prepared.
+    backend_config : None
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`fastmnist.ao.convert`.
+    """
+    convert_config(convert_custom_config)
+    nothing_given(backend_config=backend_config)
+    own = check_module(graph_module)
+    if qconfig_mapping is None or not (LATER in vars(own) or prepared_layers(own)):
+        return convert(own, remove_qconfig=_remove_qconfig)
+    qconfigs = mapped_qconfigs(own, QConfigMapping.of(qconfig_mapping))
+    return convert_planned(
+        own,
+        lambda name: qconfigs.get(name) is not None,
+        inplace=False,
+        remove_qconfig=_remove_qconfig,
+    )
 
 
-def _by_layer(root: nn.Module, mapping: Any, training: bool) -> ByLayer:
-    if isinstance(mapping, dict):  # torch.ao's older form
-        made = QConfigMapping().set_global(mapping.get(""))
-        for name, qconfig in mapping.get("module_name", ()):
-            made.set_module_name(name, qconfig)
-        for kind, qconfig in mapping.get("object_type", ()):
-            made.set_object_type(kind, qconfig)
-        mapping = made
-    elif not isinstance(mapping, QConfigMapping) and hasattr(mapping, "module_name_qconfigs"):
-        made = QConfigMapping().set_global(mapping.global_qconfig)  # torch.ao's own
-        made.object_type_qconfigs.update(mapping.object_type_qconfigs)
-        made.module_name_qconfigs.update(mapping.module_name_qconfigs)
-        made.module_name_regex_qconfigs.update(mapping.module_name_regex_qconfigs)
-        mapping = made
-    if not isinstance(mapping, QConfigMapping):
-        raise TypeError(
-            f"qconfig_mapping: expected a QConfigMapping, got {type(mapping).__name__}: for "
-            "example get_default_qconfig_mapping('x86')"
-        )
-
-    def own(name: str) -> AnyConfig | None:
-        qconfig = mapping.qconfig_of(name, root.get_submodule(name))
-        return None if qconfig is None else config_of(qconfig, training)
-
-    return own
+def convert_to_reference_fx(*args: Any, **kwargs: Any) -> NoReturn:
+    """Raise NotImplementedError: there are no reference modules."""
+    raise NotImplementedError(
+        "convert_to_reference_fx: there are no reference modules here: convert_fx gives int8 layers"
+    )

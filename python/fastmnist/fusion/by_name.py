@@ -19,7 +19,7 @@ from fastmnist.layers.quiet import Identity
 from fastmnist.rewriting.changes import FUSED, Change
 from fastmnist.rewriting.copies import check_module
 from fastmnist.rewriting.graph import Graph
-from fastmnist.rewriting.hooks import has_hooks
+from fastmnist.rewriting.hooks import move_hooks, watched_inside
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.steps import Kind, module_clamp
 from fastmnist.rewriting.transform import Transform, transformed
@@ -28,7 +28,12 @@ _CONVOLUTIONS: dict[type, type] = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
+    nn.ConvTranspose1d: nn.BatchNorm1d,
+    nn.ConvTranspose2d: nn.BatchNorm2d,
+    nn.ConvTranspose3d: nn.BatchNorm3d,
 }
+# Norms whose activation is where it was: nothing is gained by joining the two.
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fuse_modules(
@@ -52,7 +57,7 @@ def fuse_modules(
     inplace : bool
         Change `model` itself, and return it.
     fuser_func, fuse_custom_config_dict : None
-        Accepted for the signature; must be None.
+        Accepted for the signature: torch.ao's own default, and an empty dict.
 
     Returns
     -------
@@ -72,12 +77,14 @@ def fuse_modules(
     >>> fm.fuse_modules(fm.NeuralNetwork().eval(), [["linear1", "relu1"]]).linear1.clamp
     (0.0, inf)
     """
-    for what, value in (
-        ("fuser_func", fuser_func),
-        ("fuse_custom_config_dict", fuse_custom_config_dict),
-    ):
-        if value is not None:
-            raise ValueError(f"{what}: expected None, got {kind_of(value)}")
+    if fuser_func is not None and getattr(fuser_func, "__name__", "") != "fuse_known_modules":
+        raise ValueError(f"fuser_func: expected None, got {kind_of(fuser_func)}")
+    told = fuse_custom_config_dict or {}
+    if not isinstance(told, dict) or any(told.values()):
+        raise ValueError(
+            f"fuse_custom_config_dict: expected None or nothing in it, got {told!r}: replace such "
+            "modules in the model yourself"
+        )
     check_module(model)
     return transformed(model, _ByName(_groups(modules_to_fuse)), inplace=inplace)
 
@@ -140,11 +147,11 @@ def _check(root: nn.Module, group: list[str]) -> None:
     )
     if len(modules) < 2:
         raise error
-    hooked = [name for name, module in zip(group, modules, strict=True) if has_hooks(module)]
-    if hooked:
+    hooked = watched_inside(dict(zip(group, modules, strict=True)))
+    if hooked is not None:
         raise ValueError(
-            f"modules_to_fuse: expected modules without hooks, got one on '{hooked[0]}', which "
-            "would not run any more"
+            "modules_to_fuse: expected hooks only before the first and after the last module, got "
+            f"one on '{hooked}', which would not run any more"
         )
     first, rest = modules[0], modules[1:]
     norm_type: type = (
@@ -166,7 +173,7 @@ def _check(root: nn.Module, group: list[str]) -> None:
                 f"modules_to_fuse: expected '{group[1]}' to have running statistics of "
                 f"{first.out_features} features, got {norm.num_features}"
             )
-    is_known = is_known_linear(first) or type(first) in _CONVOLUTIONS
+    is_known = is_known_linear(first) or type(first) in (*_CONVOLUTIONS, *_NORMS)
     if not is_known or len(rest) > 1 or any(module_clamp(m) is None for m in rest):
         raise error
 
@@ -205,6 +212,9 @@ def _fuse(root: nn.Module, group: list[str]) -> None:
         elif module_clamp(module) is not None or module.training:
             continue  # a Conv stays torch's, its activation where it is, and a norm that trains
         else:
-            first = fuse_conv_bn_eval(first, module)  # type: ignore[type-var, arg-type]
+            transposed = type(first).__name__.startswith("ConvTranspose")
+            first = fuse_conv_bn_eval(first, module, transposed)  # type: ignore[type-var, arg-type]
             root.set_submodule(group[0], first)
+        if name == group[-1]:
+            move_hooks(module, first)
         root.set_submodule(name, Identity().train(module.training))

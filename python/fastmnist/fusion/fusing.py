@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from fastmnist.int8.network import NO_CLAMP, compose
-from fastmnist.layers.batchnorm import fold_after, fold_before, is_foldable, zeros_for
+from fastmnist.layers.batchnorm import (
+    LEAST_BY_ROW,
+    decibels_by_row,
+    fold_after,
+    fold_before,
+    is_foldable,
+    zeros_for,
+)
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.quiet import Identity
@@ -112,6 +119,7 @@ def fuse_in_place(
     only: Collection[str] | None = None,
     anywhere: bool = False,
     norms_apart: Collection[str] = (),
+    by_row: Collection[str] | None = (),
 ) -> list[Change]:
     """Fuse a model itself, and return what was done.
 
@@ -120,6 +128,8 @@ def fuse_in_place(
     layers that may take anything in; None stands for all. `anywhere` joins what lies in different
     containers, too: right for a model that has one way in and one way out. `norms_apart` names
     the layers that no norm goes into, as rows have shown that it normalizes another dimension.
+    `by_row` names layers, None for all, that will have one scale a row: a norm that levels the
+    columns of the model's input for them stays before them, where that matters or may come to.
     """
     make_permanent(root, keep_masks=live)
     for fused in [*root.modules()] if not live else ():
@@ -132,7 +142,8 @@ def fuse_in_place(
     with torch.no_grad():
         for step in graph.steps:
             if step.kind is Kind.NORM:
-                done += _fold_into_next(graph, step, live, only, anywhere, norms_apart)
+                if not _levels_rows(graph, step, by_row, live):
+                    done += _fold_into_next(graph, step, live, only, anywhere, norms_apart)
             elif step.kind is Kind.LINEAR and graph.is_private(step) and _may(step, only):
                 done += _fuse_linear(graph, step, live, anywhere, norms_apart)
         if not live:
@@ -142,6 +153,20 @@ def fuse_in_place(
 
 def _may(step: Step, only: Collection[str] | None) -> bool:
     return only is None or step.path in only
+
+
+def _levels_rows(graph: Graph, step: Step, by_row: Collection[str] | None, live: bool) -> bool:
+    """Whether a norm makes columns alike for a layer that has one scale a row."""
+    user = graph.next_layer(step, past_dropouts=True, anywhere=True)
+    if user is None or not graph.is_input(step):
+        return False
+    if by_row is not None and user.path not in by_row:
+        return False
+    norm, linear = step.module, user.module
+    if live or not (isinstance(norm, nn.BatchNorm1d) and is_known_linear(linear)):
+        return True
+    foldable = is_foldable(norm, linear.in_features)
+    return foldable and decibels_by_row(norm, linear.weight) < LEAST_BY_ROW
 
 
 def _fuse_linear(

@@ -105,10 +105,16 @@ def pins_pixels(network: QuantizedNetwork) -> bool:
     )
 
 
-def quantize_layer(layer: FloatLayer, rule: InputRule, per_channel: bool = True) -> QuantizedLayer:
+def quantize_layer(
+    layer: FloatLayer,
+    rule: InputRule,
+    per_channel: bool = True,
+    given: tuple[F32, int, int] | None = None,
+) -> QuantizedLayer:
     """Quantize one layer's weights for inputs that follow `rule`.
 
-    Each output gets a weight scale of its own, or all the same one without `per_channel`.
+    Each output gets a weight scale of its own, or all the same one without `per_channel`; or what
+    is `given`: scales ``[outputs]``, and the smallest and largest code.
 
     Raises
     ------
@@ -140,7 +146,10 @@ def quantize_layer(layer: FloatLayer, rule: InputRule, per_channel: bool = True)
                 "rescale the columns of the data"
             )
     weight = np.ascontiguousarray(weight, np.float32)
-    codes, scales = _core.quantize_weights(weight) if per_channel else _quantize_as_one(weight)
+    if given is not None:
+        codes, scales = _quantize_by(weight, *given)
+    else:
+        codes, scales = _core.quantize_weights(weight) if per_channel else _quantize_as_one(weight)
     return QuantizedLayer(
         layer.name,
         codes,
@@ -150,6 +159,13 @@ def quantize_layer(layer: FloatLayer, rule: InputRule, per_channel: bool = True)
         rule.scale,
         rule.zero_point,
     )
+
+
+def _quantize_by(weight: F32, scales: F32, least: int, most: int) -> tuple[I8, F32]:
+    """Codes for scales that somebody chose."""
+    scales = np.ascontiguousarray(scales, np.float32)
+    codes = np.clip(np.rint(weight / scales[:, None]), least, most).astype(np.int8)
+    return codes, scales
 
 
 def _quantize_as_one(weight: F32) -> tuple[I8, F32]:

@@ -69,3 +69,26 @@ def check_rows(name: str, x: Tensor) -> None:
 def zeros_for(weight: Tensor) -> Tensor:
     """The bias of a Linear that has none."""
     return torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)
+
+
+# Below it, in dB, a norm that levels columns for a layer with one scale a row is not folded in.
+LEAST_BY_ROW = 30.0
+
+
+@torch.no_grad()
+def decibels_by_row(norm: nn.BatchNorm1d, weight: Tensor) -> float:
+    """Signal to noise to expect of ``Linear(norm(x))`` if rows of `x` itself had one scale each.
+
+    A row then reaches from the lowest to the highest column, each about its mean and three times
+    its deviation wide; 255 steps cover that, and a step's rounding is its square by 12. What a
+    column gives weighs as its weights do, over its deviation.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    deviation = (norm.running_var.double() + norm.eps).sqrt()
+    mean = norm.running_mean.double()
+    lo, hi = (mean - 3 * deviation).amin().clamp(max=0), (mean + 3 * deviation).amax().clamp(min=0)
+    gain = 1.0 if norm.weight is None else norm.weight.double()
+    column = (weight.double() * gain).square().sum(0)
+    noise = ((hi - lo) / 255).square() / 12 * (column / deviation.square()).sum()
+    return float(10 * torch.log10(column.sum() / noise))

@@ -22,7 +22,7 @@ from fastmnist.files.fields import required_field
 from fastmnist.int8.network import NO_CLAMP
 from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.recurrent import checked_shape, recurrent_shape
+from fastmnist.layers.recurrent import GATES, checked_shape, recurrent_of, recurrent_shape
 from fastmnist.layers.registry import Arrays, Description, array_of, saved
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
@@ -164,14 +164,11 @@ class HalfRecurrent(nn.Module):
     def rebuild(cls, description: Description, prefix: str, arrays: Arrays) -> HalfRecurrent:
         """Make it as described; its numbers are loaded later."""
         shape = checked_shape(description)
-        gates = 4 if shape["mode"] == "LSTM" else 3
-        wanted = (gates * shape["hidden_size"], shape["input_size"])
+        wanted = (GATES[shape["mode"]] * shape["hidden_size"], shape["input_size"])
         array_of(arrays, f"{prefix}inner.weight_ih_l0", wanted)
         if f"{prefix}inner.weight_ih_l{shape['num_layers'] - 1}" not in arrays:
             raise ValueError(f"num_layers: expected tensors of {shape['num_layers']} layers")
-        mode = shape.pop("mode")
-        owner: nn.RNNBase = nn.LSTM(**shape) if mode == "LSTM" else nn.GRU(**shape)
-        return cls(owner, _dtype(description))
+        return cls(recurrent_of(shape), _dtype(description))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfRecurrent:
         moved = next(iter(self.inner.parameters()))

@@ -1,8 +1,8 @@
-"""LSTM and GRU whose input and hidden projections are int8, each row by its own range.
+"""LSTM, GRU and RNN whose input and hidden projections are int8, each row by its own range.
 
 The projections are the Linear layers inside: all steps' inputs in one call, and the hidden state's
-step by step. Gates and states stay in float, as in the equations of ``torch.nn.LSTM`` and
-``torch.nn.GRU``, whose arguments, shapes and packed sequences are kept.
+step by step. Gates and states stay in float, as in the equations of ``torch.nn.LSTM``,
+``torch.nn.GRU`` and ``torch.nn.RNN``, whose arguments, shapes and packed sequences are kept.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from fastmnist.int8.quantizer import FloatLayer, InputRule, quantize_layer
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.registry import Arrays, Description, saved
 
-RECURRENT = (nn.LSTM, nn.GRU)
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+# How many gates of hidden_size outputs each projection has.
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 
 
 def is_known_recurrent(module: nn.Module) -> bool:
-    """Whether it is an LSTM or GRU with the arithmetic of its class."""
+    """Whether it is an LSTM, GRU or RNN with the arithmetic of its class."""
     return type(module) in RECURRENT and "forward" not in vars(module)
 
 
@@ -38,14 +40,14 @@ class _Direction(nn.Module):
         self.input, self.hidden, self.projection = input, hidden, projection
 
 
-def _lstm_step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def lstm_step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """New states from the sum of both projections ``[B, 4 hidden]``, which is overwritten."""
     gate_i, gate_f, gate_g, gate_o = gates.chunk(4, -1)
     c = torch.addcmul(gate_f.sigmoid_() * c, gate_i.sigmoid_(), gate_g.tanh_())
     return gate_o.sigmoid_() * c.tanh(), c
 
 
-def _gru_step(x: Tensor, hidden: Tensor, h: Tensor) -> Tensor:
+def gru_step(x: Tensor, hidden: Tensor, h: Tensor) -> Tensor:
     """New state from both projections ``[B, 3 hidden]``; that of the hidden one is overwritten."""
     n = h.shape[-1]
     reset, update = torch.add(x[:, : 2 * n], hidden[:, : 2 * n]).sigmoid_().chunk(2, -1)
@@ -53,8 +55,25 @@ def _gru_step(x: Tensor, hidden: Tensor, h: Tensor) -> Tensor:
     return torch.addcmul(new, update, h - new)
 
 
+def rnn_step(x: Tensor, mode: str) -> Tensor:
+    """New state from the sum of both projections ``[B, hidden]``, which is overwritten."""
+    return x.tanh_() if mode == "RNN_TANH" else x.relu_()
+
+
+def projection_of(
+    owner: nn.Module, part: str, name: str, per_channel: bool = True
+) -> QuantizedLinear:
+    """Quantize one projection, such as "ih_l0", of a recurrent layer or cell called `name`."""
+    weight = getattr(owner, f"weight_{part}").detach()
+    bias = getattr(owner, f"bias_{part}", None)
+    bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+    layer = FloatLayer(f"{name}.{part}".strip("."), weight.numpy(), bias.numpy())
+    canonical = quantize_layer(layer, InputRule(), per_channel)
+    return QuantizedLinear(QuantizedNetwork((canonical,), "dynamic"))
+
+
 def recurrent_shape(owner: nn.RNNBase) -> dict[str, Any]:
-    """The arguments that an LSTM or GRU was made with, and which of them it is."""
+    """The arguments that an LSTM, GRU or RNN was made with, and which of them it is."""
     shape = {
         "mode": owner.mode,
         "input_size": owner.input_size,
@@ -67,6 +86,15 @@ def recurrent_shape(owner: nn.RNNBase) -> dict[str, Any]:
     return {**shape, "proj_size": owner.proj_size} if owner.mode == "LSTM" else shape
 
 
+def recurrent_of(shape: dict[str, Any]) -> nn.RNNBase:
+    """The reverse of :func:`recurrent_shape`: a layer of that shape, with weights of its own."""
+    options = dict(shape)
+    mode = options.pop("mode")
+    if mode.startswith("RNN"):
+        return nn.RNN(nonlinearity=mode.removeprefix("RNN_").lower(), **options)
+    return nn.LSTM(**options) if mode == "LSTM" else nn.GRU(**options)
+
+
 def checked_shape(description: Any) -> dict[str, Any]:
     """What :func:`recurrent_shape` wrote, after checking it.
 
@@ -76,8 +104,8 @@ def checked_shape(description: Any) -> dict[str, Any]:
         Naming the field that is not as it should be.
     """
     mode = required_field(description, "mode", str)
-    if mode not in ("LSTM", "GRU"):
-        raise ValueError(f"mode: expected LSTM or GRU, got '{mode}'")
+    if mode not in GATES:
+        raise ValueError(f"mode: expected one of {', '.join(GATES)}, got '{mode}'")
     shape: dict[str, Any] = {"mode": mode}
     sizes = ["input_size", "hidden_size", "num_layers"] + ["proj_size"] * (mode == "LSTM")
     for name in sizes:
@@ -94,11 +122,11 @@ def checked_shape(description: Any) -> dict[str, Any]:
 
 @saved("recurrent", is_frozen=True, takes_numbers=True)
 class QuantizedRecurrent(nn.Module):
-    """An LSTM or GRU with int8 projections: made by :func:`fastmnist.quantize_dynamic`.
+    """An LSTM, GRU or RNN with int8 projections: made by :func:`fastmnist.quantize_dynamic`.
 
     Parameters
     ----------
-    owner : torch.nn.LSTM or torch.nn.GRU
+    owner : torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN
     name : str
         Its name in the model, for errors.
     per_channel : bool
@@ -106,13 +134,7 @@ class QuantizedRecurrent(nn.Module):
 
     def __init__(self, owner: nn.RNNBase, name: str, per_channel: bool = True) -> None:
         def quantized(which: str, suffix: str) -> QuantizedLinear:
-            weight = getattr(owner, f"weight_{which}_{suffix}").detach()
-            bias = getattr(owner, f"bias_{which}_{suffix}", None)
-            bias = torch.zeros(len(weight)) if bias is None else bias.detach()
-            own = f"{name}.{which}_{suffix}".strip(".")
-            layer = FloatLayer(own, weight.numpy(), bias.numpy())
-            canonical = quantize_layer(layer, InputRule(), per_channel)
-            return QuantizedLinear(QuantizedNetwork((canonical,), "dynamic"))
+            return projection_of(owner, f"{which}_{suffix}", name, per_channel)
 
         self._build(recurrent_shape(owner), quantized)
 
@@ -160,7 +182,7 @@ class QuantizedRecurrent(nn.Module):
         count = [0, 0, 0]
         places = {"ih": (0, "input"), "hh": (1, "hidden"), "hr": (2, "projection")}
         # Gates, and what each projection is given: what the steps rely on.
-        gates = (4 if shape["mode"] == "LSTM" else 3) * shape["hidden_size"]
+        gates = GATES[shape["mode"]] * shape["hidden_size"]
         outputs = shape.get("proj_size", 0) or shape["hidden_size"]
         ways = 2 if shape["bidirectional"] else 1
 
@@ -267,7 +289,9 @@ class QuantizedRecurrent(nn.Module):
                 cell = self.directions[i]
                 assert isinstance(cell, _Direction)
                 c = None if c_all is None else c_all[i]
-                y, h, c = _over_steps(cell, cell.input(x), sizes, h_all[i], c, direction == 1)
+                y, h, c = _over_steps(
+                    cell, self.mode, cell.input(x), sizes, h_all[i], c, direction == 1
+                )
                 outputs.append(y)
                 last_h.append(h)
                 last_c.append(c)
@@ -276,7 +300,7 @@ class QuantizedRecurrent(nn.Module):
         return x, torch.stack(last_h), torch.stack(cells) if cells else None
 
     def flatten_parameters(self) -> None:
-        """Nothing to do: for code that calls it on an LSTM or GRU."""
+        """Nothing to do: for code that calls it on an LSTM, GRU or RNN."""
 
     def extra_repr(self) -> str:
         return (
@@ -287,6 +311,7 @@ class QuantizedRecurrent(nn.Module):
 
 def _over_steps(
     cell: _Direction,
+    mode: str,
     projected: Tensor,
     sizes: list[int],
     h: Tensor,
@@ -300,10 +325,12 @@ def _over_steps(
         n = sizes[t]  # sequences that are this long: the first ones, as they are sorted
         whole = n == len(h)
         own = h if whole else h[:n]
-        if c is None:
-            new = _gru_step(steps[t], hidden(own), own)
+        if mode.startswith("RNN"):
+            new = rnn_step(hidden(own).add_(steps[t]), mode)
+        elif c is None:
+            new = gru_step(steps[t], hidden(own), own)
         else:
-            new, new_c = _lstm_step(hidden(own).add_(steps[t]), c if whole else c[:n])
+            new, new_c = lstm_step(hidden(own).add_(steps[t]), c if whole else c[:n])
             new = new if projection is None else projection(new)
             c = new_c if whole else torch.cat((new_c, c[n:]))
         outputs[t] = new

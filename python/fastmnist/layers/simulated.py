@@ -16,6 +16,7 @@ they are those of the simulation, in plain torch operations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,10 @@ class Settings:
     per_feature: bool | None = None
     training: bool = False
     check: float | None = None
+
+
+# Scales ``[outputs]`` of a weight ``[outputs, inputs]``, and the smallest and largest code.
+WeightScales = Callable[[Tensor], tuple[Tensor, int, int]]
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -115,6 +120,7 @@ class SimulatedLinear(FusedLinear):
         assert isinstance(layer, SimulatedLinear)
         layer.name, layer.settings, layer.inputs = name, settings, inputs
         layer.observing, layer.simulating = True, settings.training
+        layer.watcher, layer.weight_scales, layer.dynamic = None, None, False
         observer = InputObserver(layer.in_features, settings.rule)
         layer.observer = observer.to(layer.weight.device)
         layer.observer.train(layer.training)
@@ -124,6 +130,19 @@ class SimulatedLinear(FusedLinear):
     inputs: ModelInputs
     observing: bool
     simulating: bool
+    # Of others, in place of the settings' rules: who sees the inputs too, and gives scale and zero
+    # point; the scales of the weight; whether each row is to have a scale of its own.
+    watcher: nn.Module | None
+    weight_scales: WeightScales | None
+    dynamic: bool
+
+    def released(self) -> FusedLinear:
+        """Make the layer itself a float one again."""
+        for name in ("settings", "inputs", "observing", "simulating", "weight_scales", "dynamic"):
+            del self.__dict__[name]
+        del self.observer, self.watcher
+        self.__class__ = FusedLinear  # type: ignore[assignment]
+        return self
 
     def forward(self, input: Tensor) -> Tensor:
         if self.observing and (self.training or not self.settings.training):
@@ -144,6 +163,8 @@ class SimulatedLinear(FusedLinear):
         if self.follows_norm:
             check_rows(self.name, x)
         self.observer.watch(x, self.inputs.position_of(x), self.inputs.calls)
+        if self.watcher is not None:
+            self.watcher(x.detach())
 
     # ---- what the layer will be ------------------------------------------------------------
 
@@ -153,6 +174,10 @@ class SimulatedLinear(FusedLinear):
         Pixels are pinned; raw table columns, known by a BatchNorm1d that led or by `per_feature`,
         get a multiplier and offset each; everything else gets one scale and zero point.
         """
+        if self.dynamic:
+            return InputRule()
+        if self.watcher is not None:
+            return rule_from_qparams(self.name, self.watcher)
         seen, wanted = self.observer, self.settings.per_feature
         pixels = self.inputs.pixels
         if pixels is not None and seen.is_first_input and wanted is not True:
@@ -164,9 +189,15 @@ class SimulatedLinear(FusedLinear):
 
     def quantized(self, rule: InputRule) -> QuantizedLayer:
         """Quantize the layer as it is now, for inputs that follow `rule`."""
-        weight, bias = (t.cpu().numpy() for t in self.folded())
-        layer = FloatLayer(self.name, weight, bias, self.clamp)
-        return quantize_layer(layer, rule, self.settings.per_channel)
+        folded, bias = (t.cpu() for t in self.folded())
+        layer = FloatLayer(self.name, folded.numpy(), bias.numpy(), self.clamp)
+        given = None
+        if self.weight_scales is not None:
+            if rule.multiplier is not None and rule.scale == 1.0:
+                folded = folded / torch.from_numpy(rule.multiplier)  # as it will be quantized
+            scales, lo, hi = self.weight_scales(folded)
+            given = scales.numpy(), lo, hi
+        return quantize_layer(layer, rule, self.settings.per_channel, given)
 
     # ---- what it computes meanwhile --------------------------------------------------------
 
@@ -197,7 +228,7 @@ class SimulatedLinear(FusedLinear):
 
     @torch.no_grad()
     def _exact(self, x: Tensor, rule: InputRule) -> Tensor:
-        kind = "static" if rule.multiplier is None else "affine"
+        kind = "dynamic" if self.dynamic else "static" if rule.multiplier is None else "affine"
         layers = (self.quantized(rule),)
         network = QuantizedNetwork(layers, kind, rule.multiplier, rule.offset, rule.pixels)
         packed = torch.from_numpy(pack(network, [[]]))
@@ -218,8 +249,8 @@ class SimulatedLinear(FusedLinear):
             weight = weight * gain[:, None]
             if not follows_batches:
                 bias = bias * gain + shift
-        x_codes = _fake_input(x, rule)
-        w_codes = _fake_weight(weight, rule, self.settings.per_channel)
+        x_codes = _fake_rows(x) if self.dynamic else _fake_input(x, rule)
+        w_codes = _fake_weight(weight, rule, self.settings.per_channel, self.weight_scales)
         if norm is None or gain is None or not follows_batches:
             return self.activate(F.linear(x_codes, w_codes, bias))
         # The weights are quantized as they will be when folded; the norm sees what it would see
@@ -241,6 +272,28 @@ class SimulatedLinear(FusedLinear):
     def extra_repr(self) -> str:
         what = "simulates int8" if self.simulating else "observes"
         return f"{super().extra_repr()}, {what}"
+
+
+def rule_from_qparams(name: str, watcher: nn.Module) -> InputRule:
+    """The rule of a layer whose inputs were watched by an observer of somebody's own.
+
+    Signed codes with zero point z are unsigned ones with zero point z + 128, exactly.
+
+    Raises
+    ------
+    ValueError
+        If it does not give one scale above 0 and one zero point that is a code.
+    """
+    scale, zero_point = watcher.calculate_qparams()  # type: ignore[operator]
+    scales, zeros = (torch.as_tensor(t).detach().reshape(-1).tolist() for t in (scale, zero_point))
+    shift = 128 if str(getattr(watcher, "dtype", "")) in ("torch.qint8", "torch.int8") else 0
+    fits = len(scales) == len(zeros) == 1 and 0 < scales[0] < torch.inf
+    if not (fits and zeros[0] == round(zeros[0]) and 0 <= zeros[0] + shift <= 255):
+        raise ValueError(
+            f"layer '{name}': expected {type(watcher).__name__} to give one scale above 0 and one "
+            f"zero point from {-shift} to {255 - shift}, got {scales[:3]} and {zeros[:3]}"
+        )
+    return InputRule(scales[0], int(zeros[0]) + shift)
 
 
 def _gain_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
@@ -270,7 +323,22 @@ def _fake_input(x: Tensor, rule: InputRule) -> Tensor:
     return _straight_through(x, value.to(x.dtype), inside)
 
 
-def _fake_weight(weight: Tensor, rule: InputRule, per_channel: bool) -> Tensor:
+def _fake_rows(x: Tensor) -> Tensor:
+    """The same where each row has a scale of its own, which nothing in it saturates."""
+    with torch.no_grad():
+        real = x.float()
+        lo, hi = real.amin(-1, keepdim=True).clamp(max=0), real.amax(-1, keepdim=True).clamp(min=0)
+        scale = hi / 255 - lo / 255
+        scale = torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
+        zero_point = torch.round(-lo * (1.0 / scale)).clamp(0, 255)
+        codes = (torch.round(real * (1.0 / scale)) + zero_point).clamp(0, 255)
+        value = (codes - zero_point) * scale
+    return _straight_through(x, value.to(x.dtype), None)
+
+
+def _fake_weight(
+    weight: Tensor, rule: InputRule, per_channel: bool, scales_of: WeightScales | None
+) -> Tensor:
     """The values that the codes of `weight` stand for; none saturates."""
     with torch.no_grad():
         own = weight.float()
@@ -278,9 +346,13 @@ def _fake_weight(weight: Tensor, rule: InputRule, per_channel: bool) -> Tensor:
         if rule.multiplier is not None and rule.scale == 1.0:
             columns = 1.0 / torch.from_numpy(rule.multiplier).to(weight.device)
             own = own * columns
-        largest = own.abs().amax(dim=1, keepdim=True) if per_channel else own.abs().amax()
-        scale = largest / 127
-        scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-        value = torch.round(own / scale).clamp(-127, 127) * scale
+        if scales_of is None:
+            largest = own.abs().amax(dim=1, keepdim=True) if per_channel else own.abs().amax()
+            scale, least, most = largest / 127, -127, 127
+            scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+        else:
+            scale, least, most = scales_of(own)
+            scale = scale[:, None]
+        value = torch.round(own / scale).clamp(least, most) * scale
         value = value if columns is None else value / columns
     return _straight_through(weight, value.to(weight.dtype), None)

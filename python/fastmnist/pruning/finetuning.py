@@ -65,6 +65,11 @@ def check_start(schedule: Schedule, targets: list[Target]) -> None:
     """Raise ValueError if a schedule starts above what it should reach."""
     start = schedule.start if isinstance(schedule, Cubic) else 0.0
     for target in targets:
+        if start > 0 and isinstance(target.amount, int):
+            raise ValueError(
+                f"start: expected 0, as '{target.name}' is to lose a number of weights, got "
+                f"{start}: give a share, a float"
+            )
         if start > target.amount:
             raise ValueError(
                 f"start: expected at most the final amount, {target.amount} for '{target.name}', "

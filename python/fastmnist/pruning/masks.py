@@ -123,11 +123,24 @@ class MaskPruner:
             )
 
     def _amount(self, group: list[int]) -> float:
-        return self._targets[group[0]].amount
+        """The share of its weights that a group is to lose."""
+        amount, left = self._targets[group[0]].amount, self._left(group)
+        if isinstance(amount, float):
+            return amount
+        if amount > left:
+            raise ValueError(
+                f"amount: expected at most the {left} weights that "
+                f"'{self._targets[group[0]].name}' has left, got {amount}: an int is a "
+                "number of weights, a float a share of them"
+            )
+        return amount / left if left else 0.0
+
+    def _left(self, group: list[int]) -> int:
+        return sum(int(self._before[i].sum()) for i in group)
 
     def _count(self, group: list[int], amount: float) -> int:
         # As torch counts: Python's round, of the weights that are left.
-        return round(amount * sum(int(self._before[i].sum()) for i in group))
+        return round(amount * self._left(group))
 
     def step(self, now: AmountNow) -> None:
         """Mask what this step asks for."""

@@ -27,6 +27,16 @@ def checked_amount(what: str, amount: Any) -> float:
     return share
 
 
+def checked_count_or_share(what: str, amount: Any) -> int | float:
+    """Return an int of at least 0, a number of weights, or a float from 0 to 1, a share of them.
+
+    As in ``torch.nn.utils.prune``: 1 is one weight, 1.0 all of them.
+    """
+    if isinstance(amount, Integral) and not isinstance(amount, bool):
+        return checked_integer(what, amount, 0)
+    return checked_amount(what, amount)
+
+
 def checked_integer(what: str, value: Any, least: int) -> int:
     """Return `value` as an int of at least `least`, or raise an error that calls it `what`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -53,10 +63,11 @@ class L1Unstructured:
 
     Parameters
     ----------
-    amount : float
-        Share of the weights to remove, from 0 to 1.
+    amount : float or int
+        A float from 0 to 1 is the share of the weights to remove, an int their number, as in torch:
+        1.0 is all of them, 1 is one.
     scope : {"layer", "global"}
-        Whether each layer loses that share, or the layers together: magnitudes are compared
+        Whether each layer loses that many, or the layers together: magnitudes are compared
         across layers then, and a layer of small weights loses more.
 
     Raises
@@ -70,11 +81,11 @@ class L1Unstructured:
     L1Unstructured(amount=0.8, scope='global')
     """
 
-    amount: float
+    amount: float | int
     scope: Scope = "layer"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "amount", checked_amount("amount", self.amount))
+        object.__setattr__(self, "amount", checked_count_or_share("amount", self.amount))
         _check_scope(self.scope)
 
 
@@ -84,10 +95,10 @@ class RandomUnstructured:
 
     Parameters
     ----------
-    amount : float
-        Share of the weights to remove, from 0 to 1.
+    amount : float or int
+        A float from 0 to 1 is the share of the weights to remove, an int their number, as in torch.
     scope : {"layer", "global"}
-        Whether each layer loses that share, or the layers together.
+        Whether each layer loses that many, or the layers together.
     seed : int, optional
         Makes the choice repeatable, and leaves torch's global random numbers as they were.
         Otherwise it is drawn from those, and is the choice of torch's ``random_unstructured``.
@@ -103,12 +114,12 @@ class RandomUnstructured:
     0.5
     """
 
-    amount: float
+    amount: float | int
     scope: Scope = "layer"
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "amount", checked_amount("amount", self.amount))
+        object.__setattr__(self, "amount", checked_count_or_share("amount", self.amount))
         _check_scope(self.scope)
         if self.seed is not None:
             seed = checked_integer("seed", self.seed, 0)

@@ -36,7 +36,7 @@ def prune(
     *,
     include: Names = None,
     exclude: Names = None,
-    amounts: Mapping[str, float] | None = None,
+    amounts: Mapping[str, float | int] | None = None,
     finetune: Any = None,
     schedule: Schedule | None = None,
     epochs: int | None = None,
@@ -70,8 +70,8 @@ def prune(
         Which Linear layers: by name (or name of a module that holds some), glob pattern, or type
         of the layer or of a module that holds it. Default: all, but for Structured the output
         layers.
-    amounts : dict of str to float
-        Shares of single layers, from 0 to 1, instead of the method's; 0 leaves a layer alone. A
+    amounts : dict of str to float or int
+        Amounts of single layers, instead of the method's; 0 leaves a layer alone. A
         global method takes its share of all the other layers together.
     finetune : data or function, optional
         Trains what is left: data for :func:`fastmnist.train`; or a function that trains the

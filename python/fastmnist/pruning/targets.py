@@ -17,6 +17,7 @@ from fastmnist.pruning.methods import (
     Structured,
     check_some_neurons_stay,
     checked_amount,
+    checked_count_or_share,
 )
 from fastmnist.rewriting.selection import (
     check_has_linear,
@@ -36,8 +37,8 @@ class Target:
     name : str
         Its first name in the model.
     layer : torch.nn.Linear
-    amount : float
-        Share to remove; that of the mask, where a mask is given.
+    amount : float or int
+        Share to remove, or number of weights; the share of the mask, where a mask is given.
     alone : bool
         Whether the amount is the layer's own, so that a global method leaves it out.
     explicit : bool
@@ -46,7 +47,7 @@ class Target:
 
     name: str
     layer: nn.Linear
-    amount: float
+    amount: float | int
     alone: bool
     explicit: bool
 
@@ -137,18 +138,19 @@ def _chosen(
 
 def _own_amounts(
     method: Method, names: dict[str, nn.Linear], by_name: dict[str, str], amounts: Any
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     if amounts is None:
         return {}
     if not isinstance(amounts, Mapping):
         raise TypeError(
             f"amounts: expected a mapping such as {{'linear1': 0.9}}, got {type(amounts).__name__}"
         )
-    own: dict[str, float] = {}
+    own: dict[str, float | int] = {}
+    checked = checked_amount if isinstance(method, Structured) else checked_count_or_share
     for name, amount in amounts.items():
         if name not in names:
             raise ValueError(f"amounts: {unknown(name, names)}")
-        share = checked_amount(f"amounts['{name}']", amount)
+        share = checked(f"amounts['{name}']", amount)
         if isinstance(method, Structured):
             check_some_neurons_stay(f"amounts['{name}']", share)
         if own.setdefault(by_name[name], share) != share:

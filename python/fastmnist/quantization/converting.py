@@ -90,6 +90,7 @@ class _Conversion(Transform):
         make_permanent(root)
         layers = prepared_layers(root)
         rules = {name: layer.input_rule() for name, layer in layers.items()}
+        dynamic = {name: rules.pop(name) for name, layer in layers.items() if layer.dynamic}
 
         def quantizer(layer: nn.Linear, name: str, rule: InputRule) -> QuantizedLayer:
             assert isinstance(layer, SimulatedLinear)
@@ -98,4 +99,5 @@ class _Conversion(Transform):
         traces = Traces.of(root)
         left = what_is_left(root, layers, traces.read, why)
         result, done = place(root, rules, quantizer, "static", traces.why_not)
-        return freeze(result), [*left, *done]
+        result, more = place(result, dynamic, quantizer, "dynamic", traces.why_not)
+        return freeze(result), [*left, *done, *more]

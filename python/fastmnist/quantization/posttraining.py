@@ -13,7 +13,9 @@ from fastmnist.data.batches import check_repeatable
 from fastmnist.data.meaning import meaning_of
 from fastmnist.fusion.fusing import fuse_in_place
 from fastmnist.int8.quantizer import InputRule
+from fastmnist.layers.cells import QuantizedCell, is_known_cell
 from fastmnist.layers.half import HalfLinear, HalfRecurrent, dtype_name, how_computed
+from fastmnist.layers.half_weights import HalfWeightLinear, HalfWeightRecurrent
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.recurrent import QuantizedRecurrent, is_known_recurrent
 from fastmnist.pixels import model_pixels, set_model_pixels
@@ -48,6 +50,9 @@ class PostTraining(Transform):
 
     takes_recurrent = True
     takes_wide = False
+    takes_cells = False
+    # Layers that have one scale a row, for which a norm that levels columns stays: None for all.
+    by_row: Collection[str] | None = ()
     # Whether the result has one way in and one way out, as what is compiled has.
     is_closed = False
 
@@ -57,6 +62,8 @@ class PostTraining(Transform):
         layers = quantizable(root)
         if self.takes_recurrent:
             layers |= {name: m for name, m in named_layers(root) if is_known_recurrent(m)}
+        if self.takes_cells:
+            layers |= {name: m for name, m in named_layers(root) if is_known_cell(m)}
         check_has_linear(root, layers)
         return layers
 
@@ -81,7 +88,12 @@ class PostTraining(Transform):
         return freeze(result), [*done, *replaced]
 
     def _fuse(self, root: nn.Module) -> list[Change]:
-        return fuse_in_place(root, anywhere=self.is_closed, norms_apart=self.norms_apart)
+        return fuse_in_place(
+            root,
+            anywhere=self.is_closed,
+            norms_apart=self.norms_apart,
+            by_row=self.by_row,
+        )
 
     @abstractmethod
     def replace(
@@ -150,6 +162,9 @@ class StaticInt8(PostTraining):
 class DynamicInt8(PostTraining):
     """int8 with scales per row."""
 
+    takes_cells = True
+    by_row = None
+
     def __init__(self, config: Dynamic) -> None:
         self._config = config
         self._explicit = pixels_of(config)
@@ -173,6 +188,9 @@ class DynamicInt8(PostTraining):
         for name, owner in _recurrent(layers).items():
             result = put(result, name, QuantizedRecurrent(owner, name, per_channel))
             done.append(Change(name, "int8 dynamic", after=f"projections of {owner.mode}"))
+        for name, cell in _cells(layers).items():
+            result = put(result, name, QuantizedCell.of(cell, name, per_channel))
+            done.append(Change(name, "int8 dynamic", after=f"projections of {type(cell).__name__}"))
         if pixels is not None:
             set_model_pixels(result, pixels)
         return result, done
@@ -204,6 +222,32 @@ class SixteenBits(PostTraining):
             root = put(root, name, HalfRecurrent(owner, self._dtype))
         switch_off_transformer_fast_path(root)
         return root, done
+
+
+class HalfWeights(PostTraining):
+    """Weights kept in float16, products and activations float32: torch.ao's dynamic float16."""
+
+    takes_cells = True
+
+    def replace(
+        self,
+        root: nn.Module,
+        layers: Mapping[str, nn.Module],
+        graph: Graph | None,
+        why_not: str,
+    ) -> tuple[nn.Module, list[Change]]:
+        _check_range(layers, torch.float16)
+        for layer in layers.values():
+            if is_float_linear(layer):
+                HalfWeightLinear.convert(layer)
+        for name, owner in (_recurrent(layers) | _cells(layers)).items():
+            root = put(root, name, HalfWeightRecurrent(owner))
+        switch_off_transformer_fast_path(root)
+        return root, [Change(name, "float16", after="weights") for name in layers]
+
+
+def _cells(layers: Mapping[str, nn.Module]) -> dict[str, nn.RNNCellBase]:
+    return {name: layer for name, layer in layers.items() if isinstance(layer, nn.RNNCellBase)}
 
 
 def _recurrent(layers: Mapping[str, nn.Module]) -> dict[str, nn.RNNBase]:

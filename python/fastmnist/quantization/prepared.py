@@ -16,9 +16,19 @@ def prepared_layers(root: nn.Module) -> dict[str, SimulatedLinear]:
 
 def rows_seen(root: nn.Module) -> Rows | None:
     """The first rows that a prepared model was given, if it still knows them."""
-    hooks = [h for h in root._forward_pre_hooks.values() if isinstance(h, ModelInputs)]
+    hooks = _inputs(root)
     first = hooks[0].first if hooks else None
     return None if first is None else Rows(*first, name="the first rows it was given")
+
+
+def hand_rows_on(source: nn.Module, copy: nn.Module) -> None:
+    """Let a copy of a prepared model know those rows, too; copies do not by themselves."""
+    for own, other in zip(_inputs(source), _inputs(copy), strict=False):
+        other.first = own.first
+
+
+def _inputs(root: nn.Module) -> list[ModelInputs]:
+    return [h for h in root._forward_pre_hooks.values() if isinstance(h, ModelInputs)]
 
 
 def drop_inputs(root: nn.Module) -> None:

@@ -161,11 +161,16 @@ def prepare_model(
     exclude: Names = None,
     *,
     own: OwnConfigs = None,
+    by_row: Collection[str] = (),
     inplace: bool = False,
     example: Any = None,
 ) -> nn.Module:
-    """Prepare a model for calibration (Static) or training (QAT); `own` by layer, if given."""
+    """Prepare a model for calibration (Static) or training (QAT); `own` by layer, if given.
+
+    `by_row` are the layers that are to have a scale for each row.
+    """
     how = Preparation(config, own) if isinstance(config, Static) else TrainingAware(config, own)
+    how.by_row = by_row
     if inplace and how.keeps_device:
         _check_keeps_parameters(check_module(model))
     return transformed(
@@ -190,6 +195,7 @@ class Preparation(Transform):
 
     def __init__(self, config: Static | QAT, own: OwnConfigs = None) -> None:
         self._config, self._own = config, own
+        self.by_row: Collection[str] = ()
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         check_not_prepared(root)
@@ -238,7 +244,7 @@ class TrainingAware(Preparation):
         config = self._config
         make_permanent(root, keep_masks=True)
         earlier = make_trainable(root)
-        fuse_in_place(root, live=True, norms_apart=self.norms_apart)
+        fuse_in_place(root, live=True, norms_apart=self.norms_apart, by_row=self.by_row)
         explicit = pixels_of(config)
         inputs = _inputs(root, explicit or earlier.pixels, training=True)
         layers = _prepare_layers(root, names, config, self._own, inputs, training=True)

@@ -34,8 +34,8 @@ def quantize(
     Linear layers are first fused with what follows them (:func:`fastmnist.fuse`), then each is
     replaced at its own path by a layer that takes and gives floats: every way into the model
     (``model[:-1]``, ``model.encode(x)``, hooks) stays one. :func:`fastmnist.compile` alone makes
-    one call of many. ``Dynamic`` and ``Half`` take LSTM and GRU too. :func:`fastmnist.changes`
-    tells what was done, and which layers were left.
+    one call of many. ``Dynamic`` and ``Half`` take LSTM, GRU and RNN too, ``Dynamic`` their cells.
+    :func:`fastmnist.changes` tells what was done, and which layers were left.
 
     Parameters
     ----------

@@ -108,6 +108,16 @@ def record(model: nn.Module, new: Iterable[Change]) -> None:
     object.__setattr__(model, _ATTRIBUTE, (*before, *(c.to_json() for c in new)))
 
 
+def drop_outdated(model: nn.Module) -> None:
+    """Forget that layers were left which another transform of the same call changed."""
+    entries = getattr(model, _ATTRIBUTE, ())
+    quantized = ("int", "bfloat16", "float16")
+    changed = {entry["layer"] for entry in entries if entry["kind"].startswith(quantized)}
+    kept = [e for e in entries if e["kind"] != LEFT or e["layer"] not in changed]
+    unique = [entry for i, entry in enumerate(kept) if entry not in kept[:i]]
+    object.__setattr__(model, _ATTRIBUTE, (*unique,))
+
+
 def mark_checked(changes: Iterable[Change], checked: str) -> list[Change]:
     """Say of those that changed something how their result was held against the original."""
     return [c if c.kind == LEFT else replace(c, checked=checked) for c in changes]

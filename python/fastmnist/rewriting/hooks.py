@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 from torch.nn.utils import prune
 
@@ -10,14 +12,33 @@ from fastmnist.ranges.model_inputs import ModelInputs
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether calling the module runs anything of the user's besides its forward."""
-    return bool(
-        module._forward_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or any(
-            not isinstance(hook, prune.BasePruningMethod | ModelInputs)
-            for hook in module._forward_pre_hooks.values()
-        )
+    return bool(module._forward_hooks) or _has_backward(module) or _has_before(module)
+
+
+def watched_inside(modules: Mapping[str, nn.Module]) -> str | None:
+    """Of modules that become one, by name: the first whose hooks would not run any more.
+
+    Those before the first module and after the last one go on.
+    """
+    names = [*modules]
+    for name, module in modules.items():
+        if (
+            _has_backward(module)
+            or (name != names[0] and _has_before(module))
+            or (name != names[-1] and module._forward_hooks)
+        ):
+            return name
+    return None
+
+
+def _has_backward(module: nn.Module) -> bool:
+    return bool(module._backward_hooks or module._backward_pre_hooks)
+
+
+def _has_before(module: nn.Module) -> bool:
+    return any(
+        not isinstance(hook, prune.BasePruningMethod | ModelInputs)
+        for hook in module._forward_pre_hooks.values()
     )
 
 

@@ -229,13 +229,13 @@ def left_in_float(
     ordinary = quantizable(root)
     left: dict[str, str] = {}
     for name, module in named_layers(root):
-        kinds = nn.Linear | nn.Bilinear | nn.LSTM | nn.GRU
+        kinds = nn.Linear | nn.Bilinear | nn.RNNBase | nn.RNNCellBase
         kind = kind_of(module)
         if not isinstance(module, kinds) or id(module) in chosen or (kind and kind.is_frozen):
             continue
         if _is_too_wide(module):
             left[name] = f"int8 takes at most {MAX_INPUTS:,} inputs"
-        elif isinstance(module, nn.LSTM | nn.GRU):
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
             left[name] = f"{type(module).__name__}, which Dynamic and Half take, or excluded"
         elif name in ordinary and id(module) in read:
             left[name] = "forward reads its weight itself"

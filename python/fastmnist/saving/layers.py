@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 # These enter themselves into the registry.
+import fastmnist.layers.cells
+import fastmnist.layers.embedding
 import fastmnist.layers.fused
 import fastmnist.layers.half
+import fastmnist.layers.half_weights
 import fastmnist.layers.quantized
 import fastmnist.layers.recurrent
 import fastmnist.network  # noqa: F401

@@ -1,0 +1,1 @@
+"""What of ``torch.ao.quantization.fx`` scripts import."""
