@@ -14,7 +14,7 @@ class Widened:
 
     def __init__(self) -> None:
         self._made_of: list[tuple[Tensor, int]] = []
-        self._value: Any = None
+        self.value: Any = None  # the last that was made
 
     def get(self, tensors: list[Tensor], make: Callable[[], Any]) -> Any:
         """What `make` gave, unless a tensor was written or replaced since."""
@@ -24,8 +24,8 @@ class Widened:
         )
         if not known:
             with torch.no_grad(), torch.inference_mode(False):
-                self._value, self._made_of = make(), [(t, version_of(t)) for t in tensors]
-        return self._value
+                self.value, self._made_of = make(), [(t, version_of(t)) for t in tensors]
+        return self.value
 
     def __deepcopy__(self, memo: Any) -> Widened:
         return Widened()
