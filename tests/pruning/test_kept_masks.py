@@ -73,6 +73,17 @@ def _old_optimizer(model: nn.Module) -> None:
     model.eval()
 
 
+def _average(model: nn.Module) -> None:
+    """As code that keeps moving averages writes: no version counter sees it."""
+    for parameter in model.parameters():
+        parameter.data.mul_(0.9).add_(torch.ones_like(parameter), alpha=0.1)
+
+
+def _vector(model: nn.Module) -> None:
+    vector = nn.utils.parameters_to_vector(model.parameters())
+    nn.utils.vector_to_parameters(0.5 * vector, model.parameters())
+
+
 @torch.no_grad()
 def _weight(model: nn.Module) -> None:
     model[0].weight_orig.mul_(3)
@@ -99,6 +110,8 @@ CHANGES: dict[str, Callable[[nn.Module], None]] = {
     "an optimizer's step": _step,
     "an old optimizer's step": _old_optimizer,
     "load_state_dict": _load,
+    "an average": _average,
+    "vector_to_parameters": _vector,
     "the weight": _weight,
     "the mask": _mask,
     "another weight": _other_weight,
@@ -190,6 +203,22 @@ def test_copies_follow_their_own_weights(other: Callable[[nn.Module], nn.Module]
         assert torch.equal(copied(X), by_hand(copied))
         assert torch.equal(model(X), want)
     assert type(copied[0]._forward_pre_hooks) is OrderedDict
+
+
+def test_a_model_that_ran_with_gradients_can_be_copied() -> None:
+    model = pruned()
+    model(X).sum().backward()
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        assert torch.equal(copied(X), by_hand(model))
+
+
+def test_frozen_weights_are_kept_with_gradients_too() -> None:
+    model = pruned().requires_grad_(False)
+    model(X)
+    kept = products(model)
+    model(X.clone().requires_grad_())
+    assert products(model) == kept
 
 
 def test_loaded_models_keep_it_too(tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from fastmnist.rewriting.changes import DROPPED, FUSED, Change
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
+from fastmnist.rewriting.mentions import run_in_several_places
 from fastmnist.rewriting.selection import Names, check_not_prepared, named_layers
 from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step, has_own_forward
 from fastmnist.rewriting.swapping import swap
@@ -138,6 +140,8 @@ def fuse_in_place(
     graph, _ = Graph.of(root)
     if graph is None:
         return []
+    if not anywhere:  # what has one way in is run by nothing but its forward
+        graph = replace(graph, read=graph.read | run_in_several_places(root))
     done: list[Change] = []
     with torch.no_grad():
         for step in graph.steps:

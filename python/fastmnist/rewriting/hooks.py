@@ -5,14 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import nn
+from torch.nn.modules import module as _module
 from torch.nn.utils import prune
 
+from fastmnist.layers.quiet import QuietModule
 from fastmnist.ranges.model_inputs import ModelInputs
+
+# Private names of torch's; what they name is changed in place, never replaced.
+_FOR_ALL: list[dict[int, object]] = [
+    getattr(_module, "_global_forward_hooks", {}),
+    getattr(_module, "_global_forward_pre_hooks", {}),
+]
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module runs anything of the user's besides its forward."""
-    return bool(module._forward_hooks) or _has_backward(module) or _has_before(module)
+    """Whether calling the module runs anything of the user's besides its forward.
+
+    A hook of its own, one for all modules, or a ``__call__`` of its class.
+    """
+    cls = type(module)
+    return (
+        any(_FOR_ALL)
+        or (cls.__call__ is not nn.Module.__call__ and not issubclass(cls, QuietModule))
+        or bool(module._forward_hooks)
+        or _has_backward(module)
+        or _has_before(module)
+    )
 
 
 def watched_inside(modules: Mapping[str, nn.Module]) -> str | None:

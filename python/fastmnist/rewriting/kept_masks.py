@@ -8,9 +8,11 @@ goes on; only the dict that holds it says that it is empty while there is nothin
                                                   └── else: weight = orig * mask, kept ──► False
     any other call:                    bool(hooks) ──► True: torch's hook runs; nothing is kept
 
-Numbers "as they were" are the same tensors, written as often as before (torch's version counters).
-What is written through ``.data`` is not counted; any call in training mode, or with gradients,
-forgets what was kept, so that a training loop is safe with any optimizer.
+Numbers "as they were" are the same tensors in the same memory, written as often as before (torch's
+version counters). What is written through ``.data`` is not counted: four numbers of the weight are
+looked at, so that what changes all of it, as averaging does, is seen; what changes a few is not.
+Any call in training mode, or with gradients, forgets what was kept, so that a training loop is safe
+with any optimizer.
 """
 
 from __future__ import annotations
@@ -37,22 +39,31 @@ class MaskHooks(OrderedDict[int, Any]):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer._forward_pre_hooks)
         self._own = layer.__dict__
-        # weight_orig and weight_mask, how often they had been written, and their product.
-        self._kept: tuple[Any, int, Any, int, Any] | None = None
+        # weight_orig and weight_mask, how often they had been written, and their product; a look
+        # into the memory of weight_orig, and what it showed.
+        self._kept: tuple[Any, int, Any, int, Any, int, Any, tuple[float, ...]] | None = None
 
     def __bool__(self) -> bool:
         # In every call of the layer: no look-up that can be saved.
         own = self._own
-        if own["training"] or is_grad_enabled() or len(self) != 1 or tracing_state() is not None:
+        behind = own["_parameters"].get("weight_orig")
+        if (
+            own["training"]
+            or (is_grad_enabled() and (behind is None or behind.requires_grad))
+            or len(self) != 1
+            or tracing_state() is not None
+        ):
             self._kept = None
             return len(self) > 0
         kept = self._kept
         if kept is None:
             return not self._keep()
-        behind, version, mask, mask_version, weight = kept
+        known, version, mask, mask_version, weight, address, look, seen = kept
         if (
-            own["_parameters"].get("weight_orig") is behind
+            behind is known
             and behind._version == version
+            and behind.data_ptr() == address
+            and (look.item(0), look.item(1), look.item(2), look.item(3)) == seen
             and own["_buffers"].get("weight_mask") is mask
             and mask._version == mask_version
             and own.get("weight") is weight
@@ -70,6 +81,8 @@ class MaskHooks(OrderedDict[int, Any]):
             or not isinstance(hook, prune.BasePruningMethod)
             or hook._tensor_name != "weight"
             or not (behind.is_cpu and mask.is_cpu)
+            or behind.dtype not in (torch.float32, torch.float64)
+            or behind.numel() == 0
             or behind.is_inference()
             or mask.is_inference()
             or torch.compiler.is_compiling()
@@ -78,15 +91,32 @@ class MaskHooks(OrderedDict[int, Any]):
             return False
         with torch.inference_mode(False), torch.no_grad():
             weight = mask.to(behind.dtype) * behind
+            look = _look_into(behind.detach())
         own["weight"] = weight
-        self._kept = (behind, behind._version, mask, mask._version, weight)
+        written = behind._version, mask, mask._version
+        self._kept = (behind, *written, weight, behind.data_ptr(), look, tuple(look.tolist()))
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OrderedDict, ([*self.items()],)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OrderedDict[int, Any]:
+        weight = self._own.get("weight")
+        if isinstance(weight, torch.Tensor) and not weight.is_leaf:
+            # The product of a call with gradients: torch copies no such tensor, and stops.
+            memo[id(weight)] = weight.detach().clone()
         return OrderedDict((key, copy.deepcopy(hook, memo)) for key, hook in self.items())
+
+
+def _look_into(weight: torch.Tensor) -> Any:
+    """Four numbers of a weight, in its own memory, which NumPy reads in no time.
+
+    The largest of the first quarter, which is no zero unless all are, and three further ones.
+    """
+    array = weight.numpy().reshape(-1)  # a copy, that shows nothing, if it is not contiguous
+    first = int(abs(array[: max(1, len(array) // 4)]).argmax())
+    step = (len(array) - 1 - first) // 3
+    return array[first::step][:4] if step else array[:1].repeat(4)
 
 
 def keep_masked(layer: nn.Module) -> None:

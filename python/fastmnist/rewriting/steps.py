@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from fastmnist.layers.batchnorm import RowNorm
-from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.linear import is_forward_of_torch, is_known_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
 from fastmnist.rewriting.hooks import has_hooks
@@ -153,8 +153,10 @@ def steps_of(graph: fx.Graph, root: nn.Module) -> list[Step]:
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Whether this instance computes something else than its class."""
-    return "forward" in vars(module)
+    """Whether it computes something else than its class does, or did before somebody patched it."""
+    cls = type(module)
+    patched = cls.__module__.startswith("torch.nn.") and not is_forward_of_torch(cls)
+    return "forward" in vars(module) or patched
 
 
 def module_clamp(module: nn.Module | None) -> Clamp | None:

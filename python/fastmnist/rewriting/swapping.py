@@ -57,4 +57,7 @@ def _exchanged(value: Any, old: nn.Module, new: nn.Module) -> Any:
 def freeze(model: nn.Module) -> nn.Module:
     """Keep what stays float from asking for gradients that cannot flow through codes."""
     with torch.no_grad():
-        return model.requires_grad_(False).eval()
+        for parameter in model.parameters():
+            if parameter.is_leaf:  # a traced part has others
+                parameter.requires_grad_(False)
+        return model.eval()
