@@ -49,8 +49,8 @@ def _check_no_hooks(name: str, module: nn.Module) -> None:
     if has_hooks(module):
         where = f"'{name}'" if name else "the model itself"
         raise ValueError(
-            f"model: expected no hooks, got one on {where}, or a __call__ of its own, which one native "
-            f"call would not run: remove it; or {USE_THE_MODULE}"
+            f"model: expected no hooks, got one on {where}, or a __call__ of its own, which one "
+            f"native call would not run: remove it; or {USE_THE_MODULE}"
         )
 
 

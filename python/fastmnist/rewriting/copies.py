@@ -8,6 +8,8 @@ input was: on a GPU, in bfloat16, wrapped by DDP or ``torch.compile``, pruned by
 from __future__ import annotations
 
 import copy
+from collections import deque
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -20,8 +22,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 from fastmnist.display.words import kind_of
 from fastmnist.layers.registry import kind_of as layer_kind
 from fastmnist.pixels import unwrap
-from fastmnist.rewriting.forwards import bind_forwards, check_functions
+from fastmnist.rewriting.forwards import bind_forwards, check_functions, is_compiler
 from fastmnist.rewriting.masks import is_pruned
+
+_DEPTH = 6  # of containers in attributes that are looked through
 
 
 class CannotCopy(TypeError):
@@ -106,11 +110,11 @@ def scratch_copy(model: nn.Module) -> nn.Module:
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     check_functions(model)
     # torch.nn.utils.prune keeps `weight` as the result of a product, which deepcopy refuses.
+    # Code that keeps what it computed has others, in lists as well.
     with torch.no_grad():
         for module in model.modules():
-            for value in vars(module).values():
-                if isinstance(value, torch.Tensor) and not value.is_leaf:
-                    memo[id(value)] = value.detach().clone()
+            for value in _computed(vars(module), _DEPTH):
+                memo[id(value)] = value.detach().clone()
     try:
         copied = copy.deepcopy(model, memo)
     except Exception as error:
@@ -119,7 +123,29 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
             "remove it or give it a __deepcopy__"
         ) from error
     bind_forwards(model, copied, memo)
-    return copied
+    return without_compilers(copied)
+
+
+def _computed(value: Any, depth: int) -> Iterator[torch.Tensor]:
+    """Tensors in nested attributes that are results of a graph, which deepcopy refuses."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            yield value
+    elif depth and isinstance(value, dict | list | tuple | set | deque):
+        for part in [*value.values()] if isinstance(value, dict) else value:
+            yield from _computed(part, depth - 1)
+    elif depth and not isinstance(value, nn.Module | type) and hasattr(value, "__dict__"):
+        yield from _computed(vars(value), depth - 1)
+
+
+def without_compilers(model: nn.Module) -> nn.Module:
+    """Put what ``torch.compile`` wrapped in the places of its wrappers, in `model` itself."""
+    for owner in [*model.modules()]:
+        for name, inner in [*owner._modules.items()]:
+            while inner is not None and is_compiler(inner):
+                inner = inner._modules["_orig_mod"]
+            owner._modules[name] = inner
+    return model
 
 
 def _check_has_data(model: nn.Module) -> None:

@@ -39,13 +39,19 @@ def unwrapped(function: Any) -> Any:
     return function
 
 
+def is_compiler(module: nn.Module) -> bool:
+    """Whether it is what ``torch.compile`` makes of a module (by name: dynamo imports slowly)."""
+    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
+
+
 def check_functions(model: nn.Module) -> None:
     """Raise ValueError, naming the function that holds layers that a copy would not call."""
     modules = dict(model.named_modules())
     inside = {id(module) for module in modules.values()}
     inside |= {id(p) for m in modules.values() for p in m._parameters.values() if p is not None}
     for path, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule):
+        # Of what torch.compile wrapped, copies hold what it wrapped.
+        if isinstance(module, torch.jit.ScriptModule) or is_compiler(module):
             continue
         for name, value in vars(module).items():
             if name.startswith("_") and name not in _HOOKS:
@@ -78,7 +84,15 @@ def _refusal(path: str, name: str, held: str) -> str:
 def bind_forwards(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
     """Give each module of the copy its own forward, bound to the copy and unwrapped."""
     for module, other in zip(model.modules(), copied.modules(), strict=True):
-        if "forward" in vars(module) and not isinstance(module, torch.jit.ScriptModule):
+        of_class = getattr(type(module), "forward", None)
+        if "forward" not in vars(module) and unwrapped(of_class) is not of_class:
+            # Compiled for the class: traced and called as it was written.
+            other.__dict__["forward"] = types.MethodType(unwrapped(of_class), other)
+        elif (
+            "forward" in vars(module)
+            and not isinstance(module, torch.jit.ScriptModule)
+            and not is_compiler(module)
+        ):
             forward = copy.deepcopy(unwrapped(vars(module)["forward"]), memo)
             del other.__dict__["forward"]
             if not _is_of_its_class(forward, other):

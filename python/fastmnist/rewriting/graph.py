@@ -7,14 +7,15 @@ transforms go layer by layer instead.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.registry import kind_of
@@ -25,8 +26,24 @@ from fastmnist.rewriting.steps import CONSTANT, KEPT, Kind, Step, kind_of_step, 
 from fastmnist.rewriting.swapping import swap
 
 
+class CallsOthers(ValueError):
+    """A forward calls layers that its model does not hold: a copy would go on to call them."""
+
+
 class _Tracer(fx.Tracer):
     """Goes into containers and users' classes, never into layers."""
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        try:
+            return super().path_of_module(mod)
+        except NameError:
+            if id(mod) in _held_by(self.root):
+                raise
+            raise CallsOthers(
+                "model: expected a forward that calls the model's own layers, got one that reaches "
+                f"a {type(mod).__name__} past them (through a registry, a weak reference or a "
+                "closure), and would go on to call the original's: reach layers through self"
+            ) from None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if has_hooks(m):
@@ -171,6 +188,8 @@ class Traces:
         for name, arguments in {"with": {}, **({"without": defaults} if defaults else {})}.items():
             try:
                 traced[name] = _trace(root, arguments)
+            except CallsOthers:
+                raise
             except Exception as error:
                 first_line = (str(error).strip().splitlines() or [""])[0]
                 why_not = why_not or f"{type(error).__name__}: {first_line}"
@@ -224,6 +243,28 @@ def _as_method(forward: Any, owner: nn.Module) -> Any:
     scope = {"forward": forward}
     exec(f"def method(self, {names}): return forward({names})", scope)
     return scope["method"]
+
+
+def _held_by(root: nn.Module) -> set[int]:
+    """By ``id``, modules that are somewhere in the model's attributes."""
+    waiting: list[Any] = [vars(module) for module in root.modules()]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, Tensor | type):
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set | deque):
+            waiting += value
+        elif isinstance(value, functools.partial):
+            waiting += [value.func, value.args, value.keywords]
+        elif isinstance(value, types.MethodType):
+            waiting.append(value.__self__)
+        elif hasattr(value, "__dict__") and not isinstance(value, types.FunctionType):
+            waiting.append(vars(value))
+    return seen
 
 
 def _kept_nodes(root: nn.Module) -> Iterator[fx.Node]:

@@ -9,7 +9,7 @@ goes on; only the dict that holds it says that it is empty while there is nothin
     any other call:                    bool(hooks) ──► True: torch's hook runs; nothing is kept
 
 Numbers "as they were" are the same tensors in the same memory, written as often as before (torch's
-version counters). What is written through ``.data`` is not counted: four numbers of the weight are
+version counters). What is written through ``.data`` is not counted: two numbers of the weight are
 looked at, so that what changes all of it, as averaging does, is seen; what changes a few is not.
 Any call in training mode, or with gradients, forgets what was kept, so that a training loop is safe
 with any optimizer.
@@ -21,6 +21,7 @@ import copy
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import is_grad_enabled, nn
 from torch._C import _get_tracing_state as tracing_state  # of torch.jit.trace
@@ -41,7 +42,7 @@ class MaskHooks(OrderedDict[int, Any]):
         self._own = layer.__dict__
         # weight_orig and weight_mask, how often they had been written, and their product; a look
         # into the memory of weight_orig, and what it showed.
-        self._kept: tuple[Any, int, Any, int, Any, int, Any, tuple[float, ...]] | None = None
+        self._kept: tuple[Any, ...] | None = None
 
     def __bool__(self) -> bool:
         # In every call of the layer: no look-up that can be saved.
@@ -58,12 +59,13 @@ class MaskHooks(OrderedDict[int, Any]):
         kept = self._kept
         if kept is None:
             return not self._keep()
-        known, version, mask, mask_version, weight, address, look, seen = kept
+        known, version, mask, mask_version, weight, address, look, i, at_i, j, at_j = kept
         if (
             behind is known
             and behind._version == version
             and behind.data_ptr() == address
-            and (look.item(0), look.item(1), look.item(2), look.item(3)) == seen
+            and look[i] == at_i
+            and look[j] == at_j
             and own["_buffers"].get("weight_mask") is mask
             and mask._version == mask_version
             and own.get("weight") is weight
@@ -92,9 +94,10 @@ class MaskHooks(OrderedDict[int, Any]):
         with torch.inference_mode(False), torch.no_grad():
             weight = mask.to(behind.dtype) * behind
             look = _look_into(behind.detach())
+            i, j = _telling(look)
         own["weight"] = weight
         written = behind._version, mask, mask._version
-        self._kept = (behind, *written, weight, behind.data_ptr(), look, tuple(look.tolist()))
+        self._kept = (behind, *written, weight, behind.data_ptr(), look, i, look[i], j, look[j])
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -108,15 +111,16 @@ class MaskHooks(OrderedDict[int, Any]):
         return OrderedDict((key, copy.deepcopy(hook, memo)) for key, hook in self.items())
 
 
-def _look_into(weight: torch.Tensor) -> Any:
-    """Four numbers of a weight, in its own memory, which NumPy reads in no time.
+def _look_into(weight: torch.Tensor) -> memoryview:
+    """The memory of a weight, as Python reads it fastest; a copy of it, if it is not contiguous."""
+    array: Any = weight.numpy().reshape(-1)
+    return memoryview(array)
 
-    The largest of the first quarter, which is no zero unless all are, and three further ones.
-    """
-    array = weight.numpy().reshape(-1)  # a copy, that shows nothing, if it is not contiguous
-    first = int(abs(array[: max(1, len(array) // 4)]).argmax())
-    step = (len(array) - 1 - first) // 3
-    return array[first::step][:4] if step else array[:1].repeat(4)
+
+def _telling(look: memoryview) -> tuple[int, int]:
+    """Places of the largest number in the first and in the second half, no zeros unless all are."""
+    numbers, half = np.abs(np.asarray(look)), max(1, len(look) // 2)
+    return int(numbers[:half].argmax()), int(len(look) - half + numbers[-half:].argmax())
 
 
 def keep_masked(layer: nn.Module) -> None:

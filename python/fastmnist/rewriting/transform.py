@@ -26,6 +26,7 @@ from fastmnist.rewriting.copies import (
     checked_copy,
     plain_copy,
     scratch_copy,
+    without_compilers,
 )
 from fastmnist.rewriting.graph import Graph, Traces
 from fastmnist.rewriting.questions import check_asks_nothing
@@ -181,7 +182,7 @@ class Maker:
         return result
 
     def _itself(self) -> nn.Module:
-        model = self.original
+        model = without_compilers(self.original)
         return model if self.how.keeps_device else model.cpu().float().eval()
 
     def _apply(
