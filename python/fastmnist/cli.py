@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--trained", action="store_true", help="take --model as it is: do not train it"
     )
+    model.add_argument(
+        "--loss",
+        metavar="NAME",
+        help="what it is trained by: cross_entropy, mse, mae, huber, or PKG.MOD:FN of outputs and "
+        "targets (default: by the targets)",
+    )
     compare.add_argument(
         "--metric",
         metavar="NAME",
@@ -185,12 +191,14 @@ def _set_up(options: argparse.Namespace) -> tuple[Any, Any]:
     return pixels, batch_fn
 
 
-def _trained(model: Any, source: Any, options: argparse.Namespace, batch_fn: Any) -> Any:
+def _trained(
+    model: Any, source: Any, options: argparse.Namespace, batch_fn: Any, loss_fn: Any = None
+) -> Any:
     import fastmnist as fm
 
     epochs = options.epochs or (1 if options.quick else 10)
     try:
-        history = fm.train(model, source.train, epochs=epochs, batch_fn=batch_fn)
+        history = fm.train(model, source.train, epochs=epochs, batch_fn=batch_fn, loss_fn=loss_fn)
     except (RuntimeError, IndexError) as error:
         raise ValueError(
             f"--model: it does not fit the data ({source.name}): {told(error)}"
@@ -211,6 +219,7 @@ def _compare(options: argparse.Namespace) -> int:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: expected --{needed} with it, got none")
     import fastmnist as fm
+    from fastmnist.command.losses import loss_of
     from fastmnist.command.models import (
         agreed_pixels,
         make_model,
@@ -230,8 +239,9 @@ def _compare(options: argparse.Namespace) -> int:
     source = source_of(options.data, options.root, pixels, model)
     if not options.model:
         check_digits(source)
+    loss_fn = loss_of(options.loss, source.train, batch_fn)
     if not (found or options.trained):
-        _trained(model, source, options, batch_fn)
+        _trained(model, source, options, batch_fn, loss_fn)
     elif pixels is None:
         warn_of_other_pixels(model, source.test)
     report = fm.compare(
@@ -239,6 +249,7 @@ def _compare(options: argparse.Namespace) -> int:
         source.test,
         rounds=5 if options.quick else 25,
         metric=metric,
+        loss_fn=loss_fn,
         batch_fn=batch_fn,
         name=source.name,
     )

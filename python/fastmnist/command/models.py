@@ -78,9 +78,4 @@ def warn_of_other_pixels(model: nn.Module, data: Any) -> None:
     except Exception:  # of the user's model: measuring it will tell
         return
     if said is not None:
-        found = said.partition(": if the model")[0]
-        warnings.warn(
-            f"{found}: give --mean and --std, or --pixels, as in the model's training",
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn(said, UserWarning, stacklevel=2)

@@ -10,11 +10,14 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]")
 _OPTIONS = {
     **{name: name for name in ("root", "mean", "std", "pixels", "metric", "data", "epochs")},
     "batch_fn": "batch-fn",
+    "loss_fn": "loss",
     "greater_is_better": "greater-is-better",
     "key": "weights-key",
 }
 _VALUES = {"True": "yes", "False": "no"}
 _NAME = "|".join(_OPTIONS)
+# A command has one place for what pixels are; the library, several.
+_WHERE = re.compile(r": if the model was trained on such values, give .* where it is evaluated$")
 _DATASET = re.compile(r'load_dataset\("(\w+)"(, root=…)?\)')
 _GIVEN = re.compile(rf"""\b({_NAME})=(?:"([^"]*)"|'([^']*)'|([\w./-]*\w))?""")
 _NAMED = re.compile(rf"^((?:{_NAME})(?:, (?:{_NAME}))*)(?=: )")
@@ -30,6 +33,7 @@ def in_options(text: str) -> str:
     >>> in_options('give pixels="0..255" (or std=1/255)')
     'give --pixels 0..255 (or --std 1/255)'
     """
+    text = _WHERE.sub(": give --mean and --std, or --pixels, as in the model's training", text)
     text = _DATASET.sub(lambda m: f"--data {m[1]}" + (" --root DIR" if m[2] else ""), text)
     text = _GIVEN.sub(_option, text)
     return _NAMED.sub(lambda m: ", ".join(f"--{_OPTIONS[name]}" for name in m[1].split(", ")), text)
