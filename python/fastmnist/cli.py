@@ -14,15 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastmnist._version import __version__
-from fastmnist.command.arguments import (
-    count,
-    data_name,
-    numbers,
-    pixel_range,
-    seed,
-    thread_count,
-    with_signs,
-)
+from fastmnist.command.arguments import with_signs
+from fastmnist.command.options import add_data, add_own_model, add_training
 from fastmnist.command.words import in_options, one_line, told
 
 
@@ -72,49 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser(
         "compare", help="train (or take) a model, optimize it, print one table of all variants"
     )
-    _add_data(compare)
-    _add_training(compare)
-    model = compare.add_argument_group("your own model")
-    model.add_argument(
-        "--model",
-        metavar="PKG.MOD:NET",
-        help="compare this model instead of the digits network: a class or a function without "
-        "arguments, or a model; of a file: net.py:Net",
-    )
-    model.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="its trained weights: what torch.save or safetensors wrote; wrappers' prefixes and "
-        "containers are seen through, no code in it is run",
-    )
-    model.add_argument(
-        "--weights-key", metavar="KEY", help="which of the weights in it, where there are several"
-    )
-    model.add_argument(
-        "--trained", action="store_true", help="take --model as it is: do not train it"
-    )
-    model.add_argument(
-        "--loss",
-        metavar="NAME",
-        help="what it is trained by: cross_entropy, mse, mae, huber, or PKG.MOD:FN of outputs and "
-        "targets (default: by the targets)",
-    )
-    compare.add_argument(
-        "--metric",
-        metavar="NAME",
-        help="accuracy, mse, mae, rmse, r2, f1, auc, or PKG.MOD:FN of outputs and targets",
-    )
-    compare.add_argument(
-        "--greater-is-better", choices=("yes", "no"), help="the direction of such a function"
-    )
+    add_data(compare)
+    add_training(compare)
+    add_own_model(compare)
     compare.add_argument("--json", metavar="FILE", help="write all figures here")
     compare.add_argument("--markdown", metavar="FILE", help="write the table here")
     compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
     compare.set_defaults(run=_compare)
 
     train = commands.add_parser("train", help="train the digits network and save it")
-    _add_data(train)
-    _add_training(train)
+    add_data(train)
+    add_training(train)
     train.add_argument(
         "--output",
         metavar="FILE",
@@ -133,43 +94,6 @@ def _parser() -> argparse.ArgumentParser:
 def _help(parser: argparse.ArgumentParser) -> int:
     parser.print_help()
     return 0
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        type=data_name,
-        default="auto",
-        metavar="NAME",
-        help="auto (the default): MNIST where it is or can be had, else scikit-learn's digits; "
-        "mnist; digits; idx: another set of IDX files, in --root; or PKG.MOD:FN (FILE.py:FN), a "
-        "function that returns rows (x, y), a loader, a Dataset, or a tuple of two, to train and "
-        "to test on",
-    )
-    parser.add_argument("--root", metavar="DIR", help="folder of the files of mnist or idx")
-    parser.add_argument(
-        "--mean", type=numbers, metavar="X", help="a pixel p stands for (p/255 - mean)/std: 0.5"
-    )
-    parser.add_argument(
-        "--std", type=numbers, metavar="X", help="one number, or one per channel: 0.5,0.4,0.3"
-    )
-    parser.add_argument(
-        "--pixels", type=pixel_range, metavar="A..B", help="the same as a range: 0..255, -1..1"
-    )
-    parser.add_argument(
-        "--batch-fn", metavar="PKG.MOD:FN", help="reads a batch of --data: to (inputs, target)"
-    )
-    parser.add_argument(
-        "--threads", type=thread_count, metavar="N", help="threads to use, ours and torch's"
-    )
-
-
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=count, metavar="N", help="default: 10, quick: 1")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--quick", action="store_true", help="a rough answer in seconds: one epoch, few rounds"
-    )
 
 
 def _set_up(options: argparse.Namespace) -> tuple[Any, Any]:
