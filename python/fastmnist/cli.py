@@ -160,7 +160,7 @@ def _compare(options: argparse.Namespace) -> int:
     if found:
         print(found)
     pixels = agreed_pixels(model, pixels)
-    source = source_of(options.data, options.root, pixels, model)
+    source = source_of(options.data, options.root, pixels, model, batch_fn)
     if not options.model:
         check_digits(source)
     loss_fn = loss_of(options.loss, source.train, batch_fn)
@@ -218,7 +218,7 @@ def _train(options: argparse.Namespace) -> int:
 
     pixels, batch_fn = _set_up(options)
     model = fm.NeuralNetwork()
-    source = source_of(options.data, options.root, pixels, model)
+    source = source_of(options.data, options.root, pixels, model, batch_fn)
     check_digits(source)
     history = _trained(model, source, options, batch_fn)
     score = fm.evaluate(model, source.test, batch_fn=batch_fn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastmnist.command.references import find
-from fastmnist.data.batches import iter_batches
+from fastmnist.command.sources import first_rows
 
 _NAMED = {
     "cross_entropy": functional.cross_entropy,
@@ -52,10 +51,8 @@ def loss_of(name: str | None, data: Any, batch_fn: Any) -> Any:
 
 
 def _are_numbers(data: Any, batch_fn: Any) -> bool:
-    if isinstance(data, Iterator):
-        return False  # looking would take rows away
-    batches = iter_batches(data, split="train", batch_size=32, batch_fn=batch_fn, max_samples=32)
-    target = next(batches).target
+    first = first_rows(data, batch_fn)
+    target = None if first is None else first.target
     if not isinstance(target, Tensor) or not target.is_floating_point():
         return False
     sums = target.sum(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from fastmnist.command.references import call
 from fastmnist.data import load_dataset
-from fastmnist.data.batch import is_array
-from fastmnist.data.batches import carried_pixels, data_pixels
+from fastmnist.data.batch import Batch, is_array
+from fastmnist.data.batches import carried_pixels, iter_batches
 from fastmnist.data.bundle import Data, Split
 from fastmnist.pixels import PixelNormalization, set_model_pixels
 
@@ -44,7 +44,11 @@ class Source:
 
 
 def source_of(
-    name: str, root: str | None, pixels: PixelNormalization | None, model: nn.Module
+    name: str,
+    root: str | None,
+    pixels: PixelNormalization | None,
+    model: nn.Module,
+    batch_fn: Any = None,
 ) -> Source:
     """Load the data that `name` says.
 
@@ -59,6 +63,8 @@ def source_of(
         What uint8 pixels stand for, if that was said.
     model : nn.Module
         Where it is kept if the data has no place for it.
+    batch_fn : callable, optional
+        Who reads its batches.
 
     Raises
     ------
@@ -78,8 +84,8 @@ def source_of(
         raise ValueError(f"--data: expected data from '{name}', got None: return it")
     train, test = _halves(made)
     is_one = train is test
-    train = _with_pixels(train, pixels, model)
-    test = train if is_one else _with_pixels(test, pixels, model)
+    train = _with_pixels(train, pixels, model, batch_fn)
+    test = train if is_one else _with_pixels(test, pixels, model, batch_fn)
     return Source(train, test, getattr(train, "name", None) or name)
 
 
@@ -93,6 +99,16 @@ def check_digits(source: Source) -> None:
                 f"got {' x '.join(map(str, images.shape[1:]))} in {len(classes)} ({source.name}): "
                 "compare a model of your own by --model"
             )
+
+
+def first_rows(data: Any, batch_fn: Any) -> Batch | None:
+    """Look at the beginning of rows; None where that would take it away."""
+    if isinstance(data, Iterator):
+        return None
+    batches = iter_batches(
+        data, split="train", batch_size=32, batch_fn=batch_fn, max_samples=32, raw=True
+    )
+    return next(batches)
 
 
 def _halves(data: Any) -> tuple[Any, Any]:
@@ -116,7 +132,9 @@ def _is_pair(part: Any) -> bool:
     return isinstance(part, (tuple, list)) and len(part) >= 2 and all(map(is_array, part))
 
 
-def _with_pixels(data: Any, pixels: PixelNormalization | None, model: nn.Module) -> Any:
+def _with_pixels(
+    data: Any, pixels: PixelNormalization | None, model: nn.Module, batch_fn: Any
+) -> Any:
     """The same data, its pixels standing for what was said."""
     if pixels is None or (carried := carried_pixels(data)) == pixels:
         return data
@@ -129,7 +147,8 @@ def _with_pixels(data: Any, pixels: PixelNormalization | None, model: nn.Module)
             f"--mean, --std, --pixels: expected what the data says, {carried.formula}, got "
             f"{pixels.formula}: leave them out, or change it there"
         )
-    if data_pixels(data) is None:
+    first = first_rows(data, batch_fn)
+    if first is not None and first.pixels is None:
         raise ValueError(
             "--mean, --std, --pixels: expected data of uint8 pixels with them, got rows that are "
             "none: leave them out, as such rows are taken as they are"

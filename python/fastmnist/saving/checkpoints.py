@@ -216,7 +216,7 @@ def _of_torch(path: Any, start: bytes) -> tuple[str, list[StateDict]]:
             + (f" ({asked[1]})" if asked else ""),
             f"where you trust it, torch.load('{path}', weights_only=False) does, and {resave}",
         ) from None
-    states = [*_states(value)]
+    states = [*_states(value, seen=set())]
     if not states:
         got = "an object without tensors" if isinstance(value, Unread) else _named(value)
         raise _refused(path, f"{got}, which does not fit the model", resave)
@@ -251,10 +251,11 @@ def _without_code(path: Any) -> bytes:
     return kept.getvalue()
 
 
-def _states(value: Any, where: tuple[str, ...] = ()) -> Iterator[StateDict]:
-    """Look for state_dicts in what was loaded, the outermost first."""
-    if len(where) > _DEEPEST:
+def _states(value: Any, where: tuple[str, ...] = (), *, seen: set[int]) -> Iterator[StateDict]:
+    """Look for state_dicts in what was loaded, the outermost first, each object once."""
+    if len(where) > _DEEPEST or id(value) in seen:
         return
+    seen.add(id(value))
     if isinstance(value, Unread):
         if value.is_module and (tensors := dict(value.tensors())):
             kind = "TorchScript module" if value.is_scripted else "whole module"
@@ -268,7 +269,7 @@ def _states(value: Any, where: tuple[str, ...] = ()) -> Iterator[StateDict]:
     if tensors:
         yield StateDict(where, tensors)
     for name, part in named.items():
-        yield from _states(part, (*where, name))
+        yield from _states(part, (*where, name), seen=seen)
 
 
 def _named(value: Any) -> str:
