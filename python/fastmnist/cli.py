@@ -123,7 +123,7 @@ def _trained(
     epochs = options.epochs or (1 if options.quick else 10)
     try:
         history = fm.train(model, source.train, epochs=epochs, batch_fn=batch_fn, loss_fn=loss_fn)
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, LookupError, AttributeError) as error:
         raise ValueError(
             f"--model: it does not fit the data ({source.name}): {told(error)}"
         ) from None
@@ -228,7 +228,8 @@ def _train(options: argparse.Namespace) -> int:
         figures = {**about, score.metric: float(score), "file": options.output}
         write_atomically(options.json, f"{json.dumps(figures, indent=2)}\n".encode())
     text = shown(score.metric, float(score))
-    print(f"{source.name}: {text} of {score.n:,} test images, saved to {options.output}")
+    which = "training" if source.notes else "test"  # own data may have no other half
+    print(f"{source.name}: {text} of {score.n:,} {which} images, saved to {options.output}")
     return 0
 
 

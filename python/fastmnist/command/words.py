@@ -61,4 +61,5 @@ def told(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     usual = isinstance(error, (ImportError, OSError, RuntimeError, TypeError, ValueError))
     line = one_line(text)
+    usual = usual or "expected" in line  # ours, whatever the type that was kept
     return line if usual and line else f"{type(error).__name__}: {line}".rstrip(": ")
