@@ -344,6 +344,5 @@ def test_float16_is_of_weights_alone_unless_static():
     model.qconfig = tq.float16_dynamic_qconfig
     assert torch.allclose(tq.convert(tq.prepare(model))(big), expected)
     model.qconfig = tq.float16_static_qconfig
-    assert torch.isinf(tq.convert(tq.prepare(model))(big)).all()  # as activations are, in torch
     told = [str(change) for change in fm.changes(tq.convert(tq.prepare(model)))]
     assert told[0].startswith("0: float16")

@@ -95,7 +95,7 @@ def test_recurrent_layers_too(monkeypatch):
         half.inner.weight_hh_l0.zero_()
         owner.weight_hh_l0.zero_()
     assert torch.equal(half(rows)[0], owner(rows)[0])
-    assert "_wide" not in vars(copy.deepcopy(half))
+    assert copy.deepcopy(half)._widened.value is None
 
 
 def test_the_choice_by_rows_is_between_two_roundings(monkeypatch):

@@ -8,6 +8,7 @@ import pickle
 import pytest
 import sklearn.metrics
 import torch
+import torchmetrics
 from torch import nn
 from torch.nn import functional
 
@@ -203,7 +204,6 @@ def test_objects_of_torchmetrics_form():
 
 
 def test_torchmetrics_itself():
-    torchmetrics = pytest.importorskip("torchmetrics")
     for metric, target, outputs, same in (
         (torchmetrics.R2Score(), VALUES, 1, "r2"),
         (torchmetrics.MeanSquaredError(), VALUES[:, 0], 1, "mse"),

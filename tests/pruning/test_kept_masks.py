@@ -203,6 +203,17 @@ def test_loaded_models_keep_it_too(tmp_path) -> None:
     assert products(loaded) == kept
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_traced_and_exported() -> None:
+    model = pruned()
+    want = by_hand(model)
+    with torch.no_grad():
+        model(X)
+        assert torch.allclose(torch.jit.trace(model, X)(X), want)
+        assert torch.allclose(torch.export.export(model, (X,)).module()(X), want)
+    assert torch.allclose(torch.jit.trace(model, X)(X), want)
+
+
 def test_under_functional_call_and_torch_compile() -> None:
     model = pruned()
     with torch.no_grad():

@@ -31,15 +31,14 @@ TRANSFORMS = {
     "compile": lambda model: fm.compile(model, X),
     "quantize_dynamic": lambda model: fm.quantize_dynamic(model, {nn.Linear}),
 }
-# fuse returns a model without layers that it knows as it is.
-PAIRS = [(f, t) for f in FINISHED for t in TRANSFORMS if (f, t) != ("export", "fuse")]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec.:FutureWarning")
-@pytest.mark.parametrize(("finish", "name"), PAIRS)
-def test_a_finished_model_is_refused_with_what_to_do(finish: str, name: str) -> None:
-    finished, transform = FINISHED[finish](make(network)), TRANSFORMS[name]
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+@pytest.mark.parametrize("finish", FINISHED.values(), ids=FINISHED)
+def test_a_finished_model_is_refused_with_what_to_do(finish, transform) -> None:
+    finished = finish(make(network))
     with pytest.raises(ValueError, match=r"torch\.(jit|export).*pass the model from before"):
         transform(finished)
 

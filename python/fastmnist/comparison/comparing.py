@@ -17,6 +17,7 @@ from fastmnist.comparison.rows import Row
 from fastmnist.data.batch import Batch, BatchFn, tree_map
 from fastmnist.data.batches import data_pixels, iter_batches, select_half
 from fastmnist.data.meaning import meaning_of
+from fastmnist.layers.widened import Widened
 from fastmnist.measuring.evaluation import Evaluation, evaluate, in_mode
 from fastmnist.measuring.metrics import Metric, MetricLike, metric_of
 from fastmnist.measuring.readings import Readings
@@ -280,6 +281,7 @@ def _memory(variant: Any) -> int | None:
 def _kept_by(module: nn.Module) -> Iterator[Tensor]:
     """Tensors among a module's plain attributes: masked weights, widened ones."""
     for value in vars(module).values():
+        value = value.value if isinstance(value, Widened) else value
         for part in value if isinstance(value, tuple | list) else [value]:
             if isinstance(part, Tensor):
                 yield part

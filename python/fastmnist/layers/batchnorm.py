@@ -37,24 +37,47 @@ def fold_before(weight: Tensor, bias: Tensor, norm: nn.BatchNorm1d) -> tuple[Ten
 
 
 class OverPositions(ValueError):
-    """A norm that was folded in was given what it would have normalized over another dimension.
+    """A norm was given what it normalizes over another dimension than that of its layer's outputs.
 
     Attributes
     ----------
     layer : str
-        Which it was folded into.
+        The Linear that it was folded into, or shrunk with.
     """
 
-    def __init__(self, layer: str, shape: list[int]) -> None:
+    def __init__(self, layer: str, shape: list[int], done: str = "is folded in") -> None:
         super().__init__(
-            f"layer '{layer}': expected rows [N, features] where a BatchNorm1d is folded in, got "
+            f"layer '{layer}': expected rows [N, features] where a BatchNorm1d {done}, got "
             f"{shape}: give example= (rows like these), so that it stays apart, flatten before the "
             f"norm, or leave the layer as it is with exclude=['{layer}']"
         )
-        self.layer, self.shape = layer, shape
+        self.layer, self.shape, self.done = layer, shape, done
 
-    def __reduce__(self) -> tuple[type, tuple[str, list[int]]]:
-        return type(self), (self.layer, self.shape)
+    def __reduce__(self) -> tuple[type, tuple[str, list[int], str]]:
+        return type(self), (self.layer, self.shape, self.done)
+
+
+class RowNorm(nn.BatchNorm1d):
+    """A BatchNorm1d that lost features with the neurons of a Linear: of ``[N, features]`` only.
+
+    Over ``[N, C, L]`` it normalizes the middle dimension, which is as large as before.
+    """
+
+    layer = ""  # not annotated: torch.jit.script reads annotations of classes
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm1d, layer: str) -> None:
+        """Make `norm` itself one, after the Linear that is called `layer`."""
+        norm.__class__ = cls
+        assert isinstance(norm, RowNorm)
+        norm.layer = layer
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if not torch.jit.is_scripting() and input.dim() != 2:  # type: ignore[attr-defined]
+            raise OverPositions(self.layer, [*input.shape], "lost its neurons")
+
+    def _get_name(self) -> str:
+        return "BatchNorm1d"
 
 
 def check_rows(name: str, x: Tensor) -> None:

@@ -24,6 +24,7 @@ from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.recurrent import GATES, checked_shape, recurrent_of, recurrent_shape
 from fastmnist.layers.registry import Arrays, Description, array_of, saved
+from fastmnist.layers.widened import Widened, version_of
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
 # Multiplications (rows x inputs x outputs) from which native 16-bit products are faster: measured
@@ -90,12 +91,17 @@ class HalfLinear(FusedLinear):
         wide = own.get("_wide")
         if wide is None or not (
             wide[0] is weight
-            and wide[1] == _version(weight)
+            and wide[1] == version_of(weight)
             and wide[2] is bias
-            and (bias is None or wide[3] == _version(bias))
+            and (bias is None or wide[3] == version_of(bias))
         ):
             # Made once for the numbers as they are, of which it keeps what and how often written.
-            versions = (weight, _version(weight), bias, None if bias is None else _version(bias))
+            versions = (
+                weight,
+                version_of(weight),
+                bias,
+                None if bias is None else version_of(bias),
+            )
             wide = own["_wide"] = (*versions, weight.detach().float(), _floats(bias))
         return self.activate(F.linear(input.float(), wide[4], wide[5]))
 
@@ -130,6 +136,7 @@ class HalfRecurrent(nn.Module):
         for name, value in recurrent_shape(owner).items():
             setattr(self, name, value)
         self.proj_size = owner.proj_size
+        self._widened = Widened()
         self.eval()
 
     def flatten_parameters(self) -> None:
@@ -139,21 +146,12 @@ class HalfRecurrent(nn.Module):
         owner, dtype = self.inner, self.dtype
         on_cpu = next(owner.parameters()).is_cpu
         if on_cpu and not NATIVE[dtype] and not _is_traced():
-            owner, dtype = self._widened(), torch.float32
+            owner = self._widened.get(
+                [*owner.parameters()], lambda: copy.deepcopy(self.inner).float()
+            )
+            dtype = torch.float32
         y, states = owner(_cast(input, dtype), _cast(hx, dtype))
         return _cast(y, torch.float32), _cast(states, torch.float32)
-
-    def _widened(self) -> nn.RNNBase:
-        """The layer in float32, made once for the numbers as they are."""
-        own = [*self.inner.parameters()]  # kept, so that their ids stay theirs
-        made_of = [(id(p), _version(p)) for p in own]
-        if self.__dict__.get("_wide", (None,))[0] != made_of:
-            self.__dict__["_wide"] = (made_of, own, copy.deepcopy(self.inner).float())
-        wide: nn.RNNBase = self.__dict__["_wide"][2]
-        return wide
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_wide"}
 
     def describe(self) -> Description:
         """What a file has to tell besides the numbers, as plain JSON."""
@@ -200,10 +198,6 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 def _floats(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().float()
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
@@ -27,35 +26,14 @@ from fastmnist.layers.recurrent import (
     recurrent_shape,
 )
 from fastmnist.layers.registry import Arrays, Description, array_of, saved
-
-
-class _Widened:
-    """What float32 weights were made of, and when: neither copied nor pickled."""
-
-    def __init__(self) -> None:
-        self.made_of: tuple[Any, ...] = ()
-        self.value: Any = None
-
-    def get(self, tensors: list[Tensor], make: Callable[[], Any]) -> Any:
-        """What `make` gave, unless a tensor was written or replaced since."""
-        now = tuple((id(t), 0 if t.is_inference() else t._version) for t in tensors)
-        if now != self.made_of:
-            with torch.no_grad(), torch.inference_mode(False):
-                self.value, self.made_of = make(), now
-        return self.value
-
-    def __deepcopy__(self, memo: Any) -> _Widened:
-        return _Widened()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Widened, ()
+from fastmnist.layers.widened import Widened
 
 
 @saved("half_weights", is_frozen=True)
 class HalfWeightLinear(FusedLinear):
     """A Linear(+activation) whose weight is float16; bias, products and activations float32."""
 
-    widened: _Widened
+    widened: Widened
 
     @classmethod
     def convert(cls, layer: nn.Linear) -> HalfWeightLinear:
@@ -68,7 +46,7 @@ class HalfWeightLinear(FusedLinear):
         layer.weight = nn.Parameter(weight, requires_grad=False)
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().float(), requires_grad=False)
-        layer.widened = _Widened()
+        layer.widened = Widened()
         return layer
 
     def forward(self, input: Tensor) -> Tensor:
@@ -108,7 +86,7 @@ class HalfWeightRecurrent(nn.Module):
     def __init__(self, owner: nn.RNNBase | nn.RNNCellBase) -> None:
         super().__init__()
         self.inner = owner.half().requires_grad_(False)
-        self.widened = _Widened()
+        self.widened = Widened()
         for name, value in _shape(owner).items():
             setattr(self, name, value)
         self.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from fastmnist.files.fields import required_field
+from fastmnist.layers.batchnorm import RowNorm
 from fastmnist.layers.registry import (
     Arrays,
     Description,
@@ -36,7 +37,8 @@ def describe_linear(layer: nn.Linear) -> Description:
 def describe_batchnorm(layer: nn.BatchNorm1d) -> Description:
     """What the tensors of a BatchNorm1d with running statistics leave out."""
     shape = {"features": layer.num_features, "affine": layer.affine}
-    return {"type": "batchnorm", **shape, "eps": layer.eps}
+    after = {"after": layer.layer} if isinstance(layer, RowNorm) else {}
+    return {"type": "batchnorm", **shape, "eps": layer.eps, **after}
 
 
 def _rebuild_linear(description: Description, prefix: str, arrays: Arrays) -> nn.Linear:
@@ -49,16 +51,18 @@ def _rebuild_batchnorm(description: Description, prefix: str, arrays: Arrays) ->
     features = required_field(description, "features", int)
     array_of(arrays, f"{prefix}running_mean", (features,))
     eps = float(required_field(description, "eps", (int, float)))
-    return nn.BatchNorm1d(features, eps, affine=required_field(description, "affine", bool))
+    norm = nn.BatchNorm1d(features, eps, affine=required_field(description, "affine", bool))
+    if description.get("after") is not None:
+        RowNorm.of(norm, required_field(description, "after", str))
+    return norm
 
 
 register(
     nn.Linear,
     Kind("linear", lambda m: describe_linear(m) if is_resized(m) else None, _rebuild_linear),
 )
-register(
-    nn.BatchNorm1d,
-    Kind(
-        "batchnorm", lambda m: describe_batchnorm(m) if is_resized(m) else None, _rebuild_batchnorm
-    ),
+_NORM = Kind(
+    "batchnorm", lambda m: describe_batchnorm(m) if is_resized(m) else None, _rebuild_batchnorm
 )
+register(nn.BatchNorm1d, _NORM)
+register(RowNorm, _NORM)

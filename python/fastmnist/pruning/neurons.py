@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from fastmnist.layers.batchnorm import RowNorm
 from fastmnist.layers.plain import mark_resized
 from fastmnist.pruning.flow import Flow, constants, follow, why_shared
 from fastmnist.pruning.masks import AmountNow, check_finite
@@ -23,8 +26,14 @@ class NeuronPruner:
     reach come from the widths before the first step.
     """
 
-    def __init__(self, root: nn.Module, method: Structured, targets: list[Target]) -> None:
-        self._root, self._method = root, method
+    def __init__(
+        self,
+        root: nn.Module,
+        method: Structured,
+        targets: list[Target],
+        norms_apart: Collection[str] = (),
+    ) -> None:
+        self._root, self._method, self._norms_apart = root, method, norms_apart
         traced, why_not = Graph.of(root)
         if traced is None:
             raise ValueError(
@@ -83,6 +92,12 @@ class NeuronPruner:
             return None
         if why_not := why_shared(self._graph, calls[0]):
             raise _blocked(target, f"it {why_not}")
+        if flows[0].norms and target.name in self._norms_apart:
+            raise _blocked(
+                target,
+                "what it gives goes into a BatchNorm1d that normalizes another dimension of these "
+                "rows",
+            )
         if flows[0].blocked:
             raise _blocked(target, f"what it gives {flows[0].blocked}")
         return flows[0]
@@ -122,6 +137,7 @@ class NeuronPruner:
         for norm in flow.norms:
             _slice(norm, ("weight", "bias", "running_mean", "running_var"), 0, rows)
             norm.num_features = kept
+            RowNorm.of(norm, self._flows[i][0].name)
         for reader, _ in flow.readers:
             _slice(reader, ("weight",), 1, rows)
             reader.in_features = kept

@@ -174,7 +174,7 @@ class Pruning(Transform):
         targets = [target for target in self._targets(root) if target.name in names]
         pruner: MaskPruner | NeuronPruner
         if isinstance(self._method, Structured):
-            pruner = NeuronPruner(root, self._method, targets)
+            pruner = NeuronPruner(root, self._method, targets, self.norms_apart)
         else:
             pruner = MaskPruner(self._method, targets)
         _run(root, pruner, self._plan)

@@ -11,7 +11,7 @@ import copy
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -41,6 +41,13 @@ def check_module(model: Any) -> nn.Module:
             "model: expected a model with Python's forward, got one that torch.jit scripted or "
             "traced, whose layers can't be exchanged: pass the model from before torch.jit.script "
             "or torch.jit.trace"
+        )
+    if isinstance(plain, fx.GraphModule) and any(
+        isinstance(node.target, torch._ops.OpOverload) for node in plain.graph.nodes
+    ):
+        raise ValueError(
+            "model: expected a model of layers, got a graph of operators, as torch.export makes: "
+            "pass the model from before torch.export.export"
         )
     return plain
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import is_grad_enabled, nn
+from torch._C import _get_tracing_state as tracing_state  # of torch.jit.trace
 from torch.nn.utils import prune
 
 
@@ -42,7 +43,7 @@ class MaskHooks(OrderedDict[int, Any]):
     def __bool__(self) -> bool:
         # In every call of the layer: no look-up that can be saved.
         own = self._own
-        if own["training"] or is_grad_enabled() or len(self) != 1:
+        if own["training"] or is_grad_enabled() or len(self) != 1 or tracing_state() is not None:
             self._kept = None
             return len(self) > 0
         kept = self._kept

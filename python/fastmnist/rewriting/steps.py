@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from fastmnist.layers.batchnorm import RowNorm
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
@@ -195,6 +196,7 @@ def _module_kind(module: nn.Module) -> Kind:
 _MODULE_KINDS: dict[type, Kind] = {
     QuantizedLinear: Kind.INT8,
     nn.BatchNorm1d: Kind.NORM,
+    RowNorm: Kind.NORM,
     **dict.fromkeys(_PASSES, Kind.PASS),
     **dict.fromkeys(DROPOUTS, Kind.DROPOUT),
     **dict.fromkeys(_ELEMENTWISE_MODULES, Kind.ELEMENTWISE),
