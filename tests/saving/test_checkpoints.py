@@ -91,6 +91,7 @@ SAVED = {
         lambda: {"trainer": {"last": {"weights": STATE}}},
         "state_dict under 'trainer.last.weights'",
     ),
+    "a tuple": (lambda: (3, {"net": STATE}), "state_dict under '1.net'"),
     "EMA alone": (lambda: {"ema": under("module.")},
                   "state_dict under 'ema', prefix 'module.' taken off"),
     "EMA beside": (

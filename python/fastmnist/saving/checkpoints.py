@@ -262,6 +262,9 @@ def _states(value: Any, where: tuple[str, ...] = (), *, seen: set[int]) -> Itera
             yield StateDict(where, tensors, f"{kind} {value.told.split('.')[-1]}")
             return
         value = value.attributes
+    if isinstance(value, (list, tuple)):
+        holding = (Mapping, Unread, list, tuple)
+        value = {str(i): part for i, part in enumerate(value) if isinstance(part, holding)}
     if not isinstance(value, Mapping):
         return
     named = {name: part for name, part in value.items() if isinstance(name, str)}
