@@ -153,11 +153,13 @@ def _chosen(tried: list[Fit], checkpoint: Checkpoint, key: str | None, model: st
     # Trained weights beside their average: the former are what training went on with.
     plain = [fit for fit in (first, *others) if not _AVERAGED.search(fit.name)]
     if len(plain) != 1:
-        names = [fit.name or "the outermost" for fit in (plain or fits)]
+        rivals = plain or fits
+        names = [fit.name or "the outermost" for fit in rivals]
+        key = next(fit.name for fit in rivals if fit.name)
         raise _refused(
-            checkpoint, f"several that fit the model {model} ({some(names, 9)}): say which, "
-            f"key='{next(filter(None, (fit.name for fit in plain or fits)), '')}'"
-        )  # fmt: skip
+            checkpoint,
+            f"several that fit the model {model} ({some(names, 9)}): say which, key='{key}'",
+        )
     return _noting(plain[0], [fit for fit in (first, *others) if fit is not plain[0]])
 
 
