@@ -35,7 +35,7 @@ from benchmarks.peers import peer_cases
 from benchmarks.scaling import measure_scaling
 from benchmarks.workloads import Workload, digits, wide
 from fastmnist import _core
-from fastmnist.cli import thread_count
+from fastmnist.command.arguments import thread_count
 
 VERSIONS = ("numpy", "scipy", "torch", "torchao", "onnx", "onnxruntime", "openvino")
 CAPS = {

@@ -26,7 +26,7 @@ from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, FloatLayer, Network, peer_cases
 from benchmarks.peers.torch_eager import chain, float_rows
 from benchmarks.workloads import CALIBRATION_ROWS, Workload
-from fastmnist.cli import thread_count
+from fastmnist.command.arguments import thread_count
 from fastmnist.display.tables import Table
 
 WIDTH, DEPTH = 1024, 4

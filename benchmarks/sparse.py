@@ -31,7 +31,7 @@ from benchmarks.peers.torch_eager import chain
 from benchmarks.sparse_tables import DENSE, SPARSE, tables
 from benchmarks.workloads import CALIBRATION_ROWS, digits_model, wide
 from fastmnist import _core
-from fastmnist.cli import thread_count
+from fastmnist.command.arguments import thread_count
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.measuring.timing import time_interleaved
 from fastmnist.runtime.packing import pack

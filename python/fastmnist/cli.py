@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
+import json
 import os
 import platform
 import sys
@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastmnist._version import __version__
+from fastmnist.command.arguments import with_signs
+from fastmnist.command.options import add_data, add_own_model, add_training
+from fastmnist.command.words import in_options, one_line, told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status (2: an error that was explained)."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(with_signs(sys.argv[1:] if arguments is None else arguments))
     # A stream that knows ASCII only must not cost the results of minutes.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -32,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        print(f"fastmnist: error: {error}", file=sys.stderr)
+    except Exception as error:  # of the user's model or data too: any kind at all
+        print(f"fastmnist: error: {in_options(told(error))}", file=sys.stderr)
         return 2
 
 
@@ -46,7 +49,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """In the words of the command line: no source line of ours."""
-    print(f"fastmnist: warning: {message}", file=sys.stderr)
+    print(f"fastmnist: warning: {in_options(one_line(str(message)))}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,31 +65,28 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser(
         "compare", help="train (or take) a model, optimize it, print one table of all variants"
     )
-    _add_data(compare)
-    _add_training(compare)
-    compare.add_argument(
-        "--model", metavar="PKG.MOD:NET", help="compare this model instead of the digits network"
-    )
-    compare.add_argument(
-        "--weights", metavar="FILE", help="its trained state_dict (.pt, .pth or .safetensors)"
-    )
+    add_data(compare)
+    add_training(compare)
+    add_own_model(compare)
     compare.add_argument("--json", metavar="FILE", help="write all figures here")
     compare.add_argument("--markdown", metavar="FILE", help="write the table here")
     compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
     compare.set_defaults(run=_compare)
 
     train = commands.add_parser("train", help="train the digits network and save it")
-    _add_data(train)
-    _add_training(train)
+    add_data(train)
+    add_training(train)
     train.add_argument(
         "--output",
         metavar="FILE",
         default="digits.safetensors",
         help="where to save the model (default: %(default)s)",
     )
+    train.add_argument("--json", metavar="FILE", help="write what was measured here")
     train.set_defaults(run=_train)
 
     info = commands.add_parser("info", help="say which kernels this machine runs, and why")
+    info.add_argument("--json", metavar="FILE", help="write it here")
     info.set_defaults(run=_info)
     return parser
 
@@ -96,73 +96,41 @@ def _help(parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        choices=("auto", "mnist", "digits"),
-        default="auto",
-        help="auto: MNIST where it is or can be had, else scikit-learn's digits",
-    )
-    parser.add_argument("--root", metavar="DIR", help="folder of the MNIST files")
-    parser.add_argument(
-        "--threads", type=thread_count, metavar="N", help="threads to use, ours and torch's"
-    )
-
-
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=_positive, metavar="N", help="default: 10, quick: 1")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
-    parser.add_argument(
-        "--quick", action="store_true", help="a rough answer in seconds: one epoch, few rounds"
-    )
-
-
-def _positive(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got '{text}'")
-    return int(text)
-
-
-def thread_count(text: str) -> int:
-    """A number of threads, as a type for argparse."""
-    if not text.strip().isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError(f"expected an integer from 1 to 1024, got '{text}'")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2**63 - 1, got '{text}'")
-    return int(text)
-
-
-def _set_up(options: argparse.Namespace) -> Any:
-    """Import torch and the library, set threads and seed, load the data."""
+def _set_up(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Check what can be before it costs minutes; give what pixels are, and who reads batches."""
     import torch
 
     import fastmnist as fm
+    from fastmnist.command.references import find
+    from fastmnist.pixels import explicit_pixels
     from fastmnist.runtime.planning import check_environment
 
     check_environment()  # a wrong FASTMNIST_ISA is an error now, not after minutes of training
     if options.threads is not None:
         fm.set_num_threads(options.threads)
         torch.set_num_threads(options.threads)
-    data = fm.load_dataset(options.data, root=options.root)
+    pixels = explicit_pixels(options.mean, options.std, options.pixels)
     torch.manual_seed(options.seed)
-    return data
+    batch_fn = options.batch_fn and find(options.batch_fn, "--batch-fn", "PKG.MOD:FN")
+    return pixels, batch_fn
 
 
-def _trained(model: Any, data: Any, options: argparse.Namespace) -> None:
+def _trained(
+    model: Any, source: Any, options: argparse.Namespace, batch_fn: Any, loss_fn: Any = None
+) -> Any:
     import fastmnist as fm
 
     epochs = options.epochs or (1 if options.quick else 10)
     try:
-        history = fm.train(model, data, epochs=epochs)
-    except RuntimeError as error:
-        raise ValueError(f"--model: it does not fit the data ({data.name}): {error}") from None
+        history = fm.train(model, source.train, epochs=epochs, batch_fn=batch_fn, loss_fn=loss_fn)
+    except (RuntimeError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"--model: it does not fit the data ({source.name}): {told(error)}"
+        ) from None
     if len(history) < epochs:
         # After Ctrl-C train() leaves a usable model, for notebooks; a command just stops.
         raise KeyboardInterrupt
+    return history
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -170,26 +138,52 @@ def _compare(options: argparse.Namespace) -> int:
         _check_writable(path)
     if options.plot:
         _check_plot(options.plot)
-    if options.weights and not options.model:
-        raise ValueError("--weights: expected --model PKG.MOD:NET with it, got none")
+    for name, needed in (("weights", "model"), ("trained", "model"), ("weights_key", "weights")):
+        if getattr(options, name) and not getattr(options, needed):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: expected --{needed} with it, got none")
     import fastmnist as fm
+    from fastmnist.command.losses import loss_of
+    from fastmnist.command.models import (
+        agreed_pixels,
+        make_model,
+        take_weights,
+        warn_of_other_pixels,
+    )
+    from fastmnist.command.sources import check_digits, source_of
     from fastmnist.files.atomic import write_atomically
 
-    data = _set_up(options)
-    if options.model:
-        model = _import_model(options.model)
-        if options.weights:
-            _load_weights(model, options.weights)
-        else:
-            _trained(model, data, options)
-    else:
-        model = fm.NeuralNetwork()
-        _trained(model, data, options)
-    report = fm.compare(fm.variants(model, data), data, rounds=5 if options.quick else 25)
+    pixels, batch_fn = _set_up(options)
+    metric = _metric(options)
+    model = make_model(options.model) if options.model else fm.NeuralNetwork()
+    found = take_weights(model, options.weights, options.weights_key) if options.weights else None
+    if found:
+        print(found)
+    pixels = agreed_pixels(model, pixels)
+    source = source_of(options.data, options.root, pixels, model, batch_fn)
+    if not options.model:
+        check_digits(source)
+    loss_fn = loss_of(options.loss, source.train, batch_fn)
+    if not (found or options.trained):
+        _trained(model, source, options, batch_fn, loss_fn)
+    elif pixels is None:
+        warn_of_other_pixels(model, source.test)
+    report = fm.compare(
+        fm.variants(model, source.train, batch_fn=batch_fn),
+        source.test,
+        rounds=5 if options.quick else 25,
+        metric=metric,
+        loss_fn=loss_fn,
+        batch_fn=batch_fn,
+        name=source.name,
+    )
+    notes = [*source.notes]
     if options.quick:
-        report.about["notes"] = [
-            "--quick: one epoch and few rounds, so every figure is a rough one"
-        ]
+        notes.append("--quick: one epoch and few rounds, so every figure is a rough one")
+    if notes:
+        report.about["notes"] = notes
+    if found:
+        report.about["weights"] = found
     # Files first: a terminal that goes away must not cost them.
     if options.json:
         report.to_json(options.json)
@@ -203,30 +197,62 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
-    _check_writable(options.output)
-    import fastmnist as fm
+def _metric(options: argparse.Namespace) -> Any:
+    from fastmnist.command.references import find
+    from fastmnist.measuring.metrics import metric_of
 
-    data = _set_up(options)
+    metric, is_greater = options.metric, options.greater_is_better
+    if metric and ":" in metric:
+        metric = find(metric, "--metric", "PKG.MOD:FN")
+        metric = metric() if isinstance(metric, type) else metric
+    return metric_of(metric, None if is_greater is None else is_greater == "yes")
+
+
+def _train(options: argparse.Namespace) -> int:
+    for path in (options.output, options.json):
+        _check_writable(path)
+    import fastmnist as fm
+    from fastmnist.command.sources import check_digits, source_of
+    from fastmnist.files.atomic import write_atomically
+    from fastmnist.measuring.metrics import shown
+
+    pixels, batch_fn = _set_up(options)
     model = fm.NeuralNetwork()
-    _trained(model, data, options)
-    accuracy = fm.evaluate(model, data)
+    source = source_of(options.data, options.root, pixels, model, batch_fn)
+    check_digits(source)
+    history = _trained(model, source, options, batch_fn)
+    score = fm.evaluate(model, source.test, batch_fn=batch_fn)
     fm.save(options.output, model)
-    print(f"{data.name}: {accuracy:.2%} of {accuracy.n:,} test images, saved to {options.output}")
+    if options.json:
+        about = {"data": source.name, "n": score.n, "epochs": len(history), "seed": options.seed}
+        figures = {**about, score.metric: float(score), "file": options.output}
+        write_atomically(options.json, f"{json.dumps(figures, indent=2)}\n".encode())
+    text = shown(score.metric, float(score))
+    which = "training" if source.notes else "test"  # own data may have no other half
+    print(f"{source.name}: {text} of {score.n:,} {which} images, saved to {options.output}")
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
+    _check_writable(options.json)
     import numpy
     import torch
 
     import fastmnist as fm
+    from fastmnist.files.atomic import write_atomically
 
-    print(fm.cpu_info())
-    print(
-        f"versions fastmnist {fm.__version__}, torch {torch.__version__}, numpy "
-        f"{numpy.__version__}, Python {platform.python_version()}"
-    )
+    versions = {
+        "fastmnist": fm.__version__,
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "Python": platform.python_version(),
+    }
+    info = fm.cpu_info()
+    if options.json:
+        told_of = {**info, "versions": versions}
+        write_atomically(options.json, f"{json.dumps(told_of, indent=2)}\n".encode())
+    print(info)
+    print(f"versions {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return 0
 
 
@@ -248,59 +274,3 @@ def _check_plot(path: str) -> None:
         raise ImportError("--plot needs matplotlib: pip install matplotlib") from None
     if Path(path).suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
         raise ValueError(f"--plot: expected a name that ends in .png, .svg or .pdf, got '{path}'")
-
-
-def _import_model(reference: str) -> Any:
-    from torch import nn
-
-    module_name, colon, name = reference.partition(":")
-    if not colon or not module_name or not name:
-        raise ValueError(f"--model: expected PKG.MOD:NET, got '{reference}'")
-    sys.path.insert(0, os.getcwd())
-    try:
-        made = getattr(importlib.import_module(module_name), name)
-        model = made if isinstance(made, nn.Module) else made()
-    except Exception as error:
-        # Whatever the user's own code raises.
-        raise ValueError(f"--model: cannot make '{reference}': {error}") from error
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"--model: expected a torch.nn.Module, got {type(model).__name__}")
-    return model
-
-
-def _load_weights(model: Any, path: str) -> None:
-    """Load tensors only: nothing in a checkpoint is executed."""
-    import torch
-
-    state: Any
-    try:
-        if path.endswith(".safetensors"):
-            state = _read_safetensors(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"--weights: expected a state_dict in '{path}': {first}") from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"--weights: '{path}' does not fit the model: {error}") from None
-
-
-def _read_safetensors(path: str) -> Any:
-    """The tensors of a file of fastmnist's or of anybody's."""
-    from safetensors import safe_open
-    from safetensors.torch import load_file
-
-    import fastmnist as fm
-
-    with safe_open(path, framework="pt") as file:
-        ours = "fastmnist" in (file.metadata() or {})
-    if not ours:
-        return load_file(path)
-    loaded = fm.load(path)
-    model = loaded if hasattr(loaded, "state_dict") else loaded[next(iter(loaded))]
-    return model.state_dict()

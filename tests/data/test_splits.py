@@ -112,3 +112,35 @@ def test_halves_refuse_what_they_cannot_hold():
         Data("x", half, Split(images, labels, mean=0.5))
     with pytest.raises(TypeError, match="test"):
         Data("x", half, None)
+
+
+def test_pixels_in_place_of_mean_and_std(digits):
+    raw = load_dataset("digits", pixels="0..255")
+    assert raw.pixels.is_raw
+    assert torch.equal(raw.train[3][0], digits.train.images[3].float())
+    assert torch.equal(raw.train.subset(5).images.float(), _items(raw.train.subset(5)))
+    signed, halves = (
+        load_dataset("digits", pixels="-1..1"),
+        load_dataset("digits", mean=0.5, std=0.5),
+    )
+    assert signed.pixels == halves.pixels
+    assert (signed.mean, signed.std) == (0.5, 0.5)
+    for arguments in ({"pixels": "0..255", "mean": 0.5}, {"pixels": "255"}):
+        with pytest.raises(ValueError, match="pixels: expected"):
+            load_dataset("digits", **arguments)
+
+
+def _items(half):
+    return torch.stack([half[i][0] for i in range(len(half))])
+
+
+def test_names_of_classes():
+    images, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 2, 2])
+    assert Split(images, labels).classes == ("0", "1", "2")
+    named = Split(images, labels, classes=["a", "b", "c", "d"])
+    assert named.classes == named.subset(1).classes == ("a", "b", "c", "d")
+    assert Data("x", Split(images, labels), named).classes == named.classes
+    with pytest.raises(ValueError, match="a name for each label up to 2, got 1"):
+        Split(images, labels, classes=["a"])
+    with pytest.raises(TypeError, match="classes: expected a sequence of names"):
+        Split(images, labels, classes="abc")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastmnist.pixels import PixelNormalization
+from fastmnist.pixels import PixelNormalization, explicit_pixels
 
 Normalizer: TypeAlias = float | Sequence[float]
 
@@ -24,8 +24,13 @@ class Split(Dataset[tuple[Tensor, int]]):
         Pixels; ``[N, 1, 28, 28]`` for the data sets loaded here.
     labels : torch.Tensor, int64, shape [N]
         Classes, from 0.
-    mean, std : float or sequence of float
-        Items are ``(p/255 - mean)/std``; 0 and 1 give the 0…1 of ``ToTensor``.
+    mean, std : float or sequence of float, optional
+        Items are ``(p/255 - mean)/std``; 0 and 1, the default, give the 0…1 of ``ToTensor``.
+    pixels : str, optional
+        The same, by the range that items cover: "0..255" gives the pixels themselves, "-1..1" what
+        a mean and std of 0.5 give.
+    classes : sequence of str, optional
+        Their names: ``classes[label]``. Without it "0", "1", … up to the largest label.
     name : str
         The data set, such as "mnist".
     split : str
@@ -34,7 +39,8 @@ class Split(Dataset[tuple[Tensor, int]]):
     Raises
     ------
     TypeError, ValueError
-        If a type, shape or length is another, or mean and std do not fit the channels.
+        If a type, shape or length is another, mean and std do not fit the channels, or a label has
+        no name in `classes`.
 
     Examples
     --------
@@ -49,8 +55,10 @@ class Split(Dataset[tuple[Tensor, int]]):
         images: Tensor,
         labels: Tensor,
         *,
-        mean: Normalizer = 0.0,
-        std: Normalizer = 1.0,
+        mean: Normalizer | None = None,
+        std: Normalizer | None = None,
+        pixels: str | None = None,
+        classes: Sequence[str] | None = None,
         name: str = "custom",
         split: str = "",
     ) -> None:
@@ -66,7 +74,7 @@ class Split(Dataset[tuple[Tensor, int]]):
                 "images, labels: expected shapes [N, C, H, W] and [N], "
                 f"got {list(images.shape)} and {list(labels.shape)}"
             )
-        self.pixels = PixelNormalization.of(mean, std)
+        self.pixels = explicit_pixels(mean, std, pixels) or PixelNormalization()
         if self.pixels.channels not in (1, images.shape[1]):
             raise ValueError(
                 f"mean, std: expected 1 or {images.shape[1]} values, as the images have "
@@ -74,10 +82,18 @@ class Split(Dataset[tuple[Tensor, int]]):
             )
         self.images = images
         self.labels = labels
-        self.mean = mean
-        self.std = std
+        self.mean = self.pixels.mean[0] if mean is None else mean
+        self.std = self.pixels.std[0] if std is None else std
+        self._classes = None if classes is None else _names(classes, labels)
         self.name = name
         self.split = split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes: ``classes[label]``."""
+        if self._classes is not None:
+            return self._classes
+        return tuple(map(str, range(_largest(self.labels) + 1)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -121,6 +137,7 @@ class Split(Dataset[tuple[Tensor, int]]):
             self.labels[chosen],
             mean=self.mean,
             std=self.std,
+            classes=self._classes,
             name=self.name,
             split=self.split,
         )
@@ -137,7 +154,7 @@ class Data:
     Parameters
     ----------
     name : str
-        "mnist" or "digits".
+        "mnist", "digits", "idx" or the name of a known set.
     train, test : Split
         With the same mean and std.
 
@@ -177,6 +194,11 @@ class Data:
         return self.train.std
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by label: of whichever half has more."""
+        return max(self.train.classes, self.test.classes, key=len)
+
+    @property
     def pixels(self) -> PixelNormalization:
         """What a uint8 pixel stands for in this data set."""
         return self.train.pixels
@@ -186,3 +208,18 @@ class Data:
             f"Data({self.name}: {len(self.train):,} train and {len(self.test):,} test images, "
             f"mean={self.mean}, std={self.std})"
         )
+
+
+def _names(classes: Sequence[str], labels: Tensor) -> tuple[str, ...]:
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+        raise TypeError(f"classes: expected a sequence of names, got {classes!r}")
+    if len(classes) <= _largest(labels):
+        raise ValueError(
+            f"classes: expected a name for each label up to {_largest(labels)}, got "
+            f"{len(classes)} names: give one for each"
+        )
+    return tuple(classes)
+
+
+def _largest(labels: Tensor) -> int:
+    return int(labels.max()) if len(labels) else -1

@@ -9,11 +9,14 @@ import torch
 from fastmnist.data.bundle import Data, Normalizer, Split
 from fastmnist.data.errors import DatasetError
 
+DIGITS = tuple("0123456789")
 _SEED = 0
 _EVERY = 5  # one of five goes to the test half: 360 of 1,797
 
 
-def load_digits(mean: Normalizer = 0.0, std: Normalizer = 1.0) -> Data:
+def load_digits(
+    mean: Normalizer | None = None, std: Normalizer | None = None, pixels: str | None = None
+) -> Data:
     """Load the 1,797 digits of scikit-learn as 28x28 images: 1,437 to train, 360 to test.
 
     Each pixel of the 8x8 images (0…16) becomes 3x3 of 0…255, framed by 2 empty pixels; a network
@@ -35,7 +38,16 @@ def load_digits(mean: Normalizer = 0.0, std: Normalizer = 1.0) -> Data:
     images = torch.from_numpy(enlarge(source.images.astype(np.int64)))
     labels = torch.from_numpy(source.target.astype(np.int64))
     halves = {
-        split: Split(images[chosen], labels[chosen], mean=mean, std=std, name="digits", split=split)
+        split: Split(
+            images[chosen],
+            labels[chosen],
+            mean=mean,
+            std=std,
+            pixels=pixels,
+            classes=DIGITS,
+            name="digits",
+            split=split,
+        )
         for split, chosen in _split(source.target).items()
     }
     return Data("digits", halves["train"], halves["test"])

@@ -2,56 +2,67 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
 
 import torch
 
 from fastmnist.data.bundle import Data, Normalizer, Split
-from fastmnist.data.digits import load_digits
+from fastmnist.data.digits import DIGITS, load_digits
 from fastmnist.data.errors import DatasetError, DatasetFallbackWarning
-from fastmnist.data.sources import NamedFolderError, mnist_arrays
-from fastmnist.pixels import PixelNormalization
+from fastmnist.data.idx_sets import load_idx
+from fastmnist.data.sources import ENVIRONMENT, NamedFolderError, mnist_arrays
+from fastmnist.pixels import PixelNormalization, explicit_pixels
+
+NAMES = ("auto", "mnist", "digits", "idx")
 
 
 def load_dataset(
     name: str = "auto",
     root: str | os.PathLike[str] | None = None,
     *,
-    mean: Normalizer = 0.0,
-    std: Normalizer = 1.0,
+    mean: Normalizer | None = None,
+    std: Normalizer | None = None,
+    pixels: str | None = None,
     download: bool = True,
 ) -> Data:
-    """Load handwritten digits: MNIST, or scikit-learn's where MNIST can't be had.
+    """Load handwritten digits (MNIST, or scikit-learn's where it can't be had), or any IDX set.
 
     Parameters
     ----------
-    name : {"auto", "mnist", "digits"}
+    name : {"auto", "mnist", "digits", "idx"}
         "mnist" is the original, 60,000 and 10,000 images. "digits" are the 1,797 that come
         with scikit-learn, scaled to 28x28: no network needed. "auto" is MNIST if it is found or
-        can be downloaded, else digits, with a warning.
+        can be downloaded, else digits, with a warning. "idx" is another set of four files in
+        MNIST's format (Fashion-MNIST, KMNIST, EMNIST, one of your own), of any image size and
+        number of classes.
     root : path, optional
         The folder of MNIST's four IDX files (plain or ``.gz``), or torchvision's root. If it is
         not given: the environment variable ``FASTMNIST_DATA``, torchvision's
         ``data/MNIST/raw``, the user's cache, a download. A folder that was named by either is
-        the only place looked at.
-    mean, std : float or sequence of one float
+        the only place looked at. For "idx" the folder has to be named; of one that holds several
+        sets, with the beginning of the files' names: ``emnist/emnist-letters``.
+    mean, std : float or sequence of float, one per channel, optional
         Items are ``(p/255 - mean)/std`` of the pixels ``p``; the default gives 0…1.
+    pixels : str, optional
+        The same, by the range that items cover: "0..255" gives ``p`` itself.
     download : bool
         Whether MNIST may be downloaded (11 MB, checked, into the user's cache).
 
     Returns
     -------
     Data
-        With ``name``, ``train``, ``test``, ``mean``, ``std``, ``pixels``. Each half is a torch
-        Dataset of (float32 tensor [1, 28, 28], int), with ``images`` uint8 [N, 1, 28, 28] and
-        ``labels`` int64 [N].
+        With ``name``, ``train``, ``test``, ``classes`` (their names, by label), ``mean``, ``std``,
+        ``pixels``. Each half is a torch Dataset of (float32 tensor [1, 28, 28], int), with
+        ``images`` uint8 [N, 1, 28, 28] and ``labels`` int64 [N]; of "idx" in its own size.
 
     Raises
     ------
     DatasetError
         A ValueError: MNIST was not found, or the folder that was named has no good MNIST: other
-        data with its names (Fashion-MNIST), truncated or damaged files.
+        data with its names (Fashion-MNIST), truncated or damaged files. Of "idx": what is missing,
+        or wrong with which file.
     TypeError, ValueError
         If an argument is none of the above.
 
@@ -69,18 +80,26 @@ def load_dataset(
     >>> image.shape
     torch.Size([1, 28, 28])
     """
-    if name not in ("auto", "mnist", "digits"):
-        raise ValueError(f'name: expected "auto", "mnist" or "digits", got {name!r}')
+    if name not in NAMES:
+        near = difflib.get_close_matches(str(name), NAMES, n=1)
+        hint = f': did you mean "{near[0]}"?' if near else ""
+        raise ValueError(f'name: expected "auto", "mnist", "digits" or "idx", got {name!r}{hint}')
     if root is not None and not isinstance(root, (str, os.PathLike)):
         raise TypeError(f"root: expected a path or None, got {type(root).__name__}")
-    if (channels := PixelNormalization.of(mean, std).channels) != 1:
+    normalization = explicit_pixels(mean, std, pixels) or PixelNormalization()
+    if name == "idx":
+        root = root if root is not None else os.environ.get(ENVIRONMENT) or None
+        if root is None:
+            raise ValueError('root: expected a folder of IDX files with "idx", got none: name it')
+        return load_idx(root, mean, std, pixels)
+    if (channels := normalization.channels) != 1:
         raise ValueError(f"mean, std: expected one value, as digits are grey, got {channels}")
     if name == "digits":
         if root is not None:
             raise ValueError(
                 f'root: expected none with "digits", which come with scikit-learn, got {root}'
             )
-        return load_digits(mean, std)
+        return load_digits(mean, std, pixels)
     try:
         arrays = mnist_arrays(root, download)
     except NamedFolderError:
@@ -94,13 +113,15 @@ def load_dataset(
             DatasetFallbackWarning,
             stacklevel=2,
         )
-        return load_digits(mean, std)
+        return load_digits(mean, std, pixels)
     halves = {
         split: Split(
             torch.from_numpy(arrays[f"{split}_images"]).unsqueeze(1),
             torch.from_numpy(arrays[f"{split}_labels"]).to(torch.int64),
             mean=mean,
             std=std,
+            pixels=pixels,
+            classes=DIGITS,
             name="mnist",
             split=split,
         )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist.data.errors import DatasetError, DatasetWarning
-from fastmnist.data.idx import parse_idx, read_file
+from fastmnist.data.idx import parse_idx, read_file, read_header
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class MnistFile:
         )
 
 
+OTHER_SETS = 'load_dataset("idx", root=…) reads other sets'
+
 FILES = {
     "train_images": MnistFile("train-images", 3, 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
     "train_labels": MnistFile("train-labels", 1, 60_008, "a25bea736e30d166cdddb491f175f624"),
@@ -63,21 +65,37 @@ def verify(content: bytes, file: MnistFile, name: str) -> None:
     """
     if hashlib.md5(content, usedforsecurity=False).hexdigest() == file.md5:
         return
+    if (shape := _other_shape(content, file)) is not None:
+        raise DatasetError(
+            f"{name} is an IDX file of {' x '.join(f'{n:,}' for n in shape)} values, and not "
+            f"MNIST's: {OTHER_SETS}"
+        )
     if len(content) < file.size:
         raise DatasetError(
             f"{name} is truncated or no MNIST file: {len(content):,} bytes (decompressed), "
-            f"MNIST's has {file.size:,}. Delete it and fetch it again."
+            f"MNIST's has {file.size:,}: fetch it again"
         )
     if len(content) > file.size:
         raise DatasetError(
             f"{name} is not MNIST's: it has more than the {file.size:,} bytes (decompressed) of "
-            "the original. EMNIST and QMNIST have files with such names; fastmnist reads MNIST."
+            f"the original: {OTHER_SETS}"
         )
     raise DatasetError(
         f"{name} has MNIST's name and size but another checksum than MNIST's {file.md5}: is it "
-        "Fashion-MNIST or KMNIST (their files have the same names), or damaged? Put MNIST's own "
-        "files there, or name their folder by root= or FASTMNIST_DATA."
+        f"Fashion-MNIST or KMNIST (their files have the same names), or damaged? {OTHER_SETS}; "
+        "for MNIST put its own files there, or name their folder by root= or FASTMNIST_DATA"
     )
+
+
+def _other_shape(content: bytes, file: MnistFile) -> tuple[int, ...] | None:
+    """Dimensions of a sound IDX file that is another than MNIST's; None of anything else."""
+    try:
+        header = read_header(content, "")
+    except DatasetError:
+        return None
+    # Of a longer file only so much was read.
+    whole = len(content) == header.size or header.size > file.size < len(content)
+    return header.shape if whole and header.size != file.size else None
 
 
 def read_verified(folder: Path, file: MnistFile) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastmnist.data import download as downloads
 from fastmnist.data.errors import DatasetError, DatasetWarning
 from fastmnist.data.idx import parse_idx
-from fastmnist.data.mnist import FILES, find, read_verified
+from fastmnist.data.mnist import FILES, OTHER_SETS, find, read_verified
 from fastmnist.files.cache import cache_folder
 
 ENVIRONMENT = "FASTMNIST_DATA"
@@ -77,7 +77,7 @@ def _named(folder: Path, name: str) -> Arrays:
         raise NamedFolderError(
             f"{name}: expected the folder of MNIST's files (train-images-idx3-ubyte.gz and three "
             f"more) or torchvision's root, got {folder}, which {reason}: correct it, or leave it "
-            "out to search the usual places and download"
+            f"out to search the usual places and download; {OTHER_SETS}"
         )
     try:
         return {key: read_verified(best, file) for key, file in FILES.items()}

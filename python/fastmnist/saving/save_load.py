@@ -44,6 +44,7 @@ from fastmnist.rewriting.swapping import put
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
 from fastmnist.saving.chains import build_chain, describe_chain
+from fastmnist.saving.checkpoints import told_to_load_elsewhere
 from fastmnist.saving.layers import (
     build_layer,
     describe_layers,
@@ -131,13 +132,20 @@ def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
     TypeError
         If `into` is no module.
     ValueError
-        If it is no file of fastmnist's, or is damaged, or a model does not fit `into`.
+        If it is no file of fastmnist's (of weights that another tool saved: what they are, and how
+        they are loaded), or is damaged, or a model does not fit `into`.
     """
     if into is not None and not isinstance(into, nn.Module):
         hint = f": did you mean {into.__name__}()?" if isinstance(into, type) else ""
         raise TypeError(f"into: expected a torch.nn.Module, got {type(into).__name__}{hint}")
     check_environment()
-    records, single = read(path)
+    try:
+        records, single = read(path)
+    except ValueError:
+        elsewhere = told_to_load_elsewhere(path)
+        if elsewhere is None:
+            raise
+        raise ValueError(f"{path!s}: {elsewhere}") from None
     loaded = Loaded(str(path), records, into)
     return loaded["model"] if single and "model" in records else loaded
 

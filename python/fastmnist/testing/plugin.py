@@ -46,12 +46,9 @@ the command line; with ``--fastmnist-`` before them, always.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -371,13 +368,11 @@ def _data_of(spec: str) -> Any:
 
 
 def _named(spec: str, option: str, callable_only: bool = True) -> Any:
-    module, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    from fastmnist.command.references import find
+
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        function = find(spec, option, "pkg.mod:fn")
+    except ValueError as error:
         raise pytest.UsageError(f"{option}={spec}: expected pkg.mod:fn, got {error}") from error
     if callable_only and not callable(function):
         raise pytest.UsageError(f"{option}={spec}: expected a function, got {function!r}")
