@@ -64,6 +64,26 @@ class AsksForAttribute(Untraceable):
         return F.gelu(layer(x)) if hasattr(layer, "weight") else layer(x)
 
 
+class AsksForParameter(Layers):
+    """Under a mask a weight is no parameter any more: torch computes it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(F.gelu(x) if isinstance(self.a.weight, nn.Parameter) else x)
+
+
+class AsksForName(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(F.gelu(x) if "weight" in dict(self.a.named_parameters()) else x)
+
+
+class AsksForDtype(Untraceable):
+    def step(self, layer: nn.Module, x: Tensor) -> Tensor:
+        x = layer(x)
+        return F.gelu(x) if layer.weight.dtype == torch.float32 else x
+
+
 class AsksOnlyWhenMade(Untraceable):
     """As most code does: to draw its weights, and of its input."""
 
@@ -84,13 +104,21 @@ TRANSFORMS = {
     "Half": lambda model, **options: fm.quantize(model, fm.Half(), **options),
     "fuse": lambda model, **options: fm.fuse(model, **options),
 }
-ASKING = [AsksForType, AsksForActivation, AsksThroughFunction, AsksForAttribute]
+ASKING = [AsksForType, AsksForActivation, AsksThroughFunction, AsksForAttribute, AsksForDtype]
 
 
 @pytest.mark.parametrize("kind", ASKING)
 def test_what_cannot_be_looked_at_is_refused_with_the_forward(kind) -> None:
     with pytest.raises(ValueError, match=rf"{kind.__name__}\) asks what its layers are.*example="):
         fm.quantize(make(kind), fm.Dynamic())
+
+
+@pytest.mark.parametrize("kind", [AsksForParameter, AsksForName])
+def test_what_masks_rename_is_refused_by_prune(kind) -> None:
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\) asks what its layers are.*example="):
+        fm.prune(make(kind), fm.L1Unstructured(0.1))
+    with pytest.warns(UserWarning, match="outputs differ"):
+        fm.prune(make(kind), fm.L1Unstructured(0.1), example=X)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)

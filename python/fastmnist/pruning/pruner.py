@@ -155,6 +155,7 @@ class Pruning(Transform):
         self._method, self._plan, self._amounts = method, plan, amounts
         self._pruner: MaskPruner | NeuronPruner | None = None
         self.sizes_change = isinstance(method, Structured)
+        self.renames_weights = not self.sizes_change
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         if isinstance(self._method, Structured):

@@ -17,21 +17,22 @@ _MARKS = {"weight", "bias", "in_features", "out_features"}  # what hasattr is as
 _OURS = ("torch.", "fastmnist.")
 
 
-def check_asks_nothing(model: nn.Module) -> None:
-    """Raise ValueError, naming the forward, if it asks for the class of a layer.
+def check_asks_nothing(model: nn.Module, *, only_names: bool = False) -> None:
+    """Raise ValueError, naming the forward, if it asks what a layer is.
 
-    Only what can be seen is found: the forwards of the model's classes and instances, and the
-    functions that they call by name.
+    For its class, its weight's type, whether it has a weight; with `only_names` only whether a
+    weight is a parameter, and is called so. Only what can be seen is found: the forwards of the
+    model's classes and instances, and the functions that they call by name.
     """
     for path, module in model.named_modules():
         for function in _forwards(module):
             for code, scope in _reached(function, type(module)):
-                if _asks(code, scope):
+                if _asks_for_names(code, scope) or (not only_names and _asks(code, scope)):
                     where = f" of '{path}'" if path else ""
                     raise ValueError(
                         f"model: the forward{where} ({type(module).__name__}) asks what its layers "
                         f"are (in {code.co_name}), which other layers may answer otherwise, and "
-                        "it cannot be traced: give example= (rows, for fm.quantize, fm.fuse or "
+                        "no trace can tell: give example= (rows, for fm.quantize, fm.fuse or "
                         "fm.prune), so that original and result can be run side by side"
                     )
 
@@ -77,11 +78,25 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 def _asks(code: types.CodeType, scope: dict[str, Any]) -> bool:
     names = {*code.co_names}
-    if names & _QUESTIONS and any(_is_layer_class(name, scope) for name in names):
+    if names & _QUESTIONS and any(_is_class(name, nn.Module, scope) for name in names):
         return True
-    return "hasattr" in names and bool(_MARKS & {c for c in code.co_consts if isinstance(c, str)})
+    if names & {"weight", "bias"} and names & {"dtype", "requires_grad", "is_leaf"}:
+        return True
+    return "hasattr" in names and bool(_MARKS & _texts(code))
 
 
-def _is_layer_class(name: str, scope: dict[str, Any]) -> bool:
+def _asks_for_names(code: types.CodeType, scope: dict[str, Any]) -> bool:
+    """A masked weight is computed, and the parameter behind it has another name."""
+    names = {*code.co_names}
+    if names & _QUESTIONS and any(_is_class(name, nn.Parameter, scope) for name in names):
+        return True
+    return bool(names & {"named_parameters", "state_dict", "_parameters"} and _MARKS & _texts(code))
+
+
+def _texts(code: types.CodeType) -> set[str]:
+    return {constant for constant in code.co_consts if isinstance(constant, str)}
+
+
+def _is_class(name: str, kind: type, scope: dict[str, Any]) -> bool:
     found = scope.get(name, getattr(nn, name, None))
-    return isinstance(found, type) and issubclass(found, nn.Module)
+    return isinstance(found, type) and issubclass(found, kind)

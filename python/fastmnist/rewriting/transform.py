@@ -56,6 +56,8 @@ class Transform(ABC):
         Rows that the transform was given, for instance to calibrate on.
     begins_on_copy : bool
         Whether :meth:`begin` changes the copy that it is given.
+    renames_weights : bool
+        Whether parameters are called otherwise afterwards, as under masks.
     norms_apart : frozenset of str
         Layers that no BatchNorm1d is to be folded into: rows showed that it normalizes another
         dimension than theirs.
@@ -67,6 +69,7 @@ class Transform(ABC):
     sizes_change: bool = False
     rows: Rows | None = None
     norms_apart: frozenset[str] = frozenset()
+    renames_weights: bool = False
 
     @abstractmethod
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
@@ -211,8 +214,8 @@ class Maker:
             reference = self.how.reference(scratch_copy(self.original), result)
         looked_at = "graph" if self._ways else NOT_RUN
         if rows is None or reference is None:
-            if rows is None and not self._ways:
-                check_asks_nothing(self.original)
+            if rows is None and (not self._ways or self.how.renames_weights):
+                check_asks_nothing(self.original, only_names=bool(self._ways))
             return looked_at
         names = {change.layer for change in done}
 
