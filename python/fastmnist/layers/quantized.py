@@ -212,7 +212,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         own = self.__dict__
         parameters, buffers, of = own["_parameters"], own["_buffers"], own["packed_of"]
         bias, scale, codes = parameters["bias"], parameters["weight_scale"], buffers["weight_int8"]
-        # All that is usual; else forward converts, or says what is wrong. Shapes are the operator's.
+        # What is usual. Else forward converts or says what is wrong; shapes the operator refuses.
         if (
             type(input) is Tensor
             and ((dtype := input.dtype) is _FLOATS or (dtype is _PIXELS and own["takes_pixels"]))
