@@ -36,6 +36,7 @@ from fastmnist.int8.network import QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.batchnorm import check_rows
+from fastmnist.layers.inputs import check_tensor
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
 from fastmnist.layers.writes import counted_with, times_written
@@ -248,10 +249,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         if isinstance(input, fx.Proxy):  # torch.fx traces: the operator is recorded
             return mlp(input, self.packed, self.out_features)
-        if not isinstance(input, Tensor):
-            raise TypeError(
-                f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor"
-            )
+        check_tensor(input)
         if self.weight_scale.requires_grad or (self.bias is not None and self.bias.requires_grad):
             raise RuntimeError(
                 f"layer '{self.name}' was made to require grad, but an int8 layer has no gradient: "
