@@ -288,6 +288,48 @@ def test_what_is_written_counts(layer, what):
     assert torch.equal(copy.deepcopy(layer)(rows), layer(rows))
 
 
+OF_THE_INPUT = {
+    "input_scale": lambda t: t.mul_(4),
+    "input_zero_point": lambda t: t.add_(9),
+    "input_multiplier": lambda t: t.mul_(2),
+    "input_offset": lambda t: t.add_(1),
+}
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("key", OF_THE_INPUT)
+def test_what_is_written_of_the_input_counts(key, replaced):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(12).eval()
+    norm.running_mean.normal_()
+    affine = key in ("input_multiplier", "input_offset")
+    linear = nn.Linear(12, 4).eval()
+    layer = fm.quantize(nn.Sequential(norm, linear) if affine else linear, fm.Static(X))
+    layer = layer[1] if affine else layer
+    early, before = copy.deepcopy(layer), layer(X)
+    if replaced:
+        setattr(layer, key, OF_THE_INPUT[key](layer.get_buffer(key).clone()))
+    else:
+        OF_THE_INPUT[key](layer.get_buffer(key))
+    late = copy.deepcopy(layer)
+    assert not torch.equal(layer(X), before)
+    assert torch.equal(late(X), layer(X))
+    assert torch.equal(early(X), before)
+    early.load_state_dict(layer.state_dict())
+    assert torch.equal(early(X), layer(X))
+    OF_THE_INPUT[key](early.get_buffer(key))
+    assert not torch.equal(early(X), layer(X))
+
+
+def test_written_numbers_that_are_no_pixels_refuse_pixels():
+    pixels = torch.randint(0, 256, (96, 12), dtype=torch.uint8)
+    layer = fm.quantize(nn.Linear(12, 4).eval(), fm.Static(pixels))
+    layer(pixels)
+    layer.get_buffer("input_scale").mul_(2)
+    with pytest.raises(ValueError, match="expected floats, got uint8"):
+        layer(pixels)
+
+
 def test_a_bias_is_not_masked_or_taken_away(layer):
     for change in (
         lambda: prune.l1_unstructured(layer, "bias", 0.5),

@@ -112,7 +112,7 @@ class FakeQuantize(FakeQuantizeBase):
         self.ch_axis = int(getattr(made, "ch_axis", -1))
         self.is_per_channel = "per_channel" in str(made.qscheme)
         is_float = str(made.qscheme).endswith("float_qparams")
-        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("scale", torch.ones(1, dtype=torch.float32))
         zero = torch.zeros(1, dtype=torch.float32 if is_float else torch.int32)
         self.register_buffer("zero_point", zero)
 

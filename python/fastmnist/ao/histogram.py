@@ -45,7 +45,9 @@ class HistogramObserver(MinMaxObserver):
         if self.is_dynamic:
             raise NotImplementedError("is_dynamic: expected False, as a histogram is of all values")
         self.bins = bins
-        self.register_buffer("histogram", torch.zeros(bins, device=self.eps.device))
+        self.register_buffer(
+            "histogram", torch.zeros(bins, dtype=torch.float32, device=self.eps.device)
+        )
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -66,11 +68,11 @@ class HistogramObserver(MinMaxObserver):
         """What was counted, in bins of the range as it is now."""
         device, finer = self.histogram.device, self.bins * self.upsample_rate
         if before[0] == before[1]:
-            where = torch.tensor(before[:1], device=device)
+            where = torch.tensor(before[:1], dtype=torch.float32, device=device)
             return torch.histc(where, self.bins, *now) * self.histogram.sum()
-        middles = torch.linspace(*before, finer + 1, device=device)[:-1]
+        middles = torch.linspace(*before, finer + 1, dtype=torch.float32, device=device)[:-1]
         middles = middles + (before[1] - before[0]) / finer / 2
-        edges = torch.linspace(*now, self.bins + 1, device=device)
+        edges = torch.linspace(*now, self.bins + 1, dtype=torch.float32, device=device)
         bins = (torch.bucketize(middles, edges, right=True) - 1).clamp(0, self.bins - 1)
         counts = self.histogram.repeat_interleave(self.upsample_rate) / self.upsample_rate
         return torch.bincount(bins, weights=counts, minlength=self.bins)

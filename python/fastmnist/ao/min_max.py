@@ -37,8 +37,10 @@ class MinMaxObserver(UniformQuantizationObserverBase):
                 "use a PerChannel observer"
             )
         device = self.eps.device
-        self.register_buffer("min_val", torch.tensor(torch.inf, device=device))
-        self.register_buffer("max_val", torch.tensor(-torch.inf, device=device))
+        self.register_buffer("min_val", torch.tensor(torch.inf, dtype=torch.float32, device=device))
+        self.register_buffer(
+            "max_val", torch.tensor(-torch.inf, dtype=torch.float32, device=device)
+        )
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -118,8 +120,8 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
                 f"qscheme: expected one per channel for {type(self).__name__}, got {self.qscheme}"
             )
         self.ch_axis = ch_axis
-        self.register_buffer("min_val", torch.empty(0, device=self.eps.device))
-        self.register_buffer("max_val", torch.empty(0, device=self.eps.device))
+        self.register_buffer("min_val", torch.empty(0, dtype=torch.float32, device=self.eps.device))
+        self.register_buffer("max_val", torch.empty(0, dtype=torch.float32, device=self.eps.device))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

@@ -207,7 +207,8 @@ class UniformQuantizationObserverBase(ObserverBase):
         self.qscheme, self.reduce_range = qscheme, reduce_range
         self.has_customized_qrange = quant_min is not None and quant_max is not None
         self.quant_min, self.quant_max = range_of(dtype, quant_min, quant_max, reduce_range)
-        self.register_buffer("eps", torch.tensor([eps], **(factory_kwargs or {})))
+        options = {"dtype": torch.float32, **(factory_kwargs or {})}
+        self.register_buffer("eps", torch.tensor([eps], **options))
 
     def reset_min_max_vals(self) -> None:
         """Forget what was seen."""
@@ -221,7 +222,7 @@ class UniformQuantizationObserverBase(ObserverBase):
                 "got none: scale 1 and zero point 0 are returned",
                 stacklevel=3,
             )
-            one = torch.ones(1, device=min_val.device)
+            one = torch.ones(1, dtype=torch.float32, device=min_val.device)
             return one, torch.zeros_like(one, dtype=torch.int64)
         lo, hi = min_val.reshape(-1).float(), max_val.reshape(-1).float()
         steps, scheme = float(self.quant_max - self.quant_min), str(self.qscheme)

@@ -23,7 +23,7 @@ def settle(layers: Mapping[str, SimulatedLinear]) -> list[str]:
     for name, layer in layers.items():
         if layer.observer.started:
             continue
-        width = torch.ones(layer.in_features)
+        width = torch.ones(layer.in_features, dtype=torch.float32)
         # scale 1, zero point 0
         layer.observer.set_range(0 * width, 255 * width, is_first_input=False)
         if not (is_fixed(layer.watcher) or layer.dynamic):

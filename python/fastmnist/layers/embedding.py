@@ -52,8 +52,8 @@ class _Rows(nn.Module):
         width = embedding_dim if bits == 8 else (embedding_dim + 1) // 2
         codes = torch.zeros(num_embeddings, width, dtype=torch.uint8)
         self.register_buffer("weight_codes", codes)
-        self.register_buffer("weight_scale", torch.ones(num_embeddings))
-        self.register_buffer("weight_zero_point", torch.zeros(num_embeddings))
+        self.register_buffer("weight_scale", torch.ones(num_embeddings, dtype=torch.float32))
+        self.register_buffer("weight_zero_point", torch.zeros(num_embeddings, dtype=torch.float32))
         self.eval()
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ class FusedLinear(nn.Linear):
         clamp: tuple[float, float] = NO_CLAMP,
         columns_differ: bool = False,
     ) -> None:
-        super().__init__(in_features, out_features)
+        super().__init__(in_features, out_features, dtype=torch.float32)
         self._fuse(clamp, columns_differ)
 
     @classmethod

@@ -22,6 +22,7 @@ from fastmnist.files.fields import required_field
 from fastmnist.int8.network import NO_CLAMP
 from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.inputs import check_tensor
 from fastmnist.layers.recurrent import GATES, checked_shape, recurrent_of, recurrent_shape
 from fastmnist.layers.registry import Arrays, Description, array_of, saved
 from fastmnist.layers.widened import Widened, version_of
@@ -67,16 +68,21 @@ class HalfLinear(FusedLinear):
             FusedLinear.of(layer, NO_CLAMP)
         layer.__class__ = cls
         assert isinstance(layer, HalfLinear)
-        for key, parameter in layer._parameters.items():
-            if parameter is not None:
-                own = parameter.detach().to(dtype)
-                layer._parameters[key] = nn.Parameter(own, requires_grad=False)
+        for key in ("weight", "bias"):
+            tensor = getattr(layer, key)
+            for others in (layer._buffers, layer.__dict__):  # where it may be, and no parameter
+                others.pop(key, None)
+            half = None if tensor is None else tensor.detach().to(dtype)
+            own = None if half is None else nn.Parameter(half, requires_grad=False)
+            layer.register_parameter(key, own)
         return layer
 
     def forward(self, input: Tensor) -> Tensor:
         # Not by attribute: nn.Module's look-up takes longer than a small layer's product.
         own = self.__dict__
         weight, bias = own["_parameters"]["weight"], own["_parameters"]["bias"]
+        if not isinstance(input, Tensor):
+            check_tensor(input)
         if not input.is_floating_point():
             raise TypeError(f"input: expected floats, got {input.dtype}")
         if own["follows_norm"]:
@@ -143,6 +149,8 @@ class HalfRecurrent(nn.Module):
         """Nothing to do: for code that calls it on an LSTM or GRU."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
+        if not isinstance(input, PackedSequence):
+            check_tensor(input)
         owner, dtype = self.inner, self.dtype
         on_cpu = next(owner.parameters()).is_cpu
         if on_cpu and not NATIVE[dtype] and not _is_traced():

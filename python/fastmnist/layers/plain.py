@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from fastmnist.files.fields import required_field
@@ -44,14 +45,16 @@ def describe_batchnorm(layer: nn.BatchNorm1d) -> Description:
 def _rebuild_linear(description: Description, prefix: str, arrays: Arrays) -> nn.Linear:
     has_bias = required_field(description, "bias", bool)
     outputs, inputs = shape_of_weight(description, prefix, arrays, has_bias=has_bias)
-    return nn.Linear(inputs, outputs, bias=has_bias)
+    return nn.Linear(inputs, outputs, has_bias, dtype=torch.float32)
 
 
 def _rebuild_batchnorm(description: Description, prefix: str, arrays: Arrays) -> nn.BatchNorm1d:
     features = required_field(description, "features", int)
     array_of(arrays, f"{prefix}running_mean", (features,))
     eps = float(required_field(description, "eps", (int, float)))
-    norm = nn.BatchNorm1d(features, eps, affine=required_field(description, "affine", bool))
+    norm = nn.BatchNorm1d(
+        features, eps, affine=required_field(description, "affine", bool), dtype=torch.float32
+    )
     if description.get("after") is not None:
         RowNorm.of(norm, required_field(description, "after", str))
     return norm

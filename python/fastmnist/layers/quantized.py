@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.compiler import is_dynamo_compiling
 
-import fastmnist._ops as _ops
+from fastmnist._ops import mlp, mlp_eager
 from fastmnist.files.records import (
     clamp_to_json,
     layer_arrays,
@@ -36,12 +36,15 @@ from fastmnist.int8.network import QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.batchnorm import check_rows
+from fastmnist.layers.inputs import check_tensor
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
+from fastmnist.layers.writes import counted_with, times_written
 from fastmnist.runtime.planning import pack_and_plan
 
 _FLOATS, _PIXELS = torch.float32, torch.uint8
 _PARAMETERS = ("weight_scale", "bias")
+_OF_INPUT = ("input_scale", "input_zero_point", "input_multiplier", "input_offset")
 
 
 @saved("int8", is_frozen=True, takes_numbers=True)
@@ -78,7 +81,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
     """
 
     packed: Tensor
-    packed_of: tuple[Any, ...]
+    packed_of: tuple[Tensor | None, ...]
+    packed_at: int
     weight_int8: Tensor
     weight_scale: nn.Parameter
 
@@ -175,30 +179,41 @@ class QuantizedLinear(QuietModule, nn.Linear):
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the numbers."""
+        network = self.network()
+        if not pins_pixels(network):  # other numbers than those of pixels, written or loaded
+            self.pixels, self.takes_pixels = None, False
+            network = self.network()
         # Cloned into torch's memory, which is aligned as the kernels like it; NumPy's is not.
-        packed = torch.from_numpy(pack_and_plan(self.network())[0]).clone()
+        packed = torch.from_numpy(pack_and_plan(network)[0]).clone()
         self.register_buffer("packed", packed, persistent=False)
         self._note_what_is_packed()
 
     def _note_what_is_packed(self) -> None:
         """Remember which tensors were packed and how often they had been written."""
-        tensors = (self.bias, self.weight_scale, self.weight_int8)
-        self.packed_of = (*tensors, *map(_version, tensors))
+        with torch.no_grad(), torch.inference_mode(False):
+            for key in _OF_INPUT:
+                if key in self._buffers:  # counted with the codes, as each look takes its time
+                    self._buffers[key] = counted_with(self.weight_int8, self.get_buffer(key))
+        self.packed_of = self._numbers()
+        self.packed_at = times_written(*self.packed_of[:3])
 
     def _is_packed(self) -> bool:
-        """Whether nobody wrote or replaced a bias, a scale or a code since."""
-        tensors = (self.bias, self.weight_scale, self.weight_int8)
-        same = all(a is b for a, b in zip(tensors, self.packed_of, strict=False))
-        return same and (*map(_version, tensors),) == self.packed_of[3:]
+        """Whether nobody wrote or replaced a number since."""
+        numbers = self._numbers()
+        same = all(a is b for a, b in zip(numbers, self.packed_of, strict=True))
+        return same and times_written(*numbers[:3]) == self.packed_at
+
+    def _numbers(self) -> tuple[Tensor | None, ...]:
+        of_input = (self._buffers[key] for key in _OF_INPUT if key in self._buffers)
+        return (self.bias, self.weight_scale, self.weight_int8, *of_input)
 
     # ---- what it computes ------------------------------------------------------------------------
 
     def __call__(self, input: Any = Missing, /, *args: Any, **kwargs: Any) -> Any:
         own = self.__dict__
-        parameters, buffers, packed_of = own["_parameters"], own["_buffers"], own["packed_of"]
+        parameters, buffers, of = own["_parameters"], own["_buffers"], own["packed_of"]
         bias, scale, codes = parameters["bias"], parameters["weight_scale"], buffers["weight_int8"]
-        # All that is usual in one condition. Whatever else there is, forward converts it or says
-        # what is wrong; shapes and devices are the operator's to refuse.
+        # What is usual. Else forward converts or says what is wrong; shapes the operator refuses.
         if (
             type(input) is Tensor
             and ((dtype := input.dtype) is _FLOATS or (dtype is _PIXELS and own["takes_pixels"]))
@@ -211,15 +226,20 @@ class QuantizedLinear(QuietModule, nn.Linear):
                 or is_dynamo_compiling()
             )
             # _is_packed, written out: a call of it would take longer than a small layer.
-            and (bias is packed_of[0] and scale is packed_of[1] and codes is packed_of[2])
-            and (packed_of[3] is None or bias._version == packed_of[3])
-            and (packed_of[4] is None or scale._version == packed_of[4])
-            and (packed_of[5] is None or codes._version == packed_of[5])
+            and (bias is of[0] and scale is of[1] and codes is of[2])
+            and (
+                (kind := own["kind"]) == "dynamic"
+                or (buffers["input_scale"] is of[3] and buffers["input_zero_point"] is of[4])
+            )
+            and (kind != "affine" or buffers["input_multiplier"] is of[5])
+            and (kind != "affine" or buffers["input_offset"] is of[6])
+            and (at := own["packed_at"]) >= 0
+            and at == scale._version + codes._version + (0 if bias is None else bias._version)
             and not (own["follows_norm"] and input.dim() > 2)
             and self.is_quiet()
         ):
             try:
-                return _ops.mlp_eager(input, buffers["packed"], own["out_features"])
+                return mlp_eager(input, buffers["packed"], own["out_features"])
             except Exception:  # of the types that a C++ program sees
                 pass
         if input is not Missing:
@@ -228,11 +248,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         if isinstance(input, fx.Proxy):  # torch.fx traces: the operator is recorded
-            return _ops.mlp(input, self.packed, self.out_features)
-        if not isinstance(input, Tensor):
-            raise TypeError(
-                f"input: expected a torch.Tensor, got {type(input).__name__}: use torch.as_tensor"
-            )
+            return mlp(input, self.packed, self.out_features)
+        check_tensor(input)
         if self.weight_scale.requires_grad or (self.bias is not None and self.bias.requires_grad):
             raise RuntimeError(
                 f"layer '{self.name}' was made to require grad, but an int8 layer has no gradient: "
@@ -245,11 +262,10 @@ class QuantizedLinear(QuietModule, nn.Linear):
                 "or torch.inference_mode() for inference; to train a quantized model on, make it "
                 "trainable with fm.prepare_qat(model, fm.QAT())"
             )
-        readable = self._readable(input)
         is_traced = is_dynamo_compiling() or type(self.weight_int8) is not Tensor
         if not is_traced and not self._is_packed():
             self.repack()
-        y: Tensor = _ops.mlp(readable, self.packed, self.out_features)
+        y: Tensor = mlp(self._readable(input), self.packed, self.out_features)
         return y
 
     def _readable(self, input: Tensor) -> Tensor:
@@ -314,9 +330,6 @@ class QuantizedLinear(QuietModule, nn.Linear):
         if all(torch.equal(getattr(self, name), tensor) for name, tensor in before.items()):
             return  # as when a file's layer, which has its numbers, is loaded with the model's
         try:
-            # What was loaded may have been calibrated on other rows than pixels.
-            if self.pixels is not None and not pins_pixels(self.network()):
-                self.pixels, self.takes_pixels = None, False
             self.repack()
         except ValueError:
             for name, tensor in before.items():  # all of the layer, or nothing
@@ -347,7 +360,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))  # `packed` too
-        made._note_what_is_packed()
+        (made._note_what_is_packed if self._is_packed() else made.repack)()
         return made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -359,7 +372,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             # As tensors: torch.save writes those as they are, and NumPy's bytes twice as long.
             parts = (torch.from_numpy(encoded.bitmask), torch.from_numpy(encoded.values))
             buffers["weight_int8"] = (*parts, encoded.shape)  # type: ignore[assignment]
-        return {**self.__dict__, "_buffers": buffers, "packed_of": None}
+        return {**self.__dict__, "_buffers": buffers, "packed_of": ()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         weight = state["_buffers"]["weight_int8"]
@@ -377,11 +390,6 @@ class QuantizedLinear(QuietModule, nn.Linear):
             scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
             text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"
         return text if self.pixels is None else f"{text}, takes uint8 pixels"
-
-
-def _version(tensor: Tensor | None) -> int | None:
-    """How often a tensor was written; None where nobody counts (made in inference mode)."""
-    return None if tensor is None or tensor.is_inference() else tensor._version
 
 
 def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:

@@ -47,17 +47,16 @@ class QuietModule(nn.Module):
             cls.__call__ = _Module.__call__  # type: ignore[method-assign]
 
     def is_quiet(self) -> bool:
-        """Whether ``nn.Module.__call__`` would do no more than to call the class's forward."""
+        """Whether ``nn.Module.__call__`` would do no more than to call the class's forward.
+
+        Where nothing requires grad, that is: hooks of gradients are not looked for.
+        """
         own = self.__dict__
         return not (
             own["_forward_hooks"]
             or own["_forward_pre_hooks"]
-            or own["_backward_hooks"]
-            or own["_backward_pre_hooks"]
             or _forward
             or _forward_pre
-            or _backward
-            or _backward_pre
             or "forward" in own
             or "_compiled_call_impl" in own
             or _Module.__call__ is not _call
@@ -69,7 +68,7 @@ class Identity(QuietModule, nn.Identity):
 
     def __call__(self, input: Any = Missing, /, *args: Any, **kwargs: Any) -> Any:
         own = self.__dict__
-        # is_quiet, written out: a call of it would take as long again.
+        # Written out: a call of is_quiet would take as long again.
         if (
             type(input) is Tensor
             and not (

@@ -66,7 +66,7 @@ def projection_of(
     """Quantize one projection, such as "ih_l0", of a recurrent layer or cell called `name`."""
     weight = getattr(owner, f"weight_{part}").detach()
     bias = getattr(owner, f"bias_{part}", None)
-    bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
     layer = FloatLayer(f"{name}.{part}".strip("."), weight.numpy(), bias.numpy())
     canonical = quantize_layer(layer, InputRule(), per_channel)
     return QuantizedLinear(QuantizedNetwork((canonical,), "dynamic"))
@@ -88,7 +88,7 @@ def recurrent_shape(owner: nn.RNNBase) -> dict[str, Any]:
 
 def recurrent_of(shape: dict[str, Any]) -> nn.RNNBase:
     """The reverse of :func:`recurrent_shape`: a layer of that shape, with weights of its own."""
-    options = dict(shape)
+    options = {**shape, "dtype": torch.float32}
     mode = options.pop("mode")
     if mode.startswith("RNN"):
         return nn.RNN(nonlinearity=mode.removeprefix("RNN_").lower(), **options)

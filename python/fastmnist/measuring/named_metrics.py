@@ -6,14 +6,16 @@ name           definition
 ``accuracy``   share of rows whose greatest output is the target's class
 ``mse``        mean of ``(output - target)²`` over all rows and outputs
 ``mae``        mean of ``|output - target|``
-``rmse``       square root of ``mse``
+``rmse``       square root of ``mse``: of several outputs one root, that of the mean over them all
+               (scikit-learn takes a root for each output, and the mean of those)
 ``r2``         coefficient of determination, as ``sklearn.metrics.r2_score`` computes it: of several
                outputs the mean of theirs
 ``f1``         macro average over the classes among targets and answers: the mean of their F1, each
-               class counting alike, also where there are two
+               class counting alike, also where there are two; one output for two classes, and
+               several labels a row, are refused, as nothing says from which value on a label holds
 ``auc``        area under the ROC curve; of two classes that of the second, of more the macro
                average of one class against the rest; targets 0 and 1 of [N, K] outputs: the mean
-               of the K
+               of the K, each with both values among its targets
 =============  ===================================================================================
 
 ``f1`` and ``auc`` are scikit-learn's. All is computed in float64; of outputs that are NaN
@@ -30,7 +32,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fastmnist.measuring.r_squared import RSquared
-from fastmnist.measuring.scoring import hits, same_but_for_ones
+from fastmnist.measuring.scoring import are_labels, hits, same_but_for_ones
 
 Array = npt.NDArray[Any]
 
@@ -67,14 +69,16 @@ def _f1(outputs: Any, targets: Any) -> float:
     from sklearn.metrics import f1_score
 
     y, t = _tensors("f1", outputs, targets)
-    if y.ndim >= 2 and y.shape[1] > 1 and y.shape[:1] + y.shape[2:] == t.shape:
-        y = y.argmax(1)
-    elif t.ndim >= 2 and t.shape == y.shape and y.is_floating_point() and t.is_floating_point():
-        y, t = y.argmax(1), t.argmax(1)
-    if y.is_floating_point() or t.is_floating_point() or y.shape != t.shape:
+    if y.is_floating_point() and hits(y, t, probabilities=True) is not None:
+        y, t = y.argmax(1), t.argmax(1) if t.is_floating_point() else t
+    floats = y.is_floating_point() or t.is_floating_point()
+    if floats or y.shape != t.shape or are_labels(y, t):
         raise ValueError(
             "metric f1: expected outputs [N, classes] and targets of classes, got "
-            f"{about(outputs)} and {about(targets)}: give a function of both as metric="
+            f"{about(outputs)} and {about(targets)}: for one logit a row, or several labels, say "
+            "from which value on a label holds, with metric=fm.Metric('f1', lambda y, t: "
+            "sklearn.metrics.f1_score(t, y > 0), greater_is_better=True), average='macro' for "
+            "several labels"
         )
     return float(f1_score(t.flatten().numpy(), y.flatten().numpy(), average="macro"))
 
@@ -92,12 +96,14 @@ def _auc(outputs: Any, targets: Any) -> float:
         classes = classes[:, 0]
     several = scores.ndim == 2 and classes.ndim == 1
     expected = scores.shape[1] if several else 2
+    columns = classes.T if classes.ndim == 2 else [classes]
     found = set(np.unique(classes).tolist())
-    if found != set(range(expected)) or (scores.shape != classes.shape and not several):
+    complete = all(set(np.unique(column).tolist()) == set(range(expected)) for column in columns)
+    if not complete or scores.ndim > 2 or (scores.shape != classes.shape and not several):
         raise ValueError(
             f"metric auc: expected targets of each of {expected} classes, 0 to {expected - 1}, got "
-            f"{about(outputs)} and {about(targets)} of {len(found)} values: give data with every "
-            "class, or a metric of your own"
+            f"{about(outputs)} and {about(targets)} of {len(found)} values, or not of each in "
+            "every column: give data with every class, or a metric of your own"
         )
     if several and expected == 2:
         scores = scores[:, 1] - scores[:, 0]

@@ -160,7 +160,7 @@ def _classes(
     values = outputs.detach().float()
     if not bool(torch.isfinite(values).all()):
         return None
-    ones = torch.ones(len(values), device=values.device)
+    ones = torch.ones(len(values), dtype=torch.float32, device=values.device)
     if bool((values >= 0).all()) and torch.allclose(values.sum(1), ones, atol=1e-3):
         return values.clamp(min=1e-30).log()  # probabilities already
     return torch.log_softmax(values, dim=1)

@@ -169,13 +169,19 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
             return None
         target = target.argmax(1)
     elif outputs.shape == target.shape and not outputs.is_floating_point():
-        return torch.eq(outputs, target).flatten()
-    if outputs.ndim < 2 or outputs.shape[1] < 2:
+        return None if are_labels(outputs, target) else torch.eq(outputs, target).flatten()
+    if outputs.dtype == torch.bool or outputs.ndim < 2 or outputs.shape[1] < 2:
         return None
     if outputs.shape[:1] + outputs.shape[2:] != target.shape:
         return None
     right: Tensor = outputs.argmax(1) == target
     return right.flatten()
+
+
+def are_labels(outputs: Tensor, target: Tensor) -> bool:
+    """Tell whether they are several labels a row, each of them true or false."""
+    either = torch.bool in (outputs.dtype, target.dtype)
+    return either and target.ndim > 1 and target.shape[1] > 1
 
 
 def _in_range(outputs: Tensor, target: Tensor) -> bool:

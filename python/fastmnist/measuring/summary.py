@@ -241,6 +241,9 @@ def _of_example(example: Any, device: torch.device) -> tuple[tuple[Any, ...], di
 
 
 def _sizes(input_size: Any) -> list[tuple[int, ...]]:
+    got = repr(input_size)
+    if any(True for _ in _tensors(input_size)) or len(got) > 100:  # rows: no one reads them
+        got = f"{type(input_size).__name__} of rows"
     several = isinstance(input_size, Sequence) and len(input_size) > 0
     if several and all(isinstance(size, Sequence) for size in input_size):
         sizes = [tuple(size) for size in input_size]
@@ -250,7 +253,7 @@ def _sizes(input_size: Any) -> list[tuple[int, ...]]:
         if not all(isinstance(d, int) and d > 0 for d in size):
             raise ValueError(
                 "input_size: expected a shape without the batch dimension, such as (1, 28, 28), or "
-                f"a list of shapes, got {input_size!r}"
+                f"a list of shapes, got {got}: give example=, for rows instead of shapes"
             )
     return sizes
 

@@ -173,7 +173,8 @@ def constants(flow: Flow) -> dict[Step, torch.Tensor]:
     In eval mode; that is what a neuron without weights gives for every row.
     """
     layer = flow.layer
-    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+    own, weight = layer.bias, layer.weight.detach()
+    bias = weight.new_zeros(layer.out_features) if own is None else own.detach()
     row = bias[None]
     clamp = getattr(layer, "clamp", None)  # of a FusedLinear
     values = {flow.step: row if clamp is None else row.clamp(*clamp)}

@@ -80,8 +80,9 @@ def _float_layer(layer: QuantizedLinear, network: QuantizedNetwork) -> FusedLine
 
 def _range(network: QuantizedNetwork) -> tuple[Tensor, Tensor, bool]:
     layer = network.layers[0]
-    lo = torch.full((layer.inputs,), float(-layer.input_zero_point) * layer.input_scale)
-    hi = torch.full((layer.inputs,), float(255 - layer.input_zero_point) * layer.input_scale)
+    scale = float(layer.input_scale)
+    lo = torch.full((layer.inputs,), -layer.input_zero_point * scale, dtype=torch.float32)
+    hi = torch.full((layer.inputs,), (255 - layer.input_zero_point) * scale, dtype=torch.float32)
     if network.multiplier is not None and network.offset is not None:
         multiplier = torch.from_numpy(network.multiplier)
         offset = torch.from_numpy(network.offset)

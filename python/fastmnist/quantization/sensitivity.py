@@ -234,7 +234,7 @@ def _measure(
     inputs, outputs = _sizes(layer)
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, inputs) if is_float_linear(layer) else (1, batch_size, inputs)
-    x = torch.rand(shape, generator=generator)
+    x = torch.rand(shape, generator=generator, dtype=torch.float32)
     with torch.inference_mode():
         timing = time_interleaved(
             [[lambda: in_float(x)], [lambda: quantized(x)]],
@@ -259,7 +259,8 @@ def _float_layer(layer: nn.Module) -> nn.Module:
     """The layer as the float model has it: without what a prepared one does besides."""
     if not is_float_linear(layer):
         return plain_copy(layer)
-    plain = nn.Linear(layer.in_features, layer.out_features).eval().requires_grad_(False)
+    plain = nn.Linear(layer.in_features, layer.out_features, dtype=layer.weight.dtype)
+    plain.eval().requires_grad_(False)
     plain.weight.copy_(layer.weight.detach())
     if layer.bias is not None:
         plain.bias.copy_(layer.bias.detach())

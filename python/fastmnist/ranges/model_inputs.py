@@ -38,8 +38,8 @@ class PixelCheck:
             return
         # [N, channels, pixels of a channel]; one channel stands for any shape.
         values = x.detach().float().reshape(x.shape[0], channels, -1)
-        mean = torch.tensor(self.pixels.mean, device=x.device)[:, None]
-        std = torch.tensor(self.pixels.std, device=x.device)[:, None]
+        mean = torch.tensor(self.pixels.mean, dtype=torch.float32, device=x.device)[:, None]
+        std = torch.tensor(self.pixels.std, dtype=torch.float32, device=x.device)[:, None]
         codes = ((values * std + mean) * 255).round()
         # Measured in values, not codes: tiny floats are no pixels because they are near 0.
         off = (values - (codes / 255 - mean) / std).abs()

@@ -50,15 +50,15 @@ class InputObserver(nn.Module):
         super().__init__()
         self.rule = rule
         self.register_buffer("rows", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("column_lo", torch.zeros(features))
-        self.register_buffer("column_hi", torch.zeros(features))
-        self.register_buffer("average", torch.zeros(2))
+        self.register_buffer("column_lo", torch.zeros(features, dtype=torch.float32))
+        self.register_buffer("column_hi", torch.zeros(features, dtype=torch.float32))
+        self.register_buffer("average", torch.zeros(2, dtype=torch.float32))
         if rule.needs_counts:
             self.register_buffer("counts", torch.zeros(_BINS, dtype=torch.int64))
         # 1 while the layer was only ever given an input of the model's, at most reshaped; and
         # while that was always the first, the one that may be pixels. Numbers, because copies
         # that are averaged (EMA) get numbers only; an average with a 0 is no longer 1.
-        self.register_buffer("origin", torch.ones(2))
+        self.register_buffer("origin", torch.ones(2, dtype=torch.float32))
         self._started = False
         # Ranges by call of the layer within one call of the model: of a layer that is called
         # several times. Not in the state_dict, as they serve for a word of warning alone.

@@ -148,7 +148,13 @@ def check_has_linear(
     if layers:
         return
     check_not_prepared(root)
-    if any(kind is not None and kind.is_frozen for kind in map(kind_of, root.modules())):
+    frozen = {k.name for m in root.modules() if (k := kind_of(m)) is not None and k.is_frozen}
+    if frozen and all(name.startswith("half") for name in frozen):
+        raise ValueError(
+            "model: expected float Linear layers, got a model of 16-bit layers: give the float "
+            "model that it was made from"
+        )
+    if frozen:
         raise ValueError(
             f"model: expected float Linear layers, got a model that is quantized already: {instead}"
         )
