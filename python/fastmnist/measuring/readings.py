@@ -3,9 +3,10 @@
 Where nobody said what a pixel stands for, it is read as ``p/255``. A model that was trained on
 ``images.float()``, or under a Normalize, then computes on other numbers and is quietly bad. Two
 things tell the readings apart: labels, by accuracy, or by R² where they are the values of a
-regression; without labels, how much the answers say about the rows (the mutual information of row and class, ``H(mean p) - mean H(p)``, as in J. Bridle,
-A. Heading and D. MacKay, "Unsupervised classifiers, mutual information and phantom targets", 1991):
-a model on numbers that are 255 times too small gives nearly the same answer to every row.
+regression; without labels, how much the answers say about the rows (the mutual information of row
+and class, ``H(mean p) - mean H(p)``, as in J. Bridle, A. Heading and D. MacKay, "Unsupervised
+classifiers, mutual information and phantom targets", 1991): a model on numbers that are 255 times
+too small gives nearly the same answer to every row.
 """
 
 from __future__ import annotations
@@ -161,8 +162,8 @@ def _by_information(run: Callable[[Tensor], Any], pixels: Tensor, as_read: Tenso
 def _sentence(found: str, name: str) -> str:
     return (
         f"uint8 rows are read as p/255, as nothing said what a pixel stands for, {found}: if the "
-        f"model was trained on such values, give {name} where it is quantized or compiled, and "
-        "float rows, made as for training, where it is evaluated"
+        f"model was trained on such values, give {name} where it is quantized, compiled, evaluated or "
+        "compared, or float rows, made as for training"
     )
 
 
