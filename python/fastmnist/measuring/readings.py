@@ -162,8 +162,8 @@ def _by_information(run: Callable[[Tensor], Any], pixels: Tensor, as_read: Tenso
 def _sentence(found: str, name: str) -> str:
     return (
         f"uint8 rows are read as p/255, as nothing said what a pixel stands for, {found}: if the "
-        f"model was trained on such values, give {name} where it is quantized, compiled, evaluated or "
-        "compared, or float rows, made as for training"
+        f"model was trained on such values, give {name} where it is quantized, compiled, evaluated "
+        "or compared, or float rows, made as for training"
     )
 
 
