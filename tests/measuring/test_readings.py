@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fastmnist as fm
 from fastmnist.data import Data
 from fastmnist.measuring.readings import doubt_about_pixels
 from fastmnist.pixels import PixelNormalization
@@ -105,3 +106,42 @@ def test_a_good_model_is_run_once(digits: Data) -> None:
         is None
     )
     assert len(calls) == 1
+
+
+def regression(digits: Data, reading: str, steps: int = 150) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 1))
+    rows, values = READINGS[reading].to_float(digits.train.images), digits.train.labels.float()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3 if reading == "0..255" else 1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.mse_loss(model(rows)[:, 0], values).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_values_tell_the_readings_apart(digits: Data, shape) -> None:
+    model, pixels = regression(digits, "0..255"), digits.test.images
+    values = digits.test.labels.double().reshape(shape)
+    said = doubt_about_pixels(model, pixels, values)
+    assert said is not None
+    assert 'pixels="0..255"' in said
+    assert "0% of the targets" in said
+    with pytest.warns(UserWarning, match=r"uint8 rows are read as p/255.*R²"):
+        fm.evaluate(model, (pixels, values), metric="r2")
+    with pytest.warns(UserWarning, match=r"uint8 rows are read as p/255.*R²"):
+        fm.quantize(model, fm.Static((pixels, values)))
+
+
+def test_values_of_ordinary_models_tell_nothing(digits: Data) -> None:
+    values = digits.test.labels.float()
+    for reading in ("0..1", "0.1307", "0..255"):
+        for scaled in (values, values / 9, -values, values * 1e3):
+            assert (
+                doubt_about_pixels(regression(digits, reading, 0), digits.test.images, scaled)
+                is None
+            )
+    model = regression(digits, "0..1")
+    assert doubt_about_pixels(model, digits.test.images, values) is None
+    assert doubt_about_pixels(model, digits.test.images, (values > 4).float()) is None

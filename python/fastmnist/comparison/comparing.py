@@ -24,7 +24,7 @@ from fastmnist.measuring.readings import Readings
 from fastmnist.measuring.scoring import LossFn
 from fastmnist.measuring.tally import joined
 from fastmnist.measuring.timing import Call, Timing, time_interleaved
-from fastmnist.pixels import PixelNormalization
+from fastmnist.pixels import PixelNormalization, explicit_pixels
 from fastmnist.rewriting.changes import NOT_CHANGED, changes
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.cpu import cpu_info, num_threads
@@ -43,6 +43,9 @@ def compare(
     greater_is_better: bool | None = None,
     loss_fn: LossFn | None = None,
     batch_fn: BatchFn | None = None,
+    pixels: str | None = None,
+    mean: Any = None,
+    std: Any = None,
     name: str | None = None,
 ) -> Report:
     """Measure variants of one model on the same rows.
@@ -61,6 +64,9 @@ def compare(
     metric, greater_is_better, loss_fn, batch_fn
         As for :func:`fastmnist.evaluate`: accuracy where the targets are classes, R² where they
         are other floats, unless said. Tables, plots, frames and JSON call it by its name.
+    pixels, mean, std
+        What uint8 pixels of the data stand for here, as for :func:`fastmnist.evaluate`. What a
+        compiled model makes of uint8 rows by itself stays as it was compiled.
     name : str, optional
         What the table calls the data; a bundle knows its own.
 
@@ -85,10 +91,12 @@ def compare(
     """
     _check(variants, batch_size, rounds)
     chosen = metric_of(metric, greater_is_better)
-    meaning, first = meaning_of(data, *variants.values()), next(iter(variants.values()))
-    pixels = meaning.pixels
-    floats = _all_rows(data, batch_fn, pixels, first, raw=False)
-    codes = _all_rows(data, batch_fn, pixels, first, raw=True) if _holds_pixels(data) else None
+    told, first = explicit_pixels(mean, std, pixels), next(iter(variants.values()))
+    meaning = meaning_of(data, *variants.values(), given=told)
+    floats = _all_rows(data, batch_fn, meaning.pixels, first, raw=False)
+    codes = (
+        _all_rows(data, batch_fn, meaning.pixels, first, raw=True) if _holds_pixels(data) else None
+    )
     _warn_of_other_readings(first, floats, Readings(meaning.is_told))
     entries = _entries(variants, codes is not None)
     results: list[Evaluation] = []

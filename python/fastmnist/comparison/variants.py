@@ -21,6 +21,9 @@ def variants(
     *,
     prune_amount: float = 0.5,
     batch_fn: BatchFn | None = None,
+    pixels: str | None = None,
+    mean: Any = None,
+    std: Any = None,
 ) -> dict[str, Any]:
     """Make the usual variants of a trained model, ready for :func:`fastmnist.compare`.
 
@@ -35,6 +38,9 @@ def variants(
         Share of each layer's weights that the pruned variants lose, without fine-tuning.
     batch_fn : callable, optional
         Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
+    pixels, mean, std : optional
+        What uint8 pixels of `data` stand for, as for :class:`fastmnist.Static`; the results know it
+        afterwards, and so does a comparison of them.
 
     Returns
     -------
@@ -56,13 +62,13 @@ def variants(
     ['original', 'fused', 'dynamic int8', 'static int8']
     """
     check_repeatable(data, "data", "for each variant")
-    config = Static(calibration=data, batch_fn=batch_fn)
+    config = Static(calibration=data, batch_fn=batch_fn, pixels=pixels, mean=mean, std=std)
     static = quantize(model, config)
     pruned = prune(model, L1Unstructured(prune_amount))
     made: dict[str, Any] = {
         "original": model,
         "fused": fuse(model),
-        "dynamic int8": quantize(model, Dynamic()),
+        "dynamic int8": quantize(model, Dynamic(pixels=pixels, mean=mean, std=std)),
         "static int8": static,
         "bfloat16": quantize(model, Half()),
         f"pruned {prune_amount:.0%}".replace("%", " %"): pruned,
@@ -73,7 +79,9 @@ def variants(
             made["compiled"] = compile_model(static)
         except ValueError:
             # Of the float model more can be joined: what is compiled has one way in.
-            made["compiled"] = compile_model(model, data, batch_fn=batch_fn)
+            made["compiled"] = compile_model(
+                model, data, batch_fn=batch_fn, pixels=pixels, mean=mean, std=std
+            )
     except ValueError as error:
         warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=2)
     return made

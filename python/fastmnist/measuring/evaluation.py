@@ -19,6 +19,7 @@ from fastmnist.measuring.metrics import ACCURACY, MetricLike, metric_of
 from fastmnist.measuring.readings import Readings
 from fastmnist.measuring.scoring import LossFn, compute_loss, hits
 from fastmnist.measuring.tally import Tally
+from fastmnist.pixels import explicit_pixels
 
 
 class Evaluation(float):
@@ -95,6 +96,9 @@ def evaluate(
     batch_fn: BatchFn | None = None,
     device: torch.device | str | None = None,
     raw: bool = False,
+    pixels: str | None = None,
+    mean: Any = None,
+    std: Any = None,
     progress: bool | None = None,
 ) -> Evaluation:
     """Measure accuracy, or another metric, and loss of a model; of a bundle, on its test half.
@@ -125,6 +129,9 @@ def evaluate(
         Where to compute; a module goes back afterwards. Its own device otherwise.
     raw : bool
         Give the model uint8 rows as they are.
+    pixels, mean, std : str, float or sequence of float, optional
+        What uint8 pixels of the data stand for here, whatever data or model say: `pixels`, such as
+        "0..255" for a model trained on ``images.float()``; or `mean` and `std`.
     progress : bool, optional
         Show a progress bar; None shows one in a terminal if it takes a while.
 
@@ -137,7 +144,7 @@ def evaluate(
     ------
     TypeError, ValueError
         If the data is empty or has no targets, outputs and targets do not fit the metric, or allow
-        none of the defaults.
+        none of the defaults; if `pixels` comes with `mean`, `std` or `raw`.
 
     Examples
     --------
@@ -151,11 +158,14 @@ def evaluate(
         raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
     tally = Tally(metric_of(metric, greater_is_better), loss_fn)
     module = model if isinstance(model, nn.Module) else None
-    meaning = meaning_of(data, model)
-    pixels, readings = meaning.pixels, Readings(meaning.is_told or raw)
+    given = explicit_pixels(mean, std, pixels)
+    if given is not None and raw:
+        raise ValueError("raw: expected False with pixels=, mean= or std=: leave one of them out")
+    meaning = meaning_of(data, model, given=given)
+    readings = Readings(meaning.is_told or raw)
     home = None if module is None else device_of(module)
     where = home if device is None else torch.device(device)
-    if pixels is not None and not raw:
+    if meaning.pixels is not None and given is None and not raw:
         _warn_of_other_pixels(model, data)
     n, has_loss = 0, True
     loss_sum: float | Tensor = 0.0
@@ -170,7 +180,7 @@ def evaluate(
             split="test",
             batch_size=batch_size,
             batch_fn=batch_fn,
-            pixels=pixels,
+            pixels=meaning.pixels,
             raw=raw,
             model=model,
             purpose="evaluate",

@@ -2,28 +2,32 @@
 
 Where nobody said what a pixel stands for, it is read as ``p/255``. A model that was trained on
 ``images.float()``, or under a Normalize, then computes on other numbers and is quietly bad. Two
-things tell the readings apart: labels, by accuracy; without labels, how much the answers say about
-the rows (the mutual information of row and class, ``H(mean p) - mean H(p)``, as in J. Bridle,
-A. Heading and D. MacKay, "Unsupervised classifiers, mutual information and phantom targets", 1991):
-a model on numbers that are 255 times too small gives nearly the same answer to every row.
+things tell the readings apart: labels, by accuracy, or by R² where they are the values of a
+regression; without labels, how much the answers say about the rows (the mutual information of row
+and class, ``H(mean p) - mean H(p)``, as in J. Bridle, A. Heading and D. MacKay, "Unsupervised
+classifiers, mutual information and phantom targets", 1991): a model on numbers that are 255 times
+too small gives nearly the same answer to every row.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastmnist.data.batch import Batch
+from fastmnist.measuring.named_metrics import values_of
+from fastmnist.measuring.r_squared import RSquared
+from fastmnist.measuring.scoring import same_but_for_ones
 from fastmnist.pixels import PixelNormalization
 
 MOST_ROWS = 256  # that readings are compared on
 _FEWEST_ROWS = 32
-_GAIN = 0.1  # of accuracy, from which another reading is believed
+_GAIN, _GAIN_OF_R2 = 0.1, 0.2  # from which another reading is believed, of accuracy and of R²
 _LITTLE, _MUCH = 0.05, 0.65  # shares of the information, of the other's and of what can be had
 _RAW = PixelNormalization.of_range("0..255")
 _OTHERS = {
@@ -54,8 +58,10 @@ class Readings:
             return
         if self._wanted and sum(map(len, self._pixels)) < MOST_ROWS:
             target = batch.target
-            if not (isinstance(target, Tensor) and target.dtype == torch.int64):
-                target = None
+            known = isinstance(target, Tensor) and (
+                target.dtype == torch.int64 or target.is_floating_point()
+            )
+            target = target if known else None
             self._pixels.append(batch.pixels[:MOST_ROWS])
             self._targets.append(None if target is None else target[:MOST_ROWS])
 
@@ -82,7 +88,7 @@ def doubt_about_pixels(
     pixels : torch.Tensor, uint8
         Rows as they are given; the first 256 serve.
     target : torch.Tensor or None
-        Their classes, if they are known.
+        Their classes, int64, or floats of a regression, if they are known.
 
     Returns
     -------
@@ -100,29 +106,43 @@ def doubt_about_pixels(
     target = None if target is None else target[:MOST_ROWS]
     if len(pixels) < _FEWEST_ROWS:
         return None
+    explained = None
+    if target is not None and target.is_floating_point():
+        explained = _fit(run, pixels, target, PixelNormalization())
+    if target is not None and explained is not None:
+        fits = (_fit(run, pixels, target, reading) for reading in _OTHERS.values())
+        wanted = max(explained, 0.0) + _GAIN_OF_R2
+        words = "the model explains {} of the targets of {} rows (R²)"
+        return _by_targets(explained, fits, len(pixels), wanted, words)
     as_read = _classes(run, pixels, PixelNormalization())
     if as_read is None:
         return None
     if target is not None and target.dtype == torch.int64 and target.shape == pixels.shape[:1]:
-        return _by_labels(run, pixels, target.to(as_read.device), as_read)
+        target = target.to(as_read.device)
+        now = _accuracy(as_read, target)
+        others = (
+            None
+            if (classes := _classes(run, pixels, reading)) is None
+            else _accuracy(classes, target)
+            for reading in _OTHERS.values()
+        )
+        return _by_targets(now, others, len(pixels), now + _GAIN, "{} of {} rows are right")
     return _by_information(run, pixels, as_read)
 
 
-def _by_labels(
-    run: Callable[[Tensor], Any], pixels: Tensor, target: Tensor, as_read: Tensor
+def _by_targets(
+    now: float, others: Iterator[float | None], rows: int, wanted: float, words: str
 ) -> str | None:
-    now, best, name = _accuracy(as_read, target), 0.0, ""
-    if now > 1 - _GAIN:
+    """Name the reading that is best, if it has what is `wanted`; `others` are run only for that."""
+    if wanted > 1:
         return None
-    for said, reading in _OTHERS.items():
-        other = _classes(run, pixels, reading)
-        if other is not None and _accuracy(other, target) > best:
-            best, name = _accuracy(other, target), said
-    if best < now + _GAIN:
+    found = [-math.inf if value is None else value for value in others]
+    best = max(found)
+    if best < wanted:
         return None
-    return _sentence(
-        f"under which {now:.0%} of {len(target)} rows are right; with {name} it is {best:.0%}", name
-    )
+    name = [*_OTHERS][found.index(best)]
+    share = f"{max(now, 0.0):.0%}"
+    return _sentence(f"under which {words.format(share, rows)}; with {name} it is {best:.0%}", name)
 
 
 def _by_information(run: Callable[[Tensor], Any], pixels: Tensor, as_read: Tensor) -> str | None:
@@ -142,8 +162,8 @@ def _by_information(run: Callable[[Tensor], Any], pixels: Tensor, as_read: Tenso
 def _sentence(found: str, name: str) -> str:
     return (
         f"uint8 rows are read as p/255, as nothing said what a pixel stands for, {found}: if the "
-        f"model was trained on such values, give {name} where it is quantized or compiled, and "
-        "float rows, made as for training, where it is evaluated"
+        f"model was trained on such values, give {name} where it is quantized, compiled, evaluated "
+        "or compared, or float rows, made as for training"
     )
 
 
@@ -164,6 +184,21 @@ def _classes(
     if bool((values >= 0).all()) and torch.allclose(values.sum(1), ones, atol=1e-3):
         return values.clamp(min=1e-30).log()  # probabilities already
     return torch.log_softmax(values, dim=1)
+
+
+def _fit(
+    run: Callable[[Tensor], Any], pixels: Tensor, target: Tensor, reading: PixelNormalization
+) -> float | None:
+    """R² under a reading; None of targets that may be classes, or unlike the outputs."""
+    outputs = run(reading.to_float(pixels))
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+        return None
+    if not same_but_for_ones(outputs, target) or bool(((target == 0) | (target == 1)).all()):
+        return None
+    found = RSquared()
+    found.add(*values_of("r2", outputs, target))
+    value = found.value()
+    return value if math.isfinite(value) else None
 
 
 def _accuracy(classes: Tensor, target: Tensor) -> float:
