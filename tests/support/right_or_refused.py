@@ -209,7 +209,8 @@ class Checks:
             close(want, run(quantized, self.drawn.rows), floor, "prune+Dynamic")
 
     def _shrink(self) -> None:
-        result = self.attempt("Structured", lambda: fm.prune(self.model, fm.Structured(0.4)))
+        shrunk = fm.Structured(0.4)
+        result = self.attempt("Structured", lambda: self._runs(fm.prune(self.model, shrunk)))
         if result is None:
             return
         reference = self.drawn.make()
