@@ -270,7 +270,7 @@ void check_rows(const NetworkView& network, RowType type) {
   if (type == RowType::kPixels && network.pixels() == PixelKind::kNone)
     invalid("x",
             "float32 rows, as this model does not know what a uint8 pixel stands for: calibrate on "
-            "pixels or give mean= and std= when quantizing",
+            "pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing",
             "uint8");
 }
 

@@ -261,7 +261,7 @@ def _check_writable(path: str | None) -> None:
     if path is None:
         return
     folder = Path(path).resolve().parent
-    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    if path == "-" or Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OSError(
             f"cannot write '{path}': expected a file name in an existing, writable folder"
         )

@@ -346,3 +346,9 @@ def test_float16_is_of_weights_alone_unless_static():
     model.qconfig = tq.float16_static_qconfig
     told = [str(change) for change in fm.changes(tq.convert(tq.prepare(model)))]
     assert told[0].startswith("0: float16")
+
+
+def test_a_regular_expression_that_is_none_is_named():
+    mapping = tq.QConfigMapping().set_module_name_regex("b(", None)
+    with pytest.raises(ValueError, match=r"module_name_regex: expected .*'b\('.*re\.escape"):
+        mapping.qconfig_of("b", nn.Linear)

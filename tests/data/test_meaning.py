@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import fastmnist as fm
+from fastmnist.data import Split
 from fastmnist.data.meaning import meaning_of, pixels_of
 from fastmnist.pixels import PixelNormalization, set_model_pixels
 
@@ -48,3 +49,14 @@ def test_compiled_models_know_theirs():
     net = fm.compile(nn.Linear(12, 2), dynamic=True, mean=0.1, std=0.2)
     assert pixels_of(net) == GIVEN
     assert meaning_of(FLOATS, net).source == "model"
+
+
+def test_a_bundle_of_0_to_1_says_so_by_default_only():
+    images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4)
+    model, knows = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    set_model_pixels(knows, PixelNormalization())
+    default, told = Split(images, labels), Split(images, labels, mean=0.5, std=0.5)
+    assert not meaning_of(default, model).is_told
+    assert meaning_of(default, knows).is_told
+    assert meaning_of(told, model).is_told
+    assert meaning_of(default, model, given=PixelNormalization()).is_told

@@ -311,3 +311,20 @@ def test_max_drop_holds_for_errors_too():
     own = lambda y, t: (y - t).abs().mean()  # noqa: E731
     with pytest.raises(ValueError, match="greater_is_better=True or False"):
         fm.prune(model, fm.L1Unstructured(0.5), max_drop=0.01, data=data, metric=own)
+
+
+def test_a_function_that_broadcasts_outputs_and_targets_is_refused():
+    outputs, targets = torch.arange(6.0), torch.tensor([0.5, 1, 2, 4, 4, 4.5])
+
+    def mean_error(o, t):
+        return (o - t).abs().mean()
+
+    def of_columns(o, t):
+        return mean_error(o.reshape(-1), t.reshape(-1))
+
+    for o, t in ((outputs, targets[:, None]), (outputs[:, None], targets)):
+        rows = (torch.zeros(6, 1), t)
+        with pytest.raises(ValueError, match=r"compares each with all.*give targets of the out"):
+            fm.evaluate(lambda x, o=o: o, rows, metric=mean_error)
+        found = fm.evaluate(lambda x, o=o: o, rows, metric=of_columns)
+        assert float(found) == pytest.approx(float(mean_error(outputs, targets)))

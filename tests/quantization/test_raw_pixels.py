@@ -131,3 +131,8 @@ def test_looking_leaves_the_calibration_as_it_was(digits) -> None:
     told = fm.quantize(model, fm.Static(x, pixels="0..1"))
     state = told.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in doubted.state_dict().items())
+
+
+def test_a_bundle_that_says_nothing_is_no_word_on_pixels(digits) -> None:
+    with pytest.warns(UserWarning, match='pixels="0..255"'):
+        fm.evaluate(trained_on_raw(digits), digits)

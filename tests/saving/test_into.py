@@ -118,3 +118,17 @@ def test_masks_of_nested_chains_come_back(tmp_path):
         assert torch.equal(again(X), model(X))
     fm.save(tmp_path / "m.safetensors", pruned)
     assert fm.sparsity(fm.load(tmp_path / "m.safetensors")).overall == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_model_of_another_class_is_named(tmp_path):
+    class Owner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proj = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.proj(x)[..., :2].cumsum(-1)
+
+    fm.save(tmp_path / "a.safetensors", fm.quantize(Owner(), fm.Dynamic()))
+    with pytest.raises(ValueError, match=r"into: expected .* layer 'proj', got Linear.*give a new"):
+        fm.load(tmp_path / "a.safetensors", into=nn.Linear(3, 3))

@@ -87,7 +87,7 @@ class QConfigMapping:
         """
         found = self.object_type_qconfigs.get(kind, self.global_qconfig)
         for pattern, qconfig in self.module_name_regex_qconfigs.items():
-            if re.match(pattern, name):
+            if _matches(pattern, name):
                 found = qconfig
                 break
         parts = name.split(".") if name else []
@@ -227,3 +227,13 @@ def get_default_qconfig_dict(backend: str = "x86", version: int = 0) -> dict[str
 def get_default_qat_qconfig_dict(backend: str = "x86", version: int = 1) -> dict[str, Any]:
     """:func:`get_default_qat_qconfig_mapping` as a dict."""
     return get_default_qat_qconfig_mapping(backend, version).to_dict()
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.match(pattern, name) is not None
+    except re.error as error:
+        raise ValueError(
+            f"module_name_regex: expected a regular expression, got {pattern!r} ({error}): escape "
+            "what is meant as it stands, with re.escape"
+        ) from None

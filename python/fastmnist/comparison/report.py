@@ -141,7 +141,8 @@ def _difference(row: Row) -> str:
 
 
 def _speedup(row: Row) -> str:
-    if abs(row.speedup - 1) <= row.speedup_spread:
+    # A factor of two is no noise, however much the machine was disturbed.
+    if abs(row.speedup - 1) <= row.speedup_spread and 0.5 < row.speedup < 2:
         return "≈ 1"
     return f"{row.speedup:.2f} ×" if row.speedup < 10 else f"{row.speedup:.1f} ×"
 

@@ -25,16 +25,14 @@ class Meaning:
     source : {"given", "data", "model", "rows", ""}
     rows_are_pixels : bool
         Whether the data's rows are known to be pixels.
+    is_told : bool
+        Whether somebody said what a pixel stands for: a bundle of 0…1 may be so by default.
     """
 
     pixels: PixelNormalization | None
     source: str
     rows_are_pixels: bool
-
-    @property
-    def is_told(self) -> bool:
-        """Whether somebody said what a pixel stands for."""
-        return self.source in ("given", "data", "model")
+    is_told: bool = True
 
     @property
     def known_pixels(self) -> PixelNormalization | None:
@@ -65,7 +63,9 @@ def meaning_of(data: Any, *models: Any, given: PixelNormalization | None = None)
     known = next((p for model in models if (p := pixels_of(model)) is not None), None)
     ranked = {"given": given, "data": carried, "model": known, "rows": of_rows}
     source = next((name for name, pixels in ranked.items() if pixels is not None), "")
-    return Meaning(ranked.get(source), source, of_rows is not None)
+    by_default = source == "data" and known is None and carried is not None and carried.is_identity
+    told = source in ("given", "data", "model") and not by_default
+    return Meaning(ranked.get(source), source, of_rows is not None, told)
 
 
 def pixels_of(model: Any) -> PixelNormalization | None:

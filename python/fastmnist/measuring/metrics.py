@@ -21,11 +21,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from fastmnist.measuring.foreign_metrics import foreign_metric
 from fastmnist.measuring.named_metrics import NAMED
-from fastmnist.measuring.scoring import match_dtype
+from fastmnist.measuring.scoring import match_dtype, same_but_for_ones
 
 MetricLike: TypeAlias = Any  # str | Metric | Callable[[Any, Any], Any] | an object of torchmetrics
 
@@ -67,7 +68,10 @@ class Metric:
         TypeError
             If ``compute`` returns no number.
         """
-        value = self.compute(outputs, match_dtype(outputs, targets))
+        targets = match_dtype(outputs, targets)
+        value = self.compute(outputs, targets)
+        if _differ_by_ones(outputs, targets):
+            self._check_pairs(value, outputs, targets)
         if isinstance(value, Tensor):
             return float(value.detach().double().mean())
         try:
@@ -77,6 +81,20 @@ class Metric:
                 f"metric: expected a number or a tensor from '{self.name}', got "
                 f"{type(value).__name__}: give one that returns one number"
             ) from None
+
+    def _check_pairs(self, value: Any, outputs: Tensor, targets: Tensor) -> None:
+        """Raise ValueError if it is all one which target belongs to which output.
+
+        So it is where ``[N] - [N, 1]`` was broadcast to all pairs, ``[N, N]``, without a word.
+        """
+        rolled = targets.roll(1, 0)
+        mixed, given = (torch.as_tensor(v).double() for v in (self.compute(outputs, rolled), value))
+        if not torch.equal(targets, rolled) and torch.allclose(mixed, given, rtol=1e-5):
+            raise ValueError(
+                f"metric: expected '{self.name}' to compare outputs with their own targets, got "
+                f"one that compares each with all, as {list(outputs.shape)} against "
+                f"{list(targets.shape)} broadcasts: give targets of the outputs' shape"
+            )
 
     def loss_of(self, before: float, after: float) -> float:
         """Tell by how much `after` is worse, in its own unit, of accuracy in points.
@@ -94,6 +112,14 @@ class Metric:
 
 _NAMED = {name: Metric(name, *definition) for name, definition in NAMED.items()}
 ACCURACY, R2 = _NAMED["accuracy"], _NAMED["r2"]
+
+
+def _differ_by_ones(outputs: Any, targets: Any) -> bool:
+    """Whether floats are one a row in both, ``[N]`` here and ``[N, 1]`` there."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return False
+    floats = outputs.is_floating_point() and targets.is_floating_point()
+    return floats and outputs.shape != targets.shape and same_but_for_ones(outputs, targets)
 
 
 def metric_of(metric: MetricLike, greater_is_better: bool | None = None) -> Metric | None:

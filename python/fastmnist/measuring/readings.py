@@ -27,7 +27,8 @@ from fastmnist.pixels import PixelNormalization
 
 MOST_ROWS = 256  # that readings are compared on
 _FEWEST_ROWS = 32
-_GAIN, _GAIN_OF_R2 = 0.1, 0.2  # from which another reading is believed, of accuracy and of R²
+_GAIN, _GAIN_OF_R2 = 0.05, 0.2  # from which another reading is believed, of accuracy and of R²
+_LEAST = 0.3  # below that no reading fits
 _LITTLE, _MUCH = 0.05, 0.65  # shares of the information, of the other's and of what can be had
 _RAW = PixelNormalization.of_range("0..255")
 _OTHERS = {
@@ -126,7 +127,9 @@ def doubt_about_pixels(
             else _accuracy(classes, target)
             for reading in _OTHERS.values()
         )
-        return _by_targets(now, others, len(pixels), now + _GAIN, "{} of {} rows are right")
+        return _by_targets(
+            now, others, len(pixels), max(now + _GAIN, _LEAST), "{} of {} rows are right"
+        )
     return _by_information(run, pixels, as_read)
 
 

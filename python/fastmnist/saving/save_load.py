@@ -304,7 +304,13 @@ def _fill(model: nn.Module, replaced: dict[str, Any], arrays: Arrays) -> None:
     for path, part in replaced.items():
         layer = build_layer(part, path, arrays)
         _tell_again(layer)
-        model.get_submodule(path)  # an error names what is not there
+        try:
+            model.get_submodule(path)
+        except AttributeError:
+            raise ValueError(
+                f"into: expected a model of the class that was saved, with a layer '{path}', got "
+                f"{type(model).__name__}, which has none: give a new instance of that class"
+            ) from None
         if path in names:
             put(model, path, layer)
     load_tensors(model, arrays)
