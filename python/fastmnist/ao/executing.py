@@ -11,6 +11,7 @@ from torch import nn
 from fastmnist.ao.plans import Plan, embedding_plan_of, is_fixed, plan_of, stepped_plan_of
 from fastmnist.ao.rules import EMBEDDINGS, STEPPED, candidates, float_type
 from fastmnist.ao.unseen import guard, settle
+from fastmnist.display.callers import callers_level
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.layers.simulated_embedding import (
@@ -202,5 +203,5 @@ def warn_of_nothing() -> None:
         "model: expected a layer with a qconfig that quantizes it, got none: the result is in "
         "float. Set model.qconfig (or that of the modules meant), and see fastmnist's docs/ao.md "
         "for the types of layers that there are",
-        stacklevel=4,
+        stacklevel=callers_level(),
     )

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fastmnist.ao.plans import is_fixed
+from fastmnist.display.callers import callers_level
 from fastmnist.layers.simulated import SimulatedLinear
 
 
@@ -35,7 +36,7 @@ def settle(layers: Mapping[str, SimulatedLinear]) -> list[str]:
             f"model: expected layers that saw data, got {named}, which never did: run the prepared "
             "model on calibration data before convert, or load the state_dict of an int8 model "
             "into the result, which refuses to be called before",
-            stacklevel=5,
+            stacklevel=callers_level(),
         )
     return unseen
 

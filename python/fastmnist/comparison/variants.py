@@ -9,6 +9,7 @@ from torch import nn
 
 from fastmnist.compilation.compiling import compile as compile_model
 from fastmnist.data.batches import BatchFn, check_repeatable
+from fastmnist.display.callers import callers_level
 from fastmnist.fusion.fusing import fuse
 from fastmnist.pruning import L1Unstructured, prune
 from fastmnist.quantization.configs import Dynamic, Half, Static
@@ -83,5 +84,5 @@ def variants(
                 model, data, batch_fn=batch_fn, pixels=pixels, mean=mean, std=std
             )
     except ValueError as error:
-        warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=2)
+        warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=callers_level())
     return made

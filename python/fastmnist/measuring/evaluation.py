@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fastmnist.data.arguments import run_model
 from fastmnist.data.batches import BatchFn, carried_pixels, count_samples, iter_batches
 from fastmnist.data.meaning import meaning_of, pixels_of
+from fastmnist.display.callers import callers_level
 from fastmnist.display.progress import ProgressBar
 from fastmnist.measuring.metrics import ACCURACY, MetricLike, metric_of
 from fastmnist.measuring.readings import Readings
@@ -273,5 +274,5 @@ def _warn_of_other_pixels(model: Any, data: Any) -> None:
             f"the model was trained on pixels with mean {own.mean} and std {own.std}, but data has "
             f"{given.mean} and {given.std}: load the data with the same mean= and std=",
             UserWarning,
-            stacklevel=3,
+            stacklevel=callers_level(),
         )

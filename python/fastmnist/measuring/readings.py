@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fastmnist.data.batch import Batch
+from fastmnist.display.callers import callers_level
 from fastmnist.measuring.named_metrics import values_of
 from fastmnist.measuring.r_squared import RSquared
 from fastmnist.measuring.scoring import same_but_for_ones
@@ -74,7 +75,7 @@ class Readings:
         target = torch.cat(known) if len(known) == len(self._targets) else None
         said = doubt_about_pixels(run, torch.cat(self._pixels), target)
         if said is not None:
-            warnings.warn(said, UserWarning, stacklevel=4)
+            warnings.warn(said, UserWarning, stacklevel=callers_level())
 
 
 def doubt_about_pixels(

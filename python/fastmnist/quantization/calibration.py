@@ -16,6 +16,7 @@ from fastmnist.data.arguments import run_model
 from fastmnist.data.batch import tree_map
 from fastmnist.data.batches import count_samples, iter_batches
 from fastmnist.data.meaning import Meaning
+from fastmnist.display.callers import callers_level
 from fastmnist.display.progress import ProgressBar
 from fastmnist.layers.simulated import SimulatedLinear
 from fastmnist.measuring.readings import Readings
@@ -137,5 +138,5 @@ def warn_of_ranges_apart(root: nn.Module, layers: Mapping[str, SimulatedLinear])
             f"Dynamic(), whose scales are per row, leave it in float with exclude=['{name}'], or "
             "give each call a layer of its own",
             UserWarning,
-            stacklevel=6,
+            stacklevel=callers_level(),
         )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastmnist.data.batch import Batch, as_input, tree_map
+from fastmnist.display.callers import callers_level
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.registry import kind_of
 from fastmnist.measuring.sqnr import sqnr
@@ -193,7 +194,7 @@ def check_outputs(
     )
     if is_error:
         raise ValueError(f"check: {text}")
-    warnings.warn(text, UserWarning, stacklevel=6)
+    warnings.warn(text, UserWarning, stacklevel=callers_level())
     return True
 
 
