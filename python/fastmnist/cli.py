@@ -148,7 +148,6 @@ def _compare(options: argparse.Namespace) -> int:
         agreed_pixels,
         make_model,
         take_weights,
-        warn_of_other_pixels,
     )
     from fastmnist.command.sources import check_digits, source_of
     from fastmnist.files.atomic import write_atomically
@@ -166,8 +165,6 @@ def _compare(options: argparse.Namespace) -> int:
     loss_fn = loss_of(options.loss, source.train, batch_fn)
     if not (found or options.trained):
         _trained(model, source, options, batch_fn, loss_fn)
-    elif pixels is None:
-        warn_of_other_pixels(model, source.test)
     report = fm.compare(
         fm.variants(model, source.train, batch_fn=batch_fn),
         source.test,

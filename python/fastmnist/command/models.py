@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
-from typing import Any
 
-import torch
 from torch import nn
 
 from fastmnist.command.references import call
-from fastmnist.data.bundle import Data
-from fastmnist.measuring.evaluation import in_mode
-from fastmnist.measuring.readings import doubt_about_pixels
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.saving.checkpoints import read_checkpoint
 from fastmnist.saving.fitting import load_weights
@@ -65,17 +59,3 @@ def agreed_pixels(model: nn.Module, given: PixelNormalization | None) -> PixelNo
             f"got {given.formula}: leave them out"
         )
     return given or own
-
-
-def warn_of_other_pixels(model: nn.Module, data: Any) -> None:
-    """Warn if pixels, of which nothing was said, seem to stand for something else than 0…1."""
-    if not isinstance(data, Data):
-        return  # of plain rows comparing itself warns
-    half = data.test
-    try:
-        with torch.no_grad(), in_mode(model, training=False):
-            said = doubt_about_pixels(model, half.images, half.labels)
-    except Exception:  # of the user's model: measuring it will tell
-        return
-    if said is not None:
-        warnings.warn(said, UserWarning, stacklevel=2)

@@ -17,7 +17,7 @@ _OPTIONS = {
 _VALUES = {"True": "yes", "False": "no"}
 _NAME = "|".join(_OPTIONS)
 # A command has one place for what pixels are; the library, several.
-_WHERE = re.compile(r": if the model was trained on such values, give .* where it is evaluated$")
+_WHERE = re.compile(r": if the model was trained on such values, give .* made as for training$")
 _DATASET = re.compile(r'load_dataset\("(\w+)"(, root=…)?\)')
 _GIVEN = re.compile(rf"""\b({_NAME})=(?:"([^"]*)"|'([^']*)'|([\w./-]*\w))?""")
 _NAMED = re.compile(rf"^((?:{_NAME})(?:, (?:{_NAME}))*)(?=: )")
