@@ -46,12 +46,10 @@ class FakeQuantizeBase(Makes, nn.Module):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Observe `x` and return what its codes stand for."""
-        raise NotImplementedError
 
     @abstractmethod
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Return scale and zero point."""
-        raise NotImplementedError
 
     def enable_fake_quant(self, enabled: bool = True) -> None:
         """Quantize, or not."""

@@ -120,12 +120,10 @@ class ObserverBase(Makes, nn.Module):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Watch `x` and return it."""
-        raise NotImplementedError
 
     @abstractmethod
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Return scale and zero point."""
-        raise NotImplementedError
 
 
 def range_of(

@@ -25,7 +25,8 @@ from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.inputs import check_tensor
 from fastmnist.layers.recurrent import GATES, checked_shape, recurrent_of, recurrent_shape
 from fastmnist.layers.registry import Arrays, Description, array_of, saved
-from fastmnist.layers.widened import Widened, version_of
+from fastmnist.layers.widened import Widened
+from fastmnist.layers.writes import times_written
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
 # Multiplications (rows x inputs x outputs) from which native 16-bit products are faster: measured
@@ -95,27 +96,18 @@ class HalfLinear(FusedLinear):
         if traced:
             return self.activate(F.linear(input.float(), weight.float(), _floats(bias)))
         wide = own.get("_wide")
-        if wide is None or not (
-            wide[0] is weight
-            and wide[1] == version_of(weight)
-            and wide[2] is bias
-            and (bias is None or wide[3] == version_of(bias))
-        ):
-            # Made once for the numbers as they are, of which it keeps what and how often written.
-            versions = (
-                weight,
-                version_of(weight),
-                bias,
-                None if bias is None else version_of(bias),
-            )
-            wide = own["_wide"] = (*versions, weight.detach().float(), _floats(bias))
-        return self.activate(F.linear(input.float(), wide[4], wide[5]))
+        written = times_written(weight, bias)
+        if wide is None or wide[0] is not weight or wide[1] is not bias or wide[2] != written:
+            # Made once for the numbers as they are. What Widened does, with less to look up.
+            made = (weight.detach().float(), _floats(bias))
+            wide = own["_wide"] = (weight, bias, written, *made)
+        return self.activate(F.linear(input.float(), wide[3], wide[4]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_wide"}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfLinear:
-        _move(self, fn)
+        move_only(self, fn)
         return self
 
     def describe(self) -> Description:
@@ -208,7 +200,7 @@ def _floats(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().float()
 
 
-def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
+def move_only(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
     """Move the parameters, but never let ``.float()`` make them 32 bits wide again."""
     for key, parameter in module._parameters.items():
         if parameter is not None:

@@ -19,6 +19,7 @@ from fastmnist.int8.network import NO_CLAMP
 from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.cells import CELLS
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.half import move_only
 from fastmnist.layers.recurrent import (
     GATES,
     checked_shape,
@@ -63,7 +64,7 @@ class HalfWeightLinear(FusedLinear):
         return self.activate(F.linear(input.float(), weight, self.bias))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfWeightLinear:
-        _move(self, fn)
+        move_only(self, fn)
         return self
 
     def describe(self) -> Description:
@@ -100,7 +101,7 @@ class HalfWeightRecurrent(nn.Module):
         return wide(*args, **kwargs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HalfWeightRecurrent:
-        _move(self.inner, fn)
+        move_only(self.inner, fn)
         return self
 
     def describe(self) -> Description:
@@ -142,13 +143,3 @@ def _shape(owner: nn.Module) -> dict[str, Any]:
         "bias": owner.bias,
     }
     return shape | ({"nonlinearity": owner.nonlinearity} if isinstance(owner, nn.RNNCell) else {})
-
-
-def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
-    """Move the parameters, but never let casts change what they are."""
-    for key, parameter in module._parameters.items():
-        if parameter is not None:
-            device = fn(parameter.detach()).device
-            if device != parameter.device:
-                moved = parameter.detach().to(device)
-                module._parameters[key] = nn.Parameter(moved, requires_grad=False)

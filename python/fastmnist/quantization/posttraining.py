@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,10 +68,10 @@ class PostTraining(Transform):
         check_has_linear(root, layers)
         return layers
 
-    def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    def narrow(self, chosen: dict[str, nn.Module], traces: Traces) -> dict[str, nn.Module]:
         if not chosen:
             raise ValueError("model: expected a layer to quantize among those selected, got none")
-        left = not_read(Traces.of(root).read, chosen)
+        left = not_read(traces.read, chosen)
         return left if self.takes_wide else narrow_enough(left)
 
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
@@ -215,12 +216,12 @@ class SixteenBits(PostTraining):
         _check_range(layers, self._dtype)
         about = how_computed(self._dtype) or None
         done = [Change(name, dtype_name(self._dtype), after=about) for name in layers]
-        for layer in layers.values():
-            if is_float_linear(layer):
-                HalfLinear.convert(layer, self._dtype)
-        for name, owner in _recurrent(layers).items():
-            root = put(root, name, HalfRecurrent(owner, self._dtype))
-        switch_off_transformer_fast_path(root)
+        root = _in_16_bits(
+            root,
+            layers,
+            partial(HalfLinear.convert, dtype=self._dtype),
+            partial(HalfRecurrent, dtype=self._dtype),
+        )
         return root, done
 
 
@@ -237,13 +238,24 @@ class HalfWeights(PostTraining):
         why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
         _check_range(layers, torch.float16)
-        for layer in layers.values():
-            if is_float_linear(layer):
-                HalfWeightLinear.convert(layer)
-        for name, owner in (_recurrent(layers) | _cells(layers)).items():
-            root = put(root, name, HalfWeightRecurrent(owner))
-        switch_off_transformer_fast_path(root)
+        root = _in_16_bits(root, layers, HalfWeightLinear.convert, HalfWeightRecurrent)
         return root, [Change(name, "float16", after="weights") for name in layers]
+
+
+def _in_16_bits(
+    root: nn.Module,
+    layers: Mapping[str, nn.Module],
+    linear: Callable[[nn.Linear], Any],
+    recurrent: Callable[[Any], nn.Module],
+) -> nn.Module:
+    """Make Linear layers others in place, and put others in the places of recurrent ones."""
+    for layer in layers.values():
+        if is_float_linear(layer):
+            linear(layer)
+    for name, owner in (_recurrent(layers) | _cells(layers)).items():
+        root = put(root, name, recurrent(owner))
+    switch_off_transformer_fast_path(root)
+    return root
 
 
 def _cells(layers: Mapping[str, nn.Module]) -> dict[str, nn.RNNCellBase]:

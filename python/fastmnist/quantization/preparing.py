@@ -204,8 +204,8 @@ class Preparation(Transform):
         check_has_linear(root, layers)
         return layers
 
-    def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        chosen = narrow_enough(not_read(Traces.of(root).read, chosen))
+    def narrow(self, chosen: dict[str, nn.Module], traces: Traces) -> dict[str, nn.Module]:
+        chosen = narrow_enough(not_read(traces.read, chosen))
         if self._own is None:
             return chosen
         wanted = {name: layer for name, layer in chosen.items() if self._own(name) is not None}

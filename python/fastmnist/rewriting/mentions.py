@@ -39,12 +39,15 @@ def run_in_several_places(root: nn.Module) -> frozenset[int]:
 
 def _functions(module: nn.Module) -> Iterator[types.FunctionType]:
     """The functions of a user's class, and a forward of the instance's own."""
-    cls, own = type(module), vars(module).get("forward")
-    members = [own] if own is not None else []
-    if not str(cls.__module__).startswith(_LIBRARIES):
-        names = [n for n in dir(cls) if not any(word in n for word in _MAKERS)]
-        members += [inspect.getattr_static(cls, n) for n in names if n != "forward" or not own]
-    for member in members:
+    members = {"forward": vars(module)["forward"]} if "forward" in vars(module) else {}
+    for cls in type(module).__mro__:
+        if not f"{cls.__module__}.".startswith(_LIBRARIES):
+            members = {**vars(cls), **members}  # what is overridden does not run
+    seen: set[int] = set()
+    for name, member in members.items():
+        if any(word in name for word in _MAKERS) or id(member) in seen:
+            continue
+        seen.add(id(member))  # one function may have two names
         function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
         function = inspect.unwrap(function) if callable(function) else function
         is_users = not str(getattr(function, "__module__", "")).startswith(_LIBRARIES)

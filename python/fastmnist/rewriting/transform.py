@@ -83,7 +83,7 @@ class Transform(ABC):
             If the model cannot be transformed.
         """
 
-    def narrow(self, root: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    def narrow(self, chosen: dict[str, nn.Module], traces: Traces) -> dict[str, nn.Module]:
         """Leave out those of the selected layers that cannot be changed after all."""
         return chosen
 
@@ -150,8 +150,9 @@ class Maker:
             select = selection(scratch, layers, include, exclude)
         if select is not None:
             layers = {name: layer for name, layer in layers.items() if select(name, layer)}
-        self.layers: dict[str, nn.Module] = self.how.narrow(scratch, layers)
-        self._ways = Traces.of(scratch).ways
+        traces = Traces.of(scratch)
+        self.layers: dict[str, nn.Module] = self.how.narrow(layers, traces)
+        self._ways = traces.ways
         self.how.begin(scratch, self.layers)
 
     def _copy(self) -> nn.Module:
@@ -329,7 +330,8 @@ def _without_copy(
     root = model if how.keeps_device else model.cpu().float().eval()
     layers = how.find(root)
     select = select or selection(root, layers, include, exclude)
-    layers = how.narrow(root, {n: layer for n, layer in layers.items() if select(n, layer)})
+    chosen = {name: layer for name, layer in layers.items() if select(name, layer)}
+    layers = how.narrow(chosen, Traces.of(root))
     result, done = how.apply(root, [*layers], "excluded")
     if result is not model:
         raise _single_layer()
