@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #include "core/types.h"
-#include "kernels/amx_codes.h"
+#include "kernels/x86/amx_codes.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

@@ -15,9 +15,9 @@
 //            products   sums stored    epilogue
 #pragma once
 
-#include "kernels/amx_codes.h"
-#include "kernels/amx_memory.h"
-#include "kernels/amx_packing.h"
+#include "kernels/x86/amx_codes.h"
+#include "kernels/x86/amx_memory.h"
+#include "kernels/x86/amx_packing.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

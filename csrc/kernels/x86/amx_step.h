@@ -12,7 +12,7 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/amx_tile.h"
+#include "kernels/x86/amx_tile.h"
 #include "kernels/unroll.h"
 
 namespace fastmnist {

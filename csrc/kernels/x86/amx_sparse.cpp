@@ -12,8 +12,8 @@
 #include <immintrin.h>
 
 #include "core/types.h"
-#include "kernels/amx_blocks.h"
-#include "kernels/expand.h"
+#include "kernels/x86/amx_blocks.h"
+#include "kernels/x86/expand.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

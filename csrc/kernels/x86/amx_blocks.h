@@ -5,10 +5,10 @@
 // inside the next block, two products late.
 #pragma once
 
-#include "kernels/amx_codes.h"
-#include "kernels/amx_epilogue.h"
-#include "kernels/amx_memory.h"
-#include "kernels/amx_step.h"
+#include "kernels/x86/amx_codes.h"
+#include "kernels/x86/amx_epilogue.h"
+#include "kernels/x86/amx_memory.h"
+#include "kernels/x86/amx_step.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

@@ -20,7 +20,7 @@
 #include <immintrin.h>
 
 #include "core/types.h"
-#include "kernels/amx_tile.h"
+#include "kernels/x86/amx_tile.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

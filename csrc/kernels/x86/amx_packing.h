@@ -6,7 +6,7 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/avx512_epilogue.h"
+#include "kernels/x86/avx512_epilogue.h"
 #include "kernels/unroll.h"
 
 namespace fastmnist {

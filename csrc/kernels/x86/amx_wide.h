@@ -5,11 +5,11 @@
 // the first products of the block that follows; its epilogue runs between the other products.
 #pragma once
 
-#include "kernels/amx_codes.h"
-#include "kernels/amx_lines.h"
-#include "kernels/amx_memory.h"
-#include "kernels/amx_packing.h"
-#include "kernels/amx_step.h"
+#include "kernels/x86/amx_codes.h"
+#include "kernels/x86/amx_lines.h"
+#include "kernels/x86/amx_memory.h"
+#include "kernels/x86/amx_packing.h"
+#include "kernels/x86/amx_step.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

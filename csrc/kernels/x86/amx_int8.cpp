@@ -27,12 +27,12 @@
 #include <immintrin.h>
 
 #include "core/types.h"
-#include "kernels/amx_blocks.h"
-#include "kernels/amx_columns.h"
-#include "kernels/amx_narrow.h"
-#include "kernels/amx_slices.h"
-#include "kernels/amx_strips.h"
-#include "kernels/amx_wide.h"
+#include "kernels/x86/amx_blocks.h"
+#include "kernels/x86/amx_columns.h"
+#include "kernels/x86/amx_narrow.h"
+#include "kernels/x86/amx_slices.h"
+#include "kernels/x86/amx_strips.h"
+#include "kernels/x86/amx_wide.h"
 
 namespace fastmnist {
 namespace {

@@ -4,7 +4,7 @@
 // The unit can be slower on random bytes than on zeros, so the limit is measured with both. Reads
 // and float32 are AVX-512's: AMX has nothing of its own for them.
 #include "core/types.h"
-#include "kernels/amx_tile.h"
+#include "kernels/x86/amx_tile.h"
 #include "kernels/peak.h"
 
 namespace fastmnist {

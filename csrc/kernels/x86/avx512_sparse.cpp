@@ -7,8 +7,8 @@
 #include <immintrin.h>
 
 #include "core/types.h"
-#include "kernels/avx512_epilogue.h"
-#include "kernels/expand.h"
+#include "kernels/x86/avx512_epilogue.h"
+#include "kernels/x86/expand.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 
 #include "core/types.h"
-#include "kernels/avx512_epilogue.h"
+#include "kernels/x86/avx512_epilogue.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 

@@ -11,8 +11,8 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/amx_codes.h"
-#include "kernels/amx_memory.h"
+#include "kernels/x86/amx_codes.h"
+#include "kernels/x86/amx_memory.h"
 
 namespace fastmnist {
 namespace {

@@ -9,9 +9,9 @@
 //               +-------+
 #pragma once
 
-#include "kernels/amx_codes.h"
-#include "kernels/amx_epilogue.h"
-#include "kernels/amx_memory.h"
+#include "kernels/x86/amx_codes.h"
+#include "kernels/x86/amx_epilogue.h"
+#include "kernels/x86/amx_memory.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {

@@ -9,8 +9,8 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/amx_packing.h"
-#include "kernels/avx512_epilogue.h"
+#include "kernels/x86/amx_packing.h"
+#include "kernels/x86/avx512_epilogue.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 
