@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "core/types.h"
+
 namespace fastmnist {
 namespace {
 
@@ -61,6 +63,8 @@ template <int C, int A, int B>
 inline void tile_multiply() {
   __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B) : "memory");
 }
+
+constexpr Unit kAmxUnit = {tile_configure, tile_release};
 
 }  // namespace
 }  // namespace fastmnist

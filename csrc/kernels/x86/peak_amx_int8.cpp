@@ -4,8 +4,8 @@
 // The unit can be slower on random bytes than on zeros, so the limit is measured with both. Reads
 // and float32 are AVX-512's: AMX has nothing of its own for them.
 #include "core/types.h"
-#include "kernels/x86/amx_tile.h"
 #include "kernels/peak.h"
+#include "kernels/x86/amx_tile.h"
 
 namespace fastmnist {
 namespace {
@@ -37,6 +37,6 @@ std::int64_t products(const std::byte* operands, std::int64_t rounds) {
 }  // namespace
 
 extern const PeakProbe kAmxInt8Peak;
-const PeakProbe kAmxInt8Peak = {"amx_int8", products, nullptr, nullptr};
+const PeakProbe kAmxInt8Peak = {products, nullptr, nullptr};
 
 }  // namespace fastmnist
