@@ -26,7 +26,7 @@ from benchmarks.command import Benchmark
 from benchmarks.dense_tables import tables
 from benchmarks.measure import FULL, QUICK, Effort, measure
 from benchmarks.ours import our_cases
-from benchmarks.peers import peer_cases
+from benchmarks.peers import Case, peer_cases
 from benchmarks.scaling import measure_scaling
 from benchmarks.steps import Steps
 from benchmarks.workloads import DIGITS_BATCHES, WIDE_BATCHES, Workload, digits, wide
@@ -67,7 +67,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for name, make in makers.items():
             with steps.step(f"building {name} with every library"):
                 workload = make()
-                cases, absent = [], {}
+                cases: list[Case] = []
+                absent: dict[str, str] = {}
                 if not options.scaling:
                     cases, absent = peer_cases(workload.network, compiled=options.compile)
                     cases = our_cases(workload.network) + cases
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def _batch(
     steps: Steps,
     workload: Workload,
-    cases: list[Any],
+    cases: list[Case],
     batch: int,
     effort: Effort,
     limits: dict[str, Any],

@@ -8,9 +8,9 @@ best library as usually called and the best prepared for the very rows or batch 
 Needs the extra ``peers`` and MNIST. Answers are checked first; times are medians of interleaved
 rounds. Takes some three minutes, one with --quick.
 
---baseline builds that commit beside this one (``build/baselines/``, once) and lets its dense kernels
-take turns in a process of their own with ours; without it our own dense kernels of today stand for
-them.
+--baseline builds that commit beside this one (``build/baselines/``, once) and lets its dense
+kernels take turns with ours, in a process of their own; without it our own dense kernels of today
+stand for them.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def main() -> int:
     benchmark = Benchmark("targets", __doc__, "targets")
     add = benchmark.parser.add_argument
     add("--data", default="mnist", choices=("mnist", "digits"))
-    add(
-        "--baseline", metavar="COMMIT", help="its dense kernels are what zeros are measured against"
-    )
+    add("--baseline", metavar="COMMIT", help="measure zeros against its dense kernels")
     return benchmark.main(run, tables)
 
 
@@ -142,8 +140,9 @@ def sparse_layer(
     calls = {
         "planned": in_process([call_into(model, rows) for model in planned]),
         "dense": in_process([call_into(model, rows) for model in dense]),
-        **{"scipy": in_process([case.prepare(rows)]) for case in scipy},
     }
+    for case in scipy:
+        calls["scipy"] = in_process([case.prepare(rows)])
     with ExitStack() as stack:
         if baseline:
             job = folder / "layer.npz"

@@ -159,7 +159,7 @@ def modules_table(report: dict[str, Any], asks: bool) -> Table:
 def threads_table(report: dict[str, Any], asks: bool) -> Table:
     """Two threads against two processes at once, which is what the machine has to give."""
     table = Table(
-        "784-96-256-10, uint8 rows: two threads against two processes of one thread at once, rows/s",
+        "784-96-256-10, uint8 rows: two threads against two processes at once, rows/s",
         ["batch", "one thread", "two threads", "two processes", "asked", "share", ""],
     )
     for row in report["threads"]:

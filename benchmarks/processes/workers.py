@@ -29,7 +29,9 @@ def write_job(path: Path, network: Network, rows: U8) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {"calibration": network.calibration, "rows": rows}
     for i, layer in enumerate(network.layers):
         arrays[f"weight{i}"], arrays[f"bias{i}"] = layer.weight, layer.bias
-    np.savez(path, relu=[layer.relu for layer in network.layers], **arrays)
+    arrays["relu"] = np.array([layer.relu for layer in network.layers])
+    save: Any = np.savez  # its types take the arrays for its one option
+    save(path, **arrays)
 
 
 class Worker:
