@@ -87,8 +87,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             if name == "digits":
                 with steps.step("one thread against two"):
                     alone = (os.cpu_count() or 1) < 2
-                    rounds = 9 if options.quick else 21
-                    report["scaling"] = {} if alone else measure_scaling(workload, rounds)
+                    report["scaling"] = (
+                        {} if alone else measure_scaling(workload, quick=options.quick)
+                    )
     return report
 
 

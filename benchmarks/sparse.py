@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +43,8 @@ WIDE_ZEROS, QUICK_ZEROS = (0.5, 0.8, 0.9, 0.95, 0.98), (0.5, 0.8, 0.95, 0.98)
 DIGITS_ZEROS = (0.5, 0.8, 0.9, 0.95)
 DIGITS_BATCHES = (1, 32, 1024)
 PAIRS, QUICK_PAIRS = 5, 2
+EFFORT = replace(FULL, seconds=FULL.seconds / 2)
+QUICK_EFFORT = replace(QUICK, seconds=QUICK.seconds / 2, hopeless=2.0)
 
 
 def main() -> int:
@@ -55,7 +58,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything that was asked for."""
-    effort = QUICK if options.quick else Effort(FULL.rounds, FULL.seconds / 2)
+    effort = QUICK_EFFORT if options.quick else EFFORT
     shares, pairs = (QUICK_ZEROS, QUICK_PAIRS) if options.quick else (WIDE_ZEROS, PAIRS)
     wanted = [options.only] if options.only else ["4096", "digits"]
     total = 0
@@ -150,7 +153,7 @@ def digits_networks(steps: Steps, data_name: str, effort: Effort) -> dict[str, A
                 calls = [[call_into(own, x)] for own in (original, net)]
                 first, second = time_interleaved(
                     calls,
-                    rounds=effort.rounds if effort is QUICK else 4 * effort.rounds,
+                    rounds=effort.rounds if effort is QUICK_EFFORT else 4 * effort.rounds,
                     calls_per_round=20 if batch > 100 else 200,
                     what=f"{name}, batch {batch:,}",
                 )
