@@ -7,8 +7,8 @@
  * themselves still work: who asks nobody is not held back.
  *
  * The setting is a thread's, inherited by the threads and the children that it makes, and ends with
- * exec; there LD_PRELOAD sets it again. A process where Linux or the processor refuses writes a line
- * and ends, since its times would be those of another machine.
+ * exec; there LD_PRELOAD sets it again. A process where Linux or the processor refuses writes a
+ * line and ends, since its times would be those of another machine.
  *
  * SIGSEGV, by which the fault arrives, stays ours: handlers that others install are kept and called
  * for every other fault, and nobody gets to block the signal.
@@ -40,10 +40,10 @@ static void clear(unsigned* value, const int* bits, int count) {
   for (int i = 0; i < count; ++i) *value &= ~(1u << bits[i]);
 }
 
-#define CLEAR(value, ...)                                      \
-  do {                                                         \
-    static const int bits[] = {__VA_ARGS__};                   \
-    clear(value, bits, (int)(sizeof bits / sizeof bits[0]));   \
+#define CLEAR(value, ...)                                    \
+  do {                                                       \
+    static const int bits[] = {__VA_ARGS__};                 \
+    clear(value, bits, (int)(sizeof bits / sizeof bits[0])); \
   } while (0)
 
 /* Features by leaf, subleaf and register, as Intel's manual numbers them (volume 2A, CPUID). */
@@ -64,8 +64,8 @@ static void leave_out(unsigned leaf, unsigned subleaf, unsigned* a, unsigned* b,
       CLEAR(d, 4, 5, 10, 19); /* AVX-VNNI int8, AVX-NE-CONVERT, AVX-VNNI int16, AVX10 */
     }
   } else if (leaf == 0xd && subleaf == 0) {
-    CLEAR(a, 17, 18);                       /* the tiles' state */
-    if (without_avx512) CLEAR(a, 5, 6, 7);  /* mask registers, zmm registers */
+    CLEAR(a, 17, 18);                      /* the tiles' state */
+    if (without_avx512) CLEAR(a, 5, 6, 7); /* mask registers, zmm registers */
   } else if (leaf == 0x1d || leaf == 0x1e || (leaf == 0x24 && without_avx512)) {
     *a = *b = *c = *d = 0; /* tiles in detail; AVX10 in detail */
   }
