@@ -43,7 +43,7 @@ def main() -> int:
     add("--rounds", type=int, help=f"default {FULL.rounds}, with --quick {QUICK.rounds}")
     add("--scaling", action="store_true", help="only one thread against two")
     add("--compile", action="store_true", help="torch.compile is a peer too")
-    benchmark.partial = ("only", "scaling")
+    benchmark.partial += ("only", "scaling")
     return benchmark.main(run, tables)
 
 

@@ -67,14 +67,15 @@ def test_a_report_says_where_it_was_measured(monkeypatch):
     assert "run as a CPU with avx2 at best" in title(about)
 
 
-def test_parts_of_a_run_are_not_kept(monkeypatch, capsys):
+@pytest.mark.parametrize("part", [["--only", "digits"], ["--quick"]])
+def test_parts_of_a_run_are_not_kept(monkeypatch, capsys, part):
     benchmark = Benchmark("dense", "", "dense")
     benchmark.parser.add_argument("--only")
-    benchmark.partial = ("only",)
-    monkeypatch.setattr(sys, "argv", ["dense", "--only", "digits", "--save"])
+    benchmark.partial += ("only",)
+    monkeypatch.setattr(sys, "argv", ["dense", *part, "--save"])
     with pytest.raises(SystemExit):
         benchmark.main(lambda options: pytest.fail("measured"), lambda report: [])
-    assert "expected no --only" in capsys.readouterr().err
+    assert f"expected no {part[0]}" in capsys.readouterr().err
 
 
 def test_the_report_is_written_where_it_is_wanted(monkeypatch, tmp_path):
