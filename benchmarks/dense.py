@@ -17,6 +17,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything that was asked for."""
     effort = QUICK if options.quick else FULL
-    effort = Effort(options.rounds or effort.rounds, effort.seconds)
+    effort = replace(effort, rounds=options.rounds or effort.rounds)
     makers: dict[str, Callable[[], Workload]] = {}
     if options.only in (None, "digits"):
         makers["digits"] = partial(digits, options.data, options.threads)

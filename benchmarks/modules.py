@@ -19,7 +19,7 @@ import torch
 
 import fastmnist as fm
 from benchmarks.command import Benchmark
-from benchmarks.measure import Effort, measure
+from benchmarks.measure import FULL, QUICK, measure
 from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, FloatLayer, Network, peer_cases
 from benchmarks.peers.torch_eager import chain, float_rows
@@ -71,7 +71,7 @@ def modules(network: Network) -> list[Case]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure all."""
-    effort = Effort(9 if options.quick else 31, 2.0 if options.quick else 10.0)
+    effort = QUICK if options.quick else FULL
     batches = []
     with Steps(1 + len(BATCHES)) as steps:
         with steps.step("building the modules"):

@@ -22,7 +22,7 @@ class Steps:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._done = 0
+        self._done = self._ended = 0
         self._draws = can_show()
         self._bar = ProgressBar("", total)
 
@@ -36,17 +36,20 @@ class Steps:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._bar.advance(self._ended)
         self._bar.__exit__(kind, error, trace)
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
         """Do one of them."""
+        # The bar draws at most so often: the last step's end together with this one's name.
         self._bar.description = what
-        self._bar.advance(0)
+        self._bar.advance(self._ended)
+        self._ended = 0
         start = time.perf_counter()
         yield
         self._done += 1
-        self._bar.advance(1)
+        self._ended = 1
         if not self._draws:
             seconds = time.perf_counter() - start
             line = f"[{self._done}/{self._total}] {what}: {seconds:.1f} s"
