@@ -6,7 +6,7 @@ The digits network from uint8 and float32 rows and from random rows without zero
 and without zeros, modules against torch, and two threads against two processes: each beside the
 best library as usually called and the best prepared for the very rows or batch size, both named.
 Needs the extra ``peers`` and MNIST. Answers are checked first; times are medians of interleaved
-rounds. Takes some three minutes, one with --quick.
+rounds. Takes some five minutes, a minute and a half with --quick.
 
 --baseline builds that commit beside this one (``build/baselines/``, once) and lets its dense
 kernels take turns with ours, in a process of their own; without it our own dense kernels of today
