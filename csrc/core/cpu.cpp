@@ -74,6 +74,7 @@ bool tiles_permitted() {
 }  // namespace
 
 std::string missing_for(std::string_view isa) {
+  if (kEmulated) return "";
   const Registers leaf1 = cpuid(1, 0);
   const Registers leaf7 = cpuid(7, 0);
   const auto bit = [](unsigned value, int index) { return ((value >> index) & 1u) != 0; };

@@ -9,10 +9,10 @@
 //               +-------+
 #pragma once
 
+#include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/amx_epilogue.h"
 #include "kernels/x86/amx_memory.h"
-#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {

@@ -9,10 +9,10 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/x86/amx_packing.h"
-#include "kernels/x86/avx512_epilogue.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/amx_packing.h"
+#include "kernels/x86/avx512_epilogue.h"
 
 namespace fastmnist {
 namespace {

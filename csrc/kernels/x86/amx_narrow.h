@@ -15,10 +15,10 @@
 //            products   sums stored    epilogue
 #pragma once
 
+#include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/amx_memory.h"
 #include "kernels/x86/amx_packing.h"
-#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {

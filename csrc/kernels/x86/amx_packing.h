@@ -6,8 +6,8 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/x86/avx512_epilogue.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/avx512_epilogue.h"
 
 namespace fastmnist {
 namespace {

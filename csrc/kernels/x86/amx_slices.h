@@ -12,11 +12,11 @@
 // weights are asked for.
 #pragma once
 
+#include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/amx_epilogue.h"
 #include "kernels/x86/amx_memory.h"
 #include "kernels/x86/amx_step.h"
-#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {

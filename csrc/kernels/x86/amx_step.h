@@ -12,8 +12,8 @@
 #pragma once
 
 #include "core/types.h"
-#include "kernels/x86/amx_tile.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/amx_tile.h"
 
 namespace fastmnist {
 namespace {

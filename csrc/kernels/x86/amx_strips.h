@@ -8,10 +8,10 @@
 // With more inputs weights stream by once per 16 rows: with one strip, at the speed of memory.
 #pragma once
 
+#include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/amx_epilogue.h"
 #include "kernels/x86/amx_memory.h"
-#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {

@@ -5,12 +5,12 @@
 // the first products of the block that follows; its epilogue runs between the other products.
 #pragma once
 
+#include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/amx_lines.h"
 #include "kernels/x86/amx_memory.h"
 #include "kernels/x86/amx_packing.h"
 #include "kernels/x86/amx_step.h"
-#include "kernels/sizes.h"
 
 namespace fastmnist {
 namespace {

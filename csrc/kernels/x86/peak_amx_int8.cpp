@@ -4,8 +4,8 @@
 // The unit can be slower on random bytes than on zeros, so the limit is measured with both. Reads
 // and float32 are AVX-512's: AMX has nothing of its own for them.
 #include "core/types.h"
-#include "kernels/x86/amx_tile.h"
 #include "kernels/peak.h"
+#include "kernels/x86/amx_tile.h"
 
 namespace fastmnist {
 namespace {
