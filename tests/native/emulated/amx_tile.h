@@ -84,6 +84,7 @@ class TileUnit {
  private:
   Tile& tile(int t) {
     if (!configured_) fault("tiles are used before they are configured");
+    if (tiles_[t].rows == 0) fault("a tile without rows is used");
     return tiles_[t];
   }
 

@@ -4,6 +4,7 @@
 //     fmadd                   rounds twice there
 //     round to nearest        takes halves away from zero there, not to even
 //     conversions to integers what is out of range is INT_MIN, and that is all that happens
+//     absolute values         NaN and -0 keep their sign there
 //     masked loads            read bytes there that the mask leaves out: they may not exist
 //     aligned loads, stores   take any address there
 //
@@ -92,6 +93,13 @@ inline __m128i cvtusepi32_epi8(__m512i a) {
   for (std::size_t i = 0; i < y.size(); ++i)
     y[i] = static_cast<std::uint8_t>(x[i] < 255u ? x[i] : 255u);
   return std::bit_cast<__m128i>(y);
+}
+
+// Clears the sign, whatever is behind it.
+inline __m512 abs_ps(__m512 a) {
+  auto x = lanes_of<std::uint32_t>(a);
+  for (std::uint32_t& v : x) v &= 0x7fffffffu;
+  return std::bit_cast<__m512>(x);
 }
 
 // The instruction halves the vector, and halves it again: for minimum and maximum of numbers any
@@ -191,6 +199,8 @@ void store_aligned(void* to, V v) {
 
 inline const std::uint8_t* bytes(const void* p) { return static_cast<const std::uint8_t*>(p); }
 inline std::uint8_t* bytes(void* p) { return static_cast<std::uint8_t*>(p); }
+inline const float* floats(const void* p) { return static_cast<const float*>(p); }
+inline float* floats(void* p) { return static_cast<float*>(p); }
 
 }  // namespace fastmnist::emulated
 
@@ -201,6 +211,7 @@ inline std::uint8_t* bytes(void* p) { return static_cast<std::uint8_t*>(p); }
 #undef _mm256_maskload_ps
 #undef _mm256_maskstore_ps
 #undef _mm256_round_ps
+#undef _mm512_abs_ps
 #undef _mm512_cmpeq_epi16_mask
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtepu8_epi32
@@ -232,6 +243,7 @@ inline std::uint8_t* bytes(void* p) { return static_cast<std::uint8_t*>(p); }
     static_assert(((mode)&7) == _MM_FROUND_TO_NEAREST_INT, "only this is emulated"); \
     return fastmnist::emulated::rounded_to_even(v);                                  \
   }(a))
+#define _mm512_abs_ps(a) fastmnist::emulated::abs_ps(a)
 #define _mm512_cmpeq_epi16_mask(a, b) fastmnist::emulated::cmpeq_epi16_mask(a, b)
 #define _mm512_cvtepi32_ps(a) fastmnist::emulated::cvtepi32_ps(a)
 #define _mm512_cvtepu8_epi32(a) fastmnist::emulated::cvtepu8_epi32(a)
@@ -243,12 +255,12 @@ inline std::uint8_t* bytes(void* p) { return static_cast<std::uint8_t*>(p); }
 #define _mm512_mask_cmp_ps_mask(k, a, b, op) \
   static_cast<__mmask16>((k)&_mm512_cmp_ps_mask(a, b, op))
 #define _mm512_mask_storeu_ps(to, k, a) \
-  fastmnist::emulated::mask_store(static_cast<float*>(to), k, a)
+  fastmnist::emulated::mask_store(fastmnist::emulated::floats(to), k, a)
 #define _mm512_maskz_expand_epi8(k, a) fastmnist::emulated::maskz_expand_epi8(k, a)
 #define _mm512_maskz_loadu_epi8(k, from) \
   fastmnist::emulated::maskz_load<__m512i>(k, fastmnist::emulated::bytes(from))
 #define _mm512_maskz_loadu_ps(k, from) \
-  fastmnist::emulated::maskz_load<__m512>(k, static_cast<const float*>(from))
+  fastmnist::emulated::maskz_load<__m512>(k, fastmnist::emulated::floats(from))
 #define _mm512_reduce_max_ps(a) fastmnist::emulated::reduce_max_ps(a)
 #define _mm512_reduce_min_ps(a) fastmnist::emulated::reduce_min_ps(a)
 #define _mm512_store_si512(to, a) fastmnist::emulated::store_aligned<__m512i>(to, a)
