@@ -78,8 +78,10 @@ constexpr Sample kSamples[] = {
        _mm256_maskstore_ps(reinterpret_cast<float*>(o.tail), tail_lanes(o), reals(o, 0));
        std::memcpy(y, o.tail, static_cast<std::size_t>(o.tail_bytes));
      }},
+    INTS(_mm256_max_epi16, ints(o, 0), ints(o, 1)),
     INTS(_mm256_max_epi32, ints(o, 0), ints(o, 1)),
     REALS(_mm256_max_ps, reals(o, 0), reals(o, 1)),
+    INTS(_mm256_min_epi16, ints(o, 0), ints(o, 1)),
     INTS(_mm256_min_epi32, ints(o, 0), ints(o, 1)),
     REALS(_mm256_min_ps, reals(o, 0), reals(o, 1)),
     INTS(_mm256_movemask_epi8, ints(o, 0)),
@@ -113,8 +115,11 @@ constexpr Sample kSamples[] = {
     INTS(_mm256_unpacklo_epi16, ints(o, 0), ints(o, 1)),
     INTS(_mm256_unpacklo_epi8, ints(o, 0), ints(o, 1)),
     INTS(_mm256_xor_si256, ints(o, 0), ints(o, 1)),
+    INTS(_mm_add_epi16, half(o, 0), half(o, 1)),
+    INTS(_mm_cvtepu8_epi16, half(o, 0)),
     INTS(_mm_packus_epi16, half(o, 0), half(o, 1)),
     INTS(_mm_packus_epi32, half(o, 0), half(o, 1)),
+    INTS(_mm_shuffle_epi32, half(o, 0), 0x4e),
 };
 
 }  // namespace

@@ -208,9 +208,11 @@ inline float* floats(void* p) { return static_cast<float*>(p); }
 #undef _cvtu64_mask64
 #undef _mm256_cvtps_epi32
 #undef _mm256_fmadd_ps
+#undef _mm256_load_si256
 #undef _mm256_maskload_ps
 #undef _mm256_maskstore_ps
 #undef _mm256_round_ps
+#undef _mm256_store_si256
 #undef _mm512_abs_ps
 #undef _mm512_cmpeq_epi16_mask
 #undef _mm512_cvtepi32_ps
@@ -234,6 +236,7 @@ inline float* floats(void* p) { return static_cast<float*>(p); }
 #define _cvtu64_mask64(bits) static_cast<__mmask64>(bits)
 #define _mm256_cvtps_epi32(a) fastmnist::emulated::cvtps_epi32<__m256i>(a)
 #define _mm256_fmadd_ps(a, b, c) fastmnist::emulated::fmadd<__m256>(a, b, c)
+#define _mm256_load_si256(from) fastmnist::emulated::load_aligned<__m256i>(from)
 #define _mm256_maskload_ps(from, mask) \
   fastmnist::emulated::maskz_load<__m256, float>(fastmnist::emulated::top_bits(mask), from)
 #define _mm256_maskstore_ps(to, mask, a) \
@@ -243,6 +246,7 @@ inline float* floats(void* p) { return static_cast<float*>(p); }
     static_assert(((mode)&7) == _MM_FROUND_TO_NEAREST_INT, "only this is emulated"); \
     return fastmnist::emulated::rounded_to_even(v);                                  \
   }(a))
+#define _mm256_store_si256(to, a) fastmnist::emulated::store_aligned<__m256i>(to, a)
 #define _mm512_abs_ps(a) fastmnist::emulated::abs_ps(a)
 #define _mm512_cmpeq_epi16_mask(a, b) fastmnist::emulated::cmpeq_epi16_mask(a, b)
 #define _mm512_cvtepi32_ps(a) fastmnist::emulated::cvtepi32_ps(a)
