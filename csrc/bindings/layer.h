@@ -10,7 +10,7 @@
 
 #include "bindings/numpy_arrays.h"
 #include "core/errors.h"
-#include "pack/dense.h"
+#include "pack/layer.h"
 
 namespace fastmnist::bindings {
 

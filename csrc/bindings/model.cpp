@@ -179,7 +179,7 @@ void Model::compute(const Task& task, const Input& x, void* result) const {
 PyObject* Model::unpack(std::int64_t i) const {
   if (i < 0 || i >= view_.layers())
     invalid("layer", "0 to " + std::to_string(view_.layers() - 1), std::to_string(i));
-  const PackedDense layer = view_.dense(i);
+  const Weights layer = view_.weights(i, WeightForm::kDense);
   py::array_t<std::int8_t> weight({layer.outputs, layer.inputs});
   py::array_t<float> scale(layer.outputs);
   py::array_t<float> bias(layer.outputs);

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,7 +61,8 @@ py::list layer_times(Packed packed, std::int64_t layer, int threads) {
   }
   py::list rows;
   for (const KernelTime& time : times)
-    rows.append(py::make_tuple(time.rows, kernels.linears[time.kernel].name, time.seconds * 1e6));
+    rows.append(
+        py::make_tuple(time.rows, name_of(kernels.linears[time.kernel]), time.seconds * 1e6));
   return rows;
 }
 
@@ -72,7 +74,7 @@ std::vector<std::vector<std::string>> choose(Packed packed, const std::vector<do
   const std::vector<int> choices = choose_kernels(kernels, network, times, set_up);
   std::vector<std::vector<std::string>> names(static_cast<std::size_t>(network.layers()));
   for (std::size_t i = 0; i < choices.size(); ++i)
-    names[i / kRowClasses].emplace_back(kernels.linears[choices[i]].name);
+    names[i / kRowClasses].push_back(name_of(kernels.linears[choices[i]]));
   return names;
 }
 
@@ -97,7 +99,7 @@ std::vector<int> indexes_of(const KernelTable& kernels, const Names& names) {
     for (const std::string& name : layer) {
       int index = -1;
       for (int i = 0; i < kernels.linear_count; ++i)
-        if (name == kernels.linears[i].name) index = i;
+        if (name == name_of(kernels.linears[i])) index = i;
       if (index < 0) invalid("names", "kernels of " + std::string(kernels.name), "'" + name + "'");
       choices.push_back(index);
     }
@@ -110,32 +112,31 @@ void set_plan(Packed packed, const Names& names, std::int64_t block_rows, const 
              bytes_of(packed));
 }
 
-// The kernels that layer i could go by: those whose form of weights there is.
-std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer) {
+// The kernels that layer i could go by with so many rows: those whose form of weights there is. In
+// the network, unless it is said otherwise what they give and whether there is a scale per row.
+std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
+                                       std::optional<bool> codes_out, std::optional<bool> per_row) {
   const NetworkView network = view_network(bytes_of(packed));
   check_layer(network, layer);
+  LinearShape shape = shape_of(network, layer, rows);
+  shape.codes_out = codes_out.value_or(shape.codes_out);
+  shape.per_row = per_row.value_or(shape.per_row);
   const KernelTable& kernels = active_kernels();
   std::vector<std::string> names;
   for (int i = 0; i < kernels.linear_count; ++i)
-    if (network.has_form(layer, kernels.linears[i].form))
-      names.emplace_back(kernels.linears[i].name);
+    if (network.has_form(layer, kernels.linears[i].form) && can(kernels.linears[i], shape))
+      names.push_back(name_of(kernels.linears[i]));
   return names;
 }
 
-// What layer i takes: bytes of the dense form, and of the sparse ones, 0 where there is none.
+// Bytes of layer i in each form that it has.
 py::dict layer_forms(Packed packed, std::int64_t layer) {
   const NetworkView network = view_network(bytes_of(packed));
   check_layer(network, layer);
-  const LayerRecord& record = network.record(layer);
-  const SparseSizes sizes = network.sparse_sizes(layer);
-  SparseSizes bitmask = sizes;
-  bitmask.picks = false;
-  SparseSizes picks = sizes;
-  picks.bitmask = false;
   py::dict forms;
-  forms["dense"] = packed_dense_bytes(record.inputs, record.outputs);
-  forms["bitmask"] = packed_sparse_bytes(bitmask, record.inputs, record.outputs);
-  forms["picks"] = packed_sparse_bytes(picks, record.inputs, record.outputs);
+  for (int f = 0; f < kWeightForms; ++f)
+    if (const std::uint64_t bytes = network.record(layer).forms[f].bytes; bytes != 0)
+      forms[name_of(static_cast<WeightForm>(f))] = bytes;
   return forms;
 }
 
@@ -146,7 +147,8 @@ py::tuple get_plan(Packed packed, bool threaded) {
   py::list layers;
   for (std::int64_t i = 0; i < network.layers(); ++i) {
     py::list names;
-    for (const std::int64_t rows : kRowsOfClass) names.append(plan.kernel(i, rows, threaded).name);
+    for (const std::int64_t rows : kRowsOfClass)
+      names.append(name_of(plan.kernel(i, shape_of(network, i, rows), threaded)));
     layers.append(names);
   }
   return py::make_tuple(layers, plan.block_rows());
@@ -159,7 +161,8 @@ void register_plans(py::module_& module) {
   module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"),
              py::arg("threads") = 1);
   module.def("choose_kernels", &choose, strict("packed"), py::arg("times"), py::arg("set_up"));
-  module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"));
+  module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"), py::arg("rows"),
+             py::arg("codes_out") = py::none(), py::arg("per_row") = py::none());
   module.def("layer_forms", &layer_forms, strict("packed"), py::arg("layer"));
   module.def("measure_set_up", [] { return measure_set_up(active_kernels()); });
   module.def("measure_blocks", &block_times, strict("packed"));

@@ -4,8 +4,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -60,39 +62,35 @@ LayerArrays make_layer(Array<std::int8_t> weight, Array<float> weight_scale,
           make_quantizer(input_scale, input_zero_point)};
 }
 
-bool has_kernel(WeightForm form) {
-  const KernelTable& kernels = active_kernels();
-  for (int i = 0; i < kernels.linear_count; ++i)
-    if (kernels.linears[i].form == form) return true;
-  return false;
+WeightForm form_named(const std::string& name) {
+  std::string known;
+  for (int f = 1; f < kWeightForms; ++f) {
+    if (name == name_of(static_cast<WeightForm>(f))) return static_cast<WeightForm>(f);
+    known += (f > 1 ? ", " : "") + std::string(name_of(static_cast<WeightForm>(f)));
+  }
+  invalid("forms", "one of " + known, "'" + name + "'");
 }
 
 // The forms that are named, or else those that may pay and the active kernels read.
-std::vector<SparseSizes> sparse_forms(
+std::vector<std::vector<FormSize>> sparse_forms(
     const std::vector<CanonicalLayer>& layers,
-    const std::optional<std::vector<std::vector<std::string>>>& forms) {
-  if (forms && forms->size() != layers.size())
+    const std::optional<std::vector<std::vector<std::string>>>& names) {
+  if (names && names->size() != layers.size())
     invalid("forms", "one list per layer, " + std::to_string(layers.size()),
-            std::to_string(forms->size()));
-  const bool bitmask = !forms && has_kernel(WeightForm::kBitmask);
-  const bool picks = !forms && has_kernel(WeightForm::kPicks);
-  std::vector<SparseSizes> sizes;
+            std::to_string(names->size()));
+  std::vector<std::vector<FormSize>> forms;
+  const std::vector<WeightForm> readable = names ? std::vector<WeightForm>{} : readable_forms();
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (!forms) {
-      const SparseSizes own = measure_sparse(layers[i]);
-      sizes.push_back(measure_forms(layers[i], own.bitmask && bitmask, own.picks && picks));
+    if (!names) {
+      forms.push_back(forms_worth_trying(layers[i], readable));
       continue;
     }
-    bool wants_bitmask = false;
-    bool wants_picks = false;
-    for (const std::string& form : (*forms)[i]) {
-      if (form != "bitmask" && form != "picks")
-        invalid("forms", "'bitmask' or 'picks'", "'" + form + "'");
-      (form == "picks" ? wants_picks : wants_bitmask) = true;
-    }
-    sizes.push_back(measure_forms(layers[i], wants_bitmask, wants_picks));
+    std::set<WeightForm> wanted;
+    for (const std::string& name : (*names)[i]) wanted.insert(form_named(name));
+    forms.emplace_back();
+    for (const WeightForm form : wanted) forms.back().push_back(size_in(form, layers[i]));
   }
-  return sizes;
+  return forms;
 }
 
 void check_affine(const NetworkSpec& spec, const std::optional<Array<float>>& multiplier,
@@ -114,7 +112,7 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
                                const std::optional<std::vector<std::vector<std::string>>>& forms) {
   NetworkSpec spec;
   for (const LayerArrays& layer : layers) spec.layers.push_back(layer.view());
-  spec.sparse = sparse_forms(spec.layers, forms);
+  spec.forms = sparse_forms(spec.layers, forms);
   if (input == "static") {
     spec.input = InputKind::kStatic;
   } else if (input == "affine") {
@@ -192,7 +190,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("linear_kernels", [] {
     std::vector<std::string> names;
     const KernelTable& kernels = active_kernels();
-    for (int i = 0; i < kernels.linear_count; ++i) names.emplace_back(kernels.linears[i].name);
+    for (int i = 0; i < kernels.linear_count; ++i) names.push_back(name_of(kernels.linears[i]));
     return names;
   });
   bindings::register_testing(m);

@@ -29,8 +29,8 @@ void check_size(const char* name, const py::array& array, const char* of, py::ss
 
 bool quantize(const Array<float>& x, float scale, int zero_point, Array<std::uint8_t>& out) {
   check_size("out", out, "x", x.size());
-  return active_kernels().quantize(x.data(), x.size(), checked_quantizer(scale, zero_point),
-                                   out.mutable_data());
+  return active_kernels().rows.quantize(x.data(), x.size(), checked_quantizer(scale, zero_point),
+                                        out.mutable_data());
 }
 
 bool quantize_affine(const Array<float>& x, const Array<float>& multiplier,
@@ -38,18 +38,18 @@ bool quantize_affine(const Array<float>& x, const Array<float>& multiplier,
   check_size("multiplier", multiplier, "x", x.size());
   check_size("offset", offset, "x", x.size());
   check_size("out", out, "x", x.size());
-  return active_kernels().quantize_affine(x.data(), x.size(), multiplier.data(), offset.data(),
-                                          out.mutable_data());
+  return active_kernels().rows.quantize_affine(x.data(), x.size(), multiplier.data(), offset.data(),
+                                               out.mutable_data());
 }
 
 void dequantize(const Array<std::uint8_t>& q, float scale, int zero_point, Array<float>& out) {
   check_size("out", out, "q", q.size());
-  active_kernels().dequantize(q.data(), q.size(), checked_quantizer(scale, zero_point),
-                              out.mutable_data());
+  active_kernels().rows.dequantize(q.data(), q.size(), checked_quantizer(scale, zero_point),
+                                   out.mutable_data());
 }
 
 py::tuple row_range(const Array<float>& x) {
-  const RowRange range = active_kernels().row_range(x.data(), x.size());
+  const RowRange range = active_kernels().rows.row_range(x.data(), x.size());
   return py::make_tuple(range.lo, range.hi, range.finite);
 }
 
@@ -103,13 +103,17 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   const LinearOutput output = check_out(out, rows, network.record(0).outputs);
   const std::vector<Quantizer> quantizers = row_quantizers(row_scale, row_zero_point, rows);
   const KernelTable& kernels = active_kernels();
-  const LinearKernel* choice = kernel ? nullptr : &PlanView(kernels, network).kernel(0, rows);
+  const LinearShape shape{rows, network.record(0).inputs, network.record(0).outputs,
+                          output == LinearOutput::kCodes, quantizers.size() != 1};
+  const LinearKernel* choice = kernel ? nullptr : &PlanView(kernels, network).kernel(0, shape);
   for (int i = 0; kernel && i < kernels.linear_count; ++i)
-    if (*kernel == kernels.linears[i].name) choice = &kernels.linears[i];
-  if (choice == nullptr || !network.has_form(0, choice->form))
-    invalid("kernel", "one of layer_kernels(packed, 0)", "'" + kernel.value_or("") + "'");
+    if (*kernel == name_of(kernels.linears[i])) choice = &kernels.linears[i];
+  if (choice == nullptr || !network.has_form(0, choice->form) || !can(*choice, shape))
+    invalid("kernel", "one of layer_kernels(packed, 0) that can compute this",
+            "'" + kernel.value_or("") + "'");
   LinearArgs args =
-      make_args(network, 0, choice->form, {codes.data(), codes.shape(1), codes.size(), 0}, rows,
+      make_args(network, 0, choice->form,
+                {codes.data(), codes.shape(1), codes.data(), codes.data() + codes.size()}, rows,
                 const_cast<void*>(out.data()), out.shape(1));
   if (quantizers.size() == 1)
     args.x_quantizer = quantizers[0];
@@ -119,7 +123,7 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
     args.y_quantizer = checked_quantizer(out_scale, out_zero_point);
     args.y_bounded = bounded;
   }
-  run_single_linear(kernels, *choice, output, args);
+  run_single_linear(*choice, output, args);
 }
 
 // The same by reference.cpp, on canonical weights.

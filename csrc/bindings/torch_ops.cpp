@@ -103,8 +103,9 @@ Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
   const Quantizer q = checked_quantizer(scale, zero_point);
   const Tensor rows = packed_rows(x);
   Tensor out = empty(x.sizes(), ScalarType::Byte);
-  fastmnist::active_kernels().quantize(static_cast<const float*>(rows.data_ptr()), rows.numel(), q,
-                                       static_cast<std::uint8_t*>(out.data_ptr()));
+  fastmnist::active_kernels().rows.quantize(static_cast<const float*>(rows.data_ptr()),
+                                            rows.numel(), q,
+                                            static_cast<std::uint8_t*>(out.data_ptr()));
   return out;
 }
 
@@ -113,8 +114,9 @@ Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
   const Quantizer quant = checked_quantizer(scale, zero_point);
   const Tensor codes = packed_rows(q);
   Tensor out = empty(q.sizes(), ScalarType::Float);
-  fastmnist::active_kernels().dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
-                                         codes.numel(), quant, static_cast<float*>(out.data_ptr()));
+  fastmnist::active_kernels().rows.dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
+                                              codes.numel(), quant,
+                                              static_cast<float*>(out.data_ptr()));
   return out;
 }
 
@@ -158,7 +160,7 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
                          outputs,
                          {static_cast<float>(lo), static_cast<float>(hi)},
                          checked_quantizer(input_scale, input_zero_point)});
-  spec.sparse.push_back(fastmnist::measure_sparse(spec.layers[0]));
+  spec.forms.push_back(fastmnist::forms_worth_trying(spec.layers[0], fastmnist::readable_forms()));
   const std::int64_t bytes[] = {fastmnist::packed_network_bytes(spec)};
   Tensor packed = empty(Sizes(bytes, 1), ScalarType::Byte);
   fastmnist::pack_network(
@@ -217,13 +219,14 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   const Tensor rows = packed_rows(codes);
   const std::int64_t count = rows.numel() / network.inputs();
   const fastmnist::KernelTable& kernels = fastmnist::active_kernels();
-  const fastmnist::LinearKernel& kernel = fastmnist::PlanView(kernels, network).kernel(0, count);
-  const fastmnist::CodeRows x = {static_cast<const std::uint8_t*>(rows.data_ptr()),
-                                 network.inputs(), rows.numel(), 0};
+  const fastmnist::LinearKernel& kernel =
+      fastmnist::PlanView(kernels, network).kernel(0, shape_of(network, 0, count, !floats));
+  const auto* data = static_cast<const std::uint8_t*>(rows.data_ptr());
+  const fastmnist::CodeRows x = {data, network.inputs(), data, data + rows.numel()};
   fastmnist::LinearArgs args =
       make_args(network, 0, kernel.form, x, count, out.data_ptr(), network.outputs());
   args.y_quantizer = y_quantizer;
-  fastmnist::run_single_linear(kernels, kernel, output, args);
+  fastmnist::run_single_linear(kernel, output, args);
   return out;
 }
 

@@ -3,7 +3,6 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -38,26 +37,38 @@ std::uint64_t os_saved_state() {
   return (static_cast<std::uint64_t>(high) << 32) | low;
 }
 
+enum Register { kLeaf1Ecx, kLeaf7Ebx, kLeaf7Ecx, kLeaf7Edx };
+
+// Register state that must be saved (XCR0), and what it is called.
+struct State {
+  std::uint64_t bits;
+  const char* registers;
+};
+constexpr State kYmm{0x06, "ymm"};
+constexpr State kZmm{0xe6, "zmm"};
+constexpr State kTiles{0x60000, "tile"};
+
 struct Feature {
+  FeatureSet id;
   const char* name;
-  bool present;
+  Register where;
+  int bit;
+  State state;
 };
 
-std::string first_missing(std::initializer_list<Feature> features, std::uint64_t needed_state,
-                          const char* registers) {
-  std::string missing;
-  for (const Feature& feature : features)
-    if (!feature.present)
-      missing += (missing.empty() ? "the CPU lacks " : ", ") + std::string(feature.name);
-  if (!missing.empty()) return missing;
-  if ((os_saved_state() & needed_state) != needed_state)
-    return std::string("the operating system does not save ") + registers + " registers";
-  return "";
-}
-
-constexpr std::uint64_t kYmmState = 0x06;
-constexpr std::uint64_t kZmmState = 0xe6;
-constexpr std::uint64_t kTileState = 0x60000;
+constexpr Feature kFeatures[] = {
+    {kAvx2, "avx2", kLeaf7Ebx, 5, kYmm},
+    {kFma, "fma", kLeaf1Ecx, 12, kYmm},
+    {kAvx512f, "avx512f", kLeaf7Ebx, 16, kZmm},
+    {kAvx512dq, "avx512dq", kLeaf7Ebx, 17, kZmm},
+    {kAvx512bw, "avx512bw", kLeaf7Ebx, 30, kZmm},
+    {kAvx512vl, "avx512vl", kLeaf7Ebx, 31, kZmm},
+    {kAvx512Vnni, "avx512_vnni", kLeaf7Ecx, 11, kZmm},
+    {kAvx512Vbmi, "avx512_vbmi", kLeaf7Ecx, 1, kZmm},
+    {kAvx512Vbmi2, "avx512_vbmi2", kLeaf7Ecx, 6, kZmm},
+    {kAmxTile, "amx_tile", kLeaf7Edx, 24, kTiles},
+    {kAmxInt8, "amx_int8", kLeaf7Edx, 25, kTiles},
+};
 
 // Linux hands tile registers out on request, once per process; a refusal is final.
 bool tiles_permitted() {
@@ -73,35 +84,24 @@ bool tiles_permitted() {
 
 }  // namespace
 
-std::string missing_for(std::string_view isa) {
+std::string missing(FeatureSet needed) {
   if (kEmulated) return "";
   const Registers leaf1 = cpuid(1, 0);
   const Registers leaf7 = cpuid(7, 0);
-  const auto bit = [](unsigned value, int index) { return ((value >> index) & 1u) != 0; };
-  const Feature avx2{"avx2", bit(leaf7.ebx, 5)};
-  const Feature fma{"fma", bit(leaf1.ecx, 12)};
-  if (isa == "scalar") return "";
-  if (isa == "avx2") return first_missing({avx2, fma}, kYmmState, "ymm");
-  const std::string no_vnni = first_missing({avx2,
-                                             fma,
-                                             {"avx512f", bit(leaf7.ebx, 16)},
-                                             {"avx512dq", bit(leaf7.ebx, 17)},
-                                             {"avx512bw", bit(leaf7.ebx, 30)},
-                                             {"avx512vl", bit(leaf7.ebx, 31)},
-                                             {"avx512_vnni", bit(leaf7.ecx, 11)}},
-                                            kZmmState, "zmm");
-  if (isa == "avx512_vnni" || !no_vnni.empty()) return no_vnni;
-  if (isa == "avx512_sparse")
-    return first_missing({{"avx512_vbmi", bit(leaf7.ecx, 1)}, {"avx512_vbmi2", bit(leaf7.ecx, 6)}},
-                         kZmmState, "zmm");
-  if (isa == "amx_int8") {
-    std::string missing = first_missing(
-        {{"amx_tile", bit(leaf7.edx, 24)}, {"amx_int8", bit(leaf7.edx, 25)}}, kTileState, "tile");
-    if (missing.empty() && !tiles_permitted())
-      missing = "the operating system refuses tile registers to this process";
-    return missing;
-  }
-  return "not an instruction set of x86-64";
+  const unsigned registers[] = {leaf1.ecx, leaf7.ebx, leaf7.ecx, leaf7.edx};
+  std::string lacking;
+  for (const Feature& feature : kFeatures)
+    if ((needed & feature.id) != 0 && ((registers[feature.where] >> feature.bit) & 1u) == 0)
+      lacking += (lacking.empty() ? "the CPU lacks " : ", ") + std::string(feature.name);
+  if (!lacking.empty()) return lacking;
+  const std::uint64_t saved = os_saved_state();
+  for (const Feature& feature : kFeatures)
+    if ((needed & feature.id) != 0 && (saved & feature.state.bits) != feature.state.bits)
+      return std::string("the operating system does not save ") + feature.state.registers +
+             " registers";
+  if ((needed & (kAmxTile | kAmxInt8)) != 0 && !tiles_permitted())
+    return "the operating system refuses tile registers to this process";
+  return "";
 }
 
 std::string cpu_model() {
@@ -118,8 +118,8 @@ std::string cpu_model() {
 
 #else
 
-std::string missing_for(std::string_view isa) {
-  return isa == "scalar" ? "" : "not an instruction set of this processor family";
+std::string missing(FeatureSet needed) {
+  return needed == 0 ? "" : "not an instruction set of this processor family";
 }
 
 std::string cpu_model() { return "unknown"; }

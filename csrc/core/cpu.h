@@ -3,9 +3,9 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "core/export.h"
+#include "core/features.h"
 
 namespace fastmnist {
 
@@ -16,11 +16,9 @@ inline constexpr bool kEmulated = true;
 inline constexpr bool kEmulated = false;
 #endif
 
-// "" where the processor has every feature that the named kernels use and the operating system
-// saves their registers; otherwise what is missing, e.g. "the CPU lacks avx512_vnni". The kernels
-// for sparse weights are no set of their own: "avx512_sparse" names what they need beside
-// avx512_vnni.
-FASTMNIST_API std::string missing_for(std::string_view isa);
+// "" where the processor has all of them and the operating system saves their registers; otherwise
+// what is missing, e.g. "the CPU lacks avx512_vnni".
+FASTMNIST_API std::string missing(FeatureSet needed);
 
 // The processor's own name for itself, or "unknown".
 FASTMNIST_API std::string cpu_model();

@@ -1,5 +1,8 @@
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
+#include <iterator>
 
 #include "core/cpu.h"
 #include "core/errors.h"
@@ -7,110 +10,78 @@
 
 namespace fastmnist {
 
-extern const KernelTable kScalarKernels;
-#if defined(FASTMNIST_HAVE_AVX2)
-extern const KernelTable kAvx2Kernels;
-#endif
-#if defined(FASTMNIST_HAVE_AVX512_VNNI)
-extern const KernelTable kAvx512VnniKernels;
-#endif
-
-#if defined(FASTMNIST_HAVE_AVX512_SPARSE)
-extern const LinearKernel kAvx512SparseKernels[2];
-#endif
-#if defined(FASTMNIST_HAVE_AMX_INT8)
-extern const TileUnit kAmxUnit;
-extern const LinearKernel kAmxInt8Kernels[2];
-#endif
-#if defined(FASTMNIST_HAVE_AMX_SPARSE)
-extern const LinearKernel kAmxSparseKernels[1];
-#endif
-
-#if defined(FASTMNIST_HAVE_AMX_INT8) && !defined(FASTMNIST_HAVE_AVX512_VNNI)
-#error "amx_int8 stands on avx512_vnni: build it, too; see the table of kernels in CMakeLists.txt"
-#endif
+// What was built, by CMakeLists.txt's table: FASTMNIST_PART(kAvx2) ... FASTMNIST_PART(kScalar).
+#define FASTMNIST_PART(part) extern const KernelPart part;
+#include "built_parts.inc"
+#undef FASTMNIST_PART
 
 namespace {
 
-struct Built {
-  const char* name;
-  const KernelTable* kernels;
+constexpr int kSets = static_cast<int>(std::size(kInstructionSets));
+
+const KernelPart* const kParts[] = {
+#define FASTMNIST_PART(part) &part,
+#include "built_parts.inc"
+#undef FASTMNIST_PART
 };
 
-#if defined(FASTMNIST_HAVE_AVX512_VNNI)
-// Sparse weights need more than VNNI.
-const KernelTable& avx512_vnni_kernels() {
-  static const KernelTable kernels = [] {
-    KernelTable table = kAvx512VnniKernels;
-#if defined(FASTMNIST_HAVE_AVX512_SPARSE)
-    if (missing_for("avx512_sparse").empty())
-      for (const LinearKernel& kernel : kAvx512SparseKernels)
-        table.linears[table.linear_count++] = kernel;
-#endif
-    return table;
+bool is(const char* name, std::string_view isa) { return name != nullptr && name == isa; }
+
+// Adds a set's own parts to the table; parts that need what the processor lacks are left out.
+// Returns whether there were any at all.
+bool add_parts(std::string_view isa, KernelTable& table) {
+  bool any = false;
+  for (const KernelPart* part : kParts) {
+    if (!is(part->isa, isa)) continue;
+    any = true;
+    if (!missing(part->needs).empty()) continue;
+    if (part->rows != nullptr) table.rows = *part->rows;
+    if (part->peak != nullptr) table.peak = part->peak;
+    for (int i = 0; i < part->linear_count && table.linear_count < kMaxLinearKernels; ++i)
+      table.linears[table.linear_count++] = part->linears[i];
+  }
+  return any;
+}
+
+struct Set {
+  bool built = false;
+  KernelTable table{};
+};
+
+// In the order of kInstructionSets. A set has its base's kernels first, as the first of a table
+// serves everywhere.
+const std::array<Set, kSets>& sets() {
+  static const std::array<Set, kSets> made = [] {
+    std::array<Set, kSets> all;
+    for (int i = 0; i < kSets; ++i) {
+      const InstructionSet& isa = kInstructionSets[i];
+      Set& set = all[static_cast<std::size_t>(i)];
+      const bool base = isa.base == nullptr || add_parts(isa.base, set.table);
+      set.built = add_parts(isa.name, set.table) && base;
+      set.table.name = isa.name;
+    }
+    return all;
   }();
-  return kernels;
-}
-#endif
-
-#if defined(FASTMNIST_HAVE_AMX_INT8)
-// AMX has linear kernels only; the rest, and few rows, are AVX-512 VNNI's.
-const KernelTable& amx_int8_kernels() {
-  static const KernelTable kernels = [] {
-    KernelTable table = avx512_vnni_kernels();
-    table.name = "amx_int8";
-    table.tiles = &kAmxUnit;
-    for (const LinearKernel& kernel : kAmxInt8Kernels) table.linears[table.linear_count++] = kernel;
-#if defined(FASTMNIST_HAVE_AMX_SPARSE)
-    if (missing_for("avx512_sparse").empty())
-      for (const LinearKernel& kernel : kAmxSparseKernels)
-        table.linears[table.linear_count++] = kernel;
-#endif
-    return table;
-  }();
-  return kernels;
-}
-#endif
-
-// Best first.
-const Built (&built_sets())[4] {
-  static const Built sets[] = {
-#if defined(FASTMNIST_HAVE_AMX_INT8)
-    {"amx_int8", &amx_int8_kernels()},
-#else
-    {"amx_int8", nullptr},
-#endif
-#if defined(FASTMNIST_HAVE_AVX512_VNNI)
-    {"avx512_vnni", &avx512_vnni_kernels()},
-#else
-    {"avx512_vnni", nullptr},
-#endif
-#if defined(FASTMNIST_HAVE_AVX2)
-    {"avx2", &kAvx2Kernels},
-#else
-    {"avx2", nullptr},
-#endif
-    {"scalar", &kScalarKernels},
-  };
-  return sets;
+  return made;
 }
 
-std::string refusal(const Built& built) {
-  if (built.kernels == nullptr) return "not built for this processor family";
-  return missing_for(built.name);
+std::string refusal(int i) {
+  if (!sets()[static_cast<std::size_t>(i)].built) return "not built for this processor family";
+  return missing(kInstructionSets[i].needs);
 }
 
 std::string names() {
   std::string text;
-  for (const Built& built : built_sets())
-    text += (text.empty() ? "" : ", ") + std::string(built.name);
+  for (const InstructionSet& isa : kInstructionSets)
+    text += (text.empty() ? "" : ", ") + std::string(isa.name);
   return text;
 }
 
-bool known(std::string_view name) {
-  for (const Built& built : built_sets())
-    if (name == built.name) return true;
-  return false;
+// -1: unknown.
+int index_of(std::string_view name) {
+  for (int i = 0; i < kSets; ++i)
+    if (name == kInstructionSets[i].name) return i;
+  return -1;
 }
 
 const char* cap() {
@@ -126,47 +97,74 @@ std::vector<Rung> ladder() {
   const char* capped = cap();
   bool below_cap = capped == nullptr;
   std::vector<Rung> rungs;
-  for (const Built& built : built_sets()) {
-    below_cap = below_cap || std::string_view(capped) == built.name;
-    std::string why = refusal(built);
+  for (int i = 0; i < kSets; ++i) {
+    const char* name = kInstructionSets[i].name;
+    const Set& set = sets()[static_cast<std::size_t>(i)];
+    below_cap = below_cap || is(name, capped);
+    std::string why = refusal(i);
     if (why.empty() && !below_cap) why = "capped by FASTMNIST_ISA=" + std::string(capped);
-    rungs.push_back({built.name, built.kernels, std::move(why)});
+    rungs.push_back({name, set.built ? &set.table : nullptr, std::move(why)});
   }
   return rungs;
 }
 
 const KernelTable& active_kernels() {
   if (const KernelTable* active = g_active.load(std::memory_order_acquire)) return *active;
-  if (const char* capped = cap(); capped != nullptr && !known(capped))
+  if (const char* capped = cap(); capped != nullptr && index_of(capped) < 0)
     invalid("FASTMNIST_ISA", "one of " + names(), "'" + std::string(capped) + "'");
+  const KernelTable* best = &sets().back().table;
   for (const Rung& rung : ladder()) {
     if (!rung.refusal.empty()) continue;
-    g_active.store(rung.kernels, std::memory_order_release);
-    return *rung.kernels;
+    best = rung.kernels;
+    break;
   }
-  return kScalarKernels;  // not reached: the last rung is never refused
+  g_active.store(best, std::memory_order_release);
+  return *best;
+}
+
+const KernelTable& kernels_named(std::string_view isa) {
+  const int i = index_of(isa);
+  if (i < 0) invalid("isa", "one of " + names(), "'" + std::string(isa) + "'");
+  if (const std::string why = refusal(i); !why.empty())
+    invalid("isa", "an instruction set that this machine runs",
+            "'" + std::string(isa) + "' (" + why + ")");
+  return sets()[static_cast<std::size_t>(i)].table;
 }
 
 int rung_of(const KernelTable& kernels) {
   int rung = 0;
-  for (const Built& built : built_sets()) {
-    if (built.kernels == &kernels) break;
-    ++rung;
-  }
+  while (rung < kSets - 1 && &sets()[static_cast<std::size_t>(rung)].table != &kernels) ++rung;
   return rung;
 }
 
-std::string set_active_kernels(std::string_view name) {
-  if (!known(name)) invalid("isa", "one of " + names(), "'" + std::string(name) + "'");
+std::string set_active_kernels(std::string_view isa) {
+  const KernelTable& wanted = kernels_named(isa);
   const std::string before = active_kernels().name;
-  for (const Built& built : built_sets()) {
-    if (name != built.name) continue;
-    if (const std::string why = refusal(built); !why.empty())
-      invalid("isa", "an instruction set that this machine runs",
-              "'" + std::string(name) + "' (" + why + ")");
-    g_active.store(built.kernels, std::memory_order_release);
-  }
+  g_active.store(&wanted, std::memory_order_release);
   return before;
+}
+
+std::string name_of(const LinearKernel& kernel) {
+  std::string name = kernel.isa;
+  if (*kernel.loop != '\0') name += std::string(" ") + kernel.loop;
+  name += " " + std::to_string(kernel.tile_rows) + "x" + std::to_string(kernel.tile_panels);
+  if (is_sparse(kernel.form)) name += std::string(" ") + name_of(kernel.form);
+  return name;
+}
+
+std::vector<WeightForm> readable_forms() {
+  std::vector<WeightForm> forms;
+  const KernelTable& kernels = active_kernels();
+  for (int i = 0; i < kernels.linear_count; ++i)
+    if (const WeightForm form = kernels.linears[i].form;
+        is_sparse(form) && std::find(forms.begin(), forms.end(), form) == forms.end())
+      forms.push_back(form);
+  return forms;
+}
+
+const char* name_of(WeightForm form) {
+  constexpr const char* kNames[kWeightForms] = {"dense", "bitmask", "picks", "windows"};
+  return kNames[static_cast<int>(form)];
 }
 
 }  // namespace fastmnist

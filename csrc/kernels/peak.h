@@ -19,7 +19,6 @@ struct ReadPattern {
 inline constexpr std::int64_t kReadGranularity = 4096;
 
 struct PeakProbe {
-  const char* isa;
   // Exact products of bytes on independent accumulators, on operands from registers or L1. Returns
   // how many multiply-accumulates `rounds` rounds are; their time may depend on the operands'
   // values.

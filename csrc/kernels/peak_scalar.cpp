@@ -36,6 +36,6 @@ std::int64_t float_products(std::int64_t rounds) {
 }  // namespace
 
 extern const PeakProbe kScalarPeak;
-const PeakProbe kScalarPeak = {"scalar", products, float_products, read<16>};
+const PeakProbe kScalarPeak = {products, float_products, read<16>};
 
 }  // namespace fastmnist

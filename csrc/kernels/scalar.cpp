@@ -10,7 +10,7 @@
 namespace fastmnist {
 namespace {
 
-const PanelEpilogue& epilogue_of(const PackedDense& w, std::int64_t panel) {
+const PanelEpilogue& epilogue_of(const Weights& w, std::int64_t panel) {
   return *reinterpret_cast<const PanelEpilogue*>(w.epilogues + panel * w.epilogue_stride);
 }
 
@@ -19,8 +19,9 @@ using Sums = std::int32_t[kPanelOutputs];
 
 void accumulate_dense(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel,
                       Sums& acc) {
-  const PackedDense& w = args.w;
-  const auto* weights = reinterpret_cast<const std::int8_t*>(w.panels + panel * w.panel_stride);
+  const Weights& w = args.w;
+  const auto* weights =
+      reinterpret_cast<const std::int8_t*>(w.dense.panels + panel * w.dense.stride);
   for (std::int32_t& a : acc) a = 0;
   for (std::int64_t k = 0; k < w.inputs; ++k) {
     const std::int8_t* block = weights + (k / kBlockInputs) * kBlockBytes + k % kBlockInputs;
@@ -32,7 +33,7 @@ void accumulate_dense(const LinearArgs& args, const std::uint8_t* x, std::int64_
 // From non-zero to non-zero. (Values are bounded: packed bytes may come from anywhere.)
 void accumulate_bitmask(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel,
                         Sums& acc) {
-  const PackedSparse& sparse = args.sparse;
+  const BitmaskPanels& sparse = args.w.bitmask;
   const std::int64_t blocks = args.w.padded_inputs / kBlockInputs;
   const std::uint64_t* masks = sparse.masks + panel * blocks;
   auto at = static_cast<std::int64_t>(sparse.value_starts[panel]);
@@ -50,7 +51,7 @@ using Accumulate = void (*)(const LinearArgs&, const std::uint8_t*, std::int64_t
 
 template <Accumulate ACCUMULATE, typename Store>
 void linear(const LinearArgs& args, Store store) {
-  const PackedDense& w = args.w;
+  const Weights& w = args.w;
   for (std::int64_t first = 0, panel = 0; first < w.outputs; first += kPanelOutputs, ++panel) {
     const PanelEpilogue& constants = epilogue_of(w, panel);
     const std::int64_t count =
@@ -89,20 +90,20 @@ void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, floa
   reference::dequantize(q, n, quantizer, x);
 }
 
+constexpr RowKernels kRows = {quantize, reference::quantize_affine, dequantize,
+                              reference::row_range};
+
+constexpr LinearKernel kLinears[] = {
+    {"scalar", "", 1, 1, WeightForm::kDense, kFewestRows | kFewRows | kManyRows, nullptr, nullptr,
+     nullptr, linear_f32<accumulate_dense>, linear_u8<accumulate_dense>},
+    {"scalar", "", 1, 1, WeightForm::kBitmask, kWhereMeasured, nullptr, nullptr, nullptr,
+     linear_f32<accumulate_bitmask>, linear_u8<accumulate_bitmask>}};
+
 }  // namespace
 
-extern const KernelTable kScalarKernels;
-const KernelTable kScalarKernels = {
-    "scalar",
-    quantize,
-    reference::quantize_affine,
-    dequantize,
-    reference::row_range,
-    nullptr,
-    2,
-    {{"scalar 1x1", WeightForm::kDense, LinearKernel::Suits::kAnyRows, false,
-      linear_f32<accumulate_dense>, linear_u8<accumulate_dense>},
-     {"scalar 1x1 bitmask", WeightForm::kBitmask, LinearKernel::Suits::kWhereMeasured, false,
-      linear_f32<accumulate_bitmask>, linear_u8<accumulate_bitmask>}}};
+extern const PeakProbe kScalarPeak;
+
+extern const KernelPart kScalarPart;
+const KernelPart kScalarPart = {"scalar", 0, &kRows, &kScalarPeak, kLinears, 2};
 
 }  // namespace fastmnist

@@ -1,7 +1,8 @@
-// The rows that the kernel files end in, and the ladder that picks one.
+// The instruction sets that can be used, and the one that is.
 //
 // *Built* (CMakeLists.txt), *the CPU has it* and *the OS allows it* (core/cpu.h) and *not capped*
-// (FASTMNIST_ISA) are separate questions; dispatch.cpp asks them in that order, best set first.
+// (FASTMNIST_ISA) are separate questions; dispatch.cpp asks them in that order of every row of
+// core/isa.h, best set first.
 #pragma once
 
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "core/export.h"
+#include "core/isa.h"
 #include "core/types.h"
 
 namespace fastmnist {
@@ -27,11 +29,27 @@ FASTMNIST_API std::vector<Rung> ladder();
 // Throws InvalidArgument for a value of FASTMNIST_ISA that is not a name of the ladder.
 FASTMNIST_API const KernelTable& active_kernels();
 
+// Those of a set by its name. Throws InvalidArgument where the name is unknown or this machine
+// cannot run it.
+FASTMNIST_API const KernelTable& kernels_named(std::string_view isa);
+
 // The rung's index in ladder(), of a table that is in it.
 FASTMNIST_API int rung_of(const KernelTable& kernels);
 
-// Takes another rung from now on (for tests and comparisons); throws InvalidArgument where the
-// name is unknown or this machine cannot run it. Returns the name that was active.
-FASTMNIST_API std::string set_active_kernels(std::string_view name);
+// Takes another rung from now on (for tests and comparisons); throws as kernels_named does. Returns
+// the name that was active.
+FASTMNIST_API std::string set_active_kernels(std::string_view isa);
+
+// For people: set, loop, rows x panels of its tile, form of weights: "amx_int8 narrow 16x2",
+// "avx512_vnni 8x1 bitmask".
+FASTMNIST_API std::string name_of(const LinearKernel& kernel);
+
+// "dense", "bitmask", ...
+FASTMNIST_API const char* name_of(WeightForm form);
+
+// The sparse forms that some active kernel reads.
+FASTMNIST_API std::vector<WeightForm> readable_forms();
+
+inline bool is_sparse(WeightForm form) { return form != WeightForm::kDense; }
 
 }  // namespace fastmnist

@@ -1,80 +1,76 @@
-#include "pack/dense.h"
-
+// The dense form: panels of 16 outputs in blocks of 4 inputs.
 #include <cstring>
 
+#include "kernels/dense_lead.h"
 #include "kernels/sizes.h"
+#include "pack/layouts.h"
 
 namespace fastmnist {
 namespace {
 
-// Layers of so few inputs have no need of a lead: they have other kernels.
-constexpr std::int64_t kFewInputs = 128;
+std::int64_t block_bytes(std::int64_t inputs) {
+  return round_up(inputs, kInputPadding) * kPanelOutputs;
+}
+
+std::int64_t stride_of(std::int64_t inputs) {
+  return lead_of(inputs) + block_bytes(inputs) + static_cast<std::int64_t>(sizeof(PanelEpilogue));
+}
 
 // Where weight [n][k] lies, in bytes from the first panel.
-std::int64_t position(const PackedDense& view, std::int64_t n, std::int64_t k) {
-  return n / kPanelOutputs * view.panel_stride + k / kBlockInputs * kBlockBytes +
+std::int64_t position(std::int64_t stride, std::int64_t n, std::int64_t k) {
+  return n / kPanelOutputs * stride + k / kBlockInputs * kBlockBytes +
          n % kPanelOutputs * kBlockInputs + k % kBlockInputs;
 }
 
-std::int64_t epilogue_position(const PackedDense& view, std::int64_t n) {
-  return n / kPanelOutputs * view.panel_stride + view.padded_inputs * kPanelOutputs;
+std::int64_t bytes(std::int64_t, std::int64_t inputs, std::int64_t outputs) {
+  return stride_of(inputs) * panels_of(outputs);
 }
 
-// Rows of 16 (modulo 64) inputs begin at four places of a line, rows of 32 at two; and the padding
-// at their end is as long as kernels move them.
-std::int64_t lead_of(std::int64_t inputs) {
-  const std::int64_t left = inputs % kInputPadding;
-  return inputs > kFewInputs && (left == 16 || left == 32) ? (kInputPadding - left) * kPanelOutputs
-                                                           : 0;
+Weights view(const std::byte* section, std::int64_t, std::int64_t inputs, std::int64_t outputs) {
+  Weights w{};
+  w.inputs = inputs;
+  w.outputs = outputs;
+  w.padded_inputs = round_up(inputs, kInputPadding);
+  w.dense = {section + lead_of(inputs), stride_of(inputs)};
+  w.epilogues = w.dense.panels + block_bytes(inputs);
+  w.epilogue_stride = w.dense.stride;
+  return w;
+}
+
+void pack(const CanonicalLayer& layer, std::int64_t, std::byte* section) {
+  const std::int64_t stride = stride_of(layer.inputs);
+  std::memset(section, 0, static_cast<std::size_t>(bytes(0, layer.inputs, layer.outputs)));
+  std::byte* const panels = section + lead_of(layer.inputs);
+  for (std::int64_t n = 0; n < layer.outputs; ++n) {
+    const std::int8_t* w = layer.weight + n * layer.inputs;
+    for (std::int64_t k = 0; k < layer.inputs; ++k)
+      panels[position(stride, n, k)] = static_cast<std::byte>(w[k]);
+  }
+  for (std::int64_t p = 0; p < panels_of(layer.outputs); ++p)
+    write_epilogue(
+        layer, p,
+        *reinterpret_cast<PanelEpilogue*>(panels + p * stride + block_bytes(layer.inputs)));
 }
 
 }  // namespace
 
-PackedDense view_dense(const std::byte* bytes, std::int64_t inputs, std::int64_t outputs) {
-  const std::int64_t padded = round_up(inputs, kInputPadding);
-  const std::int64_t lead = lead_of(inputs);
-  const std::int64_t blocks = padded * kPanelOutputs;
-  const std::int64_t stride = lead + blocks + static_cast<std::int64_t>(sizeof(PanelEpilogue));
-  const std::byte* panels = bytes != nullptr ? bytes + lead : nullptr;
-  const std::byte* epilogues = bytes != nullptr ? panels + blocks : nullptr;
-  return {panels, inputs, outputs, padded, stride, lead, epilogues, stride};
-}
-
-std::int64_t packed_dense_bytes(std::int64_t inputs, std::int64_t outputs) {
-  return view_dense(nullptr, inputs, outputs).panel_stride * panels_of(outputs);
-}
-
-PackedDense pack_dense(const CanonicalLayer& layer, std::byte* bytes) {
-  const PackedDense view = view_dense(bytes, layer.inputs, layer.outputs);
-  std::byte* const panels = bytes + view.lead;
-  std::memset(bytes, 0, static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs)));
-  for (std::int64_t n = 0; n < layer.outputs; ++n) {
-    const std::int8_t* w = layer.weight + n * layer.inputs;
-    std::int32_t sum = 0;
-    for (std::int64_t k = 0; k < layer.inputs; ++k) {
-      panels[position(view, n, k)] = static_cast<std::byte>(w[k]);
-      sum += w[k];
-    }
-    auto& constants = *reinterpret_cast<PanelEpilogue*>(panels + epilogue_position(view, n));
-    const std::int64_t j = n % kPanelOutputs;
-    constants.bias[j] = layer.bias != nullptr ? layer.bias[n] : 0.0f;
-    constants.scale[j] = layer.weight_scale[n];
-    constants.weight_sum[j] = sum;
-  }
-  return view;
-}
-
-void unpack_dense(const PackedDense& packed, std::int8_t* weight, float* weight_scale,
-                  float* bias) {
+void unpack_dense(const Weights& packed, std::int8_t* weight, float* weight_scale, float* bias) {
   for (std::int64_t n = 0; n < packed.outputs; ++n) {
     for (std::int64_t k = 0; k < packed.inputs; ++k)
       weight[n * packed.inputs + k] =
-          static_cast<std::int8_t>(packed.panels[position(packed, n, k)]);
-    const auto& constants =
-        *reinterpret_cast<const PanelEpilogue*>(packed.panels + epilogue_position(packed, n));
+          static_cast<std::int8_t>(packed.dense.panels[position(packed.dense.stride, n, k)]);
+    const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
+        packed.epilogues + n / kPanelOutputs * packed.epilogue_stride);
     weight_scale[n] = constants.scale[n % kPanelOutputs];
     bias[n] = constants.bias[n % kPanelOutputs];
   }
 }
+
+const WeightLayout kDenseLayout = {WeightForm::kDense,
+                                   [](const CanonicalLayer&) { return std::int64_t{0}; },
+                                   bytes,
+                                   bytes,
+                                   pack,
+                                   view};
 
 }  // namespace fastmnist

@@ -51,8 +51,8 @@ std::int64_t table_floats(InputKind input, PixelKind pixels, std::int64_t inputs
 void check(const NetworkSpec& spec) {
   if (spec.layers.empty() || spec.layers.size() > kMaxLayers)
     invalid("layers", "1 to 1024 layers", std::to_string(spec.layers.size()));
-  if (!spec.sparse.empty() && spec.sparse.size() != spec.layers.size())
-    invalid("sparse", "forms for every layer or for none", std::to_string(spec.sparse.size()));
+  if (!spec.forms.empty() && spec.forms.size() != spec.layers.size())
+    invalid("forms", "a list for every layer or for none", std::to_string(spec.forms.size()));
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     check_layer(spec.layers[i], i, spec.input != InputKind::kDynamic);
     if (i > 0 && spec.layers[i].inputs != spec.layers[i - 1].outputs)
@@ -89,8 +89,12 @@ double largest_output(const CanonicalLayer& layer) {
   return 1.001 * largest;
 }
 
-SparseSizes sparse_of(const NetworkSpec& spec, std::size_t layer) {
-  return spec.sparse.empty() ? SparseSizes{} : spec.sparse[layer];
+// The dense form first, then the others.
+std::vector<FormSize> forms_of(const NetworkSpec& spec, std::size_t layer) {
+  std::vector<FormSize> forms = {{WeightForm::kDense, 0}};
+  if (!spec.forms.empty())
+    forms.insert(forms.end(), spec.forms[layer].begin(), spec.forms[layer].end());
+  return forms;
 }
 
 [[noreturn]] void not_packed(const char* what) {
@@ -107,8 +111,8 @@ std::int64_t packed_network_bytes(const NetworkSpec& spec) {
   bytes += aligned(table_floats(spec.input, spec.pixels, spec.layers[0].inputs, spec.channels) * 4);
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     const CanonicalLayer& layer = spec.layers[i];
-    bytes += packed_dense_bytes(layer.inputs, layer.outputs);
-    bytes += packed_sparse_bytes(sparse_of(spec, i), layer.inputs, layer.outputs);
+    for (const FormSize& form : forms_of(spec, i))
+      bytes += bytes_of(form, layer.inputs, layer.outputs);
   }
   return bytes;
 }
@@ -147,21 +151,19 @@ void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
     record.outputs = static_cast<std::uint32_t>(layer.outputs);
     record.x_quantizer = layer.x_quantizer;
     record.clamp = layer.clamp;
-    record.panels_offset = at;
     if (i + 1 < spec.layers.size() && spec.input != InputKind::kDynamic) {
       const double inv_scale = spec.layers[i + 1].x_quantizer.inv_scale;
       const double largest = largest_output(layer);
       // In float32 it must not overflow on the way, either.
       record.y_bounded = largest < FLT_MAX && largest * inv_scale < 1 << 30 ? 1 : 0;
     }
-    const SparseSizes sparse = sparse_of(spec, i);
-    const std::int64_t sparse_bytes = packed_sparse_bytes(sparse, layer.inputs, layer.outputs);
-    record.sparse_bytes = static_cast<std::uint64_t>(sparse_bytes);
+    for (const FormSize& form : forms_of(spec, i)) {
+      const auto size = static_cast<std::uint64_t>(bytes_of(form, layer.inputs, layer.outputs));
+      record.forms[static_cast<int>(form.form)] = {at, size};
+      layout_of(form.form).pack(layer, form.count, buffer.data() + at);
+      at += size;
+    }
     std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
-    const PackedDense dense = pack_dense(layer, buffer.data() + at);
-    at += static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs));
-    if (sparse.any()) pack_sparse(layer, sparse, dense, buffer.data() + at);
-    at += static_cast<std::size_t>(sparse_bytes);
   }
 }
 
@@ -195,14 +197,16 @@ NetworkView view_network(std::span<const std::byte> buffer) {
   for (std::uint32_t i = 0; i < header.layers; ++i) {
     const LayerRecord& record = view.records_[i];
     if (record.inputs != before || record.inputs > kMaxInputs || record.outputs < 1 ||
-        record.outputs > kMaxOutputs || record.panels_offset != at)
+        record.outputs > kMaxOutputs || !view.has_form(i, WeightForm::kDense))
       not_packed("layer record");
-    at += static_cast<std::uint64_t>(packed_dense_bytes(record.inputs, record.outputs));
-    if (at > header.bytes || record.sparse_bytes > header.bytes - at) not_packed("layer record");
-    if (record.sparse_bytes != 0) {
-      if (record.sparse_bytes % 64 != 0 || !view.sparse_sizes(i).any())
-        not_packed("sparse weights");
-      at += record.sparse_bytes;
+    for (int f = 0; f < kWeightForms; ++f) {
+      const auto form = static_cast<WeightForm>(f);
+      const auto& place = record.forms[f];
+      if (place.bytes == 0) continue;
+      if (place.offset != at || place.bytes > header.bytes - at || place.bytes % 64 != 0 ||
+          view.count(i, form) < 0)
+        not_packed("weights");
+      at += place.bytes;
     }
     before = record.outputs;
   }
@@ -210,24 +214,20 @@ NetworkView view_network(std::span<const std::byte> buffer) {
   return view;
 }
 
-bool NetworkView::has_form(std::int64_t i, WeightForm form) const {
-  if (form == WeightForm::kDense) return true;
-  if (records_[i].sparse_bytes == 0) return false;
-  const SparseSizes sizes = sparse_sizes(i);
-  return form == WeightForm::kBitmask ? sizes.bitmask : sizes.picks;
-}
-
-bool NetworkView::any_sparse() const {
-  for (std::int64_t i = 0; i < layers(); ++i)
-    if (records_[i].sparse_bytes != 0) return true;
+bool NetworkView::has_sparse(std::int64_t i) const {
+  for (int form = 1; form < kWeightForms; ++form)
+    if (has_form(i, static_cast<WeightForm>(form))) return true;
   return false;
 }
 
-void NetworkView::weights(std::int64_t i, WeightForm form, LinearArgs& args) const {
-  args.w = dense(i);
-  if (form == WeightForm::kDense) return;
-  args.w = with_sparse_epilogues(args.w, sparse_section(i));
-  args.sparse = sparse(i);
+std::int64_t NetworkView::count(std::int64_t i, WeightForm form) const {
+  return checked_count(form, section(i, form), records_[i].inputs, records_[i].outputs);
+}
+
+Weights NetworkView::weights(std::int64_t i, WeightForm form) const {
+  const std::int64_t units = form == WeightForm::kDense ? 0 : count(i, form);
+  return layout_of(form).view(section(i, form).data(), units, records_[i].inputs,
+                              records_[i].outputs);
 }
 
 std::int64_t NetworkView::products_per_row() const {

@@ -1,10 +1,10 @@
 // A whole packed network in one buffer, the form in which torch operators receive it.
 //
-//     +--------+----------------+------------------------+--------------+-------------+- ...
-//     | header | layer records  | input tables (if any)  | layer 0:     | its sparse  | layer 1
-//     | 64 B   | 64 B each      | multiplier and offset, | panels, see  | section, if |
-//     |        |                | or 256 floats a channel| core/types.h | any zeros   |
-//     +--------+----------------+------------------------+--------------+-------------+- ...
+//     +--------+----------------+------------------------+----------------+-------------+- ...
+//     | header | layer records  | input tables (if any)  | layer 0: its   | its sparse  | layer 1
+//     | 64 B   | 128 B each     | multiplier and offset, | dense section, | sections,   |
+//     |        |                | or 256 floats a channel| core/layouts.h | if any      |
+//     +--------+----------------+------------------------+----------------+-------------+- ...
 //
 // Everything starts at a multiple of 64 bytes. The buffer is made and read on one machine and never
 // saved. It may still come from anywhere (an operator takes any uint8 tensor), so view_network
@@ -19,13 +19,12 @@
 
 #include "core/export.h"
 #include "core/types.h"
-#include "pack/dense.h"
+#include "pack/layouts.h"
 #include "pack/row_classes.h"
-#include "pack/sparse.h"
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 5;
+inline constexpr std::uint32_t kPackedVersion = 6;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 
 // How float rows become codes.
@@ -63,20 +62,25 @@ struct LayerRecord {
   std::uint32_t outputs;
   Quantizer x_quantizer;
   Clamp clamp;
-  std::uint64_t panels_offset;
   // Whether no output, divided by the next layer's scale, reaches 2^30 whatever the codes are.
   std::uint32_t y_bounded;
   // The plan: 1 + the index of the kernel per class of rows, 0 where the rule decides; and where
   // several threads share the rows, in the classes that a share may have, 0 where that is the same.
   std::uint8_t threaded[4];
   std::uint8_t kernels[kRowClasses];
-  std::uint64_t sparse_bytes;  // of the section behind the panels (pack/sparse.h), 0: none
+  std::uint32_t reserved;
+  // Where the layer's sections lie, by form; no bytes: it has not that form.
+  struct {
+    std::uint64_t offset;
+    std::uint64_t bytes;
+  } forms[kWeightForms];
+  std::uint64_t unused[2];
 };
-static_assert(sizeof(LayerRecord) == 64);
+static_assert(sizeof(LayerRecord) == 128);
 
 struct NetworkSpec {
   std::vector<CanonicalLayer> layers;
-  std::vector<SparseSizes> sparse;  // per layer the forms wanted beside the dense one; or empty
+  std::vector<std::vector<FormSize>> forms;  // per layer those beside the dense one; or empty
   InputKind input = InputKind::kStatic;
   PixelKind pixels = PixelKind::kNone;
   const float* multiplier = nullptr;   // [inputs], kAffine
@@ -96,23 +100,14 @@ class FASTMNIST_API NetworkView {
   std::int64_t channels() const { return header_->channels; }
   const NetworkHeader& header() const { return *header_; }
   const LayerRecord& record(std::int64_t i) const { return records_[i]; }
-  PackedDense dense(std::int64_t i) const {
-    return view_dense(base_ + records_[i].panels_offset, records_[i].inputs, records_[i].outputs);
+  bool has_form(std::int64_t i, WeightForm form) const {
+    return records_[i].forms[static_cast<int>(form)].bytes != 0;
   }
-  // {} without sparse weights.
-  PackedSparse sparse(std::int64_t i) const {
-    const LayerRecord& record = records_[i];
-    return view_sparse(sparse_section(i), sparse_sizes(i), record.inputs, record.outputs);
-  }
-  SparseSizes sparse_sizes(std::int64_t i) const {
-    const LayerRecord& record = records_[i];
-    return read_sparse_sizes({sparse_section(i), record.sparse_bytes}, record.inputs,
-                             record.outputs);
-  }
-  bool has_form(std::int64_t i, WeightForm form) const;
-  bool any_sparse() const;
-  // The weights in that form, as kernels take them.
-  void weights(std::int64_t i, WeightForm form, LinearArgs& args) const;
+  bool has_sparse(std::int64_t i) const;
+  // Values or blocks of a form that the layer has (WeightLayout::count).
+  std::int64_t count(std::int64_t i, WeightForm form) const;
+  // As kernels of a form that the layer has take them.
+  Weights weights(std::int64_t i, WeightForm form) const;
   const float* tables() const {
     return reinterpret_cast<const float*>(base_ + header_->input_offset);
   }
@@ -120,9 +115,9 @@ class FASTMNIST_API NetworkView {
   std::int64_t widest() const;  // of all inputs and outputs
 
  private:
-  const std::byte* sparse_section(std::int64_t i) const {
-    const LayerRecord& record = records_[i];
-    return base_ + record.panels_offset + packed_dense_bytes(record.inputs, record.outputs);
+  std::span<const std::byte> section(std::int64_t i, WeightForm form) const {
+    const auto& place = records_[i].forms[static_cast<int>(form)];
+    return {base_ + place.offset, static_cast<std::size_t>(place.bytes)};
   }
 
   friend FASTMNIST_API NetworkView view_network(std::span<const std::byte> buffer);

@@ -19,21 +19,12 @@
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kManyOutputs = 512;
 // Bytes of rows that a second-level cache of 2 MB may still hold: asking for them early is a waste.
 constexpr std::int64_t kNearRows = 1280 * 1024;
 
 // What layer i takes (i = layers(): what the last one gives), at multiples of 64.
 std::int64_t width_of(const NetworkView& network, std::int64_t i) {
   return aligned(i < network.layers() ? network.record(i).inputs : network.outputs());
-}
-
-// The widest inputs that may be brought to tile order (tile_order_pays, below).
-std::int64_t widest_for_tiles(const NetworkView& network) {
-  std::int64_t widest = 0;
-  for (std::int64_t i = 0; i < network.layers(); ++i)
-    if (network.record(i).outputs >= kManyOutputs) widest = std::max(widest, width_of(network, i));
-  return widest;
 }
 
 // One block's working memory, carved from one allocation. Layer i reads the buffer i % 2.
@@ -43,13 +34,14 @@ struct Scratch {
   std::int64_t strides[2];  // values from row to row, in both
   Quantizer* quantizers;    // dynamic only
   bool* bad;                // rows whose outputs are NaN
-  std::uint8_t* tiles;      // codes of one layer in tile order, where that may pay
   std::byte* kernel;
-  std::int64_t kernel_at;  // bytes before it
+  std::int64_t kernel_at;     // bytes before it
+  std::int64_t kernel_bytes;  // of it
   std::int64_t rows;
 
-  Scratch(const NetworkView& network, std::int64_t block_rows, std::byte* start)
-      : codes{}, floats{}, strides{64, 64}, rows(block_rows) {
+  Scratch(const NetworkView& network, std::int64_t block_rows, std::int64_t for_kernels,
+          std::byte* start)
+      : codes{}, floats{}, strides{64, 64}, kernel_bytes(for_kernels), rows(block_rows) {
     for (std::int64_t i = 0; i < network.layers(); ++i)
       strides[i % 2] = std::max(strides[i % 2], width_of(network, i));
     const bool dynamic = network.input() == InputKind::kDynamic;
@@ -71,41 +63,37 @@ struct Scratch {
       quantizers = nullptr;
     }
     bad = reinterpret_cast<bool*>(take(rows));
-    tiles = reinterpret_cast<std::uint8_t*>(take(rows * widest_for_tiles(network)));
     kernel = take(0);
     kernel_at = at;
   }
 
-  // Of the whole, with what kernels need behind it.
-  static std::int64_t bytes(const NetworkView& network, const KernelTable& kernels,
-                            std::int64_t rows) {
-    const Scratch layout(network, rows, nullptr);
-    return layout.kernel_at +
-           aligned(linear_scratch_bytes(kernels, std::max(layout.strides[0], layout.strides[1]),
-                                        network.any_sparse()));
-  }
+  std::int64_t bytes() const { return kernel_at + aligned(kernel_bytes); }
 };
 
 struct Job {
   const NetworkView& network;
   const KernelTable& kernels;
   const PlanView& plan;
-  const TileUnit* unit;  // nullptr where no kernel of these rows needs it
-  bool threaded;         // several threads share the rows
-  bool rows_far;         // more of them than stay in the second-level cache
+  const Unit* unit;  // nullptr where no kernel of these rows needs one
+  bool threaded;     // several threads share the rows
+  bool rows_far;     // more of them than stay in the second-level cache
   Rows rows;
   float* logits;
   std::byte* scratch;  // one piece per thread slot
   std::int64_t scratch_stride;
   std::int64_t scratch_rows;
+  std::int64_t kernel_bytes;
   std::atomic<std::int64_t>* next_scratch;
 };
 
-// The plan's kernel. (A torch operator's packed bytes may change during a call; a kernel that needs
-// tiles must not run without them.)
+// The plan's kernel. (A torch operator's packed bytes may change during a call; a kernel must not
+// run without what it needs.)
 const LinearKernel& kernel_of(const Job& job, std::int64_t layer, std::int64_t rows) {
-  const LinearKernel& kernel = job.plan.kernel(layer, rows, job.threaded);
-  return kernel.tiles && job.unit == nullptr ? job.kernels.linears[0] : kernel;
+  const LinearShape shape = shape_of(job.network, layer, rows);
+  const LinearKernel& kernel = job.plan.kernel(layer, shape, job.threaded);
+  const bool ready = (kernel.unit == nullptr || kernel.unit == job.unit) &&
+                     scratch_bytes(kernel, shape) <= job.kernel_bytes;
+  return ready ? kernel : job.kernels.linears[0];
 }
 
 void fill_nan(float* row, std::int64_t n) {
@@ -117,23 +105,15 @@ const std::byte* row_at(const Job& job, std::int64_t row) {
   return static_cast<const std::byte*>(job.rows.data) + row * job.network.inputs() * value;
 }
 
-bool aligned_rows(const CodeRows& rows) {
-  return reinterpret_cast<std::uintptr_t>(rows.data) % 64 == 0 && rows.stride % 64 == 0;
-}
-
 CodeRows pixel_codes(const Job& job, std::int64_t first) {
   const std::int64_t inputs = job.network.inputs();
-  return {reinterpret_cast<const std::uint8_t*>(row_at(job, first)), inputs,
-          (job.rows.count - first) * inputs, first * inputs};
+  const auto* all = static_cast<const std::uint8_t*>(job.rows.data);
+  return {all + first * inputs, inputs, all, all + job.rows.count * inputs};
 }
 
-// Many panels, each passing over all rows, are worth bringing the codes to tile order first: where
-// rows cross cache lines, or are so wide that every one lies in a page of its own.
-bool tile_order_pays(const PackedDense& w, const CodeRows& x, std::int64_t rows) {
-  constexpr std::int64_t kManyRows = 32;
-  constexpr std::int64_t kWideInputs = 1024;
-  return rows > kManyRows && w.outputs >= kManyOutputs &&
-         (!aligned_rows(x) || w.padded_inputs >= kWideInputs);
+// All of a buffer of a block's codes may be read.
+CodeRows scratch_codes(const std::uint8_t* codes, std::int64_t stride, const Scratch& s) {
+  return {codes, stride, codes, codes + s.rows * stride};
 }
 
 CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first, std::int64_t count) {
@@ -145,10 +125,10 @@ CodeRows quantized_codes(const Job& job, const Scratch& s, std::int64_t first, s
     const float* x = rows + m * inputs;
     std::uint8_t* q = s.codes[0] + m * s.strides[0];
     s.bad[m] = multiplier != nullptr
-                   ? job.kernels.quantize_affine(x, inputs, multiplier, multiplier + inputs, q)
-                   : job.kernels.quantize(x, inputs, net.record(0).x_quantizer, q);
+                   ? job.kernels.rows.quantize_affine(x, inputs, multiplier, multiplier + inputs, q)
+                   : job.kernels.rows.quantize(x, inputs, net.record(0).x_quantizer, q);
   }
-  return {s.codes[0], s.strides[0], s.rows * s.strides[0], 0};
+  return scratch_codes(s.codes[0], s.strides[0], s);
 }
 
 // The part of the next block's rows that layer i should ask for: by its share of the products.
@@ -187,16 +167,11 @@ void run_static(const Job& job, const Scratch& s, std::int64_t first, std::int64
     const std::int64_t stride = last ? net.outputs() : s.strides[(i + 1) % 2];
     void* const y = last ? static_cast<void*>(job.logits + first * net.outputs()) : codes;
     LinearArgs args = make_args(net, i, kernel->form, x, count, y, stride);
-    if (kernel->tiles && tile_order_pays(args.w, x, count)) {
-      job.kernels.tiles->tile_rows(x.data, x.stride, count, args.w.inputs, s.tiles);
-      args.x = s.tiles;
-      args.x_tiled = true;
-    }
     args.scratch = s.kernel;
     if (job.rows_far && first + count < end) expect_next_rows(job, first + count, end, i, args);
     if (!last) give_codes(net, i, args);
     run_linear(*kernel, last ? LinearOutput::kFloats : LinearOutput::kCodes, args);
-    x = {codes, stride, s.rows * stride, 0};
+    x = scratch_codes(codes, stride, s);
   }
   for (std::int64_t m = 0; m < count; ++m)
     if (s.bad[m]) fill_nan(job.logits + (first + m) * net.outputs(), net.outputs());
@@ -228,17 +203,16 @@ void run_dynamic(const Job& job, const Scratch& s, std::int64_t first, std::int6
     const std::int64_t stride = s.strides[i % 2];
     const std::int64_t y_stride = s.strides[(i + 1) % 2];
     for (std::int64_t m = 0; m < count; ++m) {
-      const RowRange range = job.kernels.row_range(x + m * x_stride, inputs);
+      const RowRange range = job.kernels.rows.row_range(x + m * x_stride, inputs);
       s.bad[m] = s.bad[m] || !range.finite;
       s.quantizers[m] = quantizer_from_range(range.lo, range.hi);
-      job.kernels.quantize(x + m * x_stride, inputs, s.quantizers[m], s.codes[0] + m * stride);
+      job.kernels.rows.quantize(x + m * x_stride, inputs, s.quantizers[m], s.codes[0] + m * stride);
     }
     const bool last = i + 1 == net.layers();
     const LinearKernel& kernel = kernel_of(job, i, count);
-    LinearArgs args =
-        make_args(net, i, kernel.form, {s.codes[0], stride, s.rows * stride, 0}, count,
-                  last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2],
-                  last ? net.outputs() : y_stride);
+    LinearArgs args = make_args(net, i, kernel.form, scratch_codes(s.codes[0], stride, s), count,
+                                last ? job.logits + first * net.outputs() : s.floats[(i + 1) % 2],
+                                last ? net.outputs() : y_stride);
     args.scratch = s.kernel;
     args.row_quantizers = s.quantizers;
     run_linear(kernel, LinearOutput::kFloats, args);
@@ -253,8 +227,9 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
   const Job& job = *static_cast<const Job*>(context);
   // Each running range takes a piece of scratch memory of its own.
   const std::int64_t slot = job.next_scratch->fetch_add(1, std::memory_order_relaxed);
-  const Scratch scratch(job.network, job.scratch_rows, job.scratch + slot * job.scratch_stride);
-  const TileGuard guard(job.unit);
+  const Scratch scratch(job.network, job.scratch_rows, job.kernel_bytes,
+                        job.scratch + slot * job.scratch_stride);
+  const UnitGuard guard(job.unit);
   for (std::int64_t first = begin; first < end; first += job.scratch_rows) {
     const std::int64_t count = std::min(job.scratch_rows, end - first);
     if (job.network.input() == InputKind::kDynamic)
@@ -281,20 +256,24 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   const KernelTable& kernels = active_kernels();
   const PlanView plan(kernels, network);
   const std::int64_t block = std::min(plan.block_rows(), round_up(rows.count, kBlockRowsStep));
-  // Shares are for kernels that use tiles, or not; and which kernels serve depends on the shares.
-  const bool tiles = plan.needs_tiles(rows.count);
+  // Shares are for kernels that use a unit, or not; and which kernels serve depends on the shares.
+  const std::int64_t rows_at_once = std::min(rows.count, block);
+  PlanView::Needs needs = plan.needs(rows_at_once);
   const auto [grain, chunks] =
-      shares_of(rows.count, network.products_per_row(), tiles, max_threads);
+      shares_of(rows.count, network.products_per_row(), needs.unit != nullptr, max_threads);
   const bool threaded = chunks > 1;
-  const TileUnit* unit =
-      tiles || (threaded && plan.needs_tiles(rows.count, threaded)) ? kernels.tiles : nullptr;
-  const std::int64_t piece = aligned(Scratch::bytes(network, kernels, block));
+  if (threaded) {
+    const PlanView::Needs shared = plan.needs(rows_at_once, threaded);
+    if (shared.unit != nullptr) needs.unit = shared.unit;
+    needs.scratch_bytes = std::max(needs.scratch_bytes, shared.scratch_bytes);
+  }
+  const std::int64_t piece = aligned(Scratch(network, block, needs.scratch_bytes, nullptr).bytes());
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
   const std::int64_t value = rows.type == RowType::kPixels ? 1 : sizeof(float);
   const bool rows_far = rows.count * network.inputs() * value > kNearRows;
-  Job job{network, kernels, plan,          unit,  threaded, rows_far,
-          rows,    logits,  scratch.get(), piece, block,    &next_scratch};
+  Job job{network,       kernels, plan,  needs.unit,          threaded,     rows_far, rows, logits,
+          scratch.get(), piece,   block, needs.scratch_bytes, &next_scratch};
   parallel_for(rows.count, grain, run_range, &job);
 }
 

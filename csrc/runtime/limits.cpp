@@ -12,6 +12,7 @@
 #include "core/cpu.h"
 #include "core/errors.h"
 #include "kernels/peak.h"
+#include "kernels/tables.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -20,17 +21,6 @@
 
 namespace fastmnist {
 
-extern const PeakProbe kScalarPeak;
-#if defined(FASTMNIST_HAVE_AVX2)
-extern const PeakProbe kAvx2Peak;
-#endif
-#if defined(FASTMNIST_HAVE_AVX512_VNNI)
-extern const PeakProbe kAvx512VnniPeak;
-#endif
-#if defined(FASTMNIST_HAVE_AMX_INT8)
-extern const PeakProbe kAmxInt8Peak;
-#endif
-
 namespace {
 
 constexpr std::int64_t kKilobyte = 1024;
@@ -38,49 +28,17 @@ constexpr std::int64_t kMegabyte = 1024 * kKilobyte;
 
 // ---- which probe --------------------------------------------------------------------------------
 
-struct Built {
-  const char* isa;
-  const PeakProbe* probe;  // nullptr where this build has none
-};
-
-const Built kBuilt[] = {
-#if defined(FASTMNIST_HAVE_AMX_INT8)
-    {"amx_int8", &kAmxInt8Peak},
-#else
-    {"amx_int8", nullptr},
-#endif
-#if defined(FASTMNIST_HAVE_AVX512_VNNI)
-    {"avx512_vnni", &kAvx512VnniPeak},
-#else
-    {"avx512_vnni", nullptr},
-#endif
-#if defined(FASTMNIST_HAVE_AVX2)
-    {"avx2", &kAvx2Peak},
-#else
-    {"avx2", nullptr},
-#endif
-    {"scalar", &kScalarPeak},
-};
-
 // A probe with every function: what a set lacks is that of the next one below it.
 PeakProbe probe_of(std::string_view isa) {
-  const auto known =
-      std::find_if(std::begin(kBuilt), std::end(kBuilt), [&](auto& b) { return isa == b.isa; });
-  if (known == std::end(kBuilt)) {
-    std::string names;
-    for (const Built& built : kBuilt) names += (names.empty() ? "" : ", ") + std::string(built.isa);
-    invalid("isa", "one of " + names, "'" + std::string(isa) + "'");
-  }
-  const std::string why =
-      known->probe == nullptr ? "not built for this processor family" : missing_for(isa);
-  if (!why.empty())
-    invalid("isa", "an instruction set that this machine runs",
-            "'" + std::string(isa) + "' (" + why + ")");
-  PeakProbe probe = *known->probe;
-  for (const Built* below = known + 1; below != std::end(kBuilt); ++below) {
-    if (below->probe == nullptr) continue;
-    if (probe.float_products == nullptr) probe.float_products = below->probe->float_products;
-    if (probe.read == nullptr) probe.read = below->probe->read;
+  PeakProbe probe = *kernels_named(isa).peak;
+  bool below = false;
+  for (const Rung& rung : ladder()) {
+    if (below && rung.kernels != nullptr) {
+      const PeakProbe& next = *rung.kernels->peak;
+      if (probe.float_products == nullptr) probe.float_products = next.float_products;
+      if (probe.read == nullptr) probe.read = next.read;
+    }
+    below = below || isa == rung.name;
   }
   return probe;
 }

@@ -11,7 +11,6 @@ namespace fastmnist {
 namespace {
 
 struct Job {
-  const KernelTable& kernels;
   const LinearKernel& kernel;
   LinearOutput output;
   const LinearArgs& args;
@@ -22,19 +21,14 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
   LinearArgs args = job.args;
   const std::int64_t value = job.output == LinearOutput::kCodes ? 1 : sizeof(float);
   args.x += begin * args.x_stride;
-  args.x_readable -= begin * args.x_stride;
-  args.x_before += begin * args.x_stride;
   args.rows = end - begin;
   args.y = static_cast<std::byte*>(args.y) + begin * args.y_stride * value;
   if (args.row_quantizers != nullptr) args.row_quantizers += begin;
-  const TileUnit* unit = job.kernel.tiles ? job.kernels.tiles : nullptr;
-  const ScratchLease scratch(shared_scratch(),
-                             unit != nullptr
-                                 ? linear_scratch_bytes(job.kernels, args.w.padded_inputs,
-                                                        job.kernel.form != WeightForm::kDense)
-                                 : 0);
+  const LinearShape shape{args.rows, args.w.inputs, args.w.outputs,
+                          job.output == LinearOutput::kCodes, args.row_quantizers != nullptr};
+  const ScratchLease scratch(shared_scratch(), scratch_bytes(job.kernel, shape));
   args.scratch = scratch.get();
-  const TileGuard guard(unit);
+  const UnitGuard guard(job.kernel.unit);
   run_linear(job.kernel, job.output, args);
 }
 
@@ -45,10 +39,10 @@ LinearArgs make_args(const NetworkView& network, std::int64_t i, WeightForm form
   LinearArgs args{};
   args.x = x.data;
   args.x_stride = x.stride;
-  args.x_readable = x.readable;
-  args.x_before = x.before;
+  args.x_begin = x.begin;
+  args.x_end = x.end;
   args.rows = rows;
-  network.weights(i, form, args);
+  args.w = network.weights(i, form);
   args.x_quantizer = network.record(i).x_quantizer;
   args.clamp = network.record(i).clamp;
   args.y = y;
@@ -56,11 +50,11 @@ LinearArgs make_args(const NetworkView& network, std::int64_t i, WeightForm form
   return args;
 }
 
-void run_single_linear(const KernelTable& kernels, const LinearKernel& kernel, LinearOutput output,
-                       const LinearArgs& args) {
+void run_single_linear(const LinearKernel& kernel, LinearOutput output, const LinearArgs& args) {
   if (args.rows == 0) return;
-  Job job{kernels, kernel, output, args};
-  const Shares shares = shares_of(args.rows, args.w.inputs * args.w.outputs, kernel.tiles);
+  Job job{kernel, output, args};
+  const Shares shares =
+      shares_of(args.rows, args.w.inputs * args.w.outputs, kernel.unit != nullptr);
   parallel_for(args.rows, shares.rows, run_rows, &job);
 }
 

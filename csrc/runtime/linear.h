@@ -1,4 +1,4 @@
-// One layer by one kernel, and the tile unit around it.
+// One layer by one kernel, and the unit around it.
 #pragma once
 
 #include <cstdint>
@@ -9,29 +9,29 @@
 
 namespace fastmnist {
 
-// Sets the tile unit up on this thread and releases it on every way out: a configuration left
+// Sets a kernel's unit up on this thread and releases it on every way out: a configuration left
 // behind breaks other libraries' kernels on the same thread. Does nothing without a unit.
-class TileGuard {
+class UnitGuard {
  public:
-  explicit TileGuard(const TileUnit* unit) : unit_(unit) {
+  explicit UnitGuard(const Unit* unit) : unit_(unit) {
     if (unit_ != nullptr) unit_->enter();
   }
-  TileGuard(const TileGuard&) = delete;
-  TileGuard& operator=(const TileGuard&) = delete;
-  ~TileGuard() {
+  UnitGuard(const UnitGuard&) = delete;
+  UnitGuard& operator=(const UnitGuard&) = delete;
+  ~UnitGuard() {
     if (unit_ != nullptr) unit_->leave();
   }
 
  private:
-  const TileUnit* unit_;
+  const Unit* unit_;
 };
 
 // Rows of codes, or of pixels in place.
 struct CodeRows {
   const std::uint8_t* data;
   std::int64_t stride;
-  std::int64_t readable;
-  std::int64_t before;  // codes before them that may be read, too
+  const std::uint8_t* begin;  // of what may be read around them
+  const std::uint8_t* end;
 };
 
 // Layer i, its weights in that form, on `rows` rows of codes with its own quantizer, to floats in
@@ -46,21 +46,36 @@ inline void give_codes(const NetworkView& network, std::int64_t i, LinearArgs& a
   args.y_bounded = network.record(i).y_bounded != 0;
 }
 
-// Bytes of scratch memory that a kernel of the table may need for a layer with so many inputs.
-inline std::int64_t linear_scratch_bytes(const KernelTable& kernels, std::int64_t padded_inputs,
-                                         bool sparse) {
-  return kernels.tiles != nullptr ? kernels.tiles->scratch_bytes(padded_inputs, sparse) : 0;
+// What layer i is for a kernel.
+inline LinearShape shape_of(const NetworkView& network, std::int64_t i, std::int64_t rows,
+                            bool codes_out) {
+  const LayerRecord& record = network.record(i);
+  return {rows, record.inputs, record.outputs, codes_out, network.input() == InputKind::kDynamic};
+}
+
+// What it is in a run of the whole network.
+inline LinearShape shape_of(const NetworkView& network, std::int64_t i, std::int64_t rows) {
+  const bool codes = i + 1 < network.layers() && network.input() != InputKind::kDynamic;
+  return shape_of(network, i, rows, codes);
+}
+
+inline bool can(const LinearKernel& kernel, const LinearShape& shape) {
+  return kernel.can == nullptr || kernel.can(shape);
+}
+
+inline std::int64_t scratch_bytes(const LinearKernel& kernel, const LinearShape& shape) {
+  return kernel.scratch_bytes != nullptr ? kernel.scratch_bytes(shape) : 0;
 }
 
 enum class LinearOutput { kFloats, kCodes };
 
-// Around a kernel that needs tiles there must be a TileGuard.
+// Around a kernel with a unit there must be a UnitGuard.
 inline void run_linear(const LinearKernel& kernel, LinearOutput output, const LinearArgs& args) {
   (output == LinearOutput::kCodes ? kernel.linear_u8 : kernel.linear_f32)(args);
 }
 
-// One layer on its own: sets tiles up and releases them, splits many rows over threads.
-FASTMNIST_API void run_single_linear(const KernelTable& kernels, const LinearKernel& kernel,
-                                     LinearOutput output, const LinearArgs& args);
+// One layer on its own: sets its unit up and releases it, splits many rows over threads.
+FASTMNIST_API void run_single_linear(const LinearKernel& kernel, LinearOutput output,
+                                     const LinearArgs& args);
 
 }  // namespace fastmnist

@@ -1,6 +1,8 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <span>
+#include <string_view>
 
 #include "kernels/sizes.h"
 #include "kernels/tables.h"
@@ -9,12 +11,12 @@ namespace fastmnist {
 namespace {
 
 constexpr std::int64_t kTilesFromRows = 3;
-constexpr std::int64_t kFewRows = 16;
+constexpr std::int64_t kFewestBlockRows = 16;
 constexpr std::int64_t kFewInputs = 128;
 // Blocks of 96 rows, fewer where their activations would leave the second-level cache, more where
 // the weights do not fit there and are read anew for every block.
 constexpr std::int64_t kRows = 128;
-constexpr std::int64_t kManyRows = 288;
+constexpr std::int64_t kFarBlockRows = 288;
 constexpr std::int64_t kActivationBytes = 512 * 1024;
 constexpr std::int64_t kCachedWeights = 1024 * 1024;
 constexpr std::int64_t kSparseRows = 2;
@@ -26,22 +28,24 @@ constexpr std::int64_t kPickPanelBytes = 2048;
 WeightForm ruled_form(const NetworkView& network, std::int64_t layer, std::int64_t rows) {
   if (rows > kSparseRows) return WeightForm::kDense;
   const LayerRecord& record = network.record(layer);
-  const SparseSizes sizes = network.sparse_sizes(layer);
-  const std::int64_t dense = packed_dense_bytes(record.inputs, record.outputs);
+  const std::int64_t dense = kDenseLayout.read_bytes(0, record.inputs, record.outputs);
   const bool near = dense < kCachedWeights;
-  WeightForm form = WeightForm::kDense;
+  WeightForm best = WeightForm::kDense;
   std::int64_t least = dense / 10 * 9;  // must be worth it
-  if (sizes.bitmask && !near) {
-    const std::int64_t cost = std::max(dense / 8 + sizes.values, dense / 5 * 2);
-    if (cost < least) form = WeightForm::kBitmask;
+  for (int f = 1; f < kWeightForms; ++f) {
+    const auto form = static_cast<WeightForm>(f);
+    if (!network.has_form(layer, form)) continue;
+    const std::int64_t bytes =
+        layout_of(form).read_bytes(network.count(layer, form), record.inputs, record.outputs);
+    std::int64_t cost = bytes;
+    if (form == WeightForm::kBitmask)
+      cost = near ? dense : std::max(bytes, dense / 5 * 2);
+    else if (near)
+      cost = 2 * bytes + kPickPanelBytes * panels_of(record.outputs);
+    if (cost < least) best = form;
     least = std::min(least, cost);
   }
-  if (sizes.picks) {
-    const std::int64_t panels = panels_of(record.outputs);
-    const std::int64_t bytes = sizes.pick_blocks * kPickBlockBytes;
-    if ((near ? 2 * bytes + kPickPanelBytes * panels : bytes) < least) form = WeightForm::kPicks;
-  }
-  return form;
+  return best;
 }
 
 bool has_plan(const KernelTable& kernels, const NetworkView& network) {
@@ -52,39 +56,46 @@ bool has_plan(const KernelTable& kernels, const NetworkView& network) {
 }  // namespace
 
 const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& network,
-                                 std::int64_t layer, std::int64_t rows) {
-  const LayerRecord& record = network.record(layer);
-  if (record.sparse_bytes != 0) {
-    const WeightForm form = ruled_form(network, layer, rows);
-    for (int i = 0; form != WeightForm::kDense && i < kernels.linear_count; ++i)
-      if (kernels.linears[i].form == form && !kernels.linears[i].tiles) return kernels.linears[i];
+                                 std::int64_t layer, const LinearShape& shape) {
+  const std::span<const LinearKernel> all(kernels.linears,
+                                          static_cast<std::size_t>(kernels.linear_count));
+  if (network.has_sparse(layer)) {
+    const WeightForm form = ruled_form(network, layer, shape.rows);
+    for (const LinearKernel& kernel : all)
+      if (is_sparse(form) && kernel.form == form && (kernel.suits & kFewestRows) != 0 &&
+          can(kernel, shape))
+        return kernel;
   }
-  const auto wanted = rows < kTilesFromRows ? LinearKernel::Suits::kAnyRows
-                      : rows <= kFewRows || record.inputs <= kFewInputs
-                          ? LinearKernel::Suits::kFewRows
-                          : LinearKernel::Suits::kManyRows;
-  for (int i = 0; i < kernels.linear_count; ++i)
-    if (kernels.linears[i].form == WeightForm::kDense && kernels.linears[i].suits == wanted)
-      return kernels.linears[i];
-  return kernels.linears[0];
+  const Suits wanted = shape.rows < kTilesFromRows                                    ? kFewestRows
+                       : shape.rows <= kFewestBlockRows || shape.inputs <= kFewInputs ? kFewRows
+                                                                                      : kManyRows;
+  // The set's own kernels come behind those of its base, so the last of them that suits; of one set
+  // the first.
+  const LinearKernel* best = all.data();
+  for (const LinearKernel& kernel : all)
+    if (!is_sparse(kernel.form) && (kernel.suits & wanted) != 0 && can(kernel, shape) &&
+        (best == all.data() || std::string_view(kernel.isa) != best->isa))
+      best = &kernel;
+  return *best;
 }
 
 PlanView::PlanView(const KernelTable& kernels, const NetworkView& network)
     : kernels_(kernels), network_(network), planned_(has_plan(kernels, network)) {}
 
-const LinearKernel& PlanView::kernel(std::int64_t layer, std::int64_t rows, bool threaded) const {
+const LinearKernel& PlanView::kernel(std::int64_t layer, const LinearShape& shape,
+                                     bool threaded) const {
   const LayerRecord& record = network_.record(layer);
   if (planned_) {
-    const int c = row_class(rows);
+    const int c = row_class(shape.rows);
     int planned = record.kernels[c];
     if (threaded && c >= kFirstThreadedClass && record.threaded[c - kFirstThreadedClass] != 0)
       planned = record.threaded[c - kFirstThreadedClass];
     if (planned >= 1 && planned <= kernels_.linear_count) {
       const LinearKernel& kernel = kernels_.linears[planned - 1];
-      if (network_.has_form(layer, kernel.form)) return kernel;
+      if (network_.has_form(layer, kernel.form) && can(kernel, shape)) return kernel;
     }
   }
-  return ruled_kernel(kernels_, network_, layer, rows);
+  return ruled_kernel(kernels_, network_, layer, shape);
 }
 
 std::int64_t PlanView::block_rows() const {
@@ -94,18 +105,22 @@ std::int64_t PlanView::block_rows() const {
   } else {
     const std::int64_t weights = network_.products_per_row();
     const std::int64_t fit = kActivationBytes / (2 * network_.widest());
-    rows = weights > kCachedWeights ? kManyRows : std::min(kRows, fit);
+    rows = weights > kCachedWeights ? kFarBlockRows : std::min(kRows, fit);
   }
   return std::clamp(rows / kBlockRowsStep * kBlockRowsStep, kBlockRowsStep, kMaxBlockRows);
 }
 
-bool PlanView::needs_tiles(std::int64_t rows, bool threaded) const {
-  if (kernels_.tiles == nullptr) return false;
-  // The largest first: blocks of that class come first, smaller ones are what is left over.
+PlanView::Needs PlanView::needs(std::int64_t rows, bool threaded) const {
+  Needs needs;
   for (int c = row_class(rows); c >= 0; --c)
-    for (std::int64_t i = 0; i < network_.layers(); ++i)
-      if (kernel(i, c < kRowClasses - 1 ? kRowsOfClass[c] : rows, threaded).tiles) return true;
-  return false;
+    for (std::int64_t i = 0; i < network_.layers(); ++i) {
+      const LinearShape shape =
+          shape_of(network_, i, c == row_class(rows) ? rows : kRowsOfClass[c]);
+      const LinearKernel& chosen = kernel(i, shape, threaded);
+      if (chosen.unit != nullptr) needs.unit = chosen.unit;
+      needs.scratch_bytes = std::max(needs.scratch_bytes, scratch_bytes(chosen, shape));
+    }
+  return needs;
 }
 
 }  // namespace fastmnist

@@ -11,6 +11,7 @@
 #include "core/export.h"
 #include "core/types.h"
 #include "pack/network.h"
+#include "runtime/linear.h"
 
 namespace fastmnist {
 
@@ -19,7 +20,7 @@ namespace fastmnist {
 // sparse weights go by the form that should take the least time by its size.
 FASTMNIST_API const LinearKernel& ruled_kernel(const KernelTable& kernels,
                                                const NetworkView& network, std::int64_t layer,
-                                               std::int64_t rows);
+                                               const LinearShape& shape);
 
 // A network's plan as one call reads it: looked up once, asked for every layer and block.
 class FASTMNIST_API PlanView {
@@ -28,13 +29,18 @@ class FASTMNIST_API PlanView {
 
   // What the plan says, else the rule. Indexes out of range are the rule's, too. `threaded`: other
   // threads have shares of the same batch.
-  const LinearKernel& kernel(std::int64_t layer, std::int64_t rows, bool threaded = false) const;
+  const LinearKernel& kernel(std::int64_t layer, const LinearShape& shape,
+                             bool threaded = false) const;
 
   // Rows that go through all layers together: the plan's, else the rule's. A multiple of 32.
   std::int64_t block_rows() const;
 
-  // Whether any block of at most so many rows goes by a kernel that needs the tile unit.
-  bool needs_tiles(std::int64_t rows, bool threaded = false) const;
+  // What the kernels of blocks of at most so many rows need: a unit, or none, and scratch memory.
+  struct Needs {
+    const Unit* unit = nullptr;
+    std::int64_t scratch_bytes = 0;
+  };
+  Needs needs(std::int64_t rows, bool threaded = false) const;
 
  private:
   const KernelTable& kernels_;

@@ -86,9 +86,32 @@ int fastest(const std::vector<double>& times, int usual) {
   return gain > kNoise ? best : usual;
 }
 
+std::span<const LinearKernel> all_of(const KernelTable& kernels) {
+  return {kernels.linears, static_cast<std::size_t>(kernels.linear_count)};
+}
+
+// The one that any of the kernels needs: a set has no more.
+const Unit* unit_of(const KernelTable& kernels) {
+  for (const LinearKernel& kernel : all_of(kernels))
+    if (kernel.unit != nullptr) return kernel.unit;
+  return nullptr;
+}
+
+// Kernels that can compute a layer, for so many rows, in the forms of weights that it has.
+std::vector<int> candidates_of(const KernelTable& kernels, const NetworkView& network,
+                               std::int64_t layer, std::int64_t rows) {
+  std::vector<int> candidates;
+  for (int i = 0; i < kernels.linear_count; ++i)
+    if (network.has_form(layer, kernels.linears[i].form) &&
+        can(kernels.linears[i], shape_of(network, layer, rows)))
+      candidates.push_back(i);
+  return candidates;
+}
+
 int ruled_index(const KernelTable& kernels, const NetworkView& network, std::int64_t layer,
                 std::int64_t rows) {
-  return static_cast<int>(&ruled_kernel(kernels, network, layer, rows) - kernels.linears);
+  const LinearShape shape = shape_of(network, layer, rows);
+  return static_cast<int>(&ruled_kernel(kernels, network, layer, shape) - kernels.linears);
 }
 
 void check_choices(const KernelTable& kernels, const NetworkView& network,
@@ -111,32 +134,40 @@ class Bench {
   Bench(const KernelTable& kernels, const NetworkView& network, std::int64_t layer)
       : network_(network),
         layer_(layer),
-        codes_out_(layer + 1 < network.layers() && network.input() != InputKind::kDynamic),
-        w_(network.dense(layer)),
-        y_stride_(aligned(w_.outputs)),
-        x_(nullptr, kMostRows * w_.padded_inputs),
+        shape_(shape_of(network, layer, kMostRows)),
+        x_stride_(aligned(shape_.inputs)),
+        y_stride_(aligned(shape_.outputs)),
+        x_(nullptr, kMostRows * x_stride_),
         y_(nullptr, kMostRows * y_stride_ * 4),
-        scratch_(nullptr, linear_scratch_bytes(kernels, w_.padded_inputs,
-                                               network.record(layer).sparse_bytes != 0)),
+        scratch_(nullptr, most_scratch(kernels, network, layer)),
         row_quantizers_(kMostRows, Quantizer{1.0f, 1.0f, 3}) {
-    fill_codes(reinterpret_cast<std::uint8_t*>(x_.get()), kMostRows * w_.padded_inputs);
+    fill_codes(reinterpret_cast<std::uint8_t*>(x_.get()), kMostRows * x_stride_);
   }
 
   void run(const LinearKernel& kernel, std::int64_t rows) const {
-    const CodeRows x = {reinterpret_cast<const std::uint8_t*>(x_.get()), w_.padded_inputs,
-                        kMostRows * w_.padded_inputs, 0};
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(x_.get());
+    const CodeRows x = {codes, x_stride_, codes, codes + kMostRows * x_stride_};
     LinearArgs args = make_args(network_, layer_, kernel.form, x, rows, y_.get(), y_stride_);
     if (network_.input() == InputKind::kDynamic) args.row_quantizers = row_quantizers_.data();
-    if (codes_out_) give_codes(network_, layer_, args);
+    if (shape_.codes_out) give_codes(network_, layer_, args);
     args.scratch = scratch_.get();
-    run_linear(kernel, codes_out_ ? LinearOutput::kCodes : LinearOutput::kFloats, args);
+    run_linear(kernel, shape_.codes_out ? LinearOutput::kCodes : LinearOutput::kFloats, args);
   }
 
  private:
+  static std::int64_t most_scratch(const KernelTable& kernels, const NetworkView& network,
+                                   std::int64_t layer) {
+    std::int64_t most = 0;
+    for (const LinearKernel& kernel : all_of(kernels))
+      if (network.has_form(layer, kernel.form))
+        most = std::max(most, scratch_bytes(kernel, shape_of(network, layer, kMostRows)));
+    return most;
+  }
+
   const NetworkView& network_;
   std::int64_t layer_;
-  bool codes_out_;
-  PackedDense w_;
+  LinearShape shape_;
+  std::int64_t x_stride_;
   std::int64_t y_stride_;
   ScratchLease x_;
   ScratchLease y_;
@@ -147,13 +178,12 @@ class Bench {
 // All threads at once.
 struct Crowd {
   const std::vector<std::unique_ptr<Bench>>& benches;
-  const KernelTable& kernels;
   const LinearKernel& kernel;
   std::int64_t rows;
 
   static void run(void* context, std::int64_t begin, std::int64_t end) {
     const Crowd& crowd = *static_cast<const Crowd*>(context);
-    const TileGuard guard(crowd.kernel.tiles ? crowd.kernels.tiles : nullptr);
+    const UnitGuard guard(crowd.kernel.unit);
     for (std::int64_t i = begin; i < end; ++i)
       crowd.benches[static_cast<std::size_t>(i)]->run(crowd.kernel, crowd.rows);
   }
@@ -166,21 +196,19 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
   std::vector<std::unique_ptr<Bench>> benches;
   for (int i = 0; i < threads; ++i)
     benches.push_back(std::make_unique<Bench>(kernels, network, layer));
-  std::vector<int> candidates;  // the forms of weights that there are
-  for (int i = 0; i < kernels.linear_count; ++i)
-    if (network.has_form(layer, kernels.linears[i].form)) candidates.push_back(i);
   std::vector<KernelTime> times;
   for (int c = threads > 1 ? kFirstThreadedClass : 0; c < kRowClasses; ++c) {
     const std::int64_t rows = kRowsOfClass[c];
+    const std::vector<int> candidates = candidates_of(kernels, network, layer, rows);
     const int usual = ruled_index(kernels, network, layer, rows);
     const auto first = std::find(candidates.begin(), candidates.end(), usual);
-    const TileGuard guard(threads > 1 ? nullptr : kernels.tiles);
+    const UnitGuard guard(threads > 1 ? nullptr : unit_of(kernels));
     const std::vector<double> least = least_times(
         static_cast<int>(candidates.size()), static_cast<int>(first - candidates.begin()),
         [&](int i) {
           const LinearKernel& kernel = kernels.linears[candidates[static_cast<std::size_t>(i)]];
           if (threads > 1) {
-            Crowd crowd{benches, kernels, kernel, rows};
+            Crowd crowd{benches, kernel, rows};
             parallel_for(threads, 1, Crowd::run, &crowd);
           } else {
             benches[0]->run(kernel, rows);
@@ -195,11 +223,12 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
 
 double measure_set_up(const KernelTable& kernels) {
   constexpr int kTimes = 100;
-  if (kernels.tiles == nullptr) return 0;
+  const Unit* unit = unit_of(kernels);
+  if (unit == nullptr) return 0;
   double least = std::numeric_limits<double>::infinity();
   for (int turn = 0; turn < 5; ++turn) {
     const auto start = Clock::now();
-    for (int i = 0; i < kTimes; ++i) const TileGuard guard(kernels.tiles);
+    for (int i = 0; i < kTimes; ++i) const UnitGuard guard(unit);
     least = std::min(least, seconds_since(start) / kTimes);
   }
   return least;
@@ -223,12 +252,13 @@ std::vector<int> choose_kernels(const KernelTable& kernels, const NetworkView& n
                                     times.begin() + (i * kRowClasses + c + 1) * count);
       std::vector<double> without = own;
       for (std::size_t k = 0; k < count; ++k)
-        if (kernels.linears[k].tiles) without[k] = std::numeric_limits<double>::infinity();
+        if (kernels.linears[k].unit != nullptr)
+          without[k] = std::numeric_limits<double>::infinity();
       const int best = fastest(
           own, ruled_index(kernels, network, static_cast<std::int64_t>(i), kRowsOfClass[c]));
       plain[i] = fastest(without, 0);
       choices[i * kRowClasses + c] = best;
-      tiles = tiles || kernels.linears[best].tiles;
+      tiles = tiles || kernels.linears[best].unit != nullptr;
       any_sum += own[static_cast<std::size_t>(best)];
       plain_sum += own[static_cast<std::size_t>(plain[i])];
     }

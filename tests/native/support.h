@@ -19,8 +19,7 @@
 #include "core/cpu.h"
 #include "kernels/reference.h"
 #include "kernels/tables.h"
-#include "pack/dense.h"
-#include "pack/sparse.h"
+#include "pack/layouts.h"
 
 namespace support {
 
@@ -131,29 +130,21 @@ struct Layer {
 class PackedWeights {
  public:
   PackedWeights(const Layer& layer, fastmnist::WeightForm form, Edge edge)
-      : sizes_(fastmnist::measure_forms(layer.canonical(), form == fastmnist::WeightForm::kBitmask,
-                                        form == fastmnist::WeightForm::kPicks)),
-        panels_(
-            static_cast<std::size_t>(fastmnist::packed_dense_bytes(layer.inputs, layer.outputs)),
-            edge),
-        section_(static_cast<std::size_t>(
-                     fastmnist::packed_sparse_bytes(sizes_, layer.inputs, layer.outputs)),
-                 edge),
-        dense_(fastmnist::pack_dense(layer.canonical(), panels_.data())) {
-    if (!sizes_.any()) return;
-    fastmnist::pack_sparse(layer.canonical(), sizes_, dense_, section_.data());
-    dense_ = fastmnist::with_sparse_epilogues(dense_, section_.data());
-    sparse_ = fastmnist::view_sparse(section_.data(), sizes_, layer.inputs, layer.outputs);
+      : size_(fastmnist::size_in(form, layer.canonical())),
+        section_(static_cast<std::size_t>(fastmnist::bytes_of(size_, layer.inputs, layer.outputs)),
+                 edge) {
+    const fastmnist::WeightLayout& layout = fastmnist::layout_of(form);
+    layout.pack(layer.canonical(), size_.count, section_.data());
+    view_ = layout.view(section_.data(), size_.count, layer.inputs, layer.outputs);
   }
-  const fastmnist::PackedDense& dense() const { return dense_; }
-  const fastmnist::PackedSparse& sparse() const { return sparse_; }
+  const fastmnist::Weights& view() const { return view_; }
+  std::span<std::byte> section() { return section_.values(); }
+  std::int64_t count() const { return size_.count; }
 
  private:
-  fastmnist::SparseSizes sizes_;
-  Guarded<std::byte> panels_;
+  fastmnist::FormSize size_;
   Guarded<std::byte> section_;
-  fastmnist::PackedDense dense_;
-  fastmnist::PackedSparse sparse_{};
+  fastmnist::Weights view_{};
 };
 
 // Rungs of the ladder that this machine can run, whatever FASTMNIST_ISA says. Emulated it can run

@@ -1,6 +1,7 @@
 // Kernels of every instruction set that runs here against the reference, bit by bit, in memory
 // that faults on the first access outside.
 #include <cmath>
+#include <set>
 #include <string>
 
 #include "check.h"
@@ -14,31 +15,33 @@ using namespace support;
 
 constexpr float kSentinel = -12345.0f;
 
-// One kernel, whatever it suits.
-void run_both(const KernelTable& kernels, const LinearKernel& kernel, LinearArgs args,
-              float* floats, std::uint8_t* codes) {
-  const TileUnit* unit = kernel.tiles ? kernels.tiles : nullptr;
-  Guarded<std::byte> scratch(
-      unit != nullptr ? static_cast<std::size_t>(unit->scratch_bytes(args.w.padded_inputs, true))
-                      : 64,
-      Edge::kLast);
-  args.scratch = scratch.data();
+// The kernels that check_linear has compared with the reference, as it names them.
+std::set<std::string> g_checked;
+
+// One kernel, whatever it suits, where it can.
+void run_both(const LinearKernel& kernel, LinearArgs args, float* floats, std::uint8_t* codes) {
+  LinearShape shape{args.rows, args.w.inputs, args.w.outputs, true, args.row_quantizers != nullptr};
   // A hint to read anything does no harm, whatever is there.
   args.prefetch = args.x;
-  args.prefetch_bytes = args.x_readable + 5000;
-  const TileGuard guard(unit);
-  args.y = floats;
-  run_linear(kernel, LinearOutput::kFloats, args);
-  args.y = codes;
-  run_linear(kernel, LinearOutput::kCodes, args);
+  args.prefetch_bytes = args.x_end - args.x + 5000;
+  const UnitGuard guard(kernel.unit);
+  for (const bool codes_out : {false, true}) {
+    shape.codes_out = codes_out;
+    if (!can(kernel, shape)) continue;
+    Guarded<std::byte> scratch(static_cast<std::size_t>(scratch_bytes(kernel, shape) + 64),
+                               Edge::kFirst);
+    args.scratch = scratch.data();
+    args.y = codes_out ? static_cast<void*>(codes) : floats;
+    run_linear(kernel, codes_out ? LinearOutput::kCodes : LinearOutput::kFloats, args);
+  }
 }
 
 void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random& random,
                   std::int64_t rows, std::int64_t k, std::int64_t n, Edge edge, std::int64_t x_gap,
                   std::int64_t y_gap) {
-  const std::string where = std::string(kernels.name) + " " + kernel.name + " " +
-                            std::to_string(rows) + "x" + std::to_string(k) + "x" +
-                            std::to_string(n);
+  const std::string name = std::string(kernels.name) + " " + name_of(kernel);
+  const std::string where =
+      name + " " + std::to_string(rows) + "x" + std::to_string(k) + "x" + std::to_string(n);
   Layer layer(random, k, n);
   const std::int64_t zeros = integer(random, 0, 10);  // tenths of the weights
   for (std::int8_t& w : layer.weight)
@@ -65,19 +68,10 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   LinearArgs args{};
   args.x = x.data();
   args.x_stride = x_stride;
-  args.x_readable = (rows - 1) * x_stride + k;
+  args.x_begin = x.data();
+  args.x_end = x.data() + (rows - 1) * x_stride + k;
   args.rows = rows;
-  args.w = packed.dense();
-  args.sparse = packed.sparse();
-  // Tile order holds whole tiles, and nothing may be read behind them.
-  Guarded<std::uint8_t> tiles(
-      static_cast<std::size_t>((rows + 15) / 16 * 16 * args.w.padded_inputs), edge);
-  if (kernel.tiles && integer(random, 0, 2) == 0) {
-    for (std::uint8_t& v : tiles.values()) v = 0x77;
-    kernels.tiles->tile_rows(x.data(), x_stride, rows, k, tiles.data());
-    args.x = tiles.data();
-    args.x_tiled = true;
-  }
+  args.w = packed.view();
   args.x_quantizer = quantizers[0];
   args.row_quantizers = per_row ? guarded_quantizers.data() : nullptr;
   args.clamp = layer.clamp;
@@ -96,13 +90,18 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   for (const float value : expected)
     args.y_bounded = args.y_bounded &&
                      std::abs(value) * args.y_quantizer.inv_scale < static_cast<float>(1 << 30);
-  run_both(kernels, kernel, args, y.data(), q.data());
+  run_both(kernel, args, y.data(), q.data());
+  const bool floats = can(kernel, {rows, k, n, false, per_row});
+  const bool to_codes = can(kernel, {rows, k, n, true, per_row});
+  if (floats || to_codes) g_checked.insert(name);
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t j = 0; j < n; ++j) {
-      CHECK_IN(where, same_bits(y.data()[m * y_stride + j],
-                                expected[static_cast<std::size_t>(m * n + j)]));
-      CHECK_IN(where,
-               q.data()[m * y_stride + j] == expected_codes[static_cast<std::size_t>(m * n + j)]);
+      if (floats)
+        CHECK_IN(where, same_bits(y.data()[m * y_stride + j],
+                                  expected[static_cast<std::size_t>(m * n + j)]));
+      if (to_codes)
+        CHECK_IN(where,
+                 q.data()[m * y_stride + j] == expected_codes[static_cast<std::size_t>(m * n + j)]);
     }
     for (std::int64_t j = n; j < y_stride && m + 1 < rows; ++j) {
       CHECK_IN(where, y.data()[m * y_stride + j] == kSentinel);
@@ -142,11 +141,21 @@ TEST(large_layers_equal_reference) {
   };
   for (const Rung& rung : runnable())
     for (const LinearKernel& kernel : linears(rung)) {
-      if (!kernel.tiles) continue;
+      if (kernel.scratch_bytes == nullptr) continue;
       for (const Size size : {Size{33, 2100, 650}, Size{48, 1025, 1290}, Size{95, 1300, 1030},
                               Size{40, 700, 2000}, Size{300, 2048, 642}})
         check_linear(*rung.kernels, kernel, random, size.rows, size.k, size.n, Edge::kLast,
                      size.rows % 2 == 0 ? 0 : (64 - size.k % 64) % 64, 3);
+    }
+}
+
+// After the two above: a kernel that can compute none of their shapes was not tested by them.
+TEST(every_kernel_was_checked) {
+  if (g_checked.empty()) return;  // they were not asked for
+  for (const Rung& rung : runnable())
+    for (const LinearKernel& kernel : linears(rung)) {
+      const std::string name = std::string(rung.name) + " " + name_of(kernel);
+      CHECK_IN(name, g_checked.count(name) == 1);
     }
 }
 
@@ -168,7 +177,8 @@ TEST(longest_sums_are_exact) {
       LinearArgs args{};
       args.x = x.data();
       args.x_stride = k;
-      args.x_readable = k;
+      args.x_begin = x.data();
+      args.x_end = x.data() + k;
       args.rows = 1;
       args.x_quantizer = make_quantizer(1.0f, 0);
       args.clamp = layer.clamp;
@@ -176,9 +186,9 @@ TEST(longest_sums_are_exact) {
       args.y_quantizer = make_quantizer(1.0f, 0);
       for (const LinearKernel& kernel : linears(rung)) {
         const PackedWeights packed(layer, kernel.form, Edge::kLast);
-        args.w = packed.dense();
-        args.sparse = packed.sparse();
-        run_both(*rung.kernels, kernel, args, y.data(), q.data());
+        args.w = packed.view();
+        if (!can(kernel, {1, k, 17, false, false})) continue;
+        run_both(kernel, args, y.data(), q.data());
         for (const float value : y.values())
           CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));
       }
@@ -210,19 +220,19 @@ TEST(vectors_equal_reference) {
         std::vector<float> expected_back(size);
         const Quantizer quantizer = Layer(random, 1, 1).x_quantizer;
 
-        CHECK_IN(rung.name, rung.kernels->quantize(x.data(), n, quantizer, q.data()) ==
+        CHECK_IN(rung.name, rung.kernels->rows.quantize(x.data(), n, quantizer, q.data()) ==
                                 reference::quantize(x.data(), n, quantizer, expected.data()));
         CHECK_IN(rung.name, n == 0 || std::memcmp(q.data(), expected.data(), size) == 0);
-        rung.kernels->dequantize(q.data(), n, quantizer, back.data());
+        rung.kernels->rows.dequantize(q.data(), n, quantizer, back.data());
         reference::dequantize(q.data(), n, quantizer, expected_back.data());
         CHECK_IN(rung.name, same_bits(back.values(), expected_back));
 
         CHECK_IN(rung.name,
-                 rung.kernels->quantize_affine(x.data(), n, a.data(), b.data(), q.data()) ==
+                 rung.kernels->rows.quantize_affine(x.data(), n, a.data(), b.data(), q.data()) ==
                      reference::quantize_affine(x.data(), n, a.data(), b.data(), expected.data()));
         CHECK_IN(rung.name, n == 0 || std::memcmp(q.data(), expected.data(), size) == 0);
 
-        const RowRange range = rung.kernels->row_range(x.data(), n);
+        const RowRange range = rung.kernels->rows.row_range(x.data(), n);
         const RowRange expected_range = reference::row_range(x.data(), n);
         CHECK_IN(rung.name, same_bits(range.lo, expected_range.lo));
         CHECK_IN(rung.name, same_bits(range.hi, expected_range.hi));

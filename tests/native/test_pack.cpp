@@ -57,12 +57,15 @@ TEST(dense_layout_is_the_drawing) {
     const std::int64_t padded = (k + 63) / 64 * 64;
     const std::int64_t panels = (n + 15) / 16;
     const std::int64_t stride = padded * 16 + 192;
-    CHECK(packed_dense_bytes(k, n) == panels * stride);
+    const WeightLayout& layout = layout_of(WeightForm::kDense);
+    CHECK(layout.bytes(0, k, n) == panels * stride);
     Guarded<std::byte> memory(static_cast<std::size_t>(panels * stride), Edge::kLast);
     std::memset(memory.data(), 0x5a, memory.values().size());
-    const PackedDense view = pack_dense(layer.canonical(), memory.data());
+    layout.pack(layer.canonical(), 0, memory.data());
+    const Weights view = layout.view(memory.data(), 0, k, n);
     CHECK(view.padded_inputs == padded);
-    CHECK(view.panel_stride == stride);
+    CHECK(view.dense.stride == stride);
+    CHECK(view.epilogues == memory.data() + padded * 16);
     std::vector<std::byte> drawn(static_cast<std::size_t>(panels * stride), std::byte{0});
     for (std::int64_t p = 0; p < panels; ++p) {
       std::byte* panel = drawn.data() + p * stride;
@@ -83,8 +86,6 @@ TEST(dense_layout_is_the_drawing) {
       }
     }
     CHECK(std::memcmp(drawn.data(), memory.data(), drawn.size()) == 0);
-    const PackedDense again = view_dense(memory.data(), k, n);
-    CHECK(std::memcmp(&again, &view, sizeof view) == 0);
   }
 }
 
@@ -111,11 +112,13 @@ TEST(network_round_trip) {
       const LayerRecord& record = view.record(i);
       CHECK(std::memcmp(&record.x_quantizer, &layer.x_quantizer, sizeof(Quantizer)) == 0);
       CHECK(std::memcmp(&record.clamp, &layer.clamp, sizeof(Clamp)) == 0);
-      CHECK(record.panels_offset % 64 == 0);
-      const auto bytes = static_cast<std::size_t>(packed_dense_bytes(layer.inputs, layer.outputs));
+      for (const auto& place : record.forms) CHECK(place.offset % 64 == 0);
+      const WeightLayout& layout = layout_of(WeightForm::kDense);
+      const auto bytes = static_cast<std::size_t>(layout.bytes(0, layer.inputs, layer.outputs));
       std::vector<std::byte> expected(bytes);
-      pack_dense(layer.canonical(), expected.data());
-      CHECK(std::memcmp(view.dense(i).panels, expected.data(), bytes) == 0);
+      layout.pack(layer.canonical(), 0, expected.data());
+      const Weights packed = view.weights(i, WeightForm::kDense);
+      CHECK(std::memcmp(packed.dense.panels, expected.data(), bytes) == 0);
     }
   }
 }
@@ -155,9 +158,11 @@ TEST(mutated_headers_are_refused_or_harmless) {
           const NetworkView view = view_network(memory.values());
           const std::byte* end = memory.data() + good.size();
           for (std::int64_t i = 0; i < view.layers(); ++i) {
-            const PackedDense dense = view.dense(i);
+            const Weights dense = view.weights(i, WeightForm::kDense);
             CHECK(dense.inputs >= 1 && dense.outputs >= 1);
-            CHECK(dense.panels + packed_dense_bytes(dense.inputs, dense.outputs) <= end);
+            CHECK(dense.dense.panels +
+                      layout_of(WeightForm::kDense).bytes(0, dense.inputs, dense.outputs) <=
+                  end);
           }
           CHECK(view.pixels() != PixelKind::kTable || view.inputs() % view.channels() == 0);
           CHECK(view.pixels() != PixelKind::kCodes || view.input() != InputKind::kDynamic);
@@ -226,55 +231,72 @@ TEST(sparse_layouts_are_the_drawing) {
   weight(0, 5) = 11;
   for (const int k : {6, 7, 8, 9, 10}) weight(1, k) = static_cast<std::int8_t>(-k);
   weight(2, 299) = 33;
-  const CanonicalLayer canonical = layer.canonical();
-  const SparseSizes sizes = measure_forms(canonical, true, true);
-  CHECK(sizes.values == 7);
-  CHECK(sizes.pick_blocks == 3);  // 4 and 1 of output 1, and the last input
   const PackedWeights packed(layer, WeightForm::kBitmask, Edge::kLast);
+  CHECK(packed.count() == 7);
+  const BitmaskPanels& bitmask = packed.view().bitmask;
   // Block 1 holds inputs 4 to 7: bit 4 * output + place.
-  CHECK(packed.sparse().masks[0] == 0);
-  CHECK(packed.sparse().masks[1] == ((1ull << 1) | (1ull << 6) | (1ull << 7)));
-  CHECK(packed.sparse().masks[2] == ((1ull << 4) | (1ull << 5) | (1ull << 6)));
-  CHECK(packed.sparse().masks[74] == 1ull << 11);
+  CHECK(bitmask.masks[0] == 0);
+  CHECK(bitmask.masks[1] == ((1ull << 1) | (1ull << 6) | (1ull << 7)));
+  CHECK(bitmask.masks[2] == ((1ull << 4) | (1ull << 5) | (1ull << 6)));
+  CHECK(bitmask.masks[74] == 1ull << 11);
   const std::int8_t expected[] = {11, -6, -7, -8, -9, -10, 33};
-  CHECK(std::equal(std::begin(expected), std::end(expected), packed.sparse().values));
-  CHECK(packed.sparse().value_starts[0] == 0);
-  const PackedWeights picked(layer, WeightForm::kPicks, Edge::kLast);
-  const PackedSparse& picks = picked.sparse();
-  CHECK(picks.pick_starts[0] == 0 && picks.pick_starts[1] == 3);
-  CHECK(picks.window_starts[0] == 5);
-  CHECK(picks.window_starts[1] == 10);
-  CHECK(picks.window_starts[2] == 172);  // the last window there is
-  const auto at = [&picks](int block, int part, int n, int slot) {
-    return static_cast<std::int8_t>(
-        picks.pick_blocks[block * kPickBlockBytes + part * kBlockBytes + 4 * n + slot]);
-  };
-  CHECK(at(0, 0, 0, 0) == 0 && at(0, 1, 0, 0) == 11);
-  CHECK(at(0, 0, 1, 3) == 4 && at(0, 1, 1, 3) == -9);
-  CHECK(at(1, 0, 1, 0) == 0 && at(1, 1, 1, 0) == -10);
-  CHECK(at(2, 0, 2, 0) == 127 && at(2, 1, 2, 0) == 33);
-  CHECK(at(0, 1, 2, 0) == 0);
+  CHECK(std::equal(std::begin(expected), std::end(expected), bitmask.values));
+  CHECK(bitmask.value_starts[0] == 0);
+  for (const auto& [form, shape] :
+       {std::pair{WeightForm::kPicks, kPickShape}, {WeightForm::kWindows, kWindowShape}}) {
+    const PackedWeights picked(layer, form, Edge::kLast);
+    CHECK(picked.count() == 3);  // 4 and 1 of output 1, and the last input
+    const PickPanels& picks = picked.view().picks;
+    CHECK(picks.starts[0] == 0 && picks.starts[1] == 3);
+    CHECK(picks.window_starts[0] == 5);
+    CHECK(picks.window_starts[1] == 10);
+    CHECK(picks.window_starts[2] == 300 - shape.window);  // the last window there is
+    const auto pick = [&](int block, int n, int slot) {
+      return static_cast<int>(picks.blocks[block * shape.block_bytes() + 4 * n + slot]) -
+             shape.first_pick;
+    };
+    const auto value = [&](int block, int n, int slot) {
+      return static_cast<std::int8_t>(
+          picks.blocks[block * shape.block_bytes() + shape.picks() + 4 * n + slot]);
+    };
+    CHECK(pick(0, 0, 0) == 0 && value(0, 0, 0) == 11);
+    CHECK(pick(0, 1, 3) == 4 && value(0, 1, 3) == -9);
+    CHECK(pick(1, 1, 0) == 0 && value(1, 1, 0) == -10);
+    CHECK(pick(2, 2, 0) == shape.window - 1 && value(2, 2, 0) == 33);
+    CHECK(value(0, 2, 0) == 0);
+  }
 }
 
 TEST(sparse_forms_are_tried_where_they_could_pay) {
   Random random(12);
   Layer layer(random, 256, 64);
-  CHECK(!measure_sparse(layer.canonical()).any());
-  const auto thinned = [&](std::int64_t percent) {
+  const WeightForm wanted[] = {WeightForm::kBitmask, WeightForm::kPicks, WeightForm::kWindows};
+  const auto tried = [&] {
+    std::vector<WeightForm> forms;
+    for (const FormSize& size : forms_worth_trying(layer.canonical(), wanted))
+      forms.push_back(size.form);
+    return forms;
+  };
+  const auto thin = [&](std::int64_t percent) {
     for (std::int8_t& w : layer.weight)
       if (integer(random, 0, 99) < percent) w = 0;
-    return measure_sparse(layer.canonical());
   };
-  const SparseSizes half = thinned(50);
-  CHECK(half.bitmask && !half.picks && half.pick_blocks == 0);
-  const SparseSizes most = thinned(90);
-  CHECK(most.bitmask && most.picks && most.pick_blocks > 0);
-  CHECK(thinned(100).any());
-  // A section that says something else about itself is none.
-  const std::int64_t bytes = packed_sparse_bytes(most, 256, 64);
-  std::vector<std::uint64_t> section(static_cast<std::size_t>(bytes / 8));
-  section[0] = static_cast<std::uint64_t>(most.values) + 64;
-  CHECK(!read_sparse_sizes(std::as_bytes(std::span(section)), 256, 64).any());
+  CHECK(tried().empty());
+  thin(50);
+  CHECK(tried() == std::vector{WeightForm::kBitmask});
+  thin(90);
+  CHECK(tried().size() == 3);
+  for (const WeightForm form : wanted) {
+    PackedWeights packed(layer, form, Edge::kLast);
+    const auto section = std::as_bytes(packed.section());
+    CHECK(checked_count(form, section, 256, 64) == packed.count());
+    // A section that says something else about itself is none.
+    reinterpret_cast<SectionHeader*>(packed.section().data())->count += 64;
+    CHECK(checked_count(form, section, 256, 64) == -1);
+    CHECK(checked_count(form, section.first(32), 256, 64) == -1);
+  }
+  thin(100);
+  CHECK(tried().size() == 3);
 }
 
 }  // namespace

@@ -17,9 +17,9 @@ using namespace fastmnist;
 using namespace support;
 
 bool has_tiles() {
-  const std::string missing = missing_for("amx_int8");
-  if (!missing.empty()) std::printf("     tiles are not checked: %s\n", missing.c_str());
-  return missing.empty();
+  const std::string lacking = missing(kAmxTile | kAmxInt8);
+  if (!lacking.empty()) std::printf("     tiles are not checked: %s\n", lacking.c_str());
+  return lacking.empty();
 }
 
 TileConfig config_of(std::int64_t rows, std::int64_t quads, std::int64_t outputs) {

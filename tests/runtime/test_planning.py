@@ -67,7 +67,7 @@ def test_every_plan_gives_the_same_bits(isa: str) -> None:
     network = compiled("fixed").network
     floats = PIXELS.astype(np.float32) / np.float32(255)
     expected = CompiledModel(network, "fixed")(PIXELS)
-    kernels = _core.layer_kernels(pack(network), 0)
+    kernels = _core.layer_kernels(pack(network), 0, 96)
     rng = np.random.default_rng(1)
     for block_rows in (32, 64, 96, 160, 1024):
         packed = pack(network)
@@ -116,7 +116,7 @@ def test_another_instruction_set_goes_by_the_rule() -> None:
 
 
 def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if len(_core.layer_kernels(pack(compiled("fixed").network), 0)) == 1:
+    if len(_core.layer_kernels(pack(compiled("fixed").network), 0, 96)) == 1:
         pytest.skip("this instruction set has one kernel")
     calls = count_measurements(monkeypatch)
     first = compiled()
@@ -238,7 +238,7 @@ def test_a_pickle_keeps_what_was_asked_for(memory: Path, monkeypatch: pytest.Mon
 @pytest.mark.slow
 def test_processes_that_start_at_once_lose_nothing(memory: Path) -> None:
     """Each measures shapes of its own; all are in the file in the end."""
-    if len(_core.layer_kernels(pack(compiled("fixed").network), 0)) == 1:
+    if len(_core.layer_kernels(pack(compiled("fixed").network), 0, 96)) == 1:
         pytest.skip("this instruction set has one kernel")
     code = (
         "import sys, torch, fastmnist as fm; n = int(sys.argv[1]);"

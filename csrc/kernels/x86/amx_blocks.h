@@ -20,7 +20,7 @@ constexpr std::int64_t kTilesOfSums = 4;
 template <Output O>
 class Blocks {
  public:
-  explicit Blocks(const LinearArgs& args)
+  explicit Blocks(const TileArgs& args)
       : args_(args),
         working_(args),
         epilogue_(args),
@@ -29,7 +29,8 @@ class Blocks {
                             divide_up(args.w.outputs, kBlockOutputs)) {}
 
   void run() {
-    if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights)
+    if (args_.rows <= kBlockRows ||
+        weight_bytes(args_.w.padded_inputs, args_.w.outputs) <= kNearWeights)
       rows_first();
     else
       panels_first();
@@ -54,7 +55,7 @@ class Blocks {
 
   template <Streamed S>
   void block(std::int64_t m, std::int64_t first) {
-    const PackedDense& w = args_.w;
+    const Weights& w = args_.w;
     const std::int64_t rows = args_.rows - m < kBlockRows ? args_.rows - m : kBlockRows;
     if (codes_at_ != m) {
       codes_[0] = codes_of(args_, m, working_.copies);
@@ -63,7 +64,7 @@ class Blocks {
       codes_at_ = m;
     }
     const bool two_panels = w.outputs - first > kPanelOutputs;
-    const std::byte* weights = w.panels + first / kPanelOutputs * w.panel_stride;
+    const std::byte* weights = w.dense.panels + first / kPanelOutputs * w.dense.stride;
     if (rows > kTileRows)
       two_panels ? multiply<2, 2, S>(weights) : multiply<2, 1, S>(weights);
     else
@@ -101,7 +102,7 @@ class Blocks {
     using Step = Step32x2<HALVES, PANELS, S>;
     if constexpr (FIRST) tile_zero<0>();
     if constexpr (FIRST) tile_zero<1>();
-    Step::upper_half(x0, stride0, w, args_.w.panel_stride);
+    Step::upper_half(x0, stride0, w, args_.w.dense.stride);
     if constexpr (FIRST) {
       if (last_.rows != 0) hand_over();
       tile_zero<2>();
@@ -139,7 +140,7 @@ class Blocks {
     if constexpr (PANELS == 2) tile_store<1>(sums(turn_, 0, 1), 64);
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Epilogue epilogue_;
   std::int64_t steps_;

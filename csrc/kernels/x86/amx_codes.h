@@ -10,8 +10,7 @@
 //
 // Speed asks for more. A tile whose rows cross cache lines takes 10.7 ns to load instead of 2.3,
 // and the 16 rows of a tile of a wide layer lie in 16 pages, more than the processor has
-// translations at hand. A caller with many panels to go had better bring the codes to tile order
-// once:
+// translations at hand. With many panels to go the codes had better be brought to tile order once:
 //
 //     row-major    [row 0: 0..63 | 64..127 | ...][row 1: 0..63 | ...
 //     tile order   [rows 0-15: 0..63][rows 0-15: 64..127] ... [rows 16-31: 0..63] ...
@@ -28,6 +27,12 @@ namespace {
 constexpr std::int64_t kTileRows = 16;
 constexpr std::int64_t kTileInputs = 64;
 constexpr std::int64_t kTileBytes = kTileRows * kTileInputs;
+
+// What the loops work on: rows as they came, or brought to tile order before (tiled, below).
+struct TileArgs : LinearArgs {
+  explicit TileArgs(const LinearArgs& args) : LinearArgs(args) {}
+  bool x_tiled = false;
+};
 
 // Where the codes of 16 rows are read: all tiles but the last, and the last.
 struct Codes {
@@ -50,6 +55,9 @@ void copy_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
     }
 }
 
+// Rows of n codes to tile order: 16 rows x 64 codes, on end, are a kilobyte on end, rows of tiles
+// follow each other. `to` holds whole tiles; their padding becomes zero, rows that do not exist
+// stay as they are.
 void tile_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows, std::int64_t n,
                std::uint8_t* to) {
   const std::int64_t tiles = divide_up(n, kTileInputs);
@@ -65,7 +73,7 @@ void tile_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows,
 constexpr std::int64_t copy_bytes(std::int64_t padded_inputs) { return kTileRows * padded_inputs; }
 
 // Rows that end too close to the end of x.
-[[gnu::noinline]] Codes copied_codes(const LinearArgs& args, std::int64_t first,
+[[gnu::noinline]] Codes copied_codes(const TileArgs& args, std::int64_t first,
                                      std::uint8_t* copies) {
   const std::int64_t last = args.w.padded_inputs - kTileInputs;
   const std::int64_t left = args.rows - first;
@@ -80,7 +88,7 @@ constexpr std::int64_t copy_bytes(std::int64_t padded_inputs) { return kTileRows
 }
 
 // The rows from `first` on; `copies` is used where they end too close to the end of x.
-inline Codes codes_of(const LinearArgs& args, std::int64_t first, std::uint8_t* copies) {
+inline Codes codes_of(const TileArgs& args, std::int64_t first, std::uint8_t* copies) {
   const std::int64_t last = args.w.padded_inputs - kTileInputs;
   if (args.x_tiled) {
     const std::uint8_t* x = args.x + first * args.w.padded_inputs;
@@ -88,8 +96,48 @@ inline Codes codes_of(const LinearArgs& args, std::int64_t first, std::uint8_t* 
   }
   const std::uint8_t* x = args.x + first * args.x_stride;
   const std::int64_t end = (first + kTileRows - 1) * args.x_stride + last + kTileInputs;
-  if (end <= args.x_readable) return {x, args.x_stride, kTileInputs, x + last, args.x_stride};
+  if (x + (end - first * args.x_stride) <= args.x_end)
+    return {x, args.x_stride, kTileInputs, x + last, args.x_stride};
   return copied_codes(args, first, copies);
+}
+
+// Passing over all rows with so many panels, for so many rows, pays for tile order: where rows
+// cross cache lines, or are so wide that every one lies in a page of its own.
+constexpr std::int64_t kManyOutputs = 512;
+constexpr std::int64_t kManyRows = 2 * kTileRows;
+constexpr std::int64_t kWideInputs = 1024;
+constexpr std::int64_t kTiledRows = 1024;  // at a time: scratch memory has an end
+
+inline std::int64_t tiled_bytes(const LinearShape& shape) {
+  if (shape.rows <= kManyRows || shape.outputs < kManyOutputs) return 0;
+  const std::int64_t rows = shape.rows < kTiledRows ? shape.rows : kTiledRows;
+  return round_up(rows, kTileRows) * round_up(shape.inputs, kTileInputs);
+}
+
+inline bool tile_order_pays(const LinearArgs& args) {
+  const bool by_lines =
+      reinterpret_cast<std::uintptr_t>(args.x) % 64 == 0 && args.x_stride % 64 == 0;
+  return args.rows > kManyRows && args.w.outputs >= kManyOutputs &&
+         (!by_lines || args.w.padded_inputs >= kWideInputs);
+}
+
+// Runs a loop on rows in the order that suits it. `tiles` has tiled_bytes(...).
+template <typename Loop>
+void run_tiled(const LinearArgs& args, std::uint8_t* tiles, std::int64_t output_bytes) {
+  if (!tile_order_pays(args)) {
+    Loop(TileArgs(args)).run();
+    return;
+  }
+  for (std::int64_t m = 0; m < args.rows; m += kTiledRows) {
+    TileArgs part(args);
+    part.rows = args.rows - m < kTiledRows ? args.rows - m : kTiledRows;
+    tile_rows(args.x + m * args.x_stride, args.x_stride, part.rows, args.w.inputs, tiles);
+    part.x = tiles;
+    part.x_tiled = true;
+    part.y = static_cast<std::byte*>(args.y) + m * args.y_stride * output_bytes;
+    if (args.row_quantizers != nullptr) part.row_quantizers = args.row_quantizers + m;
+    Loop(part).run();
+  }
 }
 
 }  // namespace

@@ -24,11 +24,11 @@ class Columns {
  public:
   // With rows no closer than a tile is wide, only the last tile of all reads past the end of x:
   // there is one copy. (16 rows are one accumulator either way.)
-  static bool suits(const LinearArgs& args) {
-    return args.w.outputs <= kPanelOutputs && args.rows > kTileRows && args.x_stride >= kTileInputs;
+  static bool can(const LinearShape& shape) {
+    return shape.outputs <= kPanelOutputs && shape.rows > kTileRows && shape.inputs >= kTileInputs;
   }
 
-  explicit Columns(const LinearArgs& args)
+  explicit Columns(const TileArgs& args)
       : args_(args),
         working_(args),
         epilogue_(args),
@@ -66,7 +66,7 @@ class Columns {
       x[t] = codes[t].body;
       tile_zero<t>();
     });
-    const std::byte* w = args_.w.panels;
+    const std::byte* w = args_.w.dense.panels;
     const std::int64_t quanta = divide_up(Epilogue::kSteps, steps_);
     for (std::int64_t s = 0; s < steps_; ++s, w += kTileBytes) {
       const bool tail = s + 1 == steps_;
@@ -84,7 +84,7 @@ class Columns {
         [&](auto t) { tile_store<t>(working_.sums[turn_] + t * kTileRows * kPanelOutputs, 64); });
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Epilogue epilogue_;
   std::int64_t steps_;

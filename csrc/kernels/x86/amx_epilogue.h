@@ -26,7 +26,7 @@ class BlockEpilogue {
   static constexpr std::int64_t kRows = 4;  // per step
   static constexpr std::int64_t kSteps = ROWS / kRows;
 
-  explicit BlockEpilogue(const LinearArgs& args) : args_(args) {}
+  explicit BlockEpilogue(const TileArgs& args) : args_(args) {}
 
   // `rows` rows from `row` on, outputs from `first` on.
   void start(const std::int32_t* sums, std::int64_t row, std::int64_t rows, std::int64_t first) {
@@ -137,7 +137,7 @@ class BlockEpilogue {
     }
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   PanelConstants constants_[PANELS];
   const std::int32_t* sums_ = nullptr;  // of the next row
   std::int64_t row_ = 0;

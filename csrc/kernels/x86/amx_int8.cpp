@@ -9,13 +9,15 @@
 // zero weights, so the last tile of codes may hold anything (amx_codes.h).
 //
 //     hidden layers, codes to codes, whole panels
-//       up to 128 inputs, in pairs  16 x 2, the weights stay in tiles   amx_narrow.h
-//       more, from 17 rows on       32 x 2, rows by lines               amx_wide.h
-//     any others
-//       few rows, or few inputs     16 x 4                              amx_strips.h
-//       many rows                   32 x 2                              amx_blocks.h
-//       at most 16 outputs          64 x 1                              amx_columns.h
-//       many rows, weights far      32 x 2, in slices of inputs         amx_slices.h
+//       narrow    up to 128 inputs, in pairs  16 x 2, the weights stay in tiles   amx_narrow.h
+//       wide      more, from 17 rows on       32 x 2, rows by lines               amx_wide.h
+//     any layer
+//       strips    few rows, or few inputs     16 x 4                              amx_strips.h
+//       blocks    many rows                   32 x 2                              amx_blocks.h
+//       columns   at most 16 outputs          64 x 1                              amx_columns.h
+//       slices    many rows, weights far      32 x 2, in slices of inputs         amx_slices.h
+//
+// Each is a kernel, so that the planner measures all that can compute a layer.
 //
 // What was tried for 784-96-256-10 and is not here, in µs per 32 rows (as it is: 2.3 for all
 // layers): two layers at once, products of one between those of the other, 2.5 instead of 2.2 for
@@ -36,50 +38,48 @@
 namespace fastmnist {
 namespace {
 
-// Runs it as a hidden layer, if it is one that the kernels for those take.
-template <Output O>
-bool hidden(const LinearArgs& args) {
-  if constexpr (O != Output::kFloats) {
-    if (Narrow<O>::suits(args)) {
-      Narrow<O>(args).run();
-      return true;
-    }
-    if (Wide<O>::suits(args) && !Slices<O>::suits(args)) {
-      Wide<O>(args).run();
-      return true;
-    }
-  }
-  return false;
+template <template <Output> class Loop>
+void floats(const LinearArgs& args) {
+  run<Loop<Output::kFloats>, Output::kFloats>(args);
 }
 
-template <Output O>
-void blocks(const LinearArgs& args) {
-  if (Columns<O>::suits(args))
-    Columns<O>(args).run();
-  else if (Slices<O>::suits(args))
-    Slices<O>(args).run();
-  else if (!hidden<O>(args))
-    Blocks<O>(args).run();
+template <template <Output> class Loop, Output O>
+void codes_by(const LinearArgs& args) {
+  run<Loop<O>, O>(args);
 }
 
-template <Output O>
-void strips(const LinearArgs& args) {
-  if (Columns<O>::suits(args))
-    Columns<O>(args).run();
-  else if (args.w.padded_inputs > 2 * kTileInputs || !hidden<O>(args))
-    Strips<O>(args).run();
+template <template <Output> class Loop>
+constexpr auto to_codes =
+    by_saturation<codes_by<Loop, Output::kSaturate>, codes_by<Loop, Output::kCodes>>;
+
+template <template <Output> class Loop>
+constexpr LinearKernel any_kernel(const char* loop, int rows, int panels, int suits,
+                                  bool (*can)(const LinearShape&)) {
+  return {"amx_int8", loop, rows,           panels,       WeightForm::kDense, suits,
+          &kAmxUnit,  can,  Working::bytes, floats<Loop>, to_codes<Loop>};
 }
+
+template <template <Output> class Loop>
+constexpr LinearKernel hidden_kernel(const char* loop, int rows, int panels, int suits) {
+  return {"amx_int8",         loop,    rows,          panels,
+          WeightForm::kDense, suits,   &kAmxUnit,     Loop<Output::kCodes>::can,
+          Working::bytes,     nullptr, to_codes<Loop>};
+}
+
+// The rule takes the first that can and suits.
+constexpr LinearKernel kLinears[] = {
+    any_kernel<Columns>("columns", 64, 1, kFewRows | kManyRows, Columns<Output::kFloats>::can),
+    any_kernel<Slices>("slices", 32, 2, kManyRows, Slices<Output::kFloats>::can),
+    hidden_kernel<Narrow>("narrow", 16, 2, kFewRows | kManyRows),
+    hidden_kernel<Wide>("wide", 32, 2, kManyRows),
+    any_kernel<Strips>("strips", 16, 4, kFewRows, nullptr),
+    any_kernel<Blocks>("blocks", 32, 2, kManyRows, nullptr)};
 
 }  // namespace
 
-extern const TileUnit kAmxUnit;
-const TileUnit kAmxUnit = {tile_configure, tile_release, Working::bytes, tile_rows};
+extern const PeakProbe kAmxInt8Peak;
 
-extern const LinearKernel kAmxInt8Kernels[2];
-const LinearKernel kAmxInt8Kernels[2] = {
-    {"amx_int8 16x4", WeightForm::kDense, LinearKernel::Suits::kFewRows, true,
-     strips<Output::kFloats>, by_saturation<strips<Output::kSaturate>, strips<Output::kCodes>>},
-    {"amx_int8 32x2", WeightForm::kDense, LinearKernel::Suits::kManyRows, true,
-     blocks<Output::kFloats>, by_saturation<blocks<Output::kSaturate>, blocks<Output::kCodes>>}};
+extern const KernelPart kAmxInt8Part;
+const KernelPart kAmxInt8Part = {"amx_int8", 0, nullptr, &kAmxInt8Peak, kLinears, 6};
 
 }  // namespace fastmnist

@@ -3,7 +3,7 @@
 // A tile whose rows cross cache lines takes 10 ns to load instead of 3, and products wait for it.
 // Rows of 784 codes begin at four different places of a line; every fourth row at the same. So a
 // block takes every fourth row, reads from the beginning of the line where they begin, and moves
-// the weights by as much: what lies before the row meets zeros (PackedDense::lead).
+// the weights by as much: what lies before the row meets zeros (kernels/dense_lead.h).
 //
 //     lines    |        |        |        |        |        |        |
 //     row 0    [0: 784 codes ... ...  ][1: ...           ][2: ...            block 0: 0, 4, 8, ...
@@ -11,6 +11,7 @@
 #pragma once
 
 #include "core/types.h"
+#include "kernels/dense_lead.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/amx_memory.h"
 
@@ -28,7 +29,7 @@ struct RowBlock {
 // All rows of a layer that gives codes.
 class RowBlocks {
  public:
-  RowBlocks(const LinearArgs& args, std::uint8_t* copies) : args_(args), copies_(copies) {}
+  RowBlocks(const TileArgs& args, std::uint8_t* copies) : args_(args), copies_(copies) {}
 
   template <typename Body>
   void each(const Body& body) const {
@@ -59,13 +60,13 @@ class RowBlocks {
 
   // After how many rows the place in a line comes again; 1: always the same, or it does not pay.
   std::int64_t turns_of_lines() const {
-    if (args_.x_tiled || args_.w.lead == 0) return 1;
+    if (args_.x_tiled || lead_of(args_.w.inputs) == 0) return 1;
     const std::int64_t turns = args_.x_stride % 64 == 32 ? 2 : args_.x_stride % 32 == 16 ? 4 : 1;
     // Moved by up to that much, the rows' last codes must still be within the steps.
     const std::int64_t apart = 64 / turns;
     const std::int64_t most = 64 - apart;
-    const bool enough =
-        args_.w.padded_inputs - args_.w.inputs >= most && args_.w.lead >= most * kPanelOutputs;
+    const bool enough = args_.w.padded_inputs - args_.w.inputs >= most &&
+                        lead_of(args_.w.inputs) >= most * kPanelOutputs;
     return enough && place_in_line(args_.x) % apart == 0 ? turns : 1;
   }
 
@@ -76,12 +77,11 @@ class RowBlocks {
   // Whether blocks by lines of the `turns` x 32 rows from m on stay within x.
   bool lines_are_readable(std::int64_t m, std::int64_t turns) const {
     if (m + turns * kBlockRows > args_.rows) return false;
-    if (m == 0 && place_in_line(args_.x) > args_.x_before) return false;
+    if (m == 0 && place_in_line(args_.x) > args_.x - args_.x_begin) return false;
     for (std::int64_t t = 0; t < turns; ++t) {
       const std::int64_t last = m + (kBlockRows - 1) * turns + t;
       const std::uint8_t* row = args_.x + last * args_.x_stride;
-      if (row - place_in_line(row) + args_.w.padded_inputs > args_.x + args_.x_readable)
-        return false;
+      if (row - place_in_line(row) + args_.w.padded_inputs > args_.x_end) return false;
     }
     return true;
   }
@@ -102,7 +102,7 @@ class RowBlocks {
             turns * args_.y_stride};
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   std::uint8_t* copies_;
 };
 

@@ -4,6 +4,7 @@
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
+#include "kernels/x86/avx512_epilogue.h"
 #include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
@@ -23,8 +24,8 @@ constexpr std::int64_t decoded_bytes(std::int64_t padded_inputs) {
   return panels > kDecodedBytes ? panels : kDecodedBytes;
 }
 
-inline std::int64_t weight_bytes(const PackedDense& w) {
-  return panels_of(w.outputs) * w.panel_stride;
+inline std::int64_t weight_bytes(std::int64_t inputs, std::int64_t outputs) {
+  return panels_of(outputs) * kPanelOutputs * inputs;
 }
 
 // The pieces of scratch memory: sums (of a group of rows where there are slices, else of two
@@ -34,9 +35,11 @@ struct Working {
   static constexpr std::int64_t all_sums(std::int64_t padded_inputs) {
     return padded_inputs > kSliceInputs ? kGroupRows / kBlockRows * kSumsBytes : 2 * kSumsBytes;
   }
-  static std::int64_t bytes(std::int64_t padded_inputs, bool sparse) {
-    return all_sums(padded_inputs) + 2 * copy_bytes(padded_inputs) +
-           (sparse ? decoded_bytes(padded_inputs) : 0);
+  static std::int64_t without_tiles(std::int64_t padded_inputs) {
+    return all_sums(padded_inputs) + 2 * copy_bytes(padded_inputs) + decoded_bytes(padded_inputs);
+  }
+  static std::int64_t bytes(const LinearShape& shape) {
+    return without_tiles(round_up(shape.inputs, kTileInputs)) + tiled_bytes(shape);
   }
   explicit Working(const LinearArgs& args)
       : sums{reinterpret_cast<std::int32_t*>(args.scratch),
@@ -49,6 +52,14 @@ struct Working {
 // Behind the copies.
 inline std::byte* decoded_of(const LinearArgs& args, const Working& working) {
   return reinterpret_cast<std::byte*>(working.copies) + 2 * copy_bytes(args.w.padded_inputs);
+}
+
+// One kernel: `Loop` on rows in the order that suits it.
+template <typename Loop, Output O>
+void run(const LinearArgs& args) {
+  auto* scratch = static_cast<std::uint8_t*>(args.scratch);
+  run_tiled<Loop>(args, scratch + Working::without_tiles(args.w.padded_inputs),
+                  O == Output::kFloats ? sizeof(float) : 1);
 }
 
 // Asks for the lines that the caller will read next, some with each step of products.

@@ -27,12 +27,12 @@ template <Output O>
 class Narrow {
  public:
   // Whole pairs of panels, one quantizer for all rows: hidden layers have that.
-  static bool suits(const LinearArgs& args) {
-    return args.w.padded_inputs <= 2 * kTileInputs && args.w.outputs % kBlockOutputs == 0 &&
-           args.row_quantizers == nullptr;
+  static bool can(const LinearShape& shape) {
+    return shape.codes_out && !shape.per_row && shape.inputs <= 2 * kTileInputs &&
+           shape.outputs % kBlockOutputs == 0;
   }
 
-  explicit Narrow(const LinearArgs& args)
+  explicit Narrow(const TileArgs& args)
       : args_(args),
         working_(args),
         prefetch_(args, divide_up(args.rows, kTileRows) * (args.w.outputs / kBlockOutputs)),
@@ -69,8 +69,8 @@ class Narrow {
 
   template <int STEPS, bool CENTERED>
   void all_rows(std::int64_t first, const PanelConstants* constants) {
-    const std::int64_t stride = args_.w.panel_stride;
-    const std::byte* w = args_.w.panels + first / kPanelOutputs * stride;
+    const std::int64_t stride = args_.w.dense.stride;
+    const std::byte* w = args_.w.dense.panels + first / kPanelOutputs * stride;
     tile_load<4>(w, 64);
     if constexpr (STEPS == 2) tile_load<5>(w + kTileBytes, 64);
     tile_load<6>(w + stride, 64);
@@ -151,7 +151,7 @@ class Narrow {
 
   static constexpr int kConstants = 3;  // strips of three pairs of panels may be on their way
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Prefetch prefetch_;
   bool centered_;

@@ -15,7 +15,7 @@ namespace {
 template <Output O>
 class Packing {
  public:
-  explicit Packing(const LinearArgs& args)
+  explicit Packing(const TileArgs& args)
       : lo_(_mm512_set1_ps(args.clamp.lo)),
         hi_(_mm512_set1_ps(args.clamp.hi)),
         inv_scale_(_mm512_set1_ps(args.y_quantizer.inv_scale)),
@@ -54,7 +54,7 @@ class Packing {
   // One row, of one or two panels.
   template <std::int64_t SUMS_OF_PANEL>
   void one_row(const std::int32_t* sums, const PanelConstants* c, int panels, std::uint8_t* out,
-               const LinearArgs& args) const {
+               const TileArgs& args) const {
     for (int p = 0; p < panels; ++p)
       store_codes(out + p * kPanelOutputs, 0xffff, code<false>(sums + p * SUMS_OF_PANEL, c[p]),
                   args.y_quantizer);

@@ -24,12 +24,12 @@ namespace {
 template <Output O>
 class Slices {
  public:
-  static bool suits(const LinearArgs& args) {
-    return args.rows > kBlockRows && args.w.padded_inputs > kSliceInputs &&
-           weight_bytes(args.w) > kNearWeights;
+  static bool can(const LinearShape& shape) {
+    return shape.rows > kBlockRows && shape.inputs > kSliceInputs &&
+           weight_bytes(shape.inputs, shape.outputs) > kNearWeights;
   }
 
-  explicit Slices(const LinearArgs& args) : args_(args), working_(args), epilogue_(args) {}
+  explicit Slices(const TileArgs& args) : args_(args), working_(args), epilogue_(args) {}
 
   void run() {
     for (std::int64_t m = 0; m < args_.rows; m += kGroupRows) {
@@ -52,7 +52,7 @@ class Slices {
   };
 
   void group(std::int64_t m0, std::int64_t rows) {
-    const PackedDense& w = args_.w;
+    const Weights& w = args_.w;
     for (std::int64_t first = 0; first < w.outputs; first += kBlockOutputs)
       for (std::int64_t k = 0; k < w.padded_inputs; k += kSliceInputs) {
         const std::int64_t left = w.padded_inputs - k;
@@ -74,12 +74,12 @@ class Slices {
 
   // The slice behind this one, to be asked for a few lines with each step.
   void expect(std::int64_t first, std::int64_t k, std::int64_t inputs, std::int64_t rows) {
-    const PackedDense& w = args_.w;
+    const Weights& w = args_.w;
     if (k + inputs >= w.padded_inputs) {
       first += kBlockOutputs;
       k = -inputs;
     }
-    next_ = w.panels + first / kPanelOutputs * w.panel_stride + (k + inputs) * kPanelOutputs;
+    next_ = w.dense.panels + first / kPanelOutputs * w.dense.stride + (k + inputs) * kPanelOutputs;
     const std::int64_t bytes = first < w.outputs ? inputs * kPanelOutputs : 0;
     next_end_ = next_ + bytes;
     const std::int64_t steps = inputs / kTileInputs * divide_up(rows, kBlockRows);
@@ -91,7 +91,7 @@ class Slices {
     for (std::int64_t i = 0; i < next_per_step_ && next_ < next_end_; i += 64, next_ += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(next_), _MM_HINT_T1);
       if (next_panels_ == 2)
-        _mm_prefetch(reinterpret_cast<const char*>(next_ + args_.w.panel_stride), _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(next_ + args_.w.dense.stride), _MM_HINT_T1);
     }
   }
 
@@ -106,7 +106,7 @@ class Slices {
   template <int HALVES, int PANELS>
   void multiply(const Place& place) {
     using Step = Step32x2<HALVES, PANELS, Streamed::kRows>;
-    const PackedDense& w = args_.w;
+    const Weights& w = args_.w;
     const Codes c0 = codes_of(args_, place.row, working_.copies);
     Codes c1 = c0;
     if constexpr (HALVES == 2)
@@ -115,7 +115,7 @@ class Slices {
     const std::uint8_t* x0 = c0.body + done * c0.step;
     const std::uint8_t* x1 = c1.body + done * c1.step;
     const std::byte* weights =
-        w.panels + place.first / kPanelOutputs * w.panel_stride + place.k * kPanelOutputs;
+        w.dense.panels + place.first / kPanelOutputs * w.dense.stride + place.k * kPanelOutputs;
     std::int32_t* const sums = place.sums;
     constexpr std::int64_t kHalf = kTileRows * kPanelOutputs;
     constexpr std::int64_t kPanel = Epilogue::kSumsOfPanel;
@@ -134,7 +134,7 @@ class Slices {
     for (std::int64_t s = 0; s < place.steps; ++s) {
       const bool tail = place.last && s + 1 == place.steps;
       Step::upper_half(tail ? c0.tail : x0, tail ? c0.tail_stride : c0.body_stride, weights,
-                       w.panel_stride);
+                       w.dense.stride);
       Step::lower_half(tail ? c1.tail : x1, tail ? c1.tail_stride : c1.body_stride);
       x0 += c0.step;
       x1 += c1.step;
@@ -150,7 +150,7 @@ class Slices {
     if (place.last) epilogue_.start(sums, place.row, place.rows, place.first);
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Epilogue epilogue_;
   const std::byte* next_ = nullptr;

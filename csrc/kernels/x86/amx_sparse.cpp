@@ -9,6 +9,7 @@
 //
 // Up to 32 rows are done so. More rows decode two panels whole, into the second-level cache, and
 // send all rows over them by the dense blocks: each weight is decoded once either way.
+#include "core/features.h"
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/x86/amx_blocks.h"
@@ -21,7 +22,7 @@ namespace {
 // One panel's weights as tiles.
 class PanelDecoder {
  public:
-  PanelDecoder(const LinearArgs& args, std::int64_t panel) : values_(args.sparse, args.w, panel) {}
+  PanelDecoder(const Weights& w, std::int64_t panel) : values_(w, panel) {}
 
   FASTMNIST_INLINE void tile(std::byte* to) {
     MaskedValues values = values_;  // in registers meanwhile
@@ -39,7 +40,7 @@ class PanelDecoder {
 template <Output O, int HALVES, int PANELS>
 class FewRows {
  public:
-  explicit FewRows(const LinearArgs& args)
+  explicit FewRows(const TileArgs& args)
       : args_(args),
         working_(args),
         epilogue_(args),
@@ -65,8 +66,8 @@ class FewRows {
   // Passed over by many panels, rows are better in tile order: 16 rows some kilobytes apart would
   // push each other out of the first-level cache.
   void find_codes() {
-    LinearArgs codes = args_;
-    if (!args_.x_tiled && args_.w.outputs >= kManyOutputs) {
+    TileArgs codes(args_);
+    if (!args_.x_tiled && args_.w.outputs >= kManyPanels) {
       tile_rows(args_.x, args_.x_stride, args_.rows, args_.w.inputs, working_.copies);
       codes.x = working_.copies;
       codes.x_tiled = true;
@@ -92,7 +93,7 @@ class FewRows {
   // P panels, one after the other in memory.
   template <int P>
   void multiply(std::int64_t panel) {
-    const auto decoder = [&](int p) { return PanelDecoder(args_, panel + (p < P ? p : 0)); };
+    const auto decoder = [&](int p) { return PanelDecoder(args_.w, panel + (p < P ? p : 0)); };
     PanelDecoder panels[4] = {decoder(0), decoder(1), decoder(2), decoder(3)};
     const auto decode = [&](std::int64_t step) __attribute__((always_inline)) {
       unrolled<P>([&](auto p) __attribute__((always_inline)) { panels[p].tile(slot(step, p)); });
@@ -124,12 +125,12 @@ class FewRows {
     });
   }
 
-  static constexpr std::int64_t kManyOutputs = 128;
-  static constexpr std::int64_t kAhead = 1;      // steps that are decoded before they are used
-  static constexpr std::int64_t kRingSteps = 2;  // a power of two above that
+  static constexpr std::int64_t kManyPanels = 128;  // their outputs
+  static constexpr std::int64_t kAhead = 1;         // steps that are decoded before they are used
+  static constexpr std::int64_t kRingSteps = 2;     // a power of two above that
   static_assert(kRingSteps * PANELS * kTileBytes <= kDecodedBytes);
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Epilogue epilogue_;
   std::int64_t steps_;
@@ -140,13 +141,13 @@ class FewRows {
 
 // Two panels at a time become dense ones; the constants of their epilogue stay where they are.
 template <Output O>
-void many_rows(const LinearArgs& args) {
+void many_rows(const TileArgs& args) {
   const Working working(args);
   std::byte* const decoded = decoded_of(args, working);
   const std::int64_t value = O == Output::kFloats ? sizeof(float) : 1;
-  LinearArgs part = args;
-  part.w.panels = decoded;
-  part.w.panel_stride = args.w.padded_inputs * kPanelOutputs;
+  TileArgs part(args);
+  const std::int64_t stride = args.w.padded_inputs * kPanelOutputs;
+  part.w.dense = {decoded, stride};
   for (std::int64_t first = 0; first < args.w.outputs; first += kBlockOutputs) {
     const std::int64_t panel = first / kPanelOutputs;
     const std::int64_t left = args.w.outputs - first;
@@ -154,9 +155,9 @@ void many_rows(const LinearArgs& args) {
     part.w.epilogues = args.w.epilogues + panel * args.w.epilogue_stride;
     part.y = static_cast<std::byte*>(args.y) + first * value;
     for (std::int64_t p = 0; p * kPanelOutputs < part.w.outputs; ++p) {
-      PanelDecoder decoder(args, panel + p);
-      for (std::int64_t at = 0; at < part.w.panel_stride; at += kTileBytes)
-        decoder.tile(decoded + p * part.w.panel_stride + at);
+      PanelDecoder decoder(args.w, panel + p);
+      for (std::int64_t at = 0; at < stride; at += kTileBytes)
+        decoder.tile(decoded + p * stride + at);
     }
     Blocks<O>(part).run();
     part.prefetch_bytes = 0;
@@ -164,20 +165,37 @@ void many_rows(const LinearArgs& args) {
 }
 
 template <Output O>
+class Bitmask {
+ public:
+  explicit Bitmask(const TileArgs& args) : args_(args) {}
+
+  void run() {
+    if (args_.rows <= kTileRows)
+      FewRows<O, 1, 4>(args_).run();
+    else if (args_.rows <= kBlockRows)
+      FewRows<O, 2, 2>(args_).run();
+    else
+      many_rows<O>(args_);
+  }
+
+ private:
+  const TileArgs& args_;
+};
+
+template <Output O>
 void bitmask(const LinearArgs& args) {
-  if (args.rows <= kTileRows)
-    FewRows<O, 1, 4>(args).run();
-  else if (args.rows <= kBlockRows)
-    FewRows<O, 2, 2>(args).run();
-  else
-    many_rows<O>(args);
+  run<Bitmask<O>, O>(args);
 }
+
+constexpr LinearKernel kLinears[] = {
+    {"amx_int8", "", 32, 2, WeightForm::kBitmask, kWhereMeasured, &kAmxUnit, nullptr,
+     Working::bytes, bitmask<Output::kFloats>,
+     by_saturation<bitmask<Output::kSaturate>, bitmask<Output::kCodes>>}};
 
 }  // namespace
 
-extern const LinearKernel kAmxSparseKernels[1];
-const LinearKernel kAmxSparseKernels[1] = {
-    {"amx_int8 32x2 bitmask", WeightForm::kBitmask, LinearKernel::Suits::kManyRows, true,
-     bitmask<Output::kFloats>, by_saturation<bitmask<Output::kSaturate>, bitmask<Output::kCodes>>}};
+extern const KernelPart kAmxSparsePart;
+const KernelPart kAmxSparsePart = {
+    "amx_int8", kAvx512Vbmi | kAvx512Vbmi2, nullptr, nullptr, kLinears, 1};
 
 }  // namespace fastmnist

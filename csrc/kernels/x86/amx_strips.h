@@ -22,7 +22,7 @@ constexpr std::int64_t kStripOutputs = kStripPanels * kPanelOutputs;
 template <Output O>
 class Strips {
  public:
-  explicit Strips(const LinearArgs& args)
+  explicit Strips(const TileArgs& args)
       : args_(args),
         working_(args),
         epilogue_(args),
@@ -62,7 +62,7 @@ class Strips {
   }
 
   void strip(std::int64_t m, std::int64_t first) {
-    const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride;
+    const std::byte* w = args_.w.dense.panels + first / kPanelOutputs * args_.w.dense.stride;
     const std::int64_t left = args_.w.outputs - first;
     if (left > 3 * kPanelOutputs)
       multiply<4>(w);
@@ -85,7 +85,7 @@ class Strips {
 
   template <int PANELS>
   void multiply(const std::byte* w) {
-    const std::int64_t stride = args_.w.panel_stride;
+    const std::int64_t stride = args_.w.dense.stride;
     if (steps_ <= 2) {
       // The codes stay in tmm4 (if there are two steps) and tmm5.
       unrolled<PANELS>([&](auto p) {
@@ -122,7 +122,7 @@ class Strips {
     unrolled<PANELS>([&](auto p) { store_sums<p>(); });
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Epilogue epilogue_;
   std::int64_t steps_;

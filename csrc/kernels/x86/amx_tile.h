@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "core/types.h"
+
 namespace fastmnist {
 namespace {
 
@@ -83,6 +85,8 @@ inline void tile_configure() {
   }
   tile_load_config(config);
 }
+
+constexpr Unit kAmxUnit = {tile_configure, tile_release};
 
 }  // namespace
 }  // namespace fastmnist

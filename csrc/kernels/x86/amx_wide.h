@@ -19,12 +19,12 @@ template <Output O>
 class Wide {
  public:
   // Whole panels (the last may be alone), one quantizer for all rows: hidden layers have that.
-  static bool suits(const LinearArgs& args) {
-    return args.rows > kTileRows && args.w.padded_inputs > 2 * kTileInputs &&
-           args.w.outputs % kPanelOutputs == 0 && args.row_quantizers == nullptr;
+  static bool can(const LinearShape& shape) {
+    return shape.codes_out && !shape.per_row && shape.rows > kTileRows &&
+           shape.inputs > 2 * kTileInputs && shape.outputs % kPanelOutputs == 0;
   }
 
-  explicit Wide(const LinearArgs& args)
+  explicit Wide(const TileArgs& args)
       : args_(args),
         working_(args),
         packing_(args),
@@ -53,7 +53,8 @@ class Wide {
   template <bool CENTERED>
   void all_blocks() {
     const std::int64_t outputs = args_.w.outputs;
-    if (args_.rows <= kBlockRows || weight_bytes(args_.w) <= kNearWeights) {
+    if (args_.rows <= kBlockRows ||
+        weight_bytes(args_.w.padded_inputs, args_.w.outputs) <= kNearWeights) {
       // All panels over 32 rows, then over the next: the rows stay near, the weights stream by.
       blocks_.each([&](const RowBlock& rows) {
         for (std::int64_t first = 0; first < outputs; first += kBlockOutputs)
@@ -70,7 +71,8 @@ class Wide {
 
   template <Streamed S, bool CENTERED>
   void block(const RowBlock& rows, std::int64_t first) {
-    const std::byte* w = args_.w.panels + first / kPanelOutputs * args_.w.panel_stride - rows.lead;
+    const std::byte* w =
+        args_.w.dense.panels + first / kPanelOutputs * args_.w.dense.stride - rows.lead;
     const int panels = args_.w.outputs - first > kPanelOutputs ? 2 : 1;
     PanelConstants* const constants = constants_[turn_];
     for (int p = 0; p < panels; ++p)
@@ -92,7 +94,7 @@ class Wide {
     const std::int64_t stride1 = rows.codes[1].body_stride;
     const std::int64_t step0 = rows.codes[0].step;
     const std::int64_t step1 = rows.codes[1].step;
-    const std::int64_t panel = args_.w.panel_stride;
+    const std::int64_t panel = args_.w.dense.stride;
     std::int32_t* const sums = working_.sums[0];
     // The first step, and the sums of the block before.
     Step::template load_weights<6>(w);
@@ -171,7 +173,7 @@ class Wide {
     tile_store<3>(sums + kHalf + kSumsOfPanel, 64);
   }
 
-  const LinearArgs& args_;
+  const TileArgs& args_;
   Working working_;
   Packing<O> packing_;
   RowBlocks blocks_;

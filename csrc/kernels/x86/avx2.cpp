@@ -181,8 +181,8 @@ FASTMNIST_INLINE void accumulate(__m256i (&acc)[ROWS][2], const std::uint8_t* x,
 
 template <int ROWS, typename Store>
 void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
-  const PackedDense& w = args.w;
-  const std::byte* block = w.panels + panel * w.panel_stride;
+  const Weights& w = args.w;
+  const std::byte* block = w.dense.panels + panel * w.dense.stride;
   const std::uint8_t* x = args.x + m * args.x_stride;
   __m256i acc[ROWS][2];
   unrolled<ROWS>([&](auto r) { acc[r][0] = acc[r][1] = _mm256_setzero_si256(); });
@@ -223,17 +223,17 @@ void linear(const LinearArgs& args) {
   }
 }
 
+constexpr RowKernels kRows = {quantize, quantize_affine, dequantize, row_range};
+
+constexpr LinearKernel kLinears[] = {{"avx2", "", 4, 1, WeightForm::kDense,
+                                      kFewestRows | kFewRows | kManyRows, nullptr, nullptr, nullptr,
+                                      linear<StoreFloat>, linear<StoreCodes>}};
+
 }  // namespace
 
-extern const KernelTable kAvx2Kernels;
-const KernelTable kAvx2Kernels = {"avx2",
-                                  quantize,
-                                  quantize_affine,
-                                  dequantize,
-                                  row_range,
-                                  nullptr,
-                                  1,
-                                  {{"avx2 4x1", WeightForm::kDense, LinearKernel::Suits::kAnyRows,
-                                    false, linear<StoreFloat>, linear<StoreCodes>}}};
+extern const PeakProbe kAvx2Peak;
+
+extern const KernelPart kAvx2Part;
+const KernelPart kAvx2Part = {"avx2", 0, &kRows, &kAvx2Peak, kLinears, 1};
 
 }  // namespace fastmnist

@@ -38,7 +38,7 @@ struct PanelConstants {
   __m512i correction;  // zero point times the sum of weights
 };
 
-inline PanelConstants constants_of(const PackedDense& w, std::int64_t panel, const Quantizer& q) {
+inline PanelConstants constants_of(const Weights& w, std::int64_t panel, const Quantizer& q) {
   const auto& e = *reinterpret_cast<const PanelEpilogue*>(w.epilogues + panel * w.epilogue_stride);
   return {_mm512_mul_ps(_mm512_set1_ps(q.scale), _mm512_loadu_ps(e.scale)), _mm512_loadu_ps(e.bias),
           _mm512_mullo_epi32(_mm512_loadu_si512(e.weight_sum), _mm512_set1_epi32(q.zero_point))};

@@ -61,11 +61,6 @@ FASTMNIST_INLINE bool quantize_row(const float* x, std::int64_t n, const Quantiz
   return !plain && quantize_anything(x, n, quantizer, q, scaled);
 }
 
-}  // namespace
-
-// Not in the anonymous namespace: the table that they belong to is in avx512_vnni.cpp.
-namespace avx512 {
-
 bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
   const __m512 inv_scale = _mm512_set1_ps(quantizer.inv_scale);
   const auto scaled = [inv_scale](__m512 v, std::int64_t, __mmask16) {
@@ -109,5 +104,9 @@ RowRange row_range(const float* x, std::int64_t n) {
   return {_mm512_reduce_min_ps(lo), _mm512_reduce_max_ps(hi), finite == 0xffff};
 }
 
-}  // namespace avx512
+}  // namespace
+
+extern const RowKernels kAvx512Rows;
+const RowKernels kAvx512Rows = {quantize, quantize_affine, dequantize, row_range};
+
 }  // namespace fastmnist

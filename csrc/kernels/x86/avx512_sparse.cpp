@@ -4,6 +4,7 @@
 // is bound by products: a bitmask by its decoding, three instructions on port 5 for 64 weights
 // (KMOV, and VPEXPANDB's two); picks by reading 128 bytes for up to 64 non-zero weights, and by
 // VPERMI2B, two on port 5. So weights are decoded once for up to eight (four) rows.
+#include "core/features.h"
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
@@ -42,7 +43,7 @@ void bitmask_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   constexpr int TURNS = ROWS == 1 ? 4 : ROWS == 2 ? 2 : 1;  // VPDPBUSD takes 5 cycles
   const std::int64_t inputs = args.w.inputs;
   const std::uint8_t* x = args.x + m * args.x_stride;
-  MaskedValues values(args.sparse, args.w, panel);
+  MaskedValues values(args.w, panel);
   __m512i acc[TURNS][ROWS];
   unrolled<TURNS>(
       [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });
@@ -83,8 +84,8 @@ class Windows {
   FASTMNIST_INLINE Windows(const LinearArgs& args, std::int64_t m)
       : x_(args.x + m * args.x_stride),
         stride_(args.x_stride),
-        starts_(args.sparse.window_starts),
-        last_(args.w.inputs > kWindowInputs ? args.w.inputs - kWindowInputs : 0) {
+        starts_(args.w.picks.window_starts),
+        last_(args.w.inputs > kPickShape.window ? args.w.inputs - kPickShape.window : 0) {
     if constexpr (SHORT) {
       const auto first = [](std::int64_t n) {
         return n >= 64 ? ~__mmask64{0} : n <= 0 ? __mmask64{0} : (__mmask64{1} << n) - 1;
@@ -121,7 +122,7 @@ class Windows {
 template <int ROWS, bool SHORT>
 FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], Windows<ROWS, SHORT>& windows,
                                 const LinearArgs& args, std::int64_t block) {
-  const std::byte* data = args.sparse.pick_blocks + block * kPickBlockBytes;
+  const std::byte* data = args.w.picks.blocks + block * kPickShape.block_bytes();
   const __m512i picks = _mm512_loadu_si512(data);
   const __m512i w = _mm512_loadu_si512(data + kBlockBytes);
   windows.find(block);
@@ -135,14 +136,14 @@ FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], Windows<ROWS, SHORT>& wind
 template <int ROWS, bool SHORT, Output O>
 void pick_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   constexpr int TURNS = ROWS <= 2 ? 2 : 1;
-  const PackedSparse& sparse = args.sparse;
+  const PickPanels& picks = args.w.picks;
   Windows<ROWS, SHORT> windows(args, m);
-  const auto bounded = [&sparse](std::uint64_t block) {
-    const auto count = static_cast<std::uint64_t>(sparse.pick_block_count);
+  const auto bounded = [&picks](std::uint64_t block) {
+    const auto count = static_cast<std::uint64_t>(picks.block_count);
     return static_cast<std::int64_t>(block < count ? block : count);
   };
-  std::int64_t block = bounded(sparse.pick_starts[panel]);
-  const std::int64_t end = bounded(sparse.pick_starts[panel + 1]);
+  std::int64_t block = bounded(picks.starts[panel]);
+  const std::int64_t end = bounded(picks.starts[panel + 1]);
   __m512i acc[TURNS][ROWS];
   unrolled<TURNS>(
       [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });
@@ -186,19 +187,22 @@ void bitmask(const LinearArgs& args) {
 
 template <Output O>
 void picks(const LinearArgs& args) {
-  if (args.w.inputs < kWindowInputs)
+  if (args.w.inputs < kPickShape.window)
     over_panels<4, kPicks<true, O>>(args);
   else
     over_panels<4, kPicks<false, O>>(args);
 }
 
+constexpr LinearKernel kLinears[] = {
+    {"avx512_vnni", "", 8, 1, WeightForm::kBitmask, kFewestRows, nullptr, nullptr, nullptr,
+     bitmask<Output::kFloats>, by_saturation<bitmask<Output::kSaturate>, bitmask<Output::kCodes>>},
+    {"avx512_vnni", "", 4, 1, WeightForm::kPicks, kFewestRows, nullptr, nullptr, nullptr,
+     picks<Output::kFloats>, by_saturation<picks<Output::kSaturate>, picks<Output::kCodes>>}};
+
 }  // namespace
 
-extern const LinearKernel kAvx512SparseKernels[2];
-const LinearKernel kAvx512SparseKernels[2] = {
-    {"avx512_vnni 8x1 bitmask", WeightForm::kBitmask, LinearKernel::Suits::kFewRows, false,
-     bitmask<Output::kFloats>, by_saturation<bitmask<Output::kSaturate>, bitmask<Output::kCodes>>},
-    {"avx512_vnni 4x1 picks", WeightForm::kPicks, LinearKernel::Suits::kFewRows, false,
-     picks<Output::kFloats>, by_saturation<picks<Output::kSaturate>, picks<Output::kCodes>>}};
+extern const KernelPart kAvx512SparsePart;
+const KernelPart kAvx512SparsePart = {
+    "avx512_vnni", kAvx512Vbmi | kAvx512Vbmi2, nullptr, nullptr, kLinears, 2};
 
 }  // namespace fastmnist

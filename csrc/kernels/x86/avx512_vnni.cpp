@@ -31,7 +31,7 @@ FASTMNIST_INLINE void accumulate(__m512i (&acc)[ROWS][PANELS], const std::uint8_
 template <int ROWS, int PANELS, Output O>
 FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
                              const __m512i (&acc)[ROWS][PANELS]) {
-  const PackedDense& w = args.w;
+  const Weights& w = args.w;
   const std::int64_t first = panel * kPanelOutputs;
   const bool whole = w.outputs - first >= PANELS * kPanelOutputs;
   PanelConstants c[PANELS];
@@ -68,8 +68,8 @@ constexpr int kTurns = ROWS* PANELS >= 8 ? 1 : 8 / (ROWS * PANELS);
 template <int ROWS, int PANELS, Output O>
 void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   constexpr int TURNS = kTurns<ROWS, PANELS>;
-  const PackedDense& w = args.w;
-  const std::byte* block = w.panels + panel * w.panel_stride;
+  const Weights& w = args.w;
+  const std::byte* block = w.dense.panels + panel * w.dense.stride;
   const std::uint8_t* x = args.x + m * args.x_stride;
   __m512i acc[TURNS][ROWS][PANELS];
   unrolled<TURNS>([&](auto t) FASTMNIST_INLINE_BODY {
@@ -82,18 +82,18 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   for (; k + TURNS * kBlockInputs <= w.inputs; k += TURNS * kBlockInputs) {
     unrolled<TURNS>([&](auto t) FASTMNIST_INLINE_BODY {
       accumulate<ROWS, PANELS>(acc[t], x + k + t * kBlockInputs, args.x_stride,
-                               block + t * kBlockBytes, w.panel_stride);
+                               block + t * kBlockBytes, w.dense.stride);
     });
     block += TURNS * kBlockBytes;
   }
   if constexpr (TURNS > 1)
     for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes)
-      accumulate<ROWS, PANELS>(acc[0], x + k, args.x_stride, block, w.panel_stride);
+      accumulate<ROWS, PANELS>(acc[0], x + k, args.x_stride, block, w.dense.stride);
   if (k < w.inputs) {
     std::int32_t tails[ROWS];
     for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
     accumulate<ROWS, PANELS>(acc[0], reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs,
-                             block, w.panel_stride);
+                             block, w.dense.stride);
   }
   unrolled<TURNS>([&](auto t) FASTMNIST_INLINE_BODY {
     if constexpr (t > 0)
@@ -146,38 +146,30 @@ void linear(const LinearArgs& args) {
 }
 
 template <int ROWS, int PANELS>
-constexpr LinearKernel kernel(const char* name, LinearKernel::Suits suits) {
+constexpr LinearKernel kernel(int suits) {
   return {
-      name,
+      "avx512_vnni",
+      "",
+      ROWS,
+      PANELS,
       WeightForm::kDense,
       suits,
-      false,
+      nullptr,
+      nullptr,
+      nullptr,
       linear<ROWS, PANELS, Output::kFloats>,
       by_saturation<linear<ROWS, PANELS, Output::kSaturate>, linear<ROWS, PANELS, Output::kCodes>>};
 }
 
+constexpr LinearKernel kLinears[] = {kernel<6, 4>(kFewestRows | kFewRows | kManyRows),
+                                     kernel<8, 3>(kWhereMeasured)};
+
 }  // namespace
 
-namespace avx512 {  // avx512_quantize.cpp
+extern const RowKernels kAvx512Rows;  // avx512_quantize.cpp
+extern const PeakProbe kAvx512VnniPeak;
 
-bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q);
-bool quantize_affine(const float* x, std::int64_t n, const float* multiplier, const float* offset,
-                     std::uint8_t* q);
-void dequantize(const std::uint8_t* q, std::int64_t n, Quantizer quantizer, float* x);
-RowRange row_range(const float* x, std::int64_t n);
-
-}  // namespace avx512
-
-extern const KernelTable kAvx512VnniKernels;
-const KernelTable kAvx512VnniKernels = {
-    "avx512_vnni",
-    avx512::quantize,
-    avx512::quantize_affine,
-    avx512::dequantize,
-    avx512::row_range,
-    nullptr,
-    2,
-    {kernel<6, 4>("avx512_vnni 6x4", LinearKernel::Suits::kAnyRows),
-     kernel<8, 3>("avx512_vnni 8x3", LinearKernel::Suits::kWhereMeasured)}};
+extern const KernelPart kAvx512VnniPart;
+const KernelPart kAvx512VnniPart = {"avx512_vnni", 0, &kAvx512Rows, &kAvx512VnniPeak, kLinears, 2};
 
 }  // namespace fastmnist

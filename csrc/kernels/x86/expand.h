@@ -12,12 +12,12 @@ namespace {
 // A panel's blocks, one after the other.
 class MaskedValues {
  public:
-  MaskedValues(const PackedSparse& sparse, const PackedDense& w, std::int64_t panel)
-      : mask_(sparse.masks + panel * (w.padded_inputs / kBlockInputs)),
-        end_(sparse.values + sparse.value_count) {
-    const std::uint64_t start = sparse.value_starts[panel];
-    const auto count = static_cast<std::uint64_t>(sparse.value_count);
-    at_ = sparse.values + (start < count ? start : count);
+  MaskedValues(const Weights& w, std::int64_t panel)
+      : mask_(w.bitmask.masks + panel * (w.padded_inputs / kBlockInputs)),
+        end_(w.bitmask.values + w.bitmask.value_count) {
+    const std::uint64_t start = w.bitmask.value_starts[panel];
+    const auto count = static_cast<std::uint64_t>(w.bitmask.value_count);
+    at_ = w.bitmask.values + (start < count ? start : count);
   }
 
   // Before every 16 blocks: packed bytes may come from anywhere, and masks that say more than there

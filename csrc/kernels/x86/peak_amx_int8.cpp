@@ -37,6 +37,6 @@ std::int64_t products(const std::byte* operands, std::int64_t rounds) {
 }  // namespace
 
 extern const PeakProbe kAmxInt8Peak;
-const PeakProbe kAmxInt8Peak = {"amx_int8", products, nullptr, nullptr};
+const PeakProbe kAmxInt8Peak = {products, nullptr, nullptr};
 
 }  // namespace fastmnist

@@ -37,6 +37,6 @@ std::int64_t float_products(std::int64_t rounds) {
 }  // namespace
 
 extern const PeakProbe kAvx2Peak;
-const PeakProbe kAvx2Peak = {"avx2", products, float_products, read<32>};
+const PeakProbe kAvx2Peak = {products, float_products, read<32>};
 
 }  // namespace fastmnist

@@ -34,6 +34,6 @@ std::int64_t float_products(std::int64_t rounds) {
 }  // namespace
 
 extern const PeakProbe kAvx512VnniPeak;
-const PeakProbe kAvx512VnniPeak = {"avx512_vnni", products, float_products, read<64>};
+const PeakProbe kAvx512VnniPeak = {products, float_products, read<64>};
 
 }  // namespace fastmnist

@@ -162,8 +162,7 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> lis
         "uint8 rows are refused: the model does not know what a pixel stands for"
         if network.pixels is None
         else f"uint8 rows: pixel p stands for {network.pixels.formula}",
-        "tile: rows × panels of 16 outputs; amx_int8 16×4 is 16×2 where the weights stay in tiles, "
-        "up to 128 inputs",
+        "tile: rows × panels of 16 outputs",
         "µs: these rows through one layer alone, one thread, codes in cache; a number of rows is "
         f"timed as the next of {', '.join(map(str, ROWS))}, which stands for larger batches, too",
         f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
@@ -178,7 +177,7 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> lis
         notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
         if marked:
             notes.append(f"{_FASTER} faster: a measured plan may take it")
-    elif len(_core.layer_kernels(pack(network), 0)) > 1:
+    elif len(_core.layer_kernels(pack(network), 0, ROWS[-1])) > 1:
         notes.append(
             "the others lost because they were slower, or not faster by more than the noise (3 %)"
         )

@@ -16,7 +16,7 @@ def pack(network: QuantizedNetwork, forms: list[list[str]] | None = None) -> Pac
     """Lay a network out for the instruction set that is in use.
 
     `forms` names per layer the sparse forms that are wanted beside the dense one ("bitmask",
-    "picks"); None takes those that may pay.
+    "picks", "windows"); None takes those that may pay.
     """
     is_dynamic = network.kind == "dynamic"
     table = pixel_table(network.pixels) if network.pixels is not None and is_dynamic else None
@@ -33,8 +33,7 @@ def pack(network: QuantizedNetwork, forms: list[list[str]] | None = None) -> Pac
 
 def packed_forms(packed: Packed, i: int) -> list[str]:
     """The sparse forms in which a packed network holds layer `i`."""
-    sizes = _core.layer_forms(packed, i)
-    return [form for form in ("bitmask", "picks") if sizes[form]]
+    return [form for form in _core.layer_forms(packed, i) if form != "dense"]
 
 
 def pixel_table(pixels: PixelNormalization) -> F32:

@@ -198,15 +198,15 @@ def _threaded_times(
     """
     result = []
     for i, (shape, alone) in enumerate(zip(shapes, times, strict=True)):
-        kernels = _core.layer_kernels(packed, i)
+        kernels = [_core.layer_kernels(packed, i, rows) for rows in THREADED_ROWS]
         near = shape.inputs * shape.outputs < _NEAR_BYTES
-        if threads == 1 or near or not any(is_sparse(name) for name in kernels):
+        if threads == 1 or near or not any(is_sparse(name) for name in kernels[0]):
             result.append(alone)
             continue
         flat = known.times(
             f"layer {shape.key}{_sparse_key(packed, i)} threads {threads}",
             lambda i=i: [t for *_, t in _core.measure_layer(packed, i, threads)],  # type: ignore[misc]
-            len(THREADED_ROWS) * len(kernels),
+            sum(map(len, kernels)),
         )
         shared = _by_class(flat, kernels)
         result.append([*alone[: -len(shared)], *shared])
@@ -215,25 +215,25 @@ def _threaded_times(
 
 def layer_times(packed: Packed, i: int, shape: Shape, known: Measurements = SHARED) -> list[Times]:
     """µs of each kernel that layer `i` could go by, per class of rows: remembered or measured."""
-    kernels = _core.layer_kernels(packed, i)
-    if len(kernels) == 1:
-        return [{kernels[0]: 1.0} for _ in ROWS]  # nothing to choose
+    kernels = [_core.layer_kernels(packed, i, rows) for rows in ROWS]
+    if all(len(names) == 1 for names in kernels):
+        return [{names[0]: 1.0} for names in kernels]  # nothing to choose
     flat = known.times(
         f"layer {shape.key}{_sparse_key(packed, i)}",
         lambda: [time for _, _, time in _core.measure_layer(packed, i)],
-        len(ROWS) * len(kernels),
+        sum(map(len, kernels)),
     )
     return _by_class(flat, kernels)
 
 
-def _by_class(flat: list[float], kernels: list[str]) -> list[Times]:
-    steps = range(0, len(flat), len(kernels))
-    return [dict(zip(kernels, flat[at : at + len(kernels)], strict=True)) for at in steps]
+def _by_class(flat: list[float], kernels: list[list[str]]) -> list[Times]:
+    times = iter(flat)
+    return [{name: next(times) for name in names} for names in kernels]
 
 
 def is_sparse(kernel: str) -> bool:
     """Whether a kernel of that name reads sparse weights."""
-    return kernel.endswith((" bitmask", " picks"))
+    return kernel.endswith((" bitmask", " picks", " windows"))
 
 
 def synthetic_times(shape: Shape, zeros: float, known: Measurements = SHARED) -> list[Times]:

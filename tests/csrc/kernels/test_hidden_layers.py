@@ -46,7 +46,7 @@ def check(layer: Any, codes: Any, zero_point: int, bounded: bool, out_zero_point
     outputs = layer_outputs(packed)
     expected = np.zeros((len(codes), outputs), np.uint8)
     _core.reference_linear(layer, codes, scale, zero, expected, 0.01, out_zero_point)
-    for kernel in _core.layer_kernels(packed, 0):
+    for kernel in _core.layer_kernels(packed, 0, len(codes), codes_out=True):
         for edge in guard.EDGES:
             out = guard.guarded_empty(expected.shape, np.uint8, edge)
             out[...] = 77

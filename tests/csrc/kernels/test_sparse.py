@@ -14,7 +14,7 @@ from oracle import RELU, RandomLayer, assert_same_bits, random_layer
 
 from fastmnist import _core
 
-FORMS = ["bitmask", "picks"]
+FORMS = ["bitmask", "picks", "windows"]
 SHARES = (0.0, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 # Windows are 128 inputs, groups of blocks 64, panels 16 outputs; 8 and 4 rows at once, 16 and 32 by
 # tiles, more by panels that were decoded whole.
@@ -35,7 +35,8 @@ def check(layer: RandomLayer, rows: int, edge: Edge, seed: int, what: object = "
     for dtype in (np.float32, np.uint8):
         expected = np.zeros((rows, outputs), dtype)
         _core.reference_linear(layer.native, codes, scale, zero_point, expected, 0.02, 5)
-        for kernel in _core.layer_kernels(packed, 0):
+        codes_out = dtype is np.uint8
+        for kernel in _core.layer_kernels(packed, 0, rows, codes_out, per_row and rows > 1):
             out = guarded_empty((rows, outputs), dtype, edge)
             _core.linear(codes, packed, scale, zero_point, out, 0.02, 5, False, kernel)
             assert_same_bits(out, expected, (kernel, rows, inputs, outputs, what))
@@ -105,7 +106,7 @@ def test_the_longest_sum_is_exact(isa: str) -> None:
         one, zero = np.ones(1, np.float32), np.zeros(1, np.int32)
         expected = np.zeros((1, 16), np.float32)
         _core.reference_linear(layer.native, codes, one, zero, expected)
-        for kernel in _core.layer_kernels(packed, 0):
+        for kernel in _core.layer_kernels(packed, 0, 1):
             out = np.zeros((1, 16), np.float32)
             _core.linear(codes, packed, one, zero, out, kernel=kernel)
             assert_same_bits(out, expected, kernel)
@@ -143,13 +144,14 @@ def network(forms: list[list[str]] | None = None) -> tuple[Any, Any]:
 
 def test_forms_that_may_pay_are_packed(isa: str) -> None:
     packed, _ = network()
-    sparse = any(name.endswith("bitmask") for name in _core.linear_kernels())
+    read = {name.split()[-1] for name in _core.linear_kernels()} & {*FORMS}
     forms = [_core.layer_forms(packed, i) for i in range(3)]
     assert all(f["dense"] > 0 for f in forms)
-    assert [f["bitmask"] > 0 for f in forms] == [sparse, sparse, False]
+    assert [bool({*f} - {"dense"}) for f in forms] == [bool(read), bool(read), False]
+    assert all({*f} - {"dense"} <= read for f in forms)
     plain, _ = network([[], [], []])
     assert plain.size <= packed.size
-    assert len(_core.layer_kernels(plain, 0)) == len(_core.layer_kernels(packed, 2))
+    assert _core.layer_kernels(plain, 0, 9) == _core.layer_kernels(packed, 2, 9, codes_out=True)
 
 
 def test_networks_in_all_forms_are_equal(isa: str) -> None:
@@ -197,11 +199,11 @@ def test_foreign_bytes_do_no_harm(isa: str) -> None:
             bytes_[dense + 64 :] = 255
         packed = guarded(bytes_, EDGES[trial % 2])
         try:
-            kernels = _core.layer_kernels(packed, 0)
+            _core.layer_kernels(packed, 0, 1)
         except ValueError:
             continue
-        for kernel in kernels:
-            for rows in (1, 3, 33):
+        for rows in (1, 3, 33):
+            for kernel in _core.layer_kernels(packed, 0, rows, codes_out=True):
                 out = guarded_empty((rows, 70), np.uint8)
                 _core.linear(codes[:rows], packed, one, zero, out, kernel=kernel)
                 ran += 1
@@ -212,18 +214,20 @@ def test_sections_that_lie_about_their_sizes_are_refused() -> None:
     rng = np.random.default_rng(8)
     layer = with_zeros(random_layer(rng, 300, 70), 0.8, rng)
     good = _core.pack([layer.native], "static", forms=[FORMS])
-    at = _core.pack([layer.native], "static", forms=[[]]).size // 8
-    for word in (0, 1, 2):
+    at = _core.pack([layer.native], "static", forms=[[]]).size
+    for form in FORMS:  # their sections follow each other, each with its count first
         for value in (0, 1, 2**31, 2**63, 2**64 - 1):
             packed = good.copy()
-            packed.view(np.uint64)[at + word] = value
-            with pytest.raises(ValueError, match="sparse weights"):
-                _core.layer_kernels(packed, 0)
+            packed.view(np.uint64)[at // 8] = value
+            with pytest.raises(ValueError, match="weights"):
+                _core.layer_kernels(packed, 0, 1)
+        at += _core.layer_forms(good, 0)[form]
+    assert at == good.size
 
 
 def test_unknown_forms_are_refused() -> None:
     layer = random_layer(np.random.default_rng(0), 4, 4)
-    with pytest.raises(ValueError, match="'bitmask' or 'picks'"):
+    with pytest.raises(ValueError, match="one of bitmask, picks, windows"):
         _core.pack([layer.native], "static", forms=[["csr"]])
     with pytest.raises(ValueError, match="one list per layer"):
         _core.pack([layer.native], "static", forms=[])

@@ -28,7 +28,8 @@ NETWORKS = {
 }
 ONE_LAYER = random_network(2, (9, 20))
 CHOICES = st.sampled_from(sorted(NETWORKS))
-HEADER = 64 * (1 + 2)  # of the header and two layer records
+RECORD = 128
+HEADER = 64 + 2 * RECORD  # of the header and two layer records
 
 
 def run_everything(packed: U8, edge: Edge) -> bool:
@@ -90,8 +91,8 @@ def forged(middle: int) -> U8:
     words, longs = packed.view(np.uint32), packed.view(np.uint64)
     words[:2] = ONE_LAYER.packed.view(np.uint32)[:2]  # magic number and version
     longs[1], words[4], longs[4] = packed.size, 2, HEADER
-    words[16:18], longs[12] = (1, middle), HEADER
-    words[32:34], longs[20] = (middle, 1), HEADER + panels[0]
+    words[16:18], longs[14:16] = (1, middle), (HEADER, panels[0])
+    words[48:50], longs[30:32] = (middle, 1), (HEADER + panels[0], panels[1])
     return packed
 
 
@@ -182,19 +183,20 @@ def test_one_layer_with_every_byte_flipped(isa: str) -> None:
             try:
                 _core.linear(codes, packed, *one, y)
             except ValueError as error:
-                assert at < 128, error  # noqa: PT017 - the weights themselves are never refused
+                assert at < 64 + RECORD, error  # noqa: PT017 - the weights themselves are never refused
         if at % 7 == 0:
             try:
                 torch.ops.fastmnist.linear(torch.from_numpy(codes), torch.from_numpy(packed), 20)
             except (RuntimeError, ValueError) as error:
-                assert at < 128, error  # noqa: PT017
+                assert at < 64 + RECORD, error  # noqa: PT017
 
 
 def test_foreign_weights_give_the_same_wrong_numbers_everywhere() -> None:
     """Column sums that are no sums wrap in vector registers; they must in scalar code too."""
     rng = np.random.default_rng(0)
     packed = ONE_LAYER.packed.copy()
-    packed[128:] = rng.integers(0, 256, packed.size - 128)
+    weights = 64 + RECORD
+    packed[weights:] = rng.integers(0, 256, packed.size - weights)
     codes = rng.integers(0, 256, (7, 9)).astype(np.uint8)
     results = []
     names = [r["isa"] for r in _core.cpu_info()["ladder"]]

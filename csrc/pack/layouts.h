@@ -1,0 +1,111 @@
+// The table of forms in which weights are packed (drawn in core/layouts.h), one row a file:
+//
+//     dense      dense.cpp      what every layer has
+//     bitmask    bitmask.cpp    sparse, costs per block
+//     picks      picks.cpp      sparse, costs per non-zero weight, for AVX-512
+//     windows    picks.cpp      the same for AVX2
+//
+// A form lies in a section of its own that begins at a multiple of 64 bytes. A sparse section says
+// in its first 64 bytes how large it is:
+//
+//     +--------+-------------------+---------------------------+
+//     | header | epilogues         | what the form holds       |
+//     | 64 B   | 192 B a panel     |                           |
+//     +--------+-------------------+---------------------------+
+//
+// Packing costs about one pass over the weights and is done once, at load or quantization time;
+// what it takes is counted before.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/export.h"
+#include "core/types.h"
+#include "pack/layer.h"
+
+namespace fastmnist {
+
+struct WeightLayout {
+  WeightForm form;
+  // What its size depends on beside the shape: values that are not zero, or blocks; dense: 0.
+  std::int64_t (*count)(const CanonicalLayer& layer);
+  // Of the section; a multiple of 64.
+  std::int64_t (*bytes)(std::int64_t count, std::int64_t inputs, std::int64_t outputs);
+  // Of weights that a call reads.
+  std::int64_t (*read_bytes)(std::int64_t count, std::int64_t inputs, std::int64_t outputs);
+  // Fills the section.
+  void (*pack)(const CanonicalLayer& layer, std::int64_t count, std::byte* section);
+  // What kernels read.
+  Weights (*view)(const std::byte* section, std::int64_t count, std::int64_t inputs,
+                  std::int64_t outputs);
+};
+
+FASTMNIST_API const WeightLayout& layout_of(WeightForm form);
+
+// A form that a layer is to have, and its count.
+struct FormSize {
+  WeightForm form;
+  std::int64_t count;
+};
+
+inline FormSize size_in(WeightForm form, const CanonicalLayer& layer) {
+  return {form, layout_of(form).count(layer)};
+}
+
+// Bytes of the section of a layer in that form.
+inline std::int64_t bytes_of(const FormSize& size, std::int64_t inputs, std::int64_t outputs) {
+  return layout_of(size.form).bytes(size.count, inputs, outputs);
+}
+
+// The sparse ones of `wanted` that may be worth trying: none before a quarter of the weights is
+// zero, and those that make calls read much less than dense weights do.
+FASTMNIST_API std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
+                                                       std::span<const WeightForm> wanted);
+
+// The count that a section in this form says it has; -1 where it does not fit its bytes.
+FASTMNIST_API std::int64_t checked_count(WeightForm form, std::span<const std::byte> section,
+                                         std::int64_t inputs, std::int64_t outputs);
+
+// The reverse of packing in the dense form: weights [outputs, inputs], scales and biases [outputs].
+FASTMNIST_API void unpack_dense(const Weights& packed, std::int8_t* weight, float* weight_scale,
+                                float* bias);
+
+// ---- for the files of the forms -----------------------------------------------------------------
+
+extern const WeightLayout kDenseLayout;
+extern const WeightLayout kBitmaskLayout;
+extern const WeightLayout kPicksLayout;
+extern const WeightLayout kWindowsLayout;
+
+struct SectionHeader {
+  std::uint64_t count;
+  std::uint64_t reserved[7];
+};
+static_assert(sizeof(SectionHeader) == 64);
+
+// Pieces of a section, one after the other, each at a multiple of 64: first header and epilogues.
+class Pieces {
+ public:
+  explicit Pieces(std::int64_t outputs);
+  std::int64_t take(std::int64_t bytes);
+  std::int64_t bytes() const { return at_; }
+  static constexpr std::int64_t kEpilogues = sizeof(SectionHeader);
+
+ private:
+  std::int64_t at_;
+};
+
+// Writes them; the rest of the section becomes zero.
+void begin_section(const CanonicalLayer& layer, std::int64_t count, std::int64_t bytes,
+                   std::byte* section);
+
+// A view with what all sparse forms have.
+Weights begin_view(const std::byte* section, std::int64_t inputs, std::int64_t outputs);
+
+// What follows the blocks of panel p, to be filled for its outputs.
+void write_epilogue(const CanonicalLayer& layer, std::int64_t panel, PanelEpilogue& epilogue);
+
+}  // namespace fastmnist
