@@ -44,5 +44,7 @@ def test_intrinsics_come_from_one_header() -> None:
     for path in (ROOT / "csrc").rglob("*.[hc]*"):
         if path.name != "intrinsics.h":
             assert "immintrin.h>" not in path.read_text(), f"{path}: include intrinsics.h"
-    assembly = {p.name for p in X86.glob("*") if "__asm__" in p.read_text()}
-    assert assembly == {"amx_tile.h", "assembly.h"}, "assembly needs a twin that is emulated"
+    for path in X86.glob("*"):
+        text = path.read_text()
+        if "__asm__" in text:
+            assert "FASTMNIST_EMULATED" in text, f"{path}: assembly needs a twin that is emulated"
