@@ -22,7 +22,6 @@ from pathlib import Path
 
 PRODUCTS = re.compile(r"v?(pdpbusds?|pmaddwd|pmaddubsw)|tdpbusd")
 PADDING = ("nop", "xchg", "data16", "cs", "int3")
-PROBES = "peak_"  # they measure the processor and are no kernels
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ def main(folders: list[str]) -> int:
     needed: set[Allowance] = set()
     for folder in folders:
         pattern = "**/csrc/kernels/**/*.o"
-        objects = [o for o in sorted(Path(folder).glob(pattern)) if not o.name.startswith(PROBES)]
+        objects = sorted(Path(folder).glob(pattern))
         print(f"\n{folder}\n{'file':24} {'stores':>6} {'loops':>6} {'products':>12}  kernel")
         count = 0
         for o in objects:

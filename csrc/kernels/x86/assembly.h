@@ -33,10 +33,15 @@ FASTMNIST_INLINE void prefetch_for_writing(const void* line) {
 
 #endif
 
-// Nobody wants the sums of a probe, but the compiler must not know.
+// Nobody wants the sums of a probe, but the compiler must not know. (By their registers: what is
+// said to be in memory GCC keeps there all the time.)
 template <typename Vector>
-FASTMNIST_INLINE void keep(const Vector& sums) {
+FASTMNIST_INLINE void keep(Vector sums) {
+#if defined(FASTMNIST_EMULATED)
   __asm__ volatile("" : : "m"(sums));
+#else
+  __asm__ volatile("" : : "v"(sums));
+#endif
 }
 
 // The same value as far as the processor knows, not the compiler: or a probe's product of two
