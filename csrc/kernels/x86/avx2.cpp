@@ -10,11 +10,10 @@
 //     odd:  w >> 8 (arithmetic)   *  x >> 8           ->  VPMADDWD  ->  w1 x1 + w3 x3  (exact)
 //
 // so one ymm register accumulates 8 outputs, and a tile is ROWS rows by one panel (2 registers).
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_epilogue.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

@@ -10,7 +10,7 @@
 //
 // over the live quads with the panel's weights, then over the panel's rests (few). A block of rows,
 // prepared:  header | list of live quads | copies of the rows, if need be
-#include <immintrin.h>
+#include "kernels/x86/intrinsics.h"
 
 #include "core/types.h"
 #include "kernels/sizes.h"

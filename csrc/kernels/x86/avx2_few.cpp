@@ -8,14 +8,13 @@
 //
 //     sums of 8 outputs  +=  VPMADDWD(VPMADDUBSW(high, w), 1)     32 bits
 //     sums of low bits   +=  VPMADDUBSW(low, w)                   16 bits, for 64 quads
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_epilogue.h"
 #include "kernels/x86/avx2_live.h"
 #include "kernels/x86/avx2_products.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

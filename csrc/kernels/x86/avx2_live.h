@@ -9,10 +9,9 @@
 // In an anonymous namespace, as kernel files need it.
 #pragma once
 
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

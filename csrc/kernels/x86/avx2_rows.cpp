@@ -15,7 +15,6 @@
 //
 //     counts | even [6][quads] x 32 bits | odd [6][quads] x 32 bits | lists of the quads whose even
 //     (odd) inputs are not zero in all six rows, 16 bits each
-#include <immintrin.h>
 
 #include "core/types.h"
 #include "kernels/sizes.h"
@@ -24,6 +23,7 @@
 #include "kernels/x86/avx2_epilogue.h"
 #include "kernels/x86/avx2_live.h"
 #include "kernels/x86/avx2_products.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

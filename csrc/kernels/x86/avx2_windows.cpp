@@ -1,9 +1,9 @@
-// AVX2 kernels for sparse weights in windows (core/layouts.h): what a call costs goes by the weights
-// that are not zero.
+// AVX2 kernels for sparse weights in windows (core/layouts.h): what a call costs goes by the
+// weights that are not zero.
 //
-// A block is 8 outputs x 4 slots: 32 picks out of a window of 32 or 64 inputs, and 32 weights. VPSHUFB
-// picks from 16 bytes, so a window is picked from two or four times; where the top bit of a pick is
-// set, 0 comes. Picks from a window of 32 are stored for that:
+// A block is 8 outputs x 4 slots: 32 picks out of a window of 32 or 64 inputs, and 32 weights.
+// VPSHUFB picks from 16 bytes, so a window is picked from two or four times; where the top bit of a
+// pick is set, 0 comes. Picks from a window of 32 are stored for that:
 //
 //     pick  (0x70 + place)     place 0..15: 0x70..0x7f     place 16..31: 0x80..0x8f
 //     lower 16 inputs          picked                      0
@@ -12,15 +12,15 @@
 //
 // From a window of 64 each 16 inputs need their own: the place less where they begin, plus 0x70,
 // saturated, has the top bit clear for them alone. That is twice the work per weight, and worth it
-// where windows of 32 have few weights to pick: fewer bytes are read. The codes that were picked are
-// split into 7 bits and 1 bit (avx2_products.h).
-#include <immintrin.h>
+// where windows of 32 have few weights to pick: fewer bytes are read. The codes that were picked
+// are split into 7 bits and 1 bit (avx2_products.h).
 
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_epilogue.h"
 #include "kernels/x86/avx2_products.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {
@@ -83,8 +83,8 @@ struct Picks {
   FASTMNIST_INLINE __m256i from(const std::uint8_t* row) const {
     __m256i codes = _mm256_shuffle_epi8(both_lanes(row), of[0]);
     unrolled<WINDOW / 16 - 1>([&](auto i) FASTMNIST_INLINE_BODY {
-      codes = _mm256_or_si256(
-          codes, _mm256_shuffle_epi8(both_lanes(row + 16 * (i + 1)), of[i + 1]));
+      codes =
+          _mm256_or_si256(codes, _mm256_shuffle_epi8(both_lanes(row + 16 * (i + 1)), of[i + 1]));
     });
     return codes;
   }
