@@ -35,9 +35,8 @@ class Allowance:
 _STRIP = "two integers of a struct, stored as one vector once in 16 rows: no sum"
 ALLOWANCES = [
     Allowance("amx_int8.cpp", "::Narrow<", 1, _STRIP),
-    Allowance("avx2.cpp", "", 5, "four rows: 8 sums and as many operands in 16 registers"),
-    Allowance("avx2_few.cpp", "", 8, "three rows: 12 sums and 6 operands in 16 registers"),
-    Allowance("avx2_windows.cpp", "", 7, "four rows: 8 sums, operands and masks in 16 registers"),
+    Allowance("avx2_few.cpp", "", 2, "two rows: 8 sums, 4 operands, weights, ones, two products"),
+    Allowance("avx2_windows.cpp", "panel_of<2", 3, "two rows: 4 sums, 4 picks, weights, constants"),
 ]
 
 

@@ -1,4 +1,4 @@
-// AVX2 linear kernel for up to three rows: whole blocks of 4 inputs by VPMADDUBSW, those that are
+// AVX2 linear kernel for one or two rows: whole blocks of 4 inputs by VPMADDUBSW, those that are
 // zero in all rows left out.
 //
 // Few rows cannot pay for widening weights. Codes are split into 7 bits and 1 bit instead
@@ -19,7 +19,7 @@
 namespace fastmnist {
 namespace {
 
-constexpr int kMostRows = 3;
+constexpr int kMostRows = 2;  // three would have more sums and operands than there are registers
 
 struct Prepared {
   std::int64_t stride;  // bytes from a row's codes to the next one's
@@ -119,9 +119,8 @@ void rows_of(const LinearArgs& args, std::int64_t m) {
 template <Output O>
 void linear(const LinearArgs& args) {
   std::int64_t m = 0;
-  for (; m + kMostRows <= args.rows; m += kMostRows) rows_of<3, O>(args, m);
-  if (args.rows - m == 2) rows_of<2, O>(args, m);
-  if (args.rows - m == 1) rows_of<1, O>(args, m);
+  for (; m + kMostRows <= args.rows; m += kMostRows) rows_of<kMostRows, O>(args, m);
+  if (m < args.rows) rows_of<1, O>(args, m);
 }
 
 constexpr LinearKernel kLinears[] = {
