@@ -49,8 +49,7 @@ def times_table(report: dict[str, Any], network: dict[str, Any]) -> Table:
         for name, why in b["failed"].items():
             table.note(f"left out at batch {b['batch']:,}: {name} ({why})")
     if about["capped"]:
-        caps = " ".join(f"{name}={value}" for name, value in about["capped"].items())
-        table.note(f"capped by {caps}; ONNX Runtime, OpenVINO and NumPy know no such cap")
+        table.note(f"run as a CPU with {about['capped']['as']} at best, by {about['capped']['by']}")
     return table
 
 

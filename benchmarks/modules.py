@@ -1,6 +1,6 @@
 """The module path of a random MLP against torch.ao, torchao and torch, in one process.
 
-    python -m benchmarks.modules [--threads 1] [--quick] [--json FILE]
+    python -m benchmarks.modules [--threads 1] [--quick] [--isa avx2] [--save]
 
 Four Linear layers, 1,024 wide, ReLU between them: quantized modules as `fm.quantize` returns
 them, beside what they replace. Every case's answers are checked against the float network first;
@@ -10,51 +10,29 @@ times are medians of interleaved rounds, ratios to ours. Takes half a minute.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import fastmnist as fm
-from benchmarks.dense import about
-from benchmarks.measure import Effort, measure
+from benchmarks.command import Benchmark
+from benchmarks.measure import FULL, QUICK, measure
 from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, FloatLayer, Network, peer_cases
 from benchmarks.peers.torch_eager import chain, float_rows
+from benchmarks.steps import Steps
 from benchmarks.workloads import CALIBRATION_ROWS, Workload
-from fastmnist.command.arguments import thread_count
 from fastmnist.display.tables import Table
 
 WIDTH, DEPTH = 1024, 4
 BATCHES = (1, 64)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.modules",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--threads", type=thread_count, default=1)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", metavar="FILE")
-    return parser.parse_args(arguments)
-
-
 def main() -> int:
-    options = parse(sys.argv[1:])
-    torch.set_num_threads(options.threads)
-    fm.set_num_threads(options.threads)
-    report = run(options)
-    print(table(report))
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
-    return 0
+    return Benchmark("modules", __doc__, "modules").main(run, lambda report: [table(report)])
 
 
 def workload(threads: int) -> Workload:
@@ -93,15 +71,18 @@ def modules(network: Network) -> list[Case]:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure all."""
-    made = workload(options.threads)
-    cases, missing = peer_cases(made.network, only=("torch", "torch.ao", "torchao"))
-    effort = Effort(9 if options.quick else 31, 2.0 if options.quick else 10.0)
+    effort = QUICK if options.quick else FULL
     batches = []
-    for batch in made.batches:
-        results, failed = measure(made, modules(made.network) + cases, batch, effort)
-        batches.append({"batch": batch, "cases": results, "failed": failed})
-    where = about(options, effort.rounds, fm.cpu_info()["isa"], "benchmarks.modules")
-    return {"about": where, "missing": missing, "name": made.network.name, "batches": batches}
+    with Steps(1 + len(BATCHES)) as steps:
+        with steps.step("building the modules"):
+            made = workload(options.threads)
+            cases, missing = peer_cases(made.network, only=("torch", "torch.ao", "torchao"))
+            cases = modules(made.network) + cases
+        for batch in made.batches:
+            with steps.step(f"{made.network.name}, batch {batch:,}"):
+                results, failed = measure(made, cases, batch, effort)
+            batches.append({"batch": batch, "cases": results, "failed": failed})
+    return {"missing": missing, "name": made.network.name, "batches": batches}
 
 
 def table(report: dict[str, Any]) -> Table:

@@ -1,6 +1,6 @@
 """What pruning costs in accuracy, with and without training afterwards.
 
-    python -m benchmarks.pruning_accuracy [--data mnist] [--quick] [--json FILE]
+    python -m benchmarks.pruning_accuracy [--data mnist] [--quick] [--save]
 
 Trains 784-96-256-10 for ten epochs, prunes it in several ways and tests each result on the whole
 test half, as a float model and compiled to int8. Training goes on after pruning, so the unpruned
@@ -140,4 +140,4 @@ def table(report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main("benchmarks.pruning_accuracy", __doc__, results, lambda report: [table(report)]))
+    sys.exit(main("pruning", __doc__, results, lambda report: [table(report)]))

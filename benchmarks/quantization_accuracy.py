@@ -1,6 +1,6 @@
 """What quantization costs in accuracy: observers, per-channel weights, training, 16 bits.
 
-    python -m benchmarks.quantization_accuracy [--data mnist] [--quick] [--json FILE]
+    python -m benchmarks.quantization_accuracy [--data mnist] [--quick] [--save]
 
 Trains 784-96-256-10 for ten epochs and quantizes it in every way, calibrated on 512 training
 images, tested on the whole test half. QAT trains one more epoch; so does the float network that it
@@ -129,4 +129,4 @@ def tables(report: dict[str, Any]) -> list[Table]:
 
 
 if __name__ == "__main__":
-    sys.exit(main("benchmarks.quantization_accuracy", __doc__, results, tables))
+    sys.exit(main("quantization", __doc__, results, tables))

@@ -17,7 +17,7 @@ from benchmarks.workloads import Workload
 BATCHES = (1024, 10_000)
 
 
-def measure_scaling(workload: Workload, rounds: int) -> dict[str, Any]:
+def measure_scaling(workload: Workload, *, quick: bool) -> dict[str, Any]:
     """Time uint8 rows on one and two threads, called back to back.
 
     Returns
@@ -27,6 +27,7 @@ def measure_scaling(workload: Workload, rounds: int) -> dict[str, Any]:
         median over rounds of the ratio within a round.
     """
     net = compiled(workload.network)
+    rounds, rows_per_turn = (5, 20_000) if quick else (21, 80_000)
     before = fm.num_threads()
     result = {}
     try:
@@ -36,7 +37,7 @@ def measure_scaling(workload: Workload, rounds: int) -> dict[str, Any]:
             rows = rows_of(workload, batch)
             out = np.empty((batch, net.out_features), np.float32)
             call = partial(net, rows, out=out)
-            calls = 64 if batch < 5000 else 16
+            calls = max(4, rows_per_turn // batch)
             times = np.array(
                 [[_turn(call, threads, calls) for threads in (1, 2)] for _ in range(rounds + 1)]
             )[1:]

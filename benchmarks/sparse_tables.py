@@ -47,8 +47,8 @@ def wide_table(report: dict[str, Any]) -> Table:
         size = layer["file_bytes"]["sparse"]
         table.row(f"{layer['zeros']:.0%}", *cells, f"{size / 2**20:.1f} MB ({size / dense:.2f})")
     table.note(
-        "against our own: the median of five pairs of models, as where their pages lie in memory "
-        "makes some per cent"
+        f"against our own: the median of {len(layers[0]['batches'][0]['than_dense'])} pairs of "
+        "models, as where their pages lie in memory makes some per cent"
     )
     table.note(f"file: and its share of the dense int8 file's {dense / 2**20:.1f} MB")
     return table
@@ -68,6 +68,10 @@ def wide_times(report: dict[str, Any]) -> Table:
         table.row(name, *(f"{case['microseconds']:,.0f}" if case else "–" for case in found))
     for name, why in report["missing"].items():
         table.note(f"left out: {name} ({why})")
+    for layer, b in columns:
+        if b["failed"]:
+            slow = "; ".join(f"{name} ({why})" for name, why in b["failed"].items())
+            table.note(f"left out at {layer['zeros']:.0%}, batch {b['batch']}: {slow}")
     return table
 
 

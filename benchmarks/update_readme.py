@@ -2,7 +2,9 @@
 
     python -m benchmarks.update_readme [--check]
 
-Also draws benchmarks/results/dense.svg. No figure in the README is typed by hand.
+Every machine has a folder there (``benchmarks/machine.py``); where several have measured the same,
+each gets a heading of its own. Also draws dense.svg in each. No figure in the README is typed by
+hand.
 """
 
 from __future__ import annotations
@@ -10,77 +12,135 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import modules, pruning_accuracy, quantization_accuracy, sparse_tables
+from benchmarks import (
+    compare,
+    modules,
+    pruning_accuracy,
+    quantization_accuracy,
+    sparse_tables,
+    targets_tables,
+)
 from benchmarks.dense_plot import write_plot
 from benchmarks.dense_tables import limits_table, scaling_table, summary_table, times_table
-from fastmnist.comparison.report import Report
-from fastmnist.comparison.rows import Row
+from benchmarks.machine import RESULTS, folders, title
 from fastmnist.display.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-PLOT = RESULTS / "dense.svg"
+PLOT = "dense.svg"
+Saved = dict[str, Any]
 
 
-def compare_table() -> str:
-    saved = json.loads((RESULTS / "compare.json").read_text())
+class Results:
+    """What all machines have measured."""
+
+    def __init__(self, folder: Path = RESULTS) -> None:
+        self.folder = folder
+        self.machines = folders(folder)
+
+    def of(self, name: str) -> list[tuple[Path, Saved]]:
+        """Return the folder and the report of each machine that measured it."""
+        found = [path / f"{name}.json" for path in self.machines]
+        return [(path.parent, json.loads(path.read_text())) for path in found if path.exists()]
+
+    def each(self, name: str, make: Callable[[Saved, Path], list[str]]) -> list[str]:
+        """Make every machine's parts, under a heading where there are several."""
+        found = self.of(name)
+        parts = []
+        for path, saved in found:
+            if len(found) > 1:
+                parts.append(f"#### {title(saved['about'])}")
+            parts += make(saved, path)
+        return parts
+
+    def first(self, name: str, make: Callable[[Saved], list[str]]) -> list[str]:
+        """Make the parts of what no machine changes: accuracies."""
+        found = self.of(name)
+        return make(found[0][1]) if found else []
+
+
+def compare_table(saved: Saved, _: Path) -> list[str]:
     about = saved["about"]
-    report = Report([Row.of_record(row, about["metric"]) for row in saved["rows"]], about)
+    command = about.get("command", "fastmnist compare --data mnist --threads 1")
     where = f"{about['cpu']}, torch {about['torch']}, Python {about['python']}"
-    return f"{report.to_markdown()}\n`fastmnist compare --data mnist --threads 1` on {where}."
+    report = compare.report_of(saved).to_markdown()
+    return [f"{report}\n`{command}` on {where}."]
 
 
-def dense_results() -> dict[str, Any]:
-    saved: dict[str, Any] = json.loads((RESULTS / "dense.json").read_text())
-    return saved
-
-
-def benchmark_tables() -> str:
-    saved = dense_results()
+def dense_tables(saved: Saved, path: Path) -> list[str]:
     about = saved["about"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    parts = [
-        f"![µs per call of fastmnist and of other libraries]({PLOT.relative_to(ROOT).as_posix()})",
+    plot = (path / PLOT).relative_to(ROOT) if path.is_relative_to(ROOT) else path / PLOT
+    return [
+        f"![µs per call of fastmnist and of other libraries]({plot.as_posix()})",
         *_summaries(saved),
         *([_markdown(scaling_table(saved))] if saved.get("scaling") else []),
         _markdown(limits_table(saved)),
-        "<details><summary>All times</summary>",
-        *(_markdown(times_table(saved, network)) for network in saved["networks"]),
-        "</details>",
-        f"`{about['command']}` on {about['cpu']}, Python {about['python']}, {versions}.",
+        *_all_times([times_table(saved, network) for network in saved["networks"]]),
+        f"{_ran(about)}, Python {about['python']}, {_versions(about)}.",
     ]
-    return "\n\n".join(parts)
 
 
-def pruning_tables() -> str:
-    speed = json.loads((RESULTS / "sparse.json").read_text())
-    accuracy = json.loads((RESULTS / "pruning.json").read_text())
-    where = f"on {speed['about']['cpu']}, {speed['about']['isa']}, one thread"
-    parts = [
-        _markdown(sparse_tables.wide_table(speed)),
-        _markdown(sparse_tables.digits_table(speed)),
-        _markdown(pruning_accuracy.table(accuracy)),
-        "<details><summary>All times</summary>",
-        _markdown(sparse_tables.wide_times(speed)),
-        "</details>",
-        f"`{speed['about']['command']}` and `{accuracy['about']['command']}` {where}.",
+def sparse_speed(saved: Saved, _: Path) -> list[str]:
+    return [
+        _markdown(sparse_tables.wide_table(saved)),
+        _markdown(sparse_tables.digits_table(saved)),
+        *_all_times([sparse_tables.wide_times(saved)]),
+        f"{_ran(saved['about'])}, {saved['about']['isa']}, {saved['about']['threads']} thread(s).",
     ]
-    return "\n\n".join(parts)
 
 
-def quantization_tables() -> str:
-    accuracy = json.loads((RESULTS / "quantization.json").read_text())
-    speed = json.loads((RESULTS / "modules.json").read_text())
-    parts = [
-        *map(_markdown, quantization_accuracy.tables(accuracy)),
-        _markdown(modules.table(speed)),
-        f"`{accuracy['about']['command']}` and `{speed['about']['command']}` on "
-        f"{speed['about']['cpu']}, {speed['about']['isa']}, torch {accuracy['about']['torch']}.",
-    ]
-    return "\n\n".join(parts)
+def pruning_accuracies(saved: Saved) -> list[str]:
+    return [_markdown(pruning_accuracy.table(saved)), f"{_ran(saved['about'])}."]
+
+
+def quantization_accuracies(saved: Saved) -> list[str]:
+    tables = [_markdown(table) for table in quantization_accuracy.tables(saved)]
+    return [*tables, f"{_ran(saved['about'])}, torch {saved['about']['torch']}."]
+
+
+def module_speed(saved: Saved, _: Path) -> list[str]:
+    about = saved["about"]
+    torch = about["versions"]["torch"]
+    return [_markdown(modules.table(saved)), f"{_ran(about)}, {about['isa']}, torch {torch}."]
+
+
+def target_tables(saved: Saved, _: Path) -> list[str]:
+    return [*map(_markdown, targets_tables.tables(saved)), f"{_ran(saved['about'])}."]
+
+
+def blocks(results: Results) -> dict[str, list[str]]:
+    """Return the parts of each generated block of the README, by its mark."""
+    made = {
+        "compare-table": results.each("compare", compare_table),
+        "quantization-table": [
+            *results.first("quantization", quantization_accuracies),
+            *results.each("modules", module_speed),
+        ],
+        "pruning-table": [
+            *results.first("pruning", pruning_accuracies),
+            *results.each("sparse", sparse_speed),
+        ],
+        "benchmark-table": [
+            *results.each("dense", dense_tables),
+            *results.each("targets", target_tables),
+        ],
+    }
+    return {mark: [part.strip() for part in parts] for mark, parts in made.items()}
+
+
+def _ran(about: Saved) -> str:
+    return f"`{about['command']}` on {about['cpu']}"
+
+
+def _versions(about: Saved) -> str:
+    return ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+
+
+def _all_times(tables: list[Table]) -> list[str]:
+    return ["<details><summary>All times</summary>", *map(_markdown, tables), "</details>"]
 
 
 def _summaries(saved: dict[str, Any]) -> list[str]:
@@ -94,26 +154,29 @@ def _markdown(table: Table) -> str:
     return table.to_markdown().strip()
 
 
+def filled(text: str, made: dict[str, list[str]]) -> str:
+    """Return the README's text with these blocks in it."""
+    for mark, parts in made.items():
+        body = "\n\n".join(parts)
+        block = f"<!-- {mark} -->\n{body}\n<!-- /{mark} -->"
+        pattern = f"<!-- {mark} -->.*?<!-- /{mark} -->"
+        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
 def main() -> int:
     path = ROOT / "README.md"
     before = path.read_text()
-    text = before
-    for mark, made in (
-        ("compare-table", compare_table()),
-        ("quantization-table", quantization_tables()),
-        ("pruning-table", pruning_tables()),
-        ("benchmark-table", benchmark_tables()),
-    ):
-        block = f"<!-- {mark} -->\n{made}\n<!-- /{mark} -->"
-        pattern = f"<!-- {mark} -->.*?<!-- /{mark} -->"
-        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+    results = Results()
+    text = filled(before, blocks(results))
     if "--check" in sys.argv[1:]:
         if text != before:
             print("README.md is out of date: run  python -m benchmarks.update_readme")
             return 1
         return 0
     path.write_text(text)
-    write_plot(dense_results(), PLOT)
+    for folder, saved in results.of("dense"):
+        write_plot(saved, folder / PLOT)
     return 0
 
 

@@ -12,6 +12,7 @@ from benchmarks.peers import FloatLayer, Network
 from benchmarks.peers.description import U8
 
 CALIBRATION_ROWS = 512
+DIGITS_BATCHES, WIDE_BATCHES = (1, 32, 1024, 10_000), (1, 16, 256)
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,10 @@ def digits(data_name: str, threads: int) -> Workload:
     )
     calibration = data.train.subset(CALIBRATION_ROWS).images.reshape(-1, 784).numpy()
     pixels = data.test.images.reshape(-1, 784).numpy()
-    wanted = (1, 32, 1024, 10_000)
     return Workload(
         Network("784-96-256-10", layers, calibration, True, threads),
         pixels,
-        tuple(batch for batch in wanted if batch <= len(pixels)),
+        tuple(batch for batch in DIGITS_BATCHES if batch <= len(pixels)),
         data.name,
     )
 
@@ -76,6 +76,6 @@ def wide(width: int, threads: int, zeros: float = 0.0) -> Workload:
             zeros,
         ),
         pixels[CALIBRATION_ROWS:],
-        (1, 16, 256),
+        WIDE_BATCHES,
         "random",
     )

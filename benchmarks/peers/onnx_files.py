@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers.description import Network, floats
+
+
+class OnnxFiles:
+    """The files of one network, written when they are first asked for, until another asks."""
+
+    _latest: OnnxFiles | None = None
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._folder = tempfile.TemporaryDirectory()
+
+    @classmethod
+    def of(cls, network: Network) -> OnnxFiles:
+        """Return the network's files: two libraries read them, and writing takes seconds."""
+        if cls._latest is None or cls._latest.network is not network:
+            cls._latest = cls(network)
+        return cls._latest
+
+    @cached_property
+    def float32(self) -> Path:
+        write_float32(self.network, path := self._path("float32"))
+        return path
+
+    @cached_property
+    def static(self) -> Path:
+        write_static(self.network, self.float32, path := self._path("static"))
+        return path
+
+    @cached_property
+    def uint8(self) -> Path:
+        write_uint8(self.static, path := self._path("uint8"))
+        return path
+
+    @cached_property
+    def dynamic(self) -> Path:
+        write_dynamic(self.float32, path := self._path("dynamic"))
+        return path
+
+    def _path(self, name: str) -> Path:
+        return Path(self._folder.name, f"{name}.onnx")
 
 
 def write_float32(network: Network, path: Path) -> None:

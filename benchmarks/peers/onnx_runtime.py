@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.peers import onnx_files
 from benchmarks.peers.description import U8, Call, Case, Network, floats
+from benchmarks.peers.onnx_files import OnnxFiles
 
 NAMES = {
     "float32": "float32",
@@ -27,22 +25,17 @@ def cases(network: Network) -> list[Case]:
     options.intra_op_num_threads = network.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    files = OnnxFiles.of(network)
     result = []
-    with tempfile.TemporaryDirectory() as folder:
-        kinds = ("float32", "static", "uint8", "dynamic")
-        paths = {kind: Path(folder, f"{kind}.onnx") for kind in kinds}
-        onnx_files.write_float32(network, paths["float32"])
-        onnx_files.write_static(network, paths["float32"], paths["static"])
-        onnx_files.write_uint8(paths["static"], paths["uint8"])
-        onnx_files.write_dynamic(paths["float32"], paths["dynamic"])
-        for kind, path in paths.items():
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            label = f"ONNX Runtime {NAMES[kind]}"
-            rows = "uint8" if kind == "uint8" else "float32"
-            result += [
-                Case(label, "ONNX Runtime", rows, partial(_usual, session, rows)),
-                Case(f"{label}, bound", "ONNX Runtime", rows, partial(_bound, session, rows), True),
-            ]
+    for kind, name in NAMES.items():
+        path = str(getattr(files, kind))
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        label = f"ONNX Runtime {name}"
+        rows = "uint8" if kind == "uint8" else "float32"
+        result += [
+            Case(label, "ONNX Runtime", rows, partial(_usual, session, rows)),
+            Case(f"{label}, bound", "ONNX Runtime", rows, partial(_bound, session, rows), True),
+        ]
     return result
 
 

@@ -8,27 +8,25 @@ rows and outputs shared; both on one stream. Pruned weights are kept compressed,
 from __future__ import annotations
 
 import os
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import openvino as ov
 
-from benchmarks.peers import onnx_files
 from benchmarks.peers.description import U8, Call, Case, Network, aligned, floats
+from benchmarks.peers.onnx_files import OnnxFiles
 
 
 def cases(network: Network) -> list[Case]:
     """Build both."""
     core = ov.Core()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, f"{kind}.onnx") for kind in ("float32", "static", "uint8")]
-        onnx_files.write_float32(network, paths[0])
-        onnx_files.write_static(network, *paths[:2])
-        onnx_files.write_uint8(*paths[1:])
-        names = ("float32", "static int8", "static int8, uint8 rows")
-        models = {n: core.read_model(path) for n, path in zip(names, paths, strict=True)}
+    files = OnnxFiles.of(network)
+    paths = {
+        "float32": files.float32,
+        "static int8": files.static,
+        "static int8, uint8 rows": files.uint8,
+    }
+    models = {name: core.read_model(path) for name, path in paths.items()}
     result = []
     for name, model in models.items():
         rows = "uint8" if "uint8" in name else "float32"

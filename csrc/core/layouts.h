@@ -18,6 +18,17 @@
 // zeros come before each panel (kernels/dense_lead.h says how many): kernels may then begin to read
 // rows up to 48 codes early, at the line that they begin in.
 //
+// "bounded": the same blocks for VPMADDUBSW, which adds two products in 16 bits and saturates
+// beyond 32,767. Of every pair of neighbouring weights what exceeds 128 in sum (255 * 128 < 32,768)
+// is taken away and kept in blocks of its own, so that neither saturates and both together are
+// exact:
+//
+//     w  100  60 | -9 120     =     68  60 | -9 120     +     32   0 |  0   0
+//                                  panels                    rests, half blocks with their inputs
+//
+// With 4,096 normally distributed inputs one pair in 130 has a rest, and one half block in nine;
+// with fewer inputs the largest weight is less far out, and more have one.
+//
 // The sparse forms are for weights of which many are zero, in sections of their own beside the
 // dense one, with the epilogues' constants once more: among dense weights each panel's would be a
 // walk to memory of its own.
@@ -31,13 +42,13 @@
 //
 // "picks": costs per non-zero weight. A block of some outputs x 4 slots takes its inputs from a
 // window that begins where the block says: bytes are picked from registers of inputs. 16 outputs
-// and windows of 128 for two registers of AVX-512; "windows" is the same for AVX2, with 8 outputs
-// and windows of 32.
+// and windows of 128 for two registers of AVX-512; "windows32" and "windows64" are the same for
+// AVX2, with 8 outputs and narrower windows.
 //
 //     window_starts  [b b b ...]                  uint16 a block: its window begins at input b
 //     blocks         [picks][weights] ...         panel p's from starts[p] to starts[p + 1]
 //
-// Picks are the place within the window (for "windows" plus 0x70, as its kernels want it),
+// Picks are the place within the window (for "windows32" plus 0x70, as its kernels want it),
 // output-major like a dense block; where a slot stays empty the weight is 0.
 //
 //     inputs of output 0   ---x----x-------x--x|------x------      The window begins at the first
@@ -58,8 +69,12 @@ inline constexpr std::int64_t kInputPadding = 64;
 inline constexpr std::int64_t kMaxInputs = 65536;
 
 // Index in the table of layouts.
-enum class WeightForm : std::uint8_t { kDense, kBitmask, kPicks, kWindows };
-inline constexpr int kWeightForms = 4;
+enum class WeightForm : std::uint8_t { kDense, kBounded, kBitmask, kPicks, kWindows, kWideWindows };
+inline constexpr int kWeightForms = 6;
+
+static constexpr bool is_sparse(WeightForm form) {
+  return form != WeightForm::kDense && form != WeightForm::kBounded;
+}
 
 // What follows the blocks of a panel.
 struct PanelEpilogue {
@@ -72,6 +87,15 @@ static_assert(sizeof(PanelEpilogue) == 3 * 64);
 struct DensePanels {
   const std::byte* panels;
   std::int64_t stride;  // bytes: lead + padded_inputs * 16 + sizeof(PanelEpilogue)
+};
+
+struct BoundedPanels {
+  const std::byte* panels;
+  std::int64_t stride;
+  const std::uint64_t* rest_starts;  // [2 panels + 1]: of 8 outputs each
+  const std::uint16_t* rest_quads;   // which inputs each is for: 4 q ... 4 q + 3
+  const std::byte* rests;            // 8 outputs x 4 inputs each
+  std::int64_t rest_count;
 };
 
 struct BitmaskPanels {
@@ -90,15 +114,15 @@ struct PickPanels {
 
 // How the blocks of a form with picks are made.
 struct PickShape {
-  std::int64_t outputs;  // of a block, and of a panel of them
-  std::int64_t window;   // inputs
-  int first_pick;        // what stands for the window's first input
-
-  constexpr std::int64_t picks() const { return outputs * kBlockInputs; }
-  constexpr std::int64_t block_bytes() const { return 2 * picks(); }
+  std::int64_t outputs;      // of a block, and of a panel of them
+  std::int64_t window;       // inputs
+  std::int64_t picks;        // of a block: outputs x 4
+  std::int64_t block_bytes;  // as many picks, as many weights
+  int first_pick;            // what stands for the window's first input
 };
-inline constexpr PickShape kPickShape{16, 128, 0};
-inline constexpr PickShape kWindowShape{8, 32, 0x70};
+inline constexpr PickShape kPickShape{16, 128, 64, 128, 0};
+inline constexpr PickShape kWindowShape{8, 32, 32, 64, 0x70};
+inline constexpr PickShape kWideWindowShape{8, 64, 32, 64, 0};
 
 // What 16 blocks, between two checks of where the values end, may read at most; and one load.
 inline constexpr std::int64_t kValuePadding = 16 * kBlockBytes + kBlockBytes;
@@ -112,8 +136,9 @@ struct Weights {
   std::int64_t epilogue_stride;  // bytes from one panel's to the next
   union {
     DensePanels dense;
+    BoundedPanels bounded;
     BitmaskPanels bitmask;
-    PickPanels picks;  // kPicks and kWindows
+    PickPanels picks;  // kPicks, kWindows and kWideWindows
   };
 };
 

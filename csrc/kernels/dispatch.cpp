@@ -148,7 +148,7 @@ std::string name_of(const LinearKernel& kernel) {
   std::string name = kernel.isa;
   if (*kernel.loop != '\0') name += std::string(" ") + kernel.loop;
   name += " " + std::to_string(kernel.tile_rows) + "x" + std::to_string(kernel.tile_panels);
-  if (is_sparse(kernel.form)) name += std::string(" ") + name_of(kernel.form);
+  if (kernel.form != WeightForm::kDense) name += std::string(" ") + name_of(kernel.form);
   return name;
 }
 
@@ -157,13 +157,14 @@ std::vector<WeightForm> readable_forms() {
   const KernelTable& kernels = active_kernels();
   for (int i = 0; i < kernels.linear_count; ++i)
     if (const WeightForm form = kernels.linears[i].form;
-        is_sparse(form) && std::find(forms.begin(), forms.end(), form) == forms.end())
+        form != WeightForm::kDense && std::find(forms.begin(), forms.end(), form) == forms.end())
       forms.push_back(form);
   return forms;
 }
 
 const char* name_of(WeightForm form) {
-  constexpr const char* kNames[kWeightForms] = {"dense", "bitmask", "picks", "windows"};
+  constexpr const char* kNames[kWeightForms] = {"dense", "bounded",   "bitmask",
+                                                "picks", "windows32", "windows64"};
   return kNames[static_cast<int>(form)];
 }
 

@@ -47,9 +47,7 @@ FASTMNIST_API std::string name_of(const LinearKernel& kernel);
 // "dense", "bitmask", ...
 FASTMNIST_API const char* name_of(WeightForm form);
 
-// The sparse forms that some active kernel reads.
+// The forms beside the dense one that some active kernel reads.
 FASTMNIST_API std::vector<WeightForm> readable_forms();
-
-inline bool is_sparse(WeightForm form) { return form != WeightForm::kDense; }
 
 }  // namespace fastmnist

@@ -12,9 +12,12 @@ namespace {
 // read less than that share of dense bytes.
 constexpr std::int64_t kMostValuesPercent = 75;
 constexpr std::int64_t kMostBytesPercent = 80;
+// And the bounded form: of dense bytes, with its rests.
+constexpr std::int64_t kMostBoundedPercent = 130;
 
-const WeightLayout* const kLayouts[kWeightForms] = {&kDenseLayout, &kBitmaskLayout, &kPicksLayout,
-                                                    &kWindowsLayout};
+const WeightLayout* const kLayouts[kWeightForms] = {&kDenseLayout,   &kBoundedLayout,
+                                                    &kBitmaskLayout, &kPicksLayout,
+                                                    &kWindowsLayout, &kWideWindowsLayout};
 
 }  // namespace
 
@@ -25,15 +28,18 @@ std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
   std::vector<FormSize> forms;
   const std::int64_t all = layer.inputs * layer.outputs;
   const std::int64_t values = all - std::count(layer.weight, layer.weight + all, std::int8_t{0});
-  if (values * 100 > all * kMostValuesPercent) return forms;
   const std::int64_t dense = kDenseLayout.read_bytes(0, layer.inputs, layer.outputs);
   for (const WeightForm form : wanted) {
     if (form == WeightForm::kDense) continue;
-    // Twice the values is the least that picks take: no need to count where that is too much.
-    if (form != WeightForm::kBitmask && 2 * values * 100 >= dense * kMostBytesPercent) continue;
+    if (is_sparse(form)) {
+      if (values * 100 > all * kMostValuesPercent) continue;
+      // Twice the values is the least that picks take: no need to count where that is too much.
+      if (form != WeightForm::kBitmask && 2 * values * 100 >= dense * kMostBytesPercent) continue;
+    }
     const FormSize size = size_in(form, layer);
     const std::int64_t bytes = layout_of(form).read_bytes(size.count, layer.inputs, layer.outputs);
-    if (bytes * 100 < dense * kMostBytesPercent) forms.push_back(size);
+    const std::int64_t most = is_sparse(form) ? kMostBytesPercent : kMostBoundedPercent;
+    if (bytes * 100 < dense * most) forms.push_back(size);
   }
   return forms;
 }

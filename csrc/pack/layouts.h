@@ -1,12 +1,14 @@
 // The table of forms in which weights are packed (drawn in core/layouts.h), one row a file:
 //
 //     dense      dense.cpp      what every layer has
+//     bounded    bounded.cpp    dense in pairs that cannot saturate, for AVX2
 //     bitmask    bitmask.cpp    sparse, costs per block
 //     picks      picks.cpp      sparse, costs per non-zero weight, for AVX-512
-//     windows    picks.cpp      the same for AVX2
+//     windows32  picks.cpp      the same for AVX2
+//     windows64  picks.cpp      and where most are zero
 //
-// A form lies in a section of its own that begins at a multiple of 64 bytes. A sparse section says
-// in its first 64 bytes how large it is:
+// A form lies in a section of its own that begins at a multiple of 64 bytes. All but the dense one
+// say in their first 64 bytes how large they are:
 //
 //     +--------+-------------------+---------------------------+
 //     | header | epilogues         | what the form holds       |
@@ -30,7 +32,7 @@ namespace fastmnist {
 
 struct WeightLayout {
   WeightForm form;
-  // What its size depends on beside the shape: values that are not zero, or blocks; dense: 0.
+  // What its size depends on beside the shape: values that are not zero, blocks, rests; dense: 0.
   std::int64_t (*count)(const CanonicalLayer& layer);
   // Of the section; a multiple of 64.
   std::int64_t (*bytes)(std::int64_t count, std::int64_t inputs, std::int64_t outputs);
@@ -60,8 +62,9 @@ inline std::int64_t bytes_of(const FormSize& size, std::int64_t inputs, std::int
   return layout_of(size.form).bytes(size.count, inputs, outputs);
 }
 
-// The sparse ones of `wanted` that may be worth trying: none before a quarter of the weights is
-// zero, and those that make calls read much less than dense weights do.
+// Those of `wanted` that may be worth trying: the bounded one where few weights exceed the bound;
+// sparse ones not before a quarter of the weights is zero, and only where calls read much less than
+// dense weights.
 FASTMNIST_API std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
                                                        std::span<const WeightForm> wanted);
 
@@ -76,9 +79,11 @@ FASTMNIST_API void unpack_dense(const Weights& packed, std::int8_t* weight, floa
 // ---- for the files of the forms -----------------------------------------------------------------
 
 extern const WeightLayout kDenseLayout;
+extern const WeightLayout kBoundedLayout;
 extern const WeightLayout kBitmaskLayout;
 extern const WeightLayout kPicksLayout;
 extern const WeightLayout kWindowsLayout;
+extern const WeightLayout kWideWindowsLayout;
 
 struct SectionHeader {
   std::uint64_t count;
@@ -102,7 +107,7 @@ class Pieces {
 void begin_section(const CanonicalLayer& layer, std::int64_t count, std::int64_t bytes,
                    std::byte* section);
 
-// A view with what all sparse forms have.
+// A view with what all of them have.
 Weights begin_view(const std::byte* section, std::int64_t inputs, std::int64_t outputs);
 
 // What follows the blocks of panel p, to be filled for its outputs.

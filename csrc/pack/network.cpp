@@ -215,8 +215,9 @@ NetworkView view_network(std::span<const std::byte> buffer) {
 }
 
 bool NetworkView::has_sparse(std::int64_t i) const {
-  for (int form = 1; form < kWeightForms; ++form)
-    if (has_form(i, static_cast<WeightForm>(form))) return true;
+  for (int form = 0; form < kWeightForms; ++form)
+    if (is_sparse(static_cast<WeightForm>(form)) && has_form(i, static_cast<WeightForm>(form)))
+      return true;
   return false;
 }
 

@@ -2,7 +2,7 @@
 //
 //     +--------+----------------+------------------------+----------------+-------------+- ...
 //     | header | layer records  | input tables (if any)  | layer 0: its   | its sparse  | layer 1
-//     | 64 B   | 128 B each     | multiplier and offset, | dense section, | sections,   |
+//     | 64 B   | 192 B each     | multiplier and offset, | dense section, | sections,   |
 //     |        |                | or 256 floats a channel| core/layouts.h | if any      |
 //     +--------+----------------+------------------------+----------------+-------------+- ...
 //
@@ -74,9 +74,9 @@ struct LayerRecord {
     std::uint64_t offset;
     std::uint64_t bytes;
   } forms[kWeightForms];
-  std::uint64_t unused[2];
+  std::uint64_t unused[6];
 };
-static_assert(sizeof(LayerRecord) == 128);
+static_assert(sizeof(LayerRecord) == 192);
 
 struct NetworkSpec {
   std::vector<CanonicalLayer> layers;

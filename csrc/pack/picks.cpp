@@ -1,4 +1,4 @@
-// The forms whose blocks pick their inputs from windows: "picks" and "windows".
+// The forms whose blocks pick their inputs from windows: "picks", "windows32", "windows64".
 #include <algorithm>
 #include <vector>
 
@@ -15,7 +15,7 @@ struct Layout {
     Pieces pieces(outputs);
     starts = pieces.take((divide_up(outputs, shape.outputs) + 1) * 8);
     window_starts = pieces.take(count * 2);
-    blocks = pieces.take(count * shape.block_bytes());
+    blocks = pieces.take(count * shape.block_bytes);
     bytes = pieces.bytes();
   }
 };
@@ -79,7 +79,7 @@ std::int64_t bytes(std::int64_t count, std::int64_t, std::int64_t outputs) {
 
 template <const PickShape& SHAPE>
 std::int64_t read_bytes(std::int64_t count, std::int64_t, std::int64_t) {
-  return count * SHAPE.block_bytes();
+  return count * SHAPE.block_bytes;
 }
 
 template <const PickShape& SHAPE>
@@ -101,12 +101,12 @@ void pack(const CanonicalLayer& layer, std::int64_t count, std::byte* section) {
         [&](std::int64_t start) {
           window = start;
           windows[made] = static_cast<std::uint16_t>(start);
-          block = blocks + made++ * SHAPE.block_bytes();
+          block = blocks + made++ * SHAPE.block_bytes;
         },
         [&](std::int64_t j, std::int64_t i, std::int64_t k) {
           const std::int64_t slot = j * kBlockInputs + i;
           block[slot] = static_cast<std::byte>(k - window + SHAPE.first_pick);
-          block[SHAPE.picks() + slot] =
+          block[SHAPE.picks + slot] =
               static_cast<std::byte>(layer.weight[(first + j) * layer.inputs + k]);
         });
   }
@@ -133,5 +133,6 @@ constexpr WeightLayout layout(WeightForm form) {
 
 const WeightLayout kPicksLayout = layout<kPickShape>(WeightForm::kPicks);
 const WeightLayout kWindowsLayout = layout<kWindowShape>(WeightForm::kWindows);
+const WeightLayout kWideWindowsLayout = layout<kWideWindowShape>(WeightForm::kWideWindows);
 
 }  // namespace fastmnist

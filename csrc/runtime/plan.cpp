@@ -34,7 +34,7 @@ WeightForm ruled_form(const NetworkView& network, std::int64_t layer, std::int64
   std::int64_t least = dense / 10 * 9;  // must be worth it
   for (int f = 1; f < kWeightForms; ++f) {
     const auto form = static_cast<WeightForm>(f);
-    if (!network.has_form(layer, form)) continue;
+    if (!is_sparse(form) || !network.has_form(layer, form)) continue;
     const std::int64_t bytes =
         layout_of(form).read_bytes(network.count(layer, form), record.inputs, record.outputs);
     std::int64_t cost = bytes;
@@ -74,6 +74,7 @@ const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& 
   const LinearKernel* best = all.data();
   for (const LinearKernel& kernel : all)
     if (!is_sparse(kernel.form) && (kernel.suits & wanted) != 0 && can(kernel, shape) &&
+        network.has_form(layer, kernel.form) &&
         (best == all.data() || std::string_view(kernel.isa) != best->isa))
       best = &kernel;
   return *best;

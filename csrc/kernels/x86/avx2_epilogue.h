@@ -44,8 +44,8 @@ struct HalfConstants {
 };
 
 inline HalfConstants constants_of(const Weights& w, std::int64_t first, const Quantizer& q) {
-  const auto& e = *reinterpret_cast<const PanelEpilogue*>(w.epilogues +
-                                                          first / kPanelOutputs * w.epilogue_stride);
+  const auto& e = *reinterpret_cast<const PanelEpilogue*>(w.epilogues + first / kPanelOutputs *
+                                                                            w.epilogue_stride);
   const std::int64_t j = first % kPanelOutputs;
   return {_mm256_mul_ps(_mm256_set1_ps(q.scale), _mm256_loadu_ps(e.scale + j)),
           _mm256_loadu_ps(e.bias + j),

@@ -1,5 +1,5 @@
-// AVX2 linear kernel for up to three rows: whole blocks of 4 inputs by VPMADDUBSW, those that are zero
-// in all rows left out.
+// AVX2 linear kernel for up to three rows: whole blocks of 4 inputs by VPMADDUBSW, those that are
+// zero in all rows left out.
 //
 // Few rows cannot pay for widening weights. Codes are split into 7 bits and 1 bit instead
 // (avx2_products.h), once for all panels; then a product needs no preparing at all:
@@ -59,10 +59,6 @@ void prepare(const LinearArgs& args, std::int64_t m, Prepared& to) {
   to.count = live.count();
 }
 
-FASTMNIST_INLINE __m256i broadcast(const std::byte* p) {
-  return _mm256_broadcastd_epi32(_mm_loadu_si32(p));
-}
-
 template <int ROWS, int PANELS, Output O>
 void tile(const LinearArgs& args, const Prepared& x, std::int64_t m, std::int64_t panel) {
   const std::int64_t stride = args.w.dense.stride;
@@ -87,8 +83,8 @@ void tile(const LinearArgs& args, const Prepared& x, std::int64_t m, std::int64_
       const std::byte* block = weights + q * kBlockBytes;
       Halves codes[ROWS];
       unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-        codes[r] = {broadcast(x.high + r * x.stride + q * kBlockInputs),
-                    broadcast(x.low + r * x.stride + q * kBlockInputs)};
+        codes[r] = {broadcast_quad(x.high + r * x.stride + q * kBlockInputs),
+                    broadcast_quad(x.low + r * x.stride + q * kBlockInputs)};
       });
       unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
         unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY {
@@ -105,8 +101,8 @@ void tile(const LinearArgs& args, const Prepared& x, std::int64_t m, std::int64_
   each([&](auto r, auto p, auto half) FASTMNIST_INLINE_BODY {
     acc[p][r][half] = whole_sums(sums[r][p][half], acc[p][r][half]);
   });
-  unrolled<PANELS>(
-      [&](auto p) FASTMNIST_INLINE_BODY { finish<O, ROWS>(args, m, panel + p, acc[p]); });
+  unrolled<PANELS>([&](auto p)
+                       FASTMNIST_INLINE_BODY { finish<O, ROWS>(args, m, panel + p, acc[p]); });
 }
 
 template <int ROWS, Output O>

@@ -42,8 +42,8 @@ class List {
   FASTMNIST_INLINE void add(std::int64_t first, __m256i lanes) {
     const __m256i zero = _mm256_cmpeq_epi32(lanes, _mm256_setzero_si256());
     const int live = ~_mm256_movemask_ps(_mm256_castsi256_ps(zero)) & 0xff;
-    const __m128i places = _mm_cvtepu8_epi16(
-        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kBitPlaces.of[live])));
+    const __m128i places =
+        _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kBitPlaces.of[live])));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to_ + count_),
                      _mm_add_epi16(places, _mm_set1_epi16(static_cast<short>(first))));
     count_ += __builtin_popcount(static_cast<unsigned>(live));

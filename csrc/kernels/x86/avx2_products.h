@@ -5,9 +5,11 @@
 // (.ci/inner_loops looks for that).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/unroll.h"
+#include "kernels/x86/avx2_epilogue.h"
 #include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
@@ -25,8 +27,27 @@ FASTMNIST_INLINE void add_products(__m256i& sums, __m256i x, __m256i w) {
 #endif
 }
 
-// Codes in two parts, x = 2 * high + low, of which high has 7 bits: products of 7 bits fit the 16 of
-// VPMADDUBSW, and those of the single bits add up there for kMostLows times. Both are exact.
+// The same for four inputs of 8 outputs as bytes, where no sum of two products exceeds 16 bits.
+FASTMNIST_INLINE void add_byte_products(__m256i& sums, __m256i x, const std::byte* w) {
+#if defined(FASTMNIST_EMULATED)
+  sums = _mm256_add_epi32(
+      sums, _mm256_madd_epi16(_mm256_maddubs_epi16(x, load_bytes(w)), _mm256_set1_epi16(1)));
+#else
+  __m256i products;
+  // Weights straight from memory: with 12 sums there is no register to keep them in.
+  __asm__("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0"
+          : "+x"(sums), "=&x"(products)
+          : "x"(x), "m"(*reinterpret_cast<const __m256i_u*>(w)), "x"(_mm256_set1_epi16(1)));
+#endif
+}
+
+// Four inputs of a row, for all outputs.
+FASTMNIST_INLINE __m256i broadcast_quad(const void* p) {
+  return _mm256_broadcastd_epi32(_mm_loadu_si32(p));
+}
+
+// Codes in two parts, x = 2 * high + low, of which high has 7 bits: products of 7 bits fit the 16
+// of VPMADDUBSW, and those of the single bits add up there for kMostLows times. Both are exact.
 struct Halves {
   __m256i high, low;
 };
@@ -39,8 +60,8 @@ constexpr std::int64_t kMostLows = 64;  // 64 * 2 * 128 < 32,768
 // Four inputs of 8 outputs.
 FASTMNIST_INLINE void add_split_products(SplitSums& sums, const Halves& x, __m256i w) {
 #if defined(FASTMNIST_EMULATED)
-  sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(_mm256_maddubs_epi16(x.high, w),
-                                                            _mm256_set1_epi16(1)));
+  sums.high = _mm256_add_epi32(
+      sums.high, _mm256_madd_epi16(_mm256_maddubs_epi16(x.high, w), _mm256_set1_epi16(1)));
   sums.low = _mm256_add_epi16(sums.low, _mm256_maddubs_epi16(x.low, w));
 #else
   __m256i high;

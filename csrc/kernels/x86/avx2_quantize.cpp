@@ -46,13 +46,14 @@ FASTMNIST_INLINE bool quantize_row(const float* x, std::int64_t n, const Quantiz
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
     __m256i c[4];
     unrolled<4>([&](auto j) {
-      c[j] = _mm256_cvtps_epi32(scaled(_mm256_loadu_ps(x + i + j * kLanes), i + j * kLanes, kLanes));
+      c[j] =
+          _mm256_cvtps_epi32(scaled(_mm256_loadu_ps(x + i + j * kLanes), i + j * kLanes, kLanes));
     });
     const __m256i ab = _mm256_packs_epi32(c[0], c[1]);
     const __m256i cd = _mm256_packs_epi32(c[2], c[3]);
     least = _mm256_min_epi16(least, _mm256_min_epi16(ab, cd));
-    const __m256i bytes = _mm256_packus_epi16(_mm256_adds_epi16(ab, zero_point),
-                                              _mm256_adds_epi16(cd, zero_point));
+    const __m256i bytes =
+        _mm256_packus_epi16(_mm256_adds_epi16(ab, zero_point), _mm256_adds_epi16(cd, zero_point));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + i),
                         _mm256_permutevar8x32_epi32(bytes, order));
   }

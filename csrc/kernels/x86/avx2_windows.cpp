@@ -1,8 +1,9 @@
 // AVX2 kernel for sparse weights in windows (core/layouts.h): what a call costs goes by the weights
 // that are not zero.
 //
-// A block is 8 outputs x 4 slots: 32 picks out of a window of 32 inputs, and 32 weights. VPSHUFB picks
-// from 16 bytes, so a window is picked from twice; where the top bit of a pick is set, 0 comes:
+// A block is 8 outputs x 4 slots: 32 picks out of a window of 32 inputs, and 32 weights. VPSHUFB
+// picks from 16 bytes, so a window is picked from twice; where the top bit of a pick is set, 0
+// comes:
 //
 //     pick  (0x70 + place)     place 0..15: 0x70..0x7f     place 16..31: 0x80..0x8f
 //     lower 16 inputs          picked                      0
@@ -80,10 +81,10 @@ FASTMNIST_INLINE void multiply(const LinearArgs& args, std::int64_t m, std::int6
   while (block < end) {
     const std::int64_t stop = end - block < kMostLows ? end : block + kMostLows;
     for (; block < stop; ++block) {
-      const std::byte* data = picks.blocks + block * kWindowShape.block_bytes();
+      const std::byte* data = picks.blocks + block * kWindowShape.block_bytes;
       const __m256i lower = load_bytes(data);
       const __m256i upper = _mm256_xor_si256(lower, top);
-      const __m256i w = load_bytes(data + kWindowShape.picks());
+      const __m256i w = load_bytes(data + kWindowShape.picks);
       const std::uint8_t* x = windows.at(block);
       unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
         const std::uint8_t* row = x + r * windows.stride();

@@ -122,7 +122,7 @@ class Windows {
 template <int ROWS, bool SHORT>
 FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], Windows<ROWS, SHORT>& windows,
                                 const LinearArgs& args, std::int64_t block) {
-  const std::byte* data = args.w.picks.blocks + block * kPickShape.block_bytes();
+  const std::byte* data = args.w.picks.blocks + block * kPickShape.block_bytes;
   const __m512i picks = _mm512_loadu_si512(data);
   const __m512i w = _mm512_loadu_si512(data + kBlockBytes);
   windows.find(block);

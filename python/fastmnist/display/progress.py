@@ -19,6 +19,8 @@ _INTERVAL = 0.1  # seconds between updates: advancing must cost nothing beside t
 class ProgressBar:
     """A context manager that draws a bar on stderr once the work has lasted a while.
 
+    A bar within another draws nothing: two would write over each other.
+
     Parameters
     ----------
     description : str
@@ -37,6 +39,8 @@ class ProgressBar:
     ...         bar.advance(1)
     """
 
+    _outermost: ProgressBar | None = None
+
     def __init__(
         self, description: str, total: int | None, *, show: bool | None = None, size: bool = False
     ) -> None:
@@ -51,7 +55,11 @@ class ProgressBar:
         self._task: TaskID | None = None
 
     def __enter__(self) -> ProgressBar:
-        self._next = time.monotonic() + _DELAY if self._show else float("inf")
+        if self._show and ProgressBar._outermost is not None:
+            self._show = False
+        if self._show:
+            ProgressBar._outermost = self
+            self._next = time.monotonic() + _DELAY
         return self
 
     def __exit__(
@@ -60,6 +68,8 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if ProgressBar._outermost is self:
+            ProgressBar._outermost = None
         if self._progress is not None:
             self._draw()
             self._progress.stop()

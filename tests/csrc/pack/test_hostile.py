@@ -28,7 +28,7 @@ NETWORKS = {
 }
 ONE_LAYER = random_network(2, (9, 20))
 CHOICES = st.sampled_from(sorted(NETWORKS))
-RECORD = 128
+RECORD = 192
 HEADER = 64 + 2 * RECORD  # of the header and two layer records
 
 
@@ -92,7 +92,7 @@ def forged(middle: int) -> U8:
     words[:2] = ONE_LAYER.packed.view(np.uint32)[:2]  # magic number and version
     longs[1], words[4], longs[4] = packed.size, 2, HEADER
     words[16:18], longs[14:16] = (1, middle), (HEADER, panels[0])
-    words[48:50], longs[30:32] = (middle, 1), (HEADER + panels[0], panels[1])
+    words[64:66], longs[38:40] = (middle, 1), (HEADER + panels[0], panels[1])
     return packed
 
 

@@ -1,0 +1,1 @@
+"""Running a benchmark as if the processor lacked instruction sets that it has."""
