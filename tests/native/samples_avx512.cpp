@@ -66,6 +66,7 @@ constexpr Sample kSamples[] = {
        _mm512_mask_storeu_ps(o.tail, static_cast<__mmask16>(o.tail_mask(4)), reals(o, 0));
        put_tail(y, o);
      }},
+    INTS(_mm512_maskz_compress_epi32, mask(o), ints(o, 0)),
     INTS(_mm512_maskz_expand_epi8, _cvtu64_mask64(o.mask), ints(o, 0)),
     INTS(_mm512_maskz_loadu_epi8, o.tail_mask(1), o.tail),
     INTS(_mm512_maskz_loadu_ps, static_cast<__mmask16>(o.tail_mask(4)), o.tail),
@@ -82,7 +83,9 @@ constexpr Sample kSamples[] = {
     INTS(_mm512_permutexvar_epi32, ints(o, 0), ints(o, 1)),
     REALS(_mm512_reduce_max_ps, numbers(o, 0)),
     REALS(_mm512_reduce_min_ps, numbers(o, 0)),
+    INTS(_mm512_or_si512, ints(o, 0), ints(o, 1)),
     INTS(_mm512_sub_epi32, ints(o, 0), ints(o, 1)),
+    INTS(_mm512_test_epi32_mask, ints(o, 0), ints(o, 1)),
     {"_mm_mask_storeu_epi8", false,
      [](const Operands& o, std::uint8_t* y) {
        _mm_mask_storeu_epi8(o.tail, static_cast<__mmask16>(o.tail_mask(1)), quarter(o, 0));
