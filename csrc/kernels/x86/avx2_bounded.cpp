@@ -98,7 +98,7 @@ struct Block {
           _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.copies + r * at.width + k),
                               codes);
       });
-      live.add(k / kBlockInputs, any);
+      live.add(k / kBlockInputs, nonzero_lanes(any));
     }
     if (copy) {
       header.x = reinterpret_cast<const std::uint8_t*>(block + at.copies);

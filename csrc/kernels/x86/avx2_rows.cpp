@@ -90,8 +90,8 @@ struct Block {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.even + to), even);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.odd + to), odd);
       });
-      evens.add(q, any_even);
-      odds.add(q, any_odd);
+      evens.add(q, nonzero_lanes(any_even));
+      odds.add(q, nonzero_lanes(any_odd));
     }
     *reinterpret_cast<Counts*>(block) = {evens.count(), odds.count()};
   }
