@@ -80,6 +80,8 @@ FASTMNIST_INLINE void add_rests(__m256i (&acc)[ROWS][2], const Weights& weights,
 }
 
 struct Block {
+  static constexpr std::int64_t kWeightBytes = 1;
+
   static std::int64_t bytes(std::int64_t inputs) { return Layout(inputs).bytes; }
 
   template <int ROWS>

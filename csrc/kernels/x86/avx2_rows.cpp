@@ -93,6 +93,8 @@ FASTMNIST_INLINE void add_wide(__m256i (&acc)[ROWS][2], const std::byte* panel,
 }
 
 struct Block {
+  static constexpr std::int64_t kWeightBytes = 1;
+
   static std::int64_t bytes(std::int64_t inputs) { return Layout(inputs).bytes(); }
 
   template <int ROWS>

@@ -14,7 +14,7 @@ from oracle import RELU, RandomLayer, assert_same_bits, random_layer
 
 from fastmnist import _core
 
-FORMS = ["bounded", "bitmask", "picks", "windows32", "windows64"]
+FORMS = ["bounded", "int16", "bitmask", "picks", "windows32", "windows64"]
 SHARES = (0.0, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 # Windows are 128 inputs, groups of blocks 64, panels 16 outputs; 8 and 4 rows at once, 16 and 32 by
 # tiles, more by panels that were decoded whole.
@@ -145,7 +145,7 @@ def network(forms: list[list[str]] | None = None) -> tuple[Any, Any]:
 def test_forms_that_may_pay_are_packed(isa: str) -> None:
     packed, _ = network()
     read = {name.split()[-1] for name in _core.linear_kernels()} & {*FORMS}
-    sparse = read - {"bounded"}
+    sparse = read - {"bounded", "int16"}
     forms = [{*_core.layer_forms(packed, i)} for i in range(3)]
     assert all("dense" in f and f - {"dense"} <= read for f in forms)
     assert [bool(f & sparse) for f in forms] == [bool(sparse), "bitmask" in sparse, False]
@@ -227,7 +227,7 @@ def test_sections_that_lie_about_their_sizes_are_refused() -> None:
 
 def test_unknown_forms_are_refused() -> None:
     layer = random_layer(np.random.default_rng(0), 4, 4)
-    with pytest.raises(ValueError, match="one of bounded, bitmask, picks, windows32, windows64"):
+    with pytest.raises(ValueError, match="one of bounded, int16, bitmask, picks, windows32, windows64"):
         _core.pack([layer.native], "static", forms=[["csr"]])
     with pytest.raises(ValueError, match="one list per layer"):
         _core.pack([layer.native], "static", forms=[])
