@@ -60,6 +60,7 @@ std::int64_t checked_count(WeightForm form, std::span<const std::byte> section, 
     if (header.count > section.size()) return -1;
     count = static_cast<std::int64_t>(header.count);
   }
+  if (form == WeightForm::kInt16 && count != 0) return -1;  // its size says all
   const auto size = static_cast<std::int64_t>(section.size());
   return layout_of(form).bytes(count, inputs, outputs) == size ? count : -1;
 }

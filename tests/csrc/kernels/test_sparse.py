@@ -151,7 +151,9 @@ def test_forms_that_may_pay_are_packed(isa: str) -> None:
     assert [bool(f & sparse) for f in forms] == [bool(sparse), "bitmask" in sparse, False]
     plain, _ = network([[], [], []])
     assert plain.size <= packed.size
-    assert _core.layer_kernels(plain, 0, 9) == _core.layer_kernels(packed, 2, 9, codes_out=True)
+    kernels = _core.layer_kernels(packed, 2, 9, codes_out=True)
+    dense = [kernel for kernel in kernels if kernel.split()[-1] not in FORMS]
+    assert _core.layer_kernels(plain, 0, 9) == dense
 
 
 def test_networks_in_all_forms_are_equal(isa: str) -> None:
@@ -218,6 +220,8 @@ def test_sections_that_lie_about_their_sizes_are_refused() -> None:
     for form in FORMS:  # their sections follow each other, each with its count first
         for value in (0, 1, 2**31, 2**63, 2**64 - 1):
             packed = good.copy()
+            if packed.view(np.uint64)[at // 8] == value:
+                continue  # the truth: 16 bits a weight leave nothing to count
             packed.view(np.uint64)[at // 8] = value
             with pytest.raises(ValueError, match="weights"):
                 _core.layer_kernels(packed, 0, 1)
