@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
 #include "bindings/model_type.h"
@@ -187,12 +188,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("pack", &pack, py::arg("layers"), py::arg("input"), py::arg("pixel_codes") = false,
         py::arg("multiplier") = py::none(), py::arg("offset") = py::none(),
         py::arg("pixel_table") = py::none(), py::arg("forms") = py::none());
-  m.def("linear_kernels", [] {
-    std::vector<std::string> names;
-    const KernelTable& kernels = active_kernels();
-    for (int i = 0; i < kernels.linear_count; ++i) names.push_back(name_of(kernels.linears[i]));
-    return names;
-  });
+  bindings::register_kernel_record(m);
   bindings::register_testing(m);
   bindings::register_plans(m);
   bindings::register_limits(m);
