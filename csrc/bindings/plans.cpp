@@ -159,6 +159,17 @@ Records layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
   return records;
 }
 
+// Rows of codes as layer i is measured with.
+py::array_t<std::uint8_t> bench_codes(Packed packed, std::int64_t layer, std::int64_t rows) {
+  const NetworkView network = view_network(bytes_of(packed));
+  check_layer(network, layer);
+  const std::int64_t inputs = network.record(layer).inputs;
+  py::array_t<std::uint8_t> codes(
+      {static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(inputs)});
+  fill_codes(network, layer, codes.mutable_data(), rows, inputs);
+  return codes;
+}
+
 // Bytes of layer i in each form that it has.
 py::dict layer_forms(Packed packed, std::int64_t layer) {
   const NetworkView network = view_network(bytes_of(packed));
@@ -208,6 +219,7 @@ void register_plans(py::module_& module) {
   });
   module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"), py::arg("rows"),
              py::arg("codes_out") = py::none(), py::arg("per_row") = py::none());
+  module.def("bench_codes", &bench_codes, strict("packed"), py::arg("layer"), py::arg("rows"));
   module.def("layer_forms", &layer_forms, strict("packed"), py::arg("layer"));
   module.def("set_plan", &set_plan, strict("packed"), py::arg("kernels"), py::arg("block_rows"),
              py::arg("threaded") = std::vector<Records>{});

@@ -15,6 +15,9 @@ struct CanonicalLayer {
   std::int64_t outputs;
   Clamp clamp;
   Quantizer x_quantizer;  // of the layer's inputs (static)
+  // [inputs], or nullptr where it is not known: in how many of 255 rows the input's code is 0. Only
+  // for the choice of kernels, of which some skip zeros.
+  const std::uint8_t* input_zeros = nullptr;
 };
 
 }  // namespace fastmnist

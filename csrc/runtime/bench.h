@@ -7,6 +7,7 @@
 //                                     all layers, 384 rows, in blocks of 32, 64, ...
 //                                     each in turn                         <- measure_blocks
 //
+// Rows have the zeros that calibration saw (NetworkView::input_zeros), as some kernels skip them.
 // What is measured is what runs: the layer's own packed weights, codes in cache, one thread.
 #pragma once
 
@@ -40,6 +41,11 @@ struct BlockTime {
 FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
                                                     const NetworkView& network, std::int64_t layer,
                                                     int threads = 1);
+
+// Rows as layer i is measured with: [rows][stride], codes behind the inputs any. Where its zeros
+// are not known half are zeros, else anything. (Tile products are slower on random bytes.)
+FASTMNIST_API void fill_codes(const NetworkView& network, std::int64_t i, std::uint8_t* codes,
+                              std::int64_t rows, std::int64_t stride);
 
 // What setting the tile unit up and releasing it costs; 0 where there is none.
 FASTMNIST_API double measure_set_up(const KernelTable& kernels);

@@ -77,8 +77,13 @@ std::size_t drop_unused_forms(const KernelTable& kernels, std::span<std::byte> b
   std::vector<Used> used;
   for (std::int64_t i = 0; i < network.layers(); ++i) used.push_back(used_forms(plan, network, i));
   LayerRecord* const records = records_of(buffer);
+  const auto move = [&](std::uint64_t& offset, std::uint64_t bytes, std::uint64_t to) {
+    std::memmove(buffer.data() + to, buffer.data() + offset, bytes);
+    offset = to;
+    return to + bytes;
+  };
   std::uint64_t at = records[0].forms[static_cast<int>(WeightForm::kDense)].offset;
-  for (std::int64_t i = 0; i < network.layers(); ++i)
+  for (std::int64_t i = 0; i < network.layers(); ++i) {
     for (int f = 0; f < kWeightForms; ++f) {
       auto& place = records[i].forms[f];
       if (place.bytes == 0) continue;
@@ -86,10 +91,10 @@ std::size_t drop_unused_forms(const KernelTable& kernels, std::span<std::byte> b
         place = {0, 0};
         continue;
       }
-      std::memmove(buffer.data() + at, buffer.data() + place.offset, place.bytes);
-      place.offset = at;
-      at += place.bytes;
+      at = move(place.offset, place.bytes, at);
     }
+    if (records[i].zeros_bytes != 0) at = move(records[i].zeros_offset, records[i].zeros_bytes, at);
+  }
   header_of(buffer).bytes = at;
   return static_cast<std::size_t>(at);
 }

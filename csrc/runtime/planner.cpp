@@ -47,6 +47,16 @@ std::string sparse_key(const NetworkView& network, std::int64_t layer) {
   return key;
 }
 
+// Some kernels skip inputs that are zero: by how many, in tenths.
+std::string zeros_key(const NetworkView& network, std::int64_t layer) {
+  const std::span<const std::uint8_t> zeros = network.input_zeros(layer);
+  if (zeros.empty()) return "";
+  std::int64_t sum = 0;
+  for (const std::uint8_t share : zeros) sum += share;
+  const double share = static_cast<double>(sum) / (255.0 * static_cast<double>(zeros.size()));
+  return " zeros " + std::to_string(10 * std::llround(10 * share)) + "%";
+}
+
 const char* kind_of(const NetworkView& network) {
   constexpr const char* kNames[] = {"static", "affine", "dynamic"};
   return kNames[static_cast<int>(network.input())];
@@ -117,7 +127,7 @@ std::int64_t block_rows(const KernelTable& kernels, std::span<std::byte> buffer,
   std::string key = std::string("blocks ") + kind_of(network);
   if (network.pixels() != PixelKind::kNone) key += " pixels";
   for (std::int64_t i = 0; i < network.layers(); ++i)
-    key += (i == 0 ? " " : ", ") + layer_key(network, i);
+    key += (i == 0 ? " " : ", ") + layer_key(network, i) + zeros_key(network, i);
   return recalled(known, kernels, key, 1, kBlockRowsStep, kMaxBlockRows, [&] {
     write_plan(kernels, choices, {}, kBlockRowsStep, buffer);
     std::int64_t rows = kBlockRowsStep;
@@ -131,7 +141,8 @@ std::vector<KernelTime> recalled_times(const KernelTable& kernels, const Network
                                        std::int64_t layer, Measurements& known, int threads) {
   std::vector<KernelTime> times =
       cases(kernels, network, layer, threads > 1 ? kFirstThreadedClass : 0);
-  std::string key = "layer " + layer_key(network, layer) + sparse_key(network, layer);
+  std::string key =
+      "layer " + layer_key(network, layer) + sparse_key(network, layer) + zeros_key(network, layer);
   if (threads > 1) key += " threads " + std::to_string(threads);
   const Numbers numbers = recalled(known, kernels, key, times.size(), 1, kLongestTime, [&] {
     Numbers measured;

@@ -5,7 +5,7 @@
 //     measurements.h   remembers times  ──┴──►  choice.h takes kernels  ──►  plan_writer.h
 //
 // A plan never changes an answer, only how long it takes. Times belong to a machine and a *key*:
-// the layer's shape, how large its sparse weights are, and what else its speed depends on.
+// the layer's shape, how large its sparse weights are, how many of its inputs are zero.
 #pragma once
 
 #include <cstddef>
