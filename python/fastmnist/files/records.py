@@ -9,6 +9,9 @@ The tensors of one layer are the same everywhere, in a module's ``state_dict`` a
     input_zero_point   int32   []                  static and affine
     input_multiplier   float32 [inputs]            affine: a network's first layer only
     input_offset       float32 [inputs]            affine
+
+How often calibration saw a zero in each input is a field of the description, "input_zeros": two hex
+digits per input, or absent, as in every file of before.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist.files.fields import required_field, required_tensor
-from fastmnist.int8.network import KINDS, QuantizedLayer, QuantizedNetwork
+from fastmnist.int8.network import KINDS, U8, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.sparse_encoding import Encoded, decode
 from fastmnist.pixels import PixelNormalization
 
@@ -60,8 +63,8 @@ def layer_from_arrays(
     Parameters
     ----------
     description : dict
-        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, ``pixels``, and ``bias``,
-        which is false where there is none.
+        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, ``pixels``, ``bias``,
+        which is false where there is none, and maybe ``input_zeros``.
 
     Raises
     ------
@@ -101,6 +104,7 @@ def _layer_from(
         clamp=clamp_from_json(description),
         input_scale=scale,
         input_zero_point=zero_point,
+        input_zeros=_zeros_from_json(description, int(weight.shape[1])),
     )
 
 
@@ -129,7 +133,12 @@ def network_to_json(network: QuantizedNetwork) -> dict[str, Any]:
         "kind": network.kind,
         "pixels": pixels_to_json(network.pixels),
         "layers": [
-            {"name": layer.name, "clamp": clamp_to_json(layer.clamp)} for layer in network.layers
+            {
+                "name": layer.name,
+                "clamp": clamp_to_json(layer.clamp),
+                **zeros_to_json(layer.input_zeros),
+            }
+            for layer in network.layers
         ],
     }
 
@@ -151,6 +160,8 @@ def network_from_arrays(
     parts = []
     for i, row in enumerate(rows):
         about = {"name": required_field(row, "name", str), "clamp": row.get("clamp")}
+        if "input_zeros" in row:
+            about["input_zeros"] = row["input_zeros"]
         first = {"kind": kind, "pixels": description.get("pixels")}
         later = {"kind": "dynamic" if kind == "dynamic" else "static"}
         whole = {**about, **(later if i else first)}
@@ -239,6 +250,26 @@ def _bound_from_json(bound: Any) -> float:
     if isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) < 3.5e38:
         return float(bound)
     raise ValueError(f"clamp: expected a number, 'inf' or '-inf', got {bound!r}")
+
+
+def zeros_to_json(zeros: U8 | None) -> dict[str, str]:
+    """The field of a description that tells of a layer's zeros; none where they are not known."""
+    return {} if zeros is None else {"input_zeros": zeros.tobytes().hex()}
+
+
+def _zeros_from_json(record: Any, inputs: int) -> U8 | None:
+    if record.get("input_zeros") is None:
+        return None
+    digits = required_field(record, "input_zeros", str)
+    try:
+        zeros = np.frombuffer(bytes.fromhex(digits), np.uint8)
+    except ValueError:
+        zeros = np.empty(0, np.uint8)
+    if len(zeros) != inputs:
+        raise ValueError(
+            f"input_zeros: expected two hex digits for each of {inputs} inputs, got {digits[:20]!r}"
+        )
+    return zeros
 
 
 def pixels_to_json(pixels: PixelNormalization | None) -> dict[str, list[float]] | None:

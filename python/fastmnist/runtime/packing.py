@@ -49,4 +49,5 @@ def _native(layer: QuantizedLayer) -> _core.Layer:
         *layer.clamp,
         layer.input_scale,
         layer.input_zero_point,
+        layer.input_zeros,
     )
