@@ -103,14 +103,6 @@ void plan(Packed packed, Measurements& known) {
   std::memcpy(bytes.data(), copy.bytes().data(), bytes.size());
 }
 
-Packed without_unused_forms(Packed packed) {
-  const AlignedCopy copy(bytes_of(packed));
-  const std::size_t size = drop_unused_forms(active_kernels(), copy.bytes());
-  Packed smaller(static_cast<py::ssize_t>(size));
-  std::memcpy(smaller.mutable_data(), copy.bytes().data(), size);
-  return smaller;
-}
-
 // [layer][class of rows].
 std::vector<Records> choose(Packed packed, const std::vector<double>& times, double set_up) {
   const KernelTable& kernels = active_kernels();
@@ -209,7 +201,10 @@ void register_plans(py::module_& module) {
   module.def("measure_layer", &measure, strict("packed"), py::arg("layer"), py::arg("threads") = 1);
   module.def("layer_times", &recall, strict("packed"), py::arg("layer"), py::arg("known"));
   module.def("plan_network", &plan, strict("packed"), py::arg("known"));
-  module.def("drop_unused_forms", &without_unused_forms, strict("packed"));
+  module.def(
+      "drop_unused_forms",
+      [](Packed packed) { return drop_unused_forms(active_kernels(), bytes_of(packed)); },
+      strict("packed"));
   module.def("choose_kernels", &choose, strict("packed"), py::arg("times"), py::arg("set_up"));
   module.def("linear_kernels", [] {
     Records records;

@@ -109,7 +109,7 @@ class FASTMNIST_API NetworkView {
   bool has_sparse(std::int64_t i) const;
   // Values or blocks of a form that the layer has (WeightLayout::count).
   std::int64_t count(std::int64_t i, WeightForm form) const;
-  // In how many of 255 rows each input's code is 0; empty where that is not known.
+  // In how many of kZerosOf rows each input's code is 0; empty where that is not known.
   std::span<const std::uint8_t> input_zeros(std::int64_t i) const;
   // As kernels of a form that the layer has take them.
   Weights weights(std::int64_t i, WeightForm form) const;

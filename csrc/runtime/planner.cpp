@@ -53,7 +53,7 @@ std::string zeros_key(const NetworkView& network, std::int64_t layer) {
   if (zeros.empty()) return "";
   std::int64_t sum = 0;
   for (const std::uint8_t share : zeros) sum += share;
-  const double share = static_cast<double>(sum) / (255.0 * static_cast<double>(zeros.size()));
+  const double share = static_cast<double>(sum) / (kZerosOf * static_cast<double>(zeros.size()));
   return " zeros " + std::to_string(10 * std::llround(10 * share)) + "%";
 }
 

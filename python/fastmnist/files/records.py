@@ -10,13 +10,17 @@ The tensors of one layer are the same everywhere, in a module's ``state_dict`` a
     input_multiplier   float32 [inputs]            affine: a network's first layer only
     input_offset       float32 [inputs]            affine
 
-How often calibration saw a zero in each input is a field of the description, "input_zeros": two hex
-digits per input, or absent, as in every file of before.
+How often calibration saw a zero in each input is a field of the description, "input_zeros": a
+letter for each, from "A" (never) to "z" (always), and behind it how often in a row where that is
+more than once ("z28Yz3"); or absent, as in every file of before.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
+import string
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
@@ -31,6 +35,7 @@ from fastmnist.pixels import PixelNormalization
 
 Arrays = dict[str, npt.NDArray[Any]]
 _MOST_LAYERS = 1024
+_LETTERS = string.ascii_uppercase + string.ascii_lowercase
 # Steps of a chain that change no value of an int8 network's rows.
 _SILENT_STEPS = ("flatten", "rows", "identity", "dropout")
 
@@ -254,20 +259,26 @@ def _bound_from_json(bound: Any) -> float:
 
 def zeros_to_json(zeros: U8 | None) -> dict[str, str]:
     """The field of a description that tells of a layer's zeros; none where they are not known."""
-    return {} if zeros is None else {"input_zeros": zeros.tobytes().hex()}
+    if zeros is None:
+        return {}
+    runs = ((_LETTERS[share], len([*run])) for share, run in itertools.groupby(zeros.tolist()))
+    return {"input_zeros": "".join(letter + str(n) * (n > 1) for letter, n in runs)}
 
 
 def _zeros_from_json(record: Any, inputs: int) -> U8 | None:
     if record.get("input_zeros") is None:
         return None
-    digits = required_field(record, "input_zeros", str)
-    try:
-        zeros = np.frombuffer(bytes.fromhex(digits), np.uint8)
-    except ValueError:
-        zeros = np.empty(0, np.uint8)
+    text = required_field(record, "input_zeros", str)
+    zeros = np.empty(0, np.uint8)
+    if re.fullmatch("([A-Za-z][0-9]{0,5})*", text):
+        runs = re.findall("([A-Za-z])([0-9]*)", text)
+        counts = [int(n or 1) for _, n in runs]
+        if sum(counts) == inputs:
+            zeros = np.repeat(np.array([_LETTERS.index(k) for k, _ in runs], np.uint8), counts)
     if len(zeros) != inputs:
         raise ValueError(
-            f"input_zeros: expected two hex digits for each of {inputs} inputs, got {digits[:20]!r}"
+            f"input_zeros: expected letters for {inputs} inputs, got '{text[:40]}', {len(text)} "
+            "characters"
         )
     return zeros
 

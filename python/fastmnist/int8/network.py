@@ -34,6 +34,7 @@ U8 = npt.NDArray[np.uint8]
 KINDS = ("static", "affine", "dynamic")
 MAX_INPUTS = 65_536
 NO_CLAMP = (-math.inf, math.inf)
+ZEROS_OF = 51
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,9 @@ class QuantizedLayer:
     input_scale, input_zero_point : float, int
         What a code of this layer's input stands for; 1 and 0 in dynamic networks.
     input_zeros : uint8 ``[inputs]`` or None
-        In how many of 255 rows each input's code was 0 when calibrating; None where that is not
-        known, or such a code is no zero. Only for the choice of kernels, as some skip zeros.
+        In how many of :data:`ZEROS_OF` rows each input's code was 0 when calibrating; None where
+        that is not known, or such a code is no zero. Only for the choice of kernels, as some skip
+        zeros.
     """
 
     name: str

@@ -71,8 +71,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
     pixels : PixelNormalization or None
         What a uint8 pixel stands for; None where uint8 rows are refused.
     input_zeros : uint8 ``[in_features]`` or None
-        In how many of 255 rows each input's code was 0 when calibrating, where that is known. No
-        buffer, as no answer depends on it: only the choice of kernels does.
+        See :class:`QuantizedLayer`. No buffer, as no answer depends on it.
 
     Raises
     ------
@@ -326,13 +325,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         names = [*self._parameters, *self._buffers]
         before = {n: t.detach().clone() for n in names if (t := getattr(self, n)) is not None}
         super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if all(torch.equal(getattr(self, name), tensor) for name, tensor in before.items()):
             return  # as when a file's layer, which has its numbers, is loaded with the model's

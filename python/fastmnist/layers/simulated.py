@@ -27,7 +27,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
 
 import fastmnist._ops as _ops
-from fastmnist.int8.network import NO_CLAMP, QuantizedLayer, QuantizedNetwork
+from fastmnist.int8.network import NO_CLAMP, ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.quantizer import (
     FloatLayer,
     InputRule,
@@ -196,7 +196,7 @@ class SimulatedLinear(FusedLinear):
         if self.dynamic or rule.zero_point != 0 or share is None:
             return rule  # a code of 0 is no zero, or nobody counted
         zeros = np.where(codes_of(lowest, rule) == 0, share, 0.0)
-        return replace(rule, zeros=np.rint(255 * zeros).astype(np.uint8))
+        return replace(rule, zeros=np.rint(ZEROS_OF * zeros).astype(np.uint8))
 
     def quantized(self, rule: InputRule) -> QuantizedLayer:
         """Quantize the layer as it is now, for inputs that follow `rule`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import fastmnist._core as _core
 from fastmnist.display.tables import Table
-from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.int8.network import ZEROS_OF, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
 from fastmnist.runtime.measurements import note
 from fastmnist.runtime.packing import Packed, pack
@@ -136,6 +136,15 @@ def _differences(network: QuantizedNetwork, plan: Plan) -> str:
     return ", ".join(parts)
 
 
+def _zeros(network: QuantizedNetwork) -> str:
+    """How many inputs of each layer were zero, where that is known."""
+    return ", ".join(
+        f"{layer.name} {float(layer.input_zeros.mean()) / ZEROS_OF:.0%}"
+        for layer in network.layers
+        if layer.input_zeros is not None
+    )
+
+
 def _shown(kernel: _core.Kernel) -> str:
     return f"{kernel.isa} {_tile(kernel)}"
 
@@ -161,6 +170,8 @@ def _notes(
         f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
     ]
+    if zeros := _zeros(network):
+        notes.append(f"these rows have as many zeros as calibration saw: {zeros}")
     if any(kernel.is_sparse for layer in plan.kernels for kernel in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
     if plan.threaded != plan.kernels:

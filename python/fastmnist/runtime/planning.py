@@ -93,7 +93,7 @@ def pack_and_plan(network: QuantizedNetwork, mode: str | None = None) -> tuple[P
     mode = plan_mode(mode)
     packed = pack(network)
     plan = plan_into(packed, mode)
-    return _core.drop_unused_forms(packed), plan
+    return packed[: _core.drop_unused_forms(packed)], plan
 
 
 def plan_into(packed: Packed, mode: str) -> Plan:
