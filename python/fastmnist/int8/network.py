@@ -55,8 +55,8 @@ class QuantizedLayer:
         What a code of this layer's input stands for; 1 and 0 in dynamic networks.
     input_zeros : uint8 ``[inputs]`` or None
         In how many of :data:`ZEROS_OF` rows each input's code was 0 when calibrating; None where
-        that is not known, or such a code is no zero. Only for the choice of kernels, as some skip
-        zeros.
+        that is not known, or such a code is no zero. Behind other layers all have the average.
+        Only for the choice of kernels, as some skip zeros.
     """
 
     name: str

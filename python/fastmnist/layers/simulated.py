@@ -196,6 +196,8 @@ class SimulatedLinear(FusedLinear):
         if self.dynamic or rule.zero_point != 0 or share is None:
             return rule  # a code of 0 is no zero, or nobody counted
         zeros = np.where(codes_of(lowest, rule) == 0, share, 0.0)
+        if not self.observer.is_model_input:  # neurons have no place: one number does, in files too
+            zeros[:] = zeros.mean()
         return replace(rule, zeros=np.rint(ZEROS_OF * zeros).astype(np.uint8))
 
     def quantized(self, rule: InputRule) -> QuantizedLayer:
