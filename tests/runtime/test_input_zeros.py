@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import copy
 import io
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
