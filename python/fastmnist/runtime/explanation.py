@@ -36,7 +36,8 @@ def explained(
     if ignored:
         plan = ruled
     zeros = [float((layer.weight == 0).mean()) for layer in network.layers]
-    pruned = max(zeros) >= _WORTH_ASKING and has_sparse_kernels()
+    asks = max(zeros) >= _WORTH_ASKING
+    pruned = asks and has_sparse_kernels()
     table = Table(
         f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
         f"kernels up to {isa}, blocks of {plan.block_rows} rows",
@@ -68,6 +69,8 @@ def explained(
             about = [""] * len(about)
     for text in _notes(network, packed, plan, isa, marked):
         table.note(text)
+    if asks and not pruned:
+        table.note(sparse_note([]))
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
     return table
