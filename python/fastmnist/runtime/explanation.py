@@ -11,6 +11,7 @@ import fastmnist._core as _core
 from fastmnist.display.tables import Table
 from fastmnist.int8.network import ZEROS_OF, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
+from fastmnist.runtime.cpu import sparse_note
 from fastmnist.runtime.measurements import note
 from fastmnist.runtime.packing import Packed, pack
 from fastmnist.runtime.planning import ROWS, Plan, Times, layer_times, pack_and_plan
