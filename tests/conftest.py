@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # Before torch: its threads would spin while they wait, which takes minutes on a busy machine.
@@ -31,9 +31,22 @@ _REPO = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For tests/differential: which random models."""
+    """For tests/differential: which random models; for emulated kernels: all of them."""
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped has failed")
     parser.addoption("--models", type=int, default=100, help="how many random models to try")
     parser.addoption("--first-model", type=int, default=0, help="number of the first of them")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where every instruction set is there, nothing has a reason to be left out."""
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but --no-skips was asked for: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

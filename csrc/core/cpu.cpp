@@ -85,6 +85,7 @@ bool tiles_permitted() {
 }  // namespace
 
 std::string missing(FeatureSet needed) {
+  if (kEmulated) return "";
   const Registers leaf1 = cpuid(1, 0);
   const Registers leaf7 = cpuid(7, 0);
   const unsigned registers[] = {leaf1.ecx, leaf7.ebx, leaf7.ecx, leaf7.edx};

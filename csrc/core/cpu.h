@@ -9,6 +9,13 @@
 
 namespace fastmnist {
 
+// Whether this build's kernels are emulated (kernels/x86/intrinsics.h): then any processor has all.
+#if defined(FASTMNIST_EMULATED)
+inline constexpr bool kEmulated = true;
+#else
+inline constexpr bool kEmulated = false;
+#endif
+
 // "" where the processor has all of them and the operating system saves their registers; otherwise
 // what is missing, e.g. "the CPU lacks avx512_vnni".
 FASTMNIST_API std::string missing(FeatureSet needed);

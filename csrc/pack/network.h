@@ -77,7 +77,7 @@ struct LayerRecord {
   // Behind them [inputs] bytes, where that is known: CanonicalLayer::input_zeros.
   std::uint64_t zeros_offset;
   std::uint64_t zeros_bytes;
-  std::uint64_t unused[4];
+  std::uint64_t unused[2];
 };
 static_assert(sizeof(LayerRecord) == 192);
 

@@ -4,6 +4,8 @@
 #include <exception>
 
 #include "check.h"
+#include "core/cpu.h"
+#include "kernels/tables.h"
 
 namespace {
 
@@ -22,9 +24,24 @@ bool is_wanted(const char* name, int argc, char** argv) {
   return found || !named;
 }
 
+// Which kernels these tests are about: what does not run is not tested.
+void print_sets() {
+  for (const fastmnist::Rung& rung : fastmnist::ladder()) {
+    const bool capped = rung.refusal.starts_with("capped");
+    if (!rung.refusal.empty() && !capped)
+      std::printf("%-12s NOT TESTED: %s\n", rung.name, rung.refusal.c_str());
+    else
+      std::printf("%-12s %s, %d linear kernels\n", rung.name,
+                  fastmnist::kEmulated && std::strcmp(rung.name, "scalar") != 0 ? "by emulation"
+                                                                                : "natively",
+                  rung.kernels->linear_count);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  print_sets();
   int passed = 0;
   int failed = 0;
   for (const check::Case& test : check::cases()) {

@@ -14,7 +14,9 @@
 #include <span>
 #include <vector>
 
+#include "check.h"
 #include "core/arithmetic.h"
+#include "core/cpu.h"
 #include "kernels/reference.h"
 #include "kernels/tables.h"
 #include "pack/layouts.h"
@@ -46,8 +48,8 @@ class Guarded {
   Guarded& operator=(const Guarded&) = delete;
   ~Guarded() { munmap(base_, mapped_); }
 
-  T* data() { return data_; }
-  std::span<T> values() { return {data_, count_}; }
+  T* data() const { return data_; }
+  std::span<T> values() const { return {data_, count_}; }
 
  private:
   std::size_t count_;
@@ -145,11 +147,16 @@ class PackedWeights {
   fastmnist::Weights view_{};
 };
 
-// Rungs of the ladder that this machine can run, whatever FASTMNIST_ISA says.
+// Rungs of the ladder that this machine can run, whatever FASTMNIST_ISA says. Emulated it can run
+// all, and to leave one out would be to test it nowhere.
 inline std::vector<fastmnist::Rung> runnable() {
   std::vector<fastmnist::Rung> rungs;
   for (const fastmnist::Rung& rung : fastmnist::ladder())
-    if (rung.refusal.empty() || rung.refusal.starts_with("capped")) rungs.push_back(rung);
+    if (rung.refusal.empty() || rung.refusal.starts_with("capped"))
+      rungs.push_back(rung);
+    else
+      check::require(!fastmnist::kEmulated, "every instruction set is emulated", __FILE__, __LINE__,
+                     std::string(rung.name) + ": " + rung.refusal);
   return rungs;
 }
 

@@ -1,6 +1,7 @@
 // Kernels of every instruction set that runs here against the reference, bit by bit, in memory
 // that faults on the first access outside.
 #include <cmath>
+#include <set>
 #include <string>
 
 #include "check.h"
@@ -13,6 +14,9 @@ using namespace fastmnist;
 using namespace support;
 
 constexpr float kSentinel = -12345.0f;
+
+// The kernels that check_linear has compared with the reference, as it names them.
+std::set<std::string> g_checked;
 
 // One kernel, whatever it suits, where it can.
 void run_both(const LinearKernel& kernel, LinearArgs args, float* floats, std::uint8_t* codes) {
@@ -35,9 +39,9 @@ void run_both(const LinearKernel& kernel, LinearArgs args, float* floats, std::u
 void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random& random,
                   std::int64_t rows, std::int64_t k, std::int64_t n, Edge edge, std::int64_t x_gap,
                   std::int64_t y_gap) {
-  const std::string where = std::string(kernels.name) + " " + name_of(kernel) + " " +
-                            std::to_string(rows) + "x" + std::to_string(k) + "x" +
-                            std::to_string(n);
+  const std::string name = std::string(kernels.name) + " " + name_of(kernel);
+  const std::string where =
+      name + " " + std::to_string(rows) + "x" + std::to_string(k) + "x" + std::to_string(n);
   Layer layer(random, k, n);
   const std::int64_t zeros = integer(random, 0, 10);  // tenths of the weights
   for (std::int8_t& w : layer.weight)
@@ -89,6 +93,7 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   run_both(kernel, args, y.data(), q.data());
   const bool floats = can(kernel, {rows, k, n, false, per_row});
   const bool to_codes = can(kernel, {rows, k, n, true, per_row});
+  if (floats || to_codes) g_checked.insert(name);
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t j = 0; j < n; ++j) {
       if (floats)
@@ -141,6 +146,16 @@ TEST(large_layers_equal_reference) {
                               Size{40, 700, 2000}, Size{300, 2048, 642}})
         check_linear(*rung.kernels, kernel, random, size.rows, size.k, size.n, Edge::kLast,
                      size.rows % 2 == 0 ? 0 : (64 - size.k % 64) % 64, 3);
+    }
+}
+
+// After the two above: a kernel that can compute none of their shapes was not tested by them.
+TEST(every_kernel_was_checked) {
+  if (g_checked.empty()) return;  // they were not asked for
+  for (const Rung& rung : runnable())
+    for (const LinearKernel& kernel : linears(rung)) {
+      const std::string name = std::string(rung.name) + " " + name_of(kernel);
+      CHECK_IN(name, g_checked.count(name) == 1);
     }
 }
 

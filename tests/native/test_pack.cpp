@@ -263,11 +263,11 @@ TEST(sparse_layouts_are_the_drawing) {
     CHECK(picks.window_starts[0] == 5);
     CHECK(picks.window_starts[1] == 10);
     CHECK(picks.window_starts[2] == 300 - shape.window);  // the last window there is
-    const auto pick = [&](int block, int n, int slot) {
+    const auto pick = [&picks, &shape = shape](int block, int n, int slot) {
       return static_cast<int>(picks.blocks[block * shape.block_bytes + 4 * n + slot]) -
              shape.first_pick;
     };
-    const auto value = [&](int block, int n, int slot) {
+    const auto value = [&picks, &shape = shape](int block, int n, int slot) {
       return static_cast<std::int8_t>(
           picks.blocks[block * shape.block_bytes + shape.picks + 4 * n + slot]);
     };

@@ -10,6 +10,7 @@
 #include "kernels/x86/amx_epilogue.h"
 #include "kernels/x86/amx_memory.h"
 #include "kernels/x86/amx_step.h"
+#include "kernels/x86/assembly.h"
 
 namespace fastmnist {
 namespace {
@@ -92,8 +93,7 @@ class Blocks {
   // stores would wait for their lines one by one.
   void expect_sums(std::int64_t tile) const {
     const std::int32_t* line = working_.sums[turn_] + tile * kTileRows * kPanelOutputs;
-    for (std::int64_t i = 0; i < kTileRows; ++i)
-      __asm__ volatile("prefetchw %0" : : "m"(line[i * kPanelOutputs]));
+    for (std::int64_t i = 0; i < kTileRows; ++i) prefetch_for_writing(line + i * kPanelOutputs);
   }
 
   template <int HALVES, int PANELS, Streamed S, bool FIRST>

@@ -16,11 +16,10 @@
 //     tile order   [rows 0-15: 0..63][rows 0-15: 64..127] ... [rows 16-31: 0..63] ...
 #pragma once
 
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/x86/amx_tile.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

@@ -26,8 +26,6 @@
 // for the same reason; rows copied to tile order, 1.16 instead of 1.08; rows of floats quantized
 // between products, 4.8 instead of 3.5 and 0.9 one after the other (rows from far away and weights
 // from the second-level cache want the same sixteen line buffers).
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/x86/amx_blocks.h"
 #include "kernels/x86/amx_columns.h"
@@ -35,6 +33,7 @@
 #include "kernels/x86/amx_slices.h"
 #include "kernels/x86/amx_strips.h"
 #include "kernels/x86/amx_wide.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

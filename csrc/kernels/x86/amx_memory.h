@@ -1,12 +1,11 @@
 // What AMX linear kernels know about memory: their scratch, what is near, what to ask for early.
 #pragma once
 
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/x86/amx_codes.h"
 #include "kernels/x86/avx512_epilogue.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

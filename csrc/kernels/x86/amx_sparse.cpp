@@ -9,13 +9,12 @@
 //
 // Up to 32 rows are done so. More rows decode two panels whole, into the second-level cache, and
 // send all rows over them by the dense blocks: each weight is decoded once either way.
-#include <immintrin.h>
-
 #include "core/features.h"
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/x86/amx_blocks.h"
 #include "kernels/x86/expand.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

@@ -23,13 +23,17 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
-// All eight tiles are 16 rows of 64 bytes, for every kernel and the whole of a pass.
-inline void tile_configure() {
-  TileConfig config;
-  for (int t = 0; t < 8; ++t) {
-    config.bytes_per_row[t] = 64;
-    config.rows[t] = 16;
-  }
+}  // namespace
+}  // namespace fastmnist
+
+#if defined(FASTMNIST_EMULATED)
+#include "emulated/amx_tile.h"
+#else
+
+namespace fastmnist {
+namespace {
+
+inline void tile_load_config(const TileConfig& config) {
   __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
 }
 
@@ -62,6 +66,24 @@ inline void tile_store(void* base, std::int64_t stride) {
 template <int C, int A, int B>
 inline void tile_multiply() {
   __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B) : "memory");
+}
+
+}  // namespace
+}  // namespace fastmnist
+
+#endif
+
+namespace fastmnist {
+namespace {
+
+// All eight tiles are 16 rows of 64 bytes, for every kernel and the whole of a pass.
+inline void tile_configure() {
+  TileConfig config;
+  for (int t = 0; t < 8; ++t) {
+    config.bytes_per_row[t] = 64;
+    config.rows[t] = 16;
+  }
+  tile_load_config(config);
 }
 
 constexpr Unit kAmxUnit = {tile_configure, tile_release};

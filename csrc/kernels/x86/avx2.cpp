@@ -10,11 +10,11 @@
 //     odd:  w >> 8 (arithmetic)   *  x >> 8           ->  VPMADDWD  ->  w1 x1 + w3 x3  (exact)
 //
 // so one ymm register accumulates 8 outputs, and a tile is ROWS rows by one panel (2 registers).
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_epilogue.h"
+#include "kernels/x86/avx2_products.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {
@@ -32,19 +32,18 @@ FASTMNIST_INLINE void accumulate(__m256i (&acc)[ROWS][2], const std::uint8_t* x,
   const __m256i even_bytes = _mm256_set1_epi32(0x00ff00ff);
   __m256i even[2];
   __m256i odd[2];
-  unrolled<2>([&](auto half) {
+  unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block) + half);
     even[half] = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
     odd[half] = _mm256_srai_epi16(w, 8);
   });
-  unrolled<ROWS>([&](auto r) {
+  unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
     const __m256i x4 = _mm256_broadcastd_epi32(_mm_loadu_si32(x + r * x_stride));
     const __m256i x_even = _mm256_and_si256(x4, even_bytes);
     const __m256i x_odd = _mm256_srli_epi16(x4, 8);
-    unrolled<2>([&](auto half) {
-      acc[r][half] =
-          _mm256_add_epi32(acc[r][half], _mm256_add_epi32(_mm256_madd_epi16(x_even, even[half]),
-                                                          _mm256_madd_epi16(x_odd, odd[half])));
+    unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY {
+      add_products(acc[r][half], x_even, even[half]);
+      add_products(acc[r][half], x_odd, odd[half]);
     });
   });
 }
@@ -55,7 +54,8 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   const std::byte* block = w.dense.panels + panel * w.dense.stride;
   const std::uint8_t* x = args.x + m * args.x_stride;
   __m256i acc[ROWS][2];
-  unrolled<ROWS>([&](auto r) { acc[r][0] = acc[r][1] = _mm256_setzero_si256(); });
+  unrolled<ROWS>([&](auto r)
+                     FASTMNIST_INLINE_BODY { acc[r][0] = acc[r][1] = _mm256_setzero_si256(); });
   std::int64_t k = 0;
   for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes)
     accumulate<ROWS>(acc, x + k, args.x_stride, block);

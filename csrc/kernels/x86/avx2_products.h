@@ -5,7 +5,7 @@
 // (.ci/inner_loops looks for that).
 #pragma once
 
-#include <immintrin.h>
+#include "kernels/x86/intrinsics.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -1,9 +1,8 @@
 // AVX2: rows of floats to codes and back, and what range they span.
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_epilogue.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

@@ -7,9 +7,8 @@
 // way, which packing proved from the weights (LinearArgs::y_bounded).
 #pragma once
 
-#include <immintrin.h>
-
 #include "core/types.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

@@ -4,14 +4,13 @@
 // is bound by products: a bitmask by its decoding, three instructions on port 5 for 64 weights
 // (KMOV, and VPEXPANDB's two); picks by reading 128 bytes for up to 64 non-zero weights, and by
 // VPERMI2B, two on port 5. So weights are decoded once for up to eight (four) rows.
-#include <immintrin.h>
-
 #include "core/features.h"
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx512_epilogue.h"
 #include "kernels/x86/expand.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

@@ -4,21 +4,14 @@
 // one instruction is one 64-byte block of packed weights times four inputs of one row. A tile is
 // ROWS rows by PANELS panels of 16 outputs, one accumulator register each; a weight block is loaded
 // once per ROWS products and an input quadruple broadcast once per PANELS.
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/assembly.h"
 #include "kernels/x86/avx512_epilogue.h"
 
 namespace fastmnist {
 namespace {
-
-// VPDPBUSD adds to a register that it also reads. With the intrinsic, GCC 12 copies two dozen sums
-// from register to register in every turn of the loop, for half the speed; here they stay in place.
-FASTMNIST_INLINE void add_products(__m512i& sums, __m512i codes, __m512i weights) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(weights));
-}
 
 // Four inputs of each row times one block of each panel. The inputs are broadcast by the load,
 // which leaves port 5 to the products.

@@ -2,10 +2,9 @@
 // amx_sparse.cpp: in an anonymous namespace, so that each keeps a copy of its own.
 #pragma once
 
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {

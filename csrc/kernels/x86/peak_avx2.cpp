@@ -1,25 +1,11 @@
 // Probe of the AVX2 kernels: products of bytes widened to 16 bits (VPMADDWD), which are exact.
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/peak.h"
 #include "kernels/peak_read.h"
+#include "kernels/x86/assembly.h"
 
 namespace fastmnist {
 namespace {
-
-// Nobody wants the sums, but the compiler must not know.
-template <typename Vector>
-FASTMNIST_INLINE void keep(Vector sums) {
-  __asm__ volatile("" : : "v"(sums));
-}
-
-// The same value as far as the processor knows, not the compiler: or the product of two constants
-// would leave the loop.
-FASTMNIST_INLINE __m256i fresh(__m256i x) {
-  __asm__ volatile("" : "+x"(x));
-  return x;
-}
 
 std::int64_t products(const std::byte* operands, std::int64_t rounds) {
   constexpr int kSums = 8;

@@ -1,20 +1,13 @@
 // Probe of the AVX-512 VNNI kernels: VPDPBUSD, 64 products an instruction.
-#include <immintrin.h>
-
 #include "core/types.h"
 #include "kernels/peak.h"
 #include "kernels/peak_read.h"
+#include "kernels/x86/assembly.h"
 
 namespace fastmnist {
 namespace {
 
 constexpr int kSums = 16;  // more than latency times instructions per cycle
-
-// Nobody wants the sums, but the compiler must not know.
-template <typename Vector>
-FASTMNIST_INLINE void keep(Vector sums) {
-  __asm__ volatile("" : : "v"(sums));
-}
 
 std::int64_t products(const std::byte* operands, std::int64_t rounds) {
   const __m512i x = _mm512_load_si512(operands);
