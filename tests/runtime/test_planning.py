@@ -244,3 +244,17 @@ def test_a_threaded_plan_that_does_not_fit_is_refused() -> None:
         _core.set_plan(packed, kernels, 64, kernels[:2])
     with pytest.raises(ValueError, match="threads: expected 1 to"):
         _core.measure_layer(packed, 0, 0)
+
+
+def test_where_no_kernel_skips_zeros_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned = fm.prune(model(90, 20, 5), fm.L1Unstructured(0.8))
+    net = fm.compile(pruned, dynamic=True, plan="fixed")
+    line = "no sparse kernels on this CPU: zeros make the file smaller, not the call faster"
+    assert line not in str(net.explain())
+    assert fm.cpu_info()["sparse_forms"] and line not in str(fm.cpu_info())
+    dense = [kernel for kernel in _core.linear_kernels() if not kernel.is_sparse]
+    monkeypatch.setattr(_core, "linear_kernels", lambda: dense)
+    assert line in " ".join(str(net.explain()).split())
+    known = _core.cpu_info()
+    monkeypatch.setattr(_core, "cpu_info", lambda: {**known, "sparse_forms": []})
+    assert line in str(fm.cpu_info())
