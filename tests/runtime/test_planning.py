@@ -223,18 +223,12 @@ def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> N
     net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows), plan="fixed")
     expected = net(rows)
     forms = [sorted({kernel.form for kernel in _core.linear_kernels()} - {"dense"})] * 2
-<<<<<<< HEAD
     whole = pack(net.network, forms)
     everywhere = [{*_core.layer_kernels(whole, i, n)} for i in range(2) for n in (1, 17, 96)]
     kernels = set.intersection(*everywhere)
     assert len(kernels) > 1
     for one in kernels:
         for many in kernels:
-=======
-    ruled, _ = _core.get_plan(pack(net.network, forms))
-    for one in _core.linear_kernels():
-        for many in _core.linear_kernels():
->>>>>>> hD
             packed = pack(net.network, forms)
             _core.set_plan(packed, [[one] * 8] * 2, 64, [[many] * 8] * 2)
             planned, _ = _core.get_plan(packed, threaded=True)
