@@ -1,20 +1,17 @@
 #include "core/threads.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
 
 #include "core/errors.h"
+#include "core/os.h"
 
 namespace fastmnist {
 namespace {
@@ -150,14 +147,14 @@ Pool& pool() {
   static std::once_flag registered;
   std::call_once(registered, [] {
     g_pool.store(new Pool);
-    pthread_atfork(nullptr, nullptr, [] { g_pool.store(new Pool); });
+    os::after_fork_in_child([] { g_pool.store(new Pool); });
   });
   return *g_pool.load(std::memory_order_acquire);
 }
 
 int from_environment() {
-  const char* text = std::getenv("FASTMNIST_NUM_THREADS");
-  if (text == nullptr || *text == '\0') return 0;
+  const char* text = os::environment("FASTMNIST_NUM_THREADS");
+  if (text == nullptr) return 0;
   int count = 0;
   const char* end = text + std::strlen(text);
   const auto [parsed, error] = std::from_chars(text, end, count);
@@ -166,17 +163,8 @@ int from_environment() {
   return count;
 }
 
-// CPUs that the process may use: its affinity mask, and in a container the CPU quota (cgroup v2).
 int available_cpus() {
-  static const int cpus = [] {
-    int count = std::max(1u, std::thread::hardware_concurrency());
-    std::ifstream file("/sys/fs/cgroup/cpu.max");
-    double quota = 0;
-    double period = 0;
-    if (file >> quota >> period && period > 0)
-      count = std::min(count, std::max(1, static_cast<int>(quota / period + 0.5)));
-    return std::min(count, kMaxThreads);
-  }();
+  static const int cpus = std::min(os::available_cpus(), kMaxThreads);
   return cpus;
 }
 

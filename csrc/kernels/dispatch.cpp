@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstdlib>
 #include <iterator>
 
 #include "core/cpu.h"
 #include "core/errors.h"
+#include "core/os.h"
 #include "kernels/tables.h"
 
 namespace fastmnist {
@@ -84,10 +84,7 @@ int index_of(std::string_view name) {
   return -1;
 }
 
-const char* cap() {
-  const char* value = std::getenv("FASTMNIST_ISA");
-  return value != nullptr && *value != '\0' ? value : nullptr;
-}
+const char* cap() { return os::environment("FASTMNIST_ISA"); }
 
 std::atomic<const KernelTable*> g_active{nullptr};
 

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "core/arithmetic.h"
+#include "core/caches.h"
 #include "core/errors.h"
 #include "core/threads.h"
 #include "kernels/sizes.h"
@@ -19,8 +20,9 @@
 namespace fastmnist {
 namespace {
 
-// Bytes of rows that a second-level cache of 2 MB may still hold: asking for them early is a waste.
-constexpr std::int64_t kNearRows = 1280 * 1024;
+// Whether so many bytes of rows are more than a second-level cache may still hold: if not, asking
+// for them early is a waste.
+bool are_far(std::int64_t row_bytes) { return row_bytes > caches().l2 / 8 * 5; }
 
 // What layer i takes (i = layers(): what the last one gives), at multiples of 64.
 std::int64_t width_of(const NetworkView& network, std::int64_t i) {
@@ -271,7 +273,7 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   const ScratchLease scratch(pool, piece * chunks);
   std::atomic<std::int64_t> next_scratch{0};
   const std::int64_t value = rows.type == RowType::kPixels ? 1 : sizeof(float);
-  const bool rows_far = rows.count * network.inputs() * value > kNearRows;
+  const bool rows_far = rows.count > block && are_far(rows.count * network.inputs() * value);
   Job job{network,       kernels, plan,  needs.unit,          threaded,     rows_far, rows, logits,
           scratch.get(), piece,   block, needs.scratch_bytes, &next_scratch};
   parallel_for(rows.count, grain, run_range, &job);

@@ -2,20 +2,21 @@
 
 #include <algorithm>
 
+#include "core/caches.h"
 #include "core/threads.h"
 #include "runtime/shares.h"
 
 namespace fastmnist {
 namespace {
 
-// A thread's share of a block: logits that stay in the second-level cache. Rows come in a multiple
-// of what the executor makes its own blocks of.
-constexpr std::int64_t kLogitsBytes = 32 * 1024;
+// A thread's share of a block: no more logits than fill the first-level cache, so that the second
+// one still has them beside all else. Rows come in a multiple of what the executor makes its own
+// blocks of.
 constexpr std::int64_t kRowsStep = 192;
 constexpr int kMaxShares = 1024;
 
 std::int64_t rows_per_block(const NetworkView& network, std::int64_t rows) {
-  const std::int64_t fit = kLogitsBytes / (network.outputs() * 4) / kRowsStep * kRowsStep;
+  const std::int64_t fit = caches().l1 / (network.outputs() * 4) / kRowsStep * kRowsStep;
   const std::int64_t share = std::max(fit, kRowsStep);
   if (rows <= share) return rows;
   const std::int64_t threads = num_threads();
