@@ -5,8 +5,11 @@
 // The one place where it is decided what there is.
 #if (defined(__linux__) || defined(__APPLE__)) && !defined(FASTMNIST_NO_OS)
 #define FASTMNIST_POSIX 1
-#include <pthread.h>
 #include <unistd.h>
+#endif
+#if defined(FASTMNIST_POSIX) && !defined(FASTMNIST_NO_THREADS)
+#define FASTMNIST_POSIX_THREADS 1
+#include <pthread.h>
 #endif
 #if defined(FASTMNIST_POSIX) && defined(__linux__)
 #define FASTMNIST_LINUX 1
@@ -100,15 +103,28 @@ std::int64_t physical_memory() {
   return std::max(0L, sysconf(_SC_PHYS_PAGES)) * std::max(0L, sysconf(_SC_PAGESIZE));
 }
 
-void after_fork_in_child(void (*function)()) { pthread_atfork(nullptr, nullptr, function); }
-
 #else
 
 int available_cpus() { return 1; }
 std::int64_t cache_bytes(int) { return 0; }
 std::int64_t physical_memory() { return 0; }
-void after_fork_in_child(void (*)()) {}
 void ask_for_huge_pages(void*, std::int64_t) {}
+
+#endif
+
+#if defined(FASTMNIST_POSIX_THREADS)
+
+bool start_thread(void* (*function)(void*), void* context) {
+  pthread_t thread;
+  return pthread_create(&thread, nullptr, function, context) == 0 && pthread_detach(thread) == 0;
+}
+
+void after_fork_in_child(void (*function)()) { pthread_atfork(nullptr, nullptr, function); }
+
+#else
+
+bool start_thread(void* (*)(void*), void*) { return false; }
+void after_fork_in_child(void (*)()) {}
 
 #endif
 

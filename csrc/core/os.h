@@ -28,7 +28,11 @@ FASTMNIST_API std::int64_t physical_memory();
 // An environment variable; nullptr where it is not set, or empty.
 FASTMNIST_API const char* environment(const char* name);
 
-// From now on, in every forked child, before it runs on. Never where processes cannot fork.
+// Starts a thread that nobody waits for. False where the system refuses, or has none.
+bool start_thread(void* (*function)(void*), void* context);
+
+// From now on, in every forked child, before it runs on. Never where processes cannot fork, nor in
+// a build without threads: there nothing is left half done by another.
 FASTMNIST_API void after_fork_in_child(void (*function)());
 
 // That these bytes will be walked through at random: a hint, for page tables' sake.

@@ -1,11 +1,8 @@
 // One pool of worker threads for everything in the process that uses libfastmnist.
 //
-// parallel_for splits [0, items) into `grain`-sized chunks that the caller and the workers take
-// from one counter. Workers spin for some 50 µs after work and sleep then: a sleeping worker costs
-// a futex round trip (39 µs measured), a spinning one 0.3 µs. While another thread uses the pool,
-// a call simply runs on its own thread, so that many threads may compute at once. Workers take
-// over the caller's floating-point mode (MXCSR), so flush-to-zero gives the same bits everywhere.
-// A forked child starts with a pool of its own.
+// parallel_for splits [0, items) into `grain`-sized chunks that the caller and the workers (pool.h)
+// take from one counter. While another thread uses the pool, a call simply runs on its own thread,
+// so that many threads may compute at once. In a build without threads everything runs inline.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +11,15 @@
 
 namespace fastmnist {
 
+// Whether this build can use more threads than its callers'.
+#if defined(FASTMNIST_NO_THREADS)
+inline constexpr bool kThreads = false;
+#else
+inline constexpr bool kThreads = true;
+#endif
+
 // What set_num_threads asked for, else FASTMNIST_NUM_THREADS, else what the provider says (torch's
-// own number, registered by _torch), else the CPUs that the process may use.
+// own number, registered by _torch), else the CPUs that the process may use. Without threads: 1.
 FASTMNIST_API int num_threads();
 
 // 1..1024, or 0 to return to the defaults above. Throws InvalidArgument.
