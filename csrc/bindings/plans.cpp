@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/errors.h"
+#include "bindings/errors.h"
 #include "kernels/tables.h"
 #include "runtime/plan.h"
 #include "runtime/planner.h"
@@ -49,11 +49,11 @@ void check_layer(const NetworkView& network, std::int64_t layer) {
 
 py::list layer_times(Packed packed, std::int64_t layer, int threads) {
   const AlignedCopy copy(bytes_of(packed));
-  const NetworkView network = view_network(copy.bytes());
+  const NetworkView network = unwrap(view_network(copy.bytes()));
   check_layer(network, layer);
   if (threads < 1 || threads > kMostThreads)
     invalid("threads", "1 to " + std::to_string(kMostThreads), std::to_string(threads));
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   std::vector<KernelTime> times;
   {
     const py::gil_scoped_release released;
@@ -69,8 +69,8 @@ py::list layer_times(Packed packed, std::int64_t layer, int threads) {
 // [layer][class of rows]: names of kernels.
 std::vector<std::vector<std::string>> choose(Packed packed, const std::vector<double>& times,
                                              double set_up) {
-  const KernelTable& kernels = active_kernels();
-  const NetworkView network = view_network(bytes_of(packed));
+  const KernelTable& kernels = *unwrap(active_kernels());
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
   const std::vector<int> choices = choose_kernels(kernels, network, times, set_up);
   std::vector<std::vector<std::string>> names(static_cast<std::size_t>(network.layers()));
   for (std::size_t i = 0; i < choices.size(); ++i)
@@ -83,7 +83,7 @@ py::list block_times(Packed packed) {
   std::vector<BlockTime> times;
   {
     const py::gil_scoped_release released;
-    times = measure_blocks(active_kernels(), copy.bytes());
+    times = measure_blocks(*unwrap(active_kernels()), copy.bytes());
   }
   py::list rows;
   for (const BlockTime& time : times)
@@ -107,7 +107,7 @@ std::vector<int> indexes_of(const KernelTable& kernels, const Names& names) {
 }
 
 void set_plan(Packed packed, const Names& names, std::int64_t block_rows, const Names& threaded) {
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   write_plan(kernels, indexes_of(kernels, names), indexes_of(kernels, threaded), block_rows,
              bytes_of(packed));
 }
@@ -116,12 +116,12 @@ void set_plan(Packed packed, const Names& names, std::int64_t block_rows, const 
 // the network, unless it is said otherwise what they give and whether there is a scale per row.
 std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
                                        std::optional<bool> codes_out, std::optional<bool> per_row) {
-  const NetworkView network = view_network(bytes_of(packed));
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
   check_layer(network, layer);
   LinearShape shape = shape_of(network, layer, rows);
   shape.codes_out = codes_out.value_or(shape.codes_out);
   shape.per_row = per_row.value_or(shape.per_row);
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   std::vector<std::string> names;
   for (int i = 0; i < kernels.linear_count; ++i)
     if (network.has_form(layer, kernels.linears[i].form) && can(kernels.linears[i], shape))
@@ -131,7 +131,7 @@ std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer, std::i
 
 // Bytes of layer i in each form that it has.
 py::dict layer_forms(Packed packed, std::int64_t layer) {
-  const NetworkView network = view_network(bytes_of(packed));
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
   check_layer(network, layer);
   py::dict forms;
   for (int f = 0; f < kWeightForms; ++f)
@@ -142,8 +142,8 @@ py::dict layer_forms(Packed packed, std::int64_t layer) {
 
 // What runs: per layer and class of rows the kernel, and the rows of a block.
 py::tuple get_plan(Packed packed, bool threaded) {
-  const NetworkView network = view_network(bytes_of(packed));
-  const PlanView plan(active_kernels(), network);
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
+  const PlanView plan(*unwrap(active_kernels()), network);
   py::list layers;
   for (std::int64_t i = 0; i < network.layers(); ++i) {
     py::list names;
@@ -164,7 +164,7 @@ void register_plans(py::module_& module) {
   module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"), py::arg("rows"),
              py::arg("codes_out") = py::none(), py::arg("per_row") = py::none());
   module.def("layer_forms", &layer_forms, strict("packed"), py::arg("layer"));
-  module.def("measure_set_up", [] { return measure_set_up(active_kernels()); });
+  module.def("measure_set_up", [] { return measure_set_up(*unwrap(active_kernels())); });
   module.def("measure_blocks", &block_times, strict("packed"));
   module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"),
              py::arg("threaded") = Names{});

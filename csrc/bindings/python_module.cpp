@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/errors.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
 #include "bindings/model_type.h"
@@ -21,7 +22,6 @@
 #include "bindings/testing_module.h"
 #include "core/arithmetic.h"
 #include "core/cpu.h"
-#include "core/errors.h"
 #include "core/threads.h"
 #include "kernels/reference.h"
 #include "kernels/tables.h"
@@ -33,8 +33,10 @@ namespace py = pybind11;
 using namespace fastmnist;  // NOLINT(google-build-using-namespace): this file is its Python face
 
 using bindings::Array;
+using bindings::invalid;
 using bindings::LayerArrays;
 using bindings::shape_text;
+using bindings::unwrap;
 
 py::tuple quantizer_of_range(float lo, float hi) {
   if (!std::isfinite(lo) || !std::isfinite(hi))
@@ -79,7 +81,8 @@ std::vector<std::vector<FormSize>> sparse_forms(
     invalid("forms", "one list per layer, " + std::to_string(layers.size()),
             std::to_string(names->size()));
   std::vector<std::vector<FormSize>> forms;
-  const std::vector<WeightForm> readable = names ? std::vector<WeightForm>{} : readable_forms();
+  const std::vector<WeightForm> readable =
+      names ? std::vector<WeightForm>{} : readable_forms(*unwrap(active_kernels()));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (!names) {
       forms.push_back(forms_worth_trying(layers[i], readable));
@@ -134,15 +137,15 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
     spec.pixel_table = pixel_table->data();
     spec.channels = pixel_table->shape(0);
   }
-  py::array_t<std::uint8_t> packed(packed_network_bytes(spec));
-  pack_network(spec, std::span(reinterpret_cast<std::byte*>(packed.mutable_data()),
-                               static_cast<std::size_t>(packed.size())));
+  py::array_t<std::uint8_t> packed(unwrap(packed_network_bytes(spec)));
+  unwrap(pack_network(spec, std::span(reinterpret_cast<std::byte*>(packed.mutable_data()),
+                                      static_cast<std::size_t>(packed.size()))));
   return packed;
 }
 
 py::dict cpu_info() {
   py::list rungs;
-  const std::string active = active_kernels().name;
+  const std::string active = unwrap(active_kernels())->name;
   for (const Rung& rung : ladder()) {
     py::dict row;
     row["isa"] = rung.name;
@@ -153,7 +156,7 @@ py::dict cpu_info() {
   py::dict info;
   info["model"] = cpu_model();
   info["isa"] = active;
-  info["threads"] = num_threads();
+  info["threads"] = unwrap(num_threads());
   info["ladder"] = rungs;
   return info;
 }
@@ -165,16 +168,18 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
-    } catch (const InvalidArgument& e) {
+    } catch (const bindings::InvalidArgument& e) {
       PyErr_SetString(PyExc_ValueError, e.what());
     }
   });
 
   m.def("cpu_info", &cpu_info);
   m.def(
-      "set_isa", [](const std::string& isa) { return set_active_kernels(isa); }, py::arg("isa"));
-  m.def("num_threads", &num_threads);
-  m.def("set_num_threads", &set_num_threads, py::arg("count"));
+      "set_isa", [](const std::string& isa) { return unwrap(set_active_kernels(isa)); },
+      py::arg("isa"));
+  m.def("num_threads", [] { return unwrap(num_threads()); });
+  m.def(
+      "set_num_threads", [](int count) { unwrap(set_num_threads(count)); }, py::arg("count"));
 
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("quantizer_of_range", &quantizer_of_range, py::arg("lo"), py::arg("hi"));
@@ -189,7 +194,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("pixel_table") = py::none(), py::arg("forms") = py::none());
   m.def("linear_kernels", [] {
     std::vector<std::string> names;
-    const KernelTable& kernels = active_kernels();
+    const KernelTable& kernels = *unwrap(active_kernels());
     for (int i = 0; i < kernels.linear_count; ++i) names.push_back(name_of(kernels.linears[i]));
     return names;
   });

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "core/export.h"
+#include "core/status.h"
 
 namespace fastmnist {
 
@@ -20,17 +21,18 @@ inline constexpr bool kThreads = true;
 
 // What set_num_threads asked for, else FASTMNIST_NUM_THREADS, else what the provider says (torch's
 // own number, registered by _torch), else the CPUs that the process may use. Without threads: 1.
-FASTMNIST_API int num_threads();
+FASTMNIST_API Result<int> num_threads();
 
-// 1..1024, or 0 to return to the defaults above. Throws InvalidArgument.
-FASTMNIST_API void set_num_threads(int count);
+// 1..1024, or 0 to return to the defaults above; anything else is refused.
+FASTMNIST_API Status set_num_threads(int count);
 
 FASTMNIST_API void set_num_threads_provider(int (*provider)());
 
 using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t end);
 
-// `function` must not throw. Runs inline where there is one chunk, one thread or no free pool.
-FASTMNIST_API void parallel_for(std::int64_t items, std::int64_t grain, RangeFunction function,
-                                void* context);
+// `function` must not throw. Runs inline where there is one chunk, one thread or no free pool. Runs
+// nothing where num_threads() is refused.
+FASTMNIST_API Status parallel_for(std::int64_t items, std::int64_t grain, RangeFunction function,
+                                  void* context);
 
 }  // namespace fastmnist

@@ -7,10 +7,10 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "core/caches.h"
 #include "core/cpu.h"
-#include "core/errors.h"
 #include "core/os.h"
 #include "kernels/peak.h"
 #include "kernels/tables.h"
@@ -26,8 +26,10 @@ constexpr std::int64_t kUsualMemory = 4096 * kMegabyte;
 // ---- which probe --------------------------------------------------------------------------------
 
 // A probe with every function: what a set lacks is that of the next one below it.
-PeakProbe probe_of(std::string_view isa) {
-  PeakProbe probe = *kernels_named(isa).peak;
+Result<PeakProbe> probe_of(std::string_view isa) {
+  Result<const KernelTable*> kernels = kernels_named(isa);
+  if (!kernels.ok()) return std::move(kernels).status();
+  PeakProbe probe = *(*kernels)->peak;
   bool below = false;
   for (const Rung& rung : ladder()) {
     if (below && rung.kernels != nullptr) {
@@ -52,8 +54,9 @@ std::int64_t whole_steps(std::int64_t bytes) {
 class RandomBytes {
  public:
   explicit RandomBytes(std::int64_t bytes)
-      : data_(
-            static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), kAlignment))) {
+      : data_(static_cast<std::byte*>(
+            ::operator new(static_cast<std::size_t>(bytes), kAlignment, std::nothrow))) {
+    if (data_ == nullptr) return;
     os::ask_for_huge_pages(data_.get(), bytes);
     std::uint64_t state = 1;
     for (std::int64_t i = 0; i + 8 <= bytes; i += 8) {
@@ -62,7 +65,7 @@ class RandomBytes {
       std::memcpy(data_.get() + i, &mixed, 8);
     }
   }
-  const std::byte* data() const { return data_.get(); }
+  const std::byte* data() const { return data_.get(); }  // nullptr: no such memory
 
  private:
   static constexpr std::align_val_t kAlignment{2 * kMegabyte};
@@ -119,8 +122,10 @@ double best_read(const PeakProbe& probe, const std::byte* data, std::int64_t byt
 
 }  // namespace
 
-Limits measure_limits(std::string_view isa) {
-  const PeakProbe probe = probe_of(isa);
+Result<Limits> measure_limits(std::string_view isa) {
+  Result<PeakProbe> found = probe_of(isa);
+  if (!found.ok()) return std::move(found).status();
+  const PeakProbe& probe = *found;
   Limits limits{};
   limits.l1.level_bytes = caches().l1;
   limits.l2.level_bytes = caches().l2;
@@ -135,6 +140,7 @@ Limits measure_limits(std::string_view isa) {
       std::min({256 * kMegabyte, 4 * limits.l3.level_bytes, memory / 8}), limits.l3.buffer_bytes));
 
   const RandomBytes random(limits.memory.buffer_bytes);
+  if (random.data() == nullptr) return Status::out_of_memory();
   alignas(64) static constexpr std::byte kZeros[kPeakOperandBytes] = {};
   const auto products = [&](const std::byte* operands) {
     return best_rate([&](std::int64_t rounds) { return probe.products(operands, rounds); }, 7);

@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "core/errors.h"
+#include "bindings/errors.h"  // for now
 #include "core/threads.h"
 #include "kernels/sizes.h"
 #include "kernels/tables.h"
@@ -20,6 +20,8 @@
 namespace fastmnist {
 namespace {
 
+using bindings::invalid;
+using bindings::unwrap;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kMostRows = kRowsOfClass[kRowClasses - 1];
@@ -209,7 +211,7 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
           const LinearKernel& kernel = kernels.linears[candidates[static_cast<std::size_t>(i)]];
           if (threads > 1) {
             Crowd crowd{benches, kernel, rows};
-            parallel_for(threads, 1, Crowd::run, &crowd);
+            unwrap(parallel_for(threads, 1, Crowd::run, &crowd));
           } else {
             benches[0]->run(kernel, rows);
           }
@@ -269,7 +271,7 @@ std::vector<int> choose_kernels(const KernelTable& kernels, const NetworkView& n
 }
 
 std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std::byte> buffer) {
-  const NetworkView network = view_network(buffer);
+  const NetworkView network = unwrap(view_network(buffer));
   NetworkHeader& header = header_of(buffer);
   header.plan_isa = static_cast<std::uint32_t>(rung_of(kernels)) + 1;
   header.block_rows = 0;
@@ -295,8 +297,9 @@ std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std:
         least_times(static_cast<int>(blocks.size()), usual, [&](int i) {
           header.block_rows =
               static_cast<std::uint32_t>(blocks[static_cast<std::size_t>(i)].block_rows);
-          run_network(network, {pixels ? RowType::kPixels : RowType::kFloat32, rows.get(), count},
-                      reinterpret_cast<float*>(logits.get()), &pool, /*max_threads=*/1);
+          unwrap(run_network(network,
+                             {pixels ? RowType::kPixels : RowType::kFloat32, rows.get(), count},
+                             reinterpret_cast<float*>(logits.get()), &pool, /*max_threads=*/1));
         });
     for (std::size_t i = 0; i < blocks.size(); ++i)
       blocks[i].seconds_per_row = least[i] / static_cast<double>(count);
@@ -311,7 +314,7 @@ std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std:
 void write_plan(const KernelTable& kernels, std::span<const int> choices,
                 std::span<const int> threaded, std::int64_t block_rows,
                 std::span<std::byte> buffer) {
-  const NetworkView network = view_network(buffer);
+  const NetworkView network = unwrap(view_network(buffer));
   check_choices(kernels, network, choices);
   if (!threaded.empty()) check_choices(kernels, network, threaded);
   if (block_rows < kBlockRowsStep || block_rows > kMaxBlockRows)
