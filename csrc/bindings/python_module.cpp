@@ -158,6 +158,10 @@ py::dict cpu_info() {
   info["isa"] = active;
   info["threads"] = unwrap(num_threads());
   info["ladder"] = rungs;
+  py::list forms;
+  for (const WeightForm form : readable_forms())
+    if (is_sparse(form)) forms.append(name_of(form));
+  info["sparse_forms"] = forms;
   return info;
 }
 

@@ -29,6 +29,11 @@
 // With 4,096 normally distributed inputs one pair in 130 has a rest, and one half block in nine;
 // with fewer inputs the largest weight is less far out, and more have one.
 //
+// "int16": blocks of 16 outputs x 2 inputs, 16 bits a weight, for VPMADDWD: twice the bytes, and
+// nothing to widen in the loop. For layers that stay near.
+//
+//     pair b of panel p:  int16[2*j + i] = w[16*p + j][2*b + i]     j = 0..15, i = 0..1
+//
 // The sparse forms are for weights of which many are zero, in sections of their own beside the
 // dense one, with the epilogues' constants once more: among dense weights each panel's would be a
 // walk to memory of its own.
@@ -69,12 +74,18 @@ inline constexpr std::int64_t kInputPadding = 64;
 inline constexpr std::int64_t kMaxInputs = 65536;
 
 // Index in the table of layouts.
-enum class WeightForm : std::uint8_t { kDense, kBounded, kBitmask, kPicks, kWindows, kWideWindows };
-inline constexpr int kWeightForms = 6;
+enum class WeightForm : std::uint8_t {
+  kDense,
+  kBounded,
+  kInt16,
+  kBitmask,
+  kPicks,
+  kWindows,
+  kWideWindows
+};
+inline constexpr int kWeightForms = 7;
 
-static constexpr bool is_sparse(WeightForm form) {
-  return form != WeightForm::kDense && form != WeightForm::kBounded;
-}
+static constexpr bool is_sparse(WeightForm form) { return form >= WeightForm::kBitmask; }
 
 // What follows the blocks of a panel.
 struct PanelEpilogue {
@@ -86,7 +97,7 @@ static_assert(sizeof(PanelEpilogue) == 3 * 64);
 
 struct DensePanels {
   const std::byte* panels;
-  std::int64_t stride;  // bytes: lead + padded_inputs * 16 + sizeof(PanelEpilogue)
+  std::int64_t stride;  // bytes from a panel to the next
 };
 
 struct BoundedPanels {
@@ -135,7 +146,7 @@ struct Weights {
   const std::byte* epilogues;    // panel 0's
   std::int64_t epilogue_stride;  // bytes from one panel's to the next
   union {
-    DensePanels dense;
+    DensePanels dense;  // and kInt16
     BoundedPanels bounded;
     BitmaskPanels bitmask;
     PickPanels picks;  // kPicks, kWindows and kWideWindows

@@ -160,7 +160,7 @@ std::vector<WeightForm> readable_forms(const KernelTable& kernels) {
 }
 
 const char* name_of(WeightForm form) {
-  constexpr const char* kNames[kWeightForms] = {"dense", "bounded",   "bitmask",
+  constexpr const char* kNames[kWeightForms] = {"dense", "bounded",   "int16",    "bitmask",
                                                 "picks", "windows32", "windows64"};
   return kNames[static_cast<int>(form)];
 }

@@ -14,10 +14,12 @@ constexpr std::int64_t kMostValuesPercent = 75;
 constexpr std::int64_t kMostBytesPercent = 80;
 // And the bounded form: of dense bytes, with its rests.
 constexpr std::int64_t kMostBoundedPercent = 130;
+// Where weights come from far away, twice as many take twice as long.
+constexpr std::int64_t kMostInt16Bytes = 8 * 1024 * 1024;
 
-const WeightLayout* const kLayouts[kWeightForms] = {&kDenseLayout,   &kBoundedLayout,
-                                                    &kBitmaskLayout, &kPicksLayout,
-                                                    &kWindowsLayout, &kWideWindowsLayout};
+const WeightLayout* const kLayouts[kWeightForms] = {
+    &kDenseLayout, &kBoundedLayout, &kInt16Layout,      &kBitmaskLayout,
+    &kPicksLayout, &kWindowsLayout, &kWideWindowsLayout};
 
 }  // namespace
 
@@ -35,6 +37,10 @@ std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
       if (values * 100 > all * kMostValuesPercent) continue;
       // Twice the values is the least that picks take: no need to count where that is too much.
       if (form != WeightForm::kBitmask && 2 * values * 100 >= dense * kMostBytesPercent) continue;
+    }
+    if (form == WeightForm::kInt16) {
+      if (2 * dense <= kMostInt16Bytes) forms.push_back({form, 0});
+      continue;
     }
     const FormSize size = size_in(form, layer);
     const std::int64_t bytes = layout_of(form).read_bytes(size.count, layer.inputs, layer.outputs);
@@ -54,6 +60,7 @@ std::int64_t checked_count(WeightForm form, std::span<const std::byte> section, 
     if (header.count > section.size()) return -1;
     count = static_cast<std::int64_t>(header.count);
   }
+  if (form == WeightForm::kInt16 && count != 0) return -1;  // its size says all
   const auto size = static_cast<std::int64_t>(section.size());
   return layout_of(form).bytes(count, inputs, outputs) == size ? count : -1;
 }

@@ -2,6 +2,7 @@
 //
 //     dense      dense.cpp      what every layer has
 //     bounded    bounded.cpp    dense in pairs that cannot saturate, for AVX2
+//     int16      int16.cpp      dense in 16 bits, for AVX2 and layers that stay near
 //     bitmask    bitmask.cpp    sparse, costs per block
 //     picks      picks.cpp      sparse, costs per non-zero weight, for AVX-512
 //     windows32  picks.cpp      the same for AVX2
@@ -63,6 +64,7 @@ inline std::int64_t bytes_of(const FormSize& size, std::int64_t inputs, std::int
 }
 
 // Those of `wanted` that may be worth trying: the bounded one where few weights exceed the bound;
+// 16 bits where they stay near;
 // sparse ones not before a quarter of the weights is zero, and only where calls read much less than
 // dense weights.
 FASTMNIST_API std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
@@ -80,6 +82,7 @@ FASTMNIST_API void unpack_dense(const Weights& packed, std::int8_t* weight, floa
 
 extern const WeightLayout kDenseLayout;
 extern const WeightLayout kBoundedLayout;
+extern const WeightLayout kInt16Layout;
 extern const WeightLayout kBitmaskLayout;
 extern const WeightLayout kPicksLayout;
 extern const WeightLayout kWindowsLayout;

@@ -75,7 +75,7 @@ struct LayerRecord {
     std::uint64_t offset;
     std::uint64_t bytes;
   } forms[kWeightForms];
-  std::uint64_t unused[6];
+  std::uint64_t unused[4];
 };
 static_assert(sizeof(LayerRecord) == 192);
 

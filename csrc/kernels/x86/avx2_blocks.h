@@ -7,6 +7,7 @@
 //     ...                                              blocks are prepared in the first
 //
 // A kernel is a class `Block` with
+//     kWeightBytes                                                of a weight
 //     static std::int64_t bytes(std::int64_t inputs)              of a prepared block, a multiple of 64
 //     static void prepare<ROWS>(args, m, block)                   rows m, m + 1, ...
 //     static void multiply<ROWS, O>(args, block, m, panel, end)   by panels
@@ -25,14 +26,16 @@ constexpr std::int64_t kGroupBytes = 160 * 1024;
 // Blocks that are prepared together where there are several groups.
 constexpr std::int64_t kPreparedBytes = 2 * 1024 * 1024;
 
-inline std::int64_t group_panels(std::int64_t inputs) {
-  const std::int64_t fit = kGroupBytes / (round_up(inputs, kInputPadding) * kPanelOutputs);
+template <typename Block>
+std::int64_t group_panels(std::int64_t inputs) {
+  const std::int64_t panel = round_up(inputs, kInputPadding) * kPanelOutputs * Block::kWeightBytes;
+  const std::int64_t fit = kGroupBytes / panel;
   return fit > 1 ? fit : 1;
 }
 
 template <typename Block>
 std::int64_t blocks_at_once(std::int64_t rows, std::int64_t inputs, std::int64_t outputs) {
-  if (group_panels(inputs) >= panels_of(outputs)) return 1;
+  if (group_panels<Block>(inputs) >= panels_of(outputs)) return 1;
   const std::int64_t fit = kPreparedBytes / Block::bytes(inputs);
   const std::int64_t all = divide_up(rows, kRowsOfBlock);
   return fit < 1 ? 1 : all < fit ? all : fit;
@@ -60,7 +63,7 @@ constexpr OneBlock kOneBlock[kRowsOfBlock] = {one_block<Block, 1, O>, one_block<
 template <typename Block, Output O>
 void over_blocks(const LinearArgs& args) {
   const std::int64_t panels = panels_of(args.w.outputs);
-  const std::int64_t group = group_panels(args.w.inputs);
+  const std::int64_t group = group_panels<Block>(args.w.inputs);
   const std::int64_t rows =
       kRowsOfBlock * blocks_at_once<Block>(args.rows, args.w.inputs, args.w.outputs);
   const std::int64_t bytes = Block::bytes(args.w.inputs);

@@ -80,6 +80,8 @@ FASTMNIST_INLINE void add_rests(__m256i (&acc)[ROWS][2], const Weights& weights,
 }
 
 struct Block {
+  static constexpr std::int64_t kWeightBytes = 1;
+
   static std::int64_t bytes(std::int64_t inputs) { return Layout(inputs).bytes; }
 
   template <int ROWS>
@@ -98,7 +100,7 @@ struct Block {
           _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.copies + r * at.width + k),
                               codes);
       });
-      live.add(k / kBlockInputs, any);
+      live.add(k / kBlockInputs, nonzero_lanes(any));
     }
     if (copy) {
       header.x = reinterpret_cast<const std::uint8_t*>(block + at.copies);

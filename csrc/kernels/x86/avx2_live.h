@@ -33,20 +33,24 @@ struct BitPlaces {
 };
 constexpr BitPlaces kBitPlaces;
 
+// A bit for each of the 8 lanes that is not zero.
+FASTMNIST_INLINE int nonzero_lanes(__m256i lanes) {
+  const __m256i zero = _mm256_cmpeq_epi32(lanes, _mm256_setzero_si256());
+  return ~_mm256_movemask_ps(_mm256_castsi256_ps(zero)) & 0xff;
+}
+
 // A list of numbers below 65,536.
 class List {
  public:
   explicit List(std::uint16_t* to) : to_(to) {}
 
-  // Of first ... first + 7, those whose lanes are not zero.
-  FASTMNIST_INLINE void add(std::int64_t first, __m256i lanes) {
-    const __m256i zero = _mm256_cmpeq_epi32(lanes, _mm256_setzero_si256());
-    const int live = ~_mm256_movemask_ps(_mm256_castsi256_ps(zero)) & 0xff;
+  // Of first ... first + 7, those whose bits are set.
+  FASTMNIST_INLINE void add(std::int64_t first, int bits) {
     const __m128i places =
-        _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kBitPlaces.of[live])));
+        _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kBitPlaces.of[bits])));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to_ + count_),
                      _mm_add_epi16(places, _mm_set1_epi16(static_cast<short>(first))));
-    count_ += __builtin_popcount(static_cast<unsigned>(live));
+    count_ += __builtin_popcount(static_cast<unsigned>(bits));
   }
   std::int64_t count() const { return count_; }
 

@@ -1,21 +1,20 @@
 // AVX2 linear kernel for many rows and any weights: tiles of 6 rows x 1 panel, inputs that are zero
 // in all six left out.
 //
-// VPMADDUBSW would multiply bytes directly, but it saturates the sum of two products at 32,767
-// (avx2_bounded.cpp has weights that it cannot happen to). VPMADDWD on 16 bits is exact; two can
-// start in a cycle. Rows are widened once for all panels and broadcast from memory; weights are
-// widened in the loop, even and odd inputs of a block apart, which needs no shuffles:
+// VPMADDUBSW multiplies bytes directly, but it saturates the sum of two products at 32,767 and so
+// gives wrong answers for large codes (avx2_bounded.cpp has weights that it cannot happen to).
+// Where all six rows have codes of at most 127 it is exact; that is most of what follows a ReLU.
+// Other quads of inputs go by VPMADDWD on 16 bits: rows are widened once for all panels, weights in
+// the loop, even and odd inputs of a block apart, which needs no shuffles:
 //
 //     32 bits of a block, one output:   w3 w2 w1 w0        four inputs of one row:  x3 x2 x1 x0
 //     even: sign-extended w2, w0  *  x2, x0 in 16 bits  ->  VPMADDWD  ->  w0 x0 + w2 x2
 //     odd:  w >> 8 (arithmetic)   *  x3, x1             ->  VPMADDWD  ->  w1 x1 + w3 x3
 //
 // so 12 registers hold the sums of 6 x 16 outputs, and six rows read the weights once. A block of
-// rows, prepared (quads of inputs, a multiple of 8):
+// rows, prepared, is three matrices and as many lists of the quads that are to be multiplied so:
 //
-//     counts | even [6][quads] x 32 bits | odd [6][quads] x 32 bits | lists of the quads whose even
-//     (odd) inputs are not zero in all six rows, 16 bits each
-
+//     counts | codes, even, odd: [6][quads] x 32 bits each | small, even, odd: 16 bits a quad
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
@@ -28,28 +27,53 @@
 namespace fastmnist {
 namespace {
 
+enum Kind { kSmall, kEven, kOdd };
+constexpr int kKinds = 3;
+
 // Where the pieces of a prepared block lie.
 struct Layout {
-  std::int64_t quads, even, odd, evens, odds, bytes;
+  std::int64_t quads;   // a multiple of 8
+  std::int64_t stride;  // bytes from a row to the next
+  std::int64_t matrix;  // bytes of all rows
+  std::int64_t list;
 
   explicit Layout(std::int64_t inputs)
       : quads(round_up(divide_up(inputs, kBlockInputs), kGroupQuads)),
-        even(64),
-        odd(even + kRowsOfBlock * quads * 4),
-        evens(odd + kRowsOfBlock * quads * 4),
-        odds(evens + (quads + kListPadding) * 2),
-        bytes(aligned(odds + (quads + kListPadding) * 2)) {}
+        stride(quads * 4),
+        matrix(kRowsOfBlock * stride),
+        list((quads + kListPadding) * 2) {}
+
+  std::int64_t bytes() const { return aligned(64 + kKinds * (matrix + list)); }
+  std::byte* rows(std::byte* block, int kind) const { return block + 64 + kind * matrix; }
+  std::uint16_t* quads_of(std::byte* block, int kind) const {
+    return reinterpret_cast<std::uint16_t*>(block + 64 + kKinds * matrix + kind * list);
+  }
 };
 
 struct Counts {
-  std::int64_t even, odd;
+  std::int64_t of[kKinds];
 };
 
-// The products of even inputs, or of odd ones.
-template <int ROWS, bool ODD>
-FASTMNIST_INLINE void multiply_half(__m256i (&acc)[ROWS][2], const std::byte* panel,
-                                    const std::byte* rows, std::int64_t stride,
-                                    const std::uint16_t* list, std::int64_t count) {
+template <int ROWS>
+FASTMNIST_INLINE void add_small(__m256i (&acc)[ROWS][2], const std::byte* panel,
+                                const std::byte* rows, std::int64_t stride,
+                                const std::uint16_t* list, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t q = list[i];
+    const std::byte* block = panel + q * kBlockBytes;
+    const std::byte* x = rows + q * 4;
+    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
+      const __m256i codes = broadcast_quad(x + r * stride);
+      add_byte_products(acc[r][0], codes, block);
+      add_byte_products(acc[r][1], codes, block + 32);
+    });
+  }
+}
+
+template <int ROWS, int KIND>
+FASTMNIST_INLINE void add_wide(__m256i (&acc)[ROWS][2], const std::byte* panel,
+                               const std::byte* rows, std::int64_t stride,
+                               const std::uint16_t* list, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t q = list[i];
     const std::byte* block = panel + q * kBlockBytes;
@@ -57,7 +81,7 @@ FASTMNIST_INLINE void multiply_half(__m256i (&acc)[ROWS][2], const std::byte* pa
     __m256i w[2];
     unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY {
       w[half] = load_bytes(block + half * 32);
-      if constexpr (!ODD) w[half] = _mm256_slli_epi16(w[half], 8);
+      if constexpr (KIND == kEven) w[half] = _mm256_slli_epi16(w[half], 8);
       w[half] = _mm256_srai_epi16(w[half], 8);
     });
     unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
@@ -69,31 +93,36 @@ FASTMNIST_INLINE void multiply_half(__m256i (&acc)[ROWS][2], const std::byte* pa
 }
 
 struct Block {
-  static std::int64_t bytes(std::int64_t inputs) { return Layout(inputs).bytes; }
+  static constexpr std::int64_t kWeightBytes = 1;
+
+  static std::int64_t bytes(std::int64_t inputs) { return Layout(inputs).bytes(); }
 
   template <int ROWS>
   static void prepare(const LinearArgs& args, std::int64_t m, std::byte* block) {
     const Layout at(args.w.inputs);
-    List evens(reinterpret_cast<std::uint16_t*>(block + at.evens));
-    List odds(reinterpret_cast<std::uint16_t*>(block + at.odds));
+    List small(at.quads_of(block, kSmall));
+    List evens(at.quads_of(block, kEven));
+    List odds(at.quads_of(block, kOdd));
     const std::uint8_t* x = args.x + m * args.x_stride;
     for (std::int64_t q = 0; q < at.quads; q += kGroupQuads) {
-      __m256i any_even = _mm256_setzero_si256();
-      __m256i any_odd = _mm256_setzero_si256();
+      __m256i any = _mm256_setzero_si256();
       unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
         const __m256i codes = load_codes(x + r * args.x_stride, q * kBlockInputs, args.w.inputs);
-        const __m256i even = _mm256_and_si256(codes, _mm256_set1_epi32(0x00ff00ff));
-        const __m256i odd = _mm256_srli_epi16(codes, 8);
-        any_even = _mm256_or_si256(any_even, even);
-        any_odd = _mm256_or_si256(any_odd, odd);
-        const std::int64_t to = (r * at.quads + q) * 4;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.even + to), even);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.odd + to), odd);
+        any = _mm256_or_si256(any, codes);
+        const auto put = [&](int kind, __m256i values) {
+          std::byte* to = at.rows(block, kind) + r * at.stride + q * 4;
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), values);
+        };
+        put(kSmall, codes);
+        put(kEven, _mm256_and_si256(codes, _mm256_set1_epi32(0x00ff00ff)));
+        put(kOdd, _mm256_srli_epi16(codes, 8));
       });
-      evens.add(q, any_even);
-      odds.add(q, any_odd);
+      const int large = nonzero_lanes(_mm256_and_si256(any, _mm256_set1_epi8(-128)));
+      small.add(q, nonzero_lanes(any) & ~large);
+      evens.add(q, nonzero_lanes(_mm256_and_si256(any, _mm256_set1_epi32(0x00ff00ff))) & large);
+      odds.add(q, nonzero_lanes(_mm256_srli_epi16(any, 8)) & large);
     }
-    *reinterpret_cast<Counts*>(block) = {evens.count(), odds.count()};
+    *reinterpret_cast<Counts*>(block) = {{small.count(), evens.count(), odds.count()}};
   }
 
   template <int ROWS, Output O>
@@ -113,11 +142,12 @@ struct Block {
       acc[r][0] = _mm256_setzero_si256();
       acc[r][1] = _mm256_setzero_si256();
     });
-    multiply_half<ROWS, false>(acc, weights, block + at.even, at.quads * 4,
-                               reinterpret_cast<const std::uint16_t*>(block + at.evens),
-                               counts.even);
-    multiply_half<ROWS, true>(acc, weights, block + at.odd, at.quads * 4,
-                              reinterpret_cast<const std::uint16_t*>(block + at.odds), counts.odd);
+    add_small<ROWS>(acc, weights, at.rows(block, kSmall), at.stride, at.quads_of(block, kSmall),
+                    counts.of[kSmall]);
+    add_wide<ROWS, kEven>(acc, weights, at.rows(block, kEven), at.stride, at.quads_of(block, kEven),
+                          counts.of[kEven]);
+    add_wide<ROWS, kOdd>(acc, weights, at.rows(block, kOdd), at.stride, at.quads_of(block, kOdd),
+                         counts.of[kOdd]);
     finish<O, ROWS>(args, m, panel, acc);
   }
 };

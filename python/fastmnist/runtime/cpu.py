@@ -18,6 +18,7 @@ class CpuInfo(dict[str, Any]):
         for rung in self["ladder"]:
             mark = "taken" if rung["taken"] else rung["why_not"] or "below the one taken"
             lines.append(f"  {rung['isa']:<12} {mark}")
+        lines.append(f"zeros    {self['sparse']}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -29,8 +30,10 @@ def cpu_info() -> CpuInfo:
     Returns
     -------
     CpuInfo
-        A dict with ``model`` (str), ``isa`` (the name that was taken), ``threads`` (int) and
-        ``ladder``: one dict per known set, best first, with ``isa``, ``taken`` and ``why_not``.
+        A dict with ``model`` (str), ``isa`` (the name that was taken), ``threads`` (int),
+        ``ladder``: one dict per known set, best first, with ``isa``, ``taken`` and ``why_not``,
+        ``sparse_forms``: the forms of sparse weights that its kernels read (list of str), and
+        ``sparse``, which says that in a line.
 
     Raises
     ------
@@ -44,7 +47,15 @@ def cpu_info() -> CpuInfo:
     True
     """
     _learn_torch_threads()
-    return CpuInfo(_core.cpu_info())
+    info = _core.cpu_info()
+    return CpuInfo(info, sparse=sparse_note(info["sparse_forms"]))
+
+
+def sparse_note(forms: list[str]) -> str:
+    """Say in a line what kernels make of zeros among weights."""
+    if not forms:
+        return "no sparse kernels on this CPU: zeros make the file smaller, not the call faster"
+    return f"skipped where it is measured to be faster, by kernels for {', '.join(forms)}"
 
 
 def num_threads() -> int:

@@ -14,7 +14,7 @@ from oracle import RELU, RandomLayer, assert_same_bits, random_layer
 
 from fastmnist import _core
 
-FORMS = ["bounded", "bitmask", "picks", "windows32", "windows64"]
+FORMS = ["bounded", "int16", "bitmask", "picks", "windows32", "windows64"]
 SHARES = (0.0, 0.3, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 # Windows are 128 inputs, groups of blocks 64, panels 16 outputs; 8 and 4 rows at once, 16 and 32 by
 # tiles, more by panels that were decoded whole.
@@ -145,13 +145,15 @@ def network(forms: list[list[str]] | None = None) -> tuple[Any, Any]:
 def test_forms_that_may_pay_are_packed(isa: str) -> None:
     packed, _ = network()
     read = {name.split()[-1] for name in _core.linear_kernels()} & {*FORMS}
-    sparse = read - {"bounded"}
+    sparse = read - {"bounded", "int16"}
     forms = [{*_core.layer_forms(packed, i)} for i in range(3)]
     assert all("dense" in f and f - {"dense"} <= read for f in forms)
     assert [bool(f & sparse) for f in forms] == [bool(sparse), "bitmask" in sparse, False]
     plain, _ = network([[], [], []])
     assert plain.size <= packed.size
-    assert _core.layer_kernels(plain, 0, 9) == _core.layer_kernels(packed, 2, 9, codes_out=True)
+    kernels = _core.layer_kernels(packed, 2, 9, codes_out=True)
+    dense = [kernel for kernel in kernels if kernel.split()[-1] not in FORMS]
+    assert _core.layer_kernels(plain, 0, 9) == dense
 
 
 def test_networks_in_all_forms_are_equal(isa: str) -> None:
@@ -218,6 +220,8 @@ def test_sections_that_lie_about_their_sizes_are_refused() -> None:
     for form in FORMS:  # their sections follow each other, each with its count first
         for value in (0, 1, 2**31, 2**63, 2**64 - 1):
             packed = good.copy()
+            if packed.view(np.uint64)[at // 8] == value:
+                continue  # the truth: 16 bits a weight leave nothing to count
             packed.view(np.uint64)[at // 8] = value
             with pytest.raises(ValueError, match="weights"):
                 _core.layer_kernels(packed, 0, 1)
@@ -227,7 +231,7 @@ def test_sections_that_lie_about_their_sizes_are_refused() -> None:
 
 def test_unknown_forms_are_refused() -> None:
     layer = random_layer(np.random.default_rng(0), 4, 4)
-    with pytest.raises(ValueError, match="one of bounded, bitmask, picks, windows32, windows64"):
+    with pytest.raises(ValueError, match="one of bounded, int16, bitmask, picks, windows32, windows64"):
         _core.pack([layer.native], "static", forms=[["csr"]])
     with pytest.raises(ValueError, match="one list per layer"):
         _core.pack([layer.native], "static", forms=[])
