@@ -145,7 +145,8 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
 
 py::dict cpu_info() {
   py::list rungs;
-  const std::string active = unwrap(active_kernels())->name;
+  const KernelTable& kernels = *unwrap(active_kernels());
+  const std::string active = kernels.name;
   for (const Rung& rung : ladder()) {
     py::dict row;
     row["isa"] = rung.name;
@@ -159,7 +160,7 @@ py::dict cpu_info() {
   info["threads"] = unwrap(num_threads());
   info["ladder"] = rungs;
   py::list forms;
-  for (const WeightForm form : readable_forms())
+  for (const WeightForm form : readable_forms(kernels))
     if (is_sparse(form)) forms.append(name_of(form));
   info["sparse_forms"] = forms;
   return info;
