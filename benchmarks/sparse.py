@@ -35,7 +35,7 @@ from fastmnist import _core
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.measuring.timing import time_interleaved
 from fastmnist.runtime.packing import pack
-from fastmnist.runtime.planning import plan_into, shapes_of
+from fastmnist.runtime.planning import plan_into
 from fastmnist.saving.save_load import file_size
 
 PEERS = ("ONNX Runtime", "OpenVINO", "SciPy")
@@ -186,7 +186,7 @@ def compiled_network(model: torch.nn.Module) -> QuantizedNetwork:
 def dense_model(network: QuantizedNetwork) -> Any:
     """Run the same weights by dense kernels only, planned as well as the others."""
     packed = pack(network, [[] for _ in network.layers])
-    plan_into(packed, shapes_of(network), "measured")
+    plan_into(packed, "measured")
     return _core.Model(packed)
 
 

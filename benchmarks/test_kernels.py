@@ -100,7 +100,7 @@ def _time_linear(
     packed: npt.NDArray[np.uint8],
     shape: tuple[int, int, int],
     output: Any,
-    kernel: str | None = None,
+    kernel: _core.Kernel | None = None,
 ) -> None:
     rows, inputs, outputs = shape
     codes = aligned(rng.integers(0, 256, (rows, inputs)).astype(np.uint8))
@@ -134,7 +134,7 @@ def test_linear(benchmark: Any, isa: str, shape: tuple[int, int, int], output: A
 def test_sparse_linear(
     benchmark: Any, isa: str, shape: tuple[int, int, int], form: str, zeros: float
 ) -> None:
-    kernels = [name for name in _core.linear_kernels() if name.endswith(f" {form}")]
+    kernels = [kernel for kernel in _core.linear_kernels() if kernel.form == form]
     if not kernels or isa == "scalar":
         pytest.skip("this set has no such kernel, or takes too long")
     rng = np.random.default_rng(shape)

@@ -20,6 +20,7 @@ struct LayerArrays {
   std::optional<Array<float>> bias;
   Clamp clamp;
   Quantizer x_quantizer;
+  std::optional<Array<std::uint8_t>> input_zeros;
 
   // pybind11 allocates with these: an instance without __init__ is empty, not random.
   static void* operator new(std::size_t size) {
@@ -37,9 +38,17 @@ struct LayerArrays {
       invalid("weight_scale", outputs + " values, one per output", shape_text(weight_scale));
     if (bias && bias->size() != weight.shape(0))
       invalid("bias", outputs + " values, one per output", shape_text(*bias));
-    return {weight.data(),   weight_scale.data(), bias ? bias->data() : nullptr,
-            weight.shape(1), weight.shape(0),     clamp,
-            x_quantizer};
+    if (input_zeros && input_zeros->size() != weight.shape(1))
+      invalid("input_zeros", std::to_string(weight.shape(1)) + " values, one per input",
+              shape_text(*input_zeros));
+    return {weight.data(),
+            weight_scale.data(),
+            bias ? bias->data() : nullptr,
+            weight.shape(1),
+            weight.shape(0),
+            clamp,
+            x_quantizer,
+            input_zeros ? input_zeros->data() : nullptr};
   }
 };
 

@@ -9,9 +9,15 @@
 #include <string>
 #include <vector>
 
-#include "bindings/errors.h"
+#include "bindings/kernel_record.h"
+#include "core/errors.h"
+#include "core/threads.h"
 #include "kernels/tables.h"
+#include "runtime/candidates.h"
+#include "runtime/choice.h"
+#include "runtime/measurements.h"
 #include "runtime/plan.h"
+#include "runtime/plan_writer.h"
 #include "runtime/planner.h"
 #include "runtime/scratch.h"
 
@@ -20,6 +26,7 @@ namespace {
 
 namespace py = pybind11;
 constexpr int kMostThreads = 256;
+constexpr double kMicroseconds = 1e6;
 using Packed = py::array_t<std::uint8_t, py::array::c_style>;
 
 std::span<std::byte> bytes_of(Packed& packed) {
@@ -47,91 +54,117 @@ void check_layer(const NetworkView& network, std::int64_t layer) {
     invalid("layer", "0 to " + std::to_string(network.layers() - 1), std::to_string(layer));
 }
 
-py::list layer_times(Packed packed, std::int64_t layer, int threads) {
+using Records = std::vector<KernelRecord>;
+
+py::list time_rows(const KernelTable& kernels, const std::vector<KernelTime>& times) {
+  py::list rows;
+  for (const KernelTime& time : times)
+    rows.append(py::make_tuple(time.rows, record_of(kernels.linears[time.kernel]),
+                               time.seconds * kMicroseconds));
+  return rows;
+}
+
+py::list measure(Packed packed, std::int64_t layer, int threads) {
   const AlignedCopy copy(bytes_of(packed));
-  const NetworkView network = unwrap(view_network(copy.bytes()));
+  const NetworkView network = view_network(copy.bytes());
   check_layer(network, layer);
   if (threads < 1 || threads > kMostThreads)
     invalid("threads", "1 to " + std::to_string(kMostThreads), std::to_string(threads));
-  const KernelTable& kernels = *unwrap(active_kernels());
+  const KernelTable& kernels = active_kernels();
   std::vector<KernelTime> times;
   {
     const py::gil_scoped_release released;
     times = measure_layer(kernels, network, layer, threads);
   }
-  py::list rows;
-  for (const KernelTime& time : times)
-    rows.append(
-        py::make_tuple(time.rows, name_of(kernels.linears[time.kernel]), time.seconds * 1e6));
-  return rows;
+  return time_rows(kernels, times);
 }
 
-// [layer][class of rows]: names of kernels.
-std::vector<std::vector<std::string>> choose(Packed packed, const std::vector<double>& times,
-                                             double set_up) {
-  const KernelTable& kernels = *unwrap(active_kernels());
-  const NetworkView network = unwrap(view_network(bytes_of(packed)));
-  const std::vector<int> choices = choose_kernels(kernels, network, times, set_up);
-  std::vector<std::vector<std::string>> names(static_cast<std::size_t>(network.layers()));
-  for (std::size_t i = 0; i < choices.size(); ++i)
-    names[i / kRowClasses].push_back(name_of(kernels.linears[choices[i]]));
-  return names;
-}
-
-py::list block_times(Packed packed) {
+py::list recall(Packed packed, std::int64_t layer, Measurements& known) {
   const AlignedCopy copy(bytes_of(packed));
-  std::vector<BlockTime> times;
+  const NetworkView network = view_network(copy.bytes());
+  check_layer(network, layer);
+  const KernelTable& kernels = active_kernels();
+  std::vector<KernelTime> times;
   {
     const py::gil_scoped_release released;
-    times = measure_blocks(*unwrap(active_kernels()), copy.bytes());
+    times = layer_times(kernels, network, layer, known);
   }
-  py::list rows;
-  for (const BlockTime& time : times)
-    rows.append(py::make_tuple(time.block_rows, time.seconds_per_row * 1e6, time.chosen));
-  return rows;
+  return time_rows(kernels, times);
 }
 
-using Names = std::vector<std::vector<std::string>>;
+void plan(Packed packed, Measurements& known) {
+  const std::span<std::byte> bytes = bytes_of(packed);
+  const AlignedCopy copy(bytes);
+  view_network(copy.bytes());
+  {
+    const py::gil_scoped_release released;
+    plan_network(active_kernels(), copy.bytes(), known, num_threads());
+  }
+  std::memcpy(bytes.data(), copy.bytes().data(), bytes.size());
+}
 
-std::vector<int> indexes_of(const KernelTable& kernels, const Names& names) {
+// [layer][class of rows].
+std::vector<Records> choose(Packed packed, const std::vector<double>& times, double set_up) {
+  const KernelTable& kernels = active_kernels();
+  const NetworkView network = view_network(bytes_of(packed));
+  const std::vector<int> choices = choose_kernels(kernels, network, times, set_up);
+  std::vector<Records> records(static_cast<std::size_t>(network.layers()));
+  for (std::size_t i = 0; i < choices.size(); ++i)
+    records[i / kRowClasses].push_back(record_of(kernels.linears[choices[i]]));
+  return records;
+}
+
+std::vector<int> indexes_of(const KernelTable& kernels, const std::vector<Records>& records) {
   std::vector<int> choices;
-  for (const std::vector<std::string>& layer : names)
-    for (const std::string& name : layer) {
+  for (const Records& layer : records)
+    for (const KernelRecord& record : layer) {
       int index = -1;
       for (int i = 0; i < kernels.linear_count; ++i)
-        if (name == name_of(kernels.linears[i])) index = i;
-      if (index < 0) invalid("names", "kernels of " + std::string(kernels.name), "'" + name + "'");
+        if (record.name == name_of(kernels.linears[i])) index = i;
+      if (index < 0)
+        invalid("kernels", "kernels of " + std::string(kernels.name), "'" + record.name + "'");
       choices.push_back(index);
     }
   return choices;
 }
 
-void set_plan(Packed packed, const Names& names, std::int64_t block_rows, const Names& threaded) {
-  const KernelTable& kernels = *unwrap(active_kernels());
-  write_plan(kernels, indexes_of(kernels, names), indexes_of(kernels, threaded), block_rows,
+void set_plan(Packed packed, const std::vector<Records>& one, std::int64_t block_rows,
+              const std::vector<Records>& threaded) {
+  const KernelTable& kernels = active_kernels();
+  write_plan(kernels, indexes_of(kernels, one), indexes_of(kernels, threaded), block_rows,
              bytes_of(packed));
 }
 
 // The kernels that layer i could go by with so many rows: those whose form of weights there is. In
 // the network, unless it is said otherwise what they give and whether there is a scale per row.
-std::vector<std::string> layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
-                                       std::optional<bool> codes_out, std::optional<bool> per_row) {
-  const NetworkView network = unwrap(view_network(bytes_of(packed)));
+Records layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
+                      std::optional<bool> codes_out, std::optional<bool> per_row) {
+  const NetworkView network = view_network(bytes_of(packed));
   check_layer(network, layer);
   LinearShape shape = shape_of(network, layer, rows);
   shape.codes_out = codes_out.value_or(shape.codes_out);
   shape.per_row = per_row.value_or(shape.per_row);
-  const KernelTable& kernels = *unwrap(active_kernels());
-  std::vector<std::string> names;
-  for (int i = 0; i < kernels.linear_count; ++i)
-    if (network.has_form(layer, kernels.linears[i].form) && can(kernels.linears[i], shape))
-      names.push_back(name_of(kernels.linears[i]));
-  return names;
+  const KernelTable& kernels = active_kernels();
+  Records records;
+  for (const int i : candidates_of(kernels, network, layer, shape))
+    records.push_back(record_of(kernels.linears[i]));
+  return records;
+}
+
+// Rows of codes as layer i is measured with.
+py::array_t<std::uint8_t> bench_codes(Packed packed, std::int64_t layer, std::int64_t rows) {
+  const NetworkView network = view_network(bytes_of(packed));
+  check_layer(network, layer);
+  const std::int64_t inputs = network.record(layer).inputs;
+  py::array_t<std::uint8_t> codes(
+      {static_cast<py::ssize_t>(rows), static_cast<py::ssize_t>(inputs)});
+  fill_codes(network, layer, codes.mutable_data(), rows, inputs);
+  return codes;
 }
 
 // Bytes of layer i in each form that it has.
 py::dict layer_forms(Packed packed, std::int64_t layer) {
-  const NetworkView network = unwrap(view_network(bytes_of(packed)));
+  const NetworkView network = view_network(bytes_of(packed));
   check_layer(network, layer);
   py::dict forms;
   for (int f = 0; f < kWeightForms; ++f)
@@ -142,14 +175,14 @@ py::dict layer_forms(Packed packed, std::int64_t layer) {
 
 // What runs: per layer and class of rows the kernel, and the rows of a block.
 py::tuple get_plan(Packed packed, bool threaded) {
-  const NetworkView network = unwrap(view_network(bytes_of(packed)));
-  const PlanView plan(*unwrap(active_kernels()), network);
+  const NetworkView network = view_network(bytes_of(packed));
+  const PlanView plan(active_kernels(), network);
   py::list layers;
   for (std::int64_t i = 0; i < network.layers(); ++i) {
-    py::list names;
+    py::list records;
     for (const std::int64_t rows : kRowsOfClass)
-      names.append(name_of(plan.kernel(i, shape_of(network, i, rows), threaded)));
-    layers.append(names);
+      records.append(record_of(plan.kernel(i, shape_of(network, i, rows), threaded)));
+    layers.append(records);
   }
   return py::make_tuple(layers, plan.block_rows());
 }
@@ -158,16 +191,33 @@ py::tuple get_plan(Packed packed, bool threaded) {
 
 void register_plans(py::module_& module) {
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
-  module.def("measure_layer", &layer_times, strict("packed"), py::arg("layer"),
-             py::arg("threads") = 1);
+  py::class_<Measurements>(module, "Measurements",
+                           "Times by machine and key, kept for the process and in a file.")
+      .def(py::init<>())
+      .def("keep_in", &Measurements::keep_in, py::arg("path"))
+      .def("forget", &Measurements::forget)
+      .def_property_readonly("added", &Measurements::added);
+  module.def("machine_name", [] { return machine_name(active_kernels()); });
+  module.def("measure_layer", &measure, strict("packed"), py::arg("layer"), py::arg("threads") = 1);
+  module.def("layer_times", &recall, strict("packed"), py::arg("layer"), py::arg("known"));
+  module.def("plan_network", &plan, strict("packed"), py::arg("known"));
+  module.def(
+      "drop_unused_forms",
+      [](Packed packed) { return drop_unused_forms(active_kernels(), bytes_of(packed)); },
+      strict("packed"));
   module.def("choose_kernels", &choose, strict("packed"), py::arg("times"), py::arg("set_up"));
+  module.def("linear_kernels", [] {
+    Records records;
+    for (const LinearKernel& kernel : all_of(active_kernels()))
+      records.push_back(record_of(kernel));
+    return records;
+  });
   module.def("layer_kernels", &layer_kernels, strict("packed"), py::arg("layer"), py::arg("rows"),
              py::arg("codes_out") = py::none(), py::arg("per_row") = py::none());
+  module.def("bench_codes", &bench_codes, strict("packed"), py::arg("layer"), py::arg("rows"));
   module.def("layer_forms", &layer_forms, strict("packed"), py::arg("layer"));
-  module.def("measure_set_up", [] { return measure_set_up(*unwrap(active_kernels())); });
-  module.def("measure_blocks", &block_times, strict("packed"));
-  module.def("set_plan", &set_plan, strict("packed"), py::arg("names"), py::arg("block_rows"),
-             py::arg("threaded") = Names{});
+  module.def("set_plan", &set_plan, strict("packed"), py::arg("kernels"), py::arg("block_rows"),
+             py::arg("threaded") = std::vector<Records>{});
   module.def("get_plan", &get_plan, strict("packed"), py::arg("threaded") = false);
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bindings/errors.h"
+#include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
 #include "bindings/model_type.h"
@@ -56,12 +57,13 @@ py::tuple quantize_weights(const Array<float>& weight) {
 
 LayerArrays make_layer(Array<std::int8_t> weight, Array<float> weight_scale,
                        std::optional<Array<float>> bias, float lo, float hi, float input_scale,
-                       int input_zero_point) {
+                       int input_zero_point, std::optional<Array<std::uint8_t>> input_zeros) {
   return {std::move(weight),
           std::move(weight_scale),
           std::move(bias),
           {lo, hi},
-          make_quantizer(input_scale, input_zero_point)};
+          make_quantizer(input_scale, input_zero_point),
+          std::move(input_zeros)};
 }
 
 WeightForm form_named(const std::string& name) {
@@ -193,16 +195,12 @@ PYBIND11_MODULE(_core, m) {
   py::class_<LayerArrays>(m, "Layer", "One canonical layer: int8 weights with their scales.")
       .def(py::init(&make_layer), strict("weight"), strict("weight_scale"),
            py::arg("bias").noconvert().none(true), py::arg("lo"), py::arg("hi"),
-           py::arg("input_scale"), py::arg("input_zero_point"));
+           py::arg("input_scale"), py::arg("input_zero_point"),
+           py::arg("input_zeros").noconvert().none(true) = py::none());
   m.def("pack", &pack, py::arg("layers"), py::arg("input"), py::arg("pixel_codes") = false,
         py::arg("multiplier") = py::none(), py::arg("offset") = py::none(),
         py::arg("pixel_table") = py::none(), py::arg("forms") = py::none());
-  m.def("linear_kernels", [] {
-    std::vector<std::string> names;
-    const KernelTable& kernels = *unwrap(active_kernels());
-    for (int i = 0; i < kernels.linear_count; ++i) names.push_back(name_of(kernels.linears[i]));
-    return names;
-  });
+  bindings::register_kernel_record(m);
   bindings::register_testing(m);
   bindings::register_plans(m);
   bindings::register_limits(m);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/errors.h"
+#include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/numpy_arrays.h"
 #include "core/quantizers.h"
@@ -98,7 +99,7 @@ NetworkView view_packed(const Array<std::uint8_t>& packed) {
 void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
             const Array<float>& row_scale, const Array<std::int32_t>& row_zero_point,
             const py::array& out, float out_scale, int out_zero_point, bool bounded,
-            const std::optional<std::string>& kernel) {
+            const std::optional<KernelRecord>& kernel) {
   const NetworkView network = view_packed(packed);
   check_codes(codes, network.record(0).inputs);
   const std::int64_t rows = codes.shape(0);
@@ -109,10 +110,10 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
                           output == LinearOutput::kCodes, quantizers.size() != 1};
   const LinearKernel* choice = kernel ? nullptr : &PlanView(kernels, network).kernel(0, shape);
   for (int i = 0; kernel && i < kernels.linear_count; ++i)
-    if (*kernel == name_of(kernels.linears[i])) choice = &kernels.linears[i];
+    if (kernel->name == name_of(kernels.linears[i])) choice = &kernels.linears[i];
   if (choice == nullptr || !network.has_form(0, choice->form) || !can(*choice, shape))
     invalid("kernel", "one of layer_kernels(packed, 0) that can compute this",
-            "'" + kernel.value_or("") + "'");
+            "'" + (kernel ? kernel->name : "") + "'");
   LinearArgs args =
       make_args(network, 0, choice->form,
                 {codes.data(), codes.shape(1), codes.data(), codes.data() + codes.size()}, rows,

@@ -7,6 +7,8 @@
 
 namespace fastmnist {
 
+inline constexpr int kZerosOf = 51;  // a letter in a file, "A" to "z"
+
 struct CanonicalLayer {
   const std::int8_t* weight;  // [outputs, inputs], row-major
   const float* weight_scale;  // [outputs]
@@ -15,6 +17,9 @@ struct CanonicalLayer {
   std::int64_t outputs;
   Clamp clamp;
   Quantizer x_quantizer;  // of the layer's inputs (static)
+  // [inputs], or nullptr where it is not known: in how many of kZerosOf rows the input's code is 0.
+  // Only for the choice of kernels, of which some skip zeros.
+  const std::uint8_t* input_zeros = nullptr;
 };
 
 }  // namespace fastmnist

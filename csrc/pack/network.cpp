@@ -121,6 +121,7 @@ Result<std::int64_t> packed_network_bytes(const NetworkSpec& spec) {
     const CanonicalLayer& layer = spec.layers[i];
     for (const FormSize& form : forms_of(spec, i))
       bytes += bytes_of(form, layer.inputs, layer.outputs);
+    if (layer.input_zeros != nullptr) bytes += aligned(layer.inputs);
   }
   return bytes;
 }
@@ -173,6 +174,12 @@ Status pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
       layout_of(form.form).pack(layer, form.count, buffer.data() + at);
       at += size;
     }
+    if (layer.input_zeros != nullptr) {
+      record.zeros_offset = at;
+      record.zeros_bytes = static_cast<std::uint64_t>(aligned(layer.inputs));
+      std::memcpy(buffer.data() + at, layer.input_zeros, static_cast<std::size_t>(layer.inputs));
+      at += record.zeros_bytes;
+    }
     std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
   }
   return {};
@@ -219,6 +226,12 @@ Result<NetworkView> view_network(std::span<const std::byte> buffer) {
         return not_packed("weights");
       at += place.bytes;
     }
+    if (record.zeros_bytes != 0) {
+      if (record.zeros_offset != at || record.zeros_bytes > header.bytes - at ||
+          record.zeros_bytes != static_cast<std::uint64_t>(aligned(record.inputs)))
+        not_packed("zeros of the inputs");
+      at += record.zeros_bytes;
+    }
     before = record.outputs;
   }
   if (at != header.bytes) return not_packed("size");
@@ -234,6 +247,12 @@ bool NetworkView::has_sparse(std::int64_t i) const {
 
 std::int64_t NetworkView::count(std::int64_t i, WeightForm form) const {
   return checked_count(form, section(i, form), records_[i].inputs, records_[i].outputs);
+}
+
+std::span<const std::uint8_t> NetworkView::input_zeros(std::int64_t i) const {
+  const LayerRecord& record = records_[i];
+  if (record.zeros_bytes == 0) return {};
+  return {reinterpret_cast<const std::uint8_t*>(base_ + record.zeros_offset), record.inputs};
 }
 
 Weights NetworkView::weights(std::int64_t i, WeightForm form) const {

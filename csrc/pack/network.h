@@ -1,7 +1,7 @@
 // A whole packed network in one buffer, the form in which torch operators receive it.
 //
 //     +--------+----------------+------------------------+----------------+-------------+- ...
-//     | header | layer records  | input tables (if any)  | layer 0: its   | its sparse  | layer 1
+//     | header | layer records  | input tables (if any)  | layer 0: its   | its other   | layer 1
 //     | 64 B   | 192 B each     | multiplier and offset, | dense section, | sections,   |
 //     |        |                | or 256 floats a channel| core/layouts.h | if any      |
 //     +--------+----------------+------------------------+----------------+-------------+- ...
@@ -25,7 +25,7 @@
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 6;
+inline constexpr std::uint32_t kPackedVersion = 7;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 
 // How float rows become codes.
@@ -75,7 +75,10 @@ struct LayerRecord {
     std::uint64_t offset;
     std::uint64_t bytes;
   } forms[kWeightForms];
-  std::uint64_t unused[4];
+  // Behind them [inputs] bytes, where that is known: CanonicalLayer::input_zeros.
+  std::uint64_t zeros_offset;
+  std::uint64_t zeros_bytes;
+  std::uint64_t unused[2];
 };
 static_assert(sizeof(LayerRecord) == 192);
 
@@ -107,6 +110,8 @@ class FASTMNIST_API NetworkView {
   bool has_sparse(std::int64_t i) const;
   // Values or blocks of a form that the layer has (WeightLayout::count).
   std::int64_t count(std::int64_t i, WeightForm form) const;
+  // In how many of kZerosOf rows each input's code is 0; empty where that is not known.
+  std::span<const std::uint8_t> input_zeros(std::int64_t i) const;
   // As kernels of a form that the layer has take them.
   Weights weights(std::int64_t i, WeightForm form) const;
   const float* tables() const {

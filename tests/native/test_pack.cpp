@@ -15,6 +15,7 @@ using namespace support;
 struct Packed {
   std::vector<Layer> layers;
   std::vector<float> tables;
+  std::vector<std::uint8_t> zeros;
   NetworkSpec spec;
   std::vector<std::uint64_t> storage;  // 8-byte aligned
 
@@ -30,6 +31,8 @@ Packed packed_network(InputKind input, PixelKind pixels) {
   p.layers.emplace_back(random, 33, 5);
   p.tables = reals(random, 3 * 256, 0.0f, 1.0f);
   for (const Layer& layer : p.layers) p.spec.layers.push_back(layer.canonical());
+  p.zeros.assign(12, 51);
+  p.spec.layers[0].input_zeros = p.zeros.data();
   p.spec.input = input;
   p.spec.pixels = pixels;
   if (input == InputKind::kAffine) {
@@ -138,6 +141,13 @@ TEST(foreign_buffers_are_refused) {
   CHECK(refused(std::as_bytes(std::span(longer)).subspan(4, bytes.size())));  // misaligned
 }
 
+TEST(zeros_of_the_inputs_are_kept_where_they_are_known) {
+  Packed p = packed_network(InputKind::kStatic, PixelKind::kNone);
+  const NetworkView view = view_network(p.bytes());
+  CHECK(std::ranges::equal(view.input_zeros(0), p.zeros));
+  CHECK(view.input_zeros(1).empty());
+}
+
 // Every 32-bit word of the header and the records with hostile values, in memory that ends at a
 // page that can't be read: either refused, or a view whose every layer lies inside the buffer.
 TEST(mutated_headers_are_refused_or_harmless) {
@@ -147,7 +157,7 @@ TEST(mutated_headers_are_refused_or_harmless) {
     Packed p = packed_network(input, pixels);
     const std::span<const std::byte> good = p.bytes();
     Guarded<std::byte> memory(good, Edge::kLast);
-    for (std::size_t at = 0; at < 64 * 3; at += 4) {
+    for (std::size_t at = 0; at < sizeof(NetworkHeader) + sizeof(LayerRecord); at += 4) {
       std::uint32_t word = 0;
       std::memcpy(&word, good.data() + at, 4);
       for (const std::uint32_t hostile :
@@ -159,6 +169,8 @@ TEST(mutated_headers_are_refused_or_harmless) {
         const NetworkView& view = *viewed;
         const std::byte* end = memory.data() + good.size();
         for (std::int64_t i = 0; i < view.layers(); ++i) {
+          const std::span<const std::uint8_t> zeros = view.input_zeros(i);
+          CHECK(zeros.empty() || std::accumulate(zeros.begin(), zeros.end(), 0) >= 0);  // reads
           const Weights dense = view.weights(i, WeightForm::kDense);
           CHECK(dense.inputs >= 1 && dense.outputs >= 1);
           CHECK(dense.dense.panels +

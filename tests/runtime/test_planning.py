@@ -2,64 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from plans import PIXELS, compiled, entries, model
 from torch import nn
 
 import fastmnist as fm
 from fastmnist import _core
 from fastmnist.runtime import planning
 from fastmnist.runtime.compiled import CompiledModel
-from fastmnist.runtime.measurements import SHARED, machine_name
+from fastmnist.runtime.measurements import SHARED
 from fastmnist.runtime.packing import pack
-
-
-@pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Plans are measured, and remembered in an empty place; gives the file's path."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("FASTMNIST_PLAN", "measured")
-    forget()
-    yield tmp_path / "fastmnist" / "plans.json"
-    forget()
-
-
-def forget() -> None:
-    SHARED.forget()
-
-
-def model(*widths: int) -> nn.Module:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for i, (k, n) in enumerate(pairwise(widths)):
-        layers += [nn.Linear(k, n), nn.ReLU()][: 2 if i < len(widths) - 2 else 1]
-    return nn.Sequential(*layers)
-
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (700, 90), dtype=np.uint8)
-
-
-def compiled(plan: str | None = None) -> CompiledModel:
-    return fm.compile(model(90, 150, 70, 10), calibration=PIXELS[:64], plan=plan)
-
-
-def count_measurements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    calls: list[str] = []
-    for name in ("measure_layer", "measure_blocks", "measure_set_up"):
-        measure = getattr(_core, name)
-        monkeypatch.setattr(_core, name, lambda *a, m=measure, n=name: (calls.append(n), m(*a))[1])
-    return calls
 
 
 def test_every_plan_gives_the_same_bits(isa: str) -> None:
@@ -71,9 +30,11 @@ def test_every_plan_gives_the_same_bits(isa: str) -> None:
     rng = np.random.default_rng(1)
     for block_rows in (32, 64, 96, 160, 1024):
         packed = pack(network)
-        names = [[str(rng.choice(kernels)) for _ in planning.ROWS] for _ in network.layers]
-        _core.set_plan(packed, names, block_rows)
-        assert _core.get_plan(packed) == (names, block_rows)
+        chosen = [
+            [kernels[rng.integers(len(kernels))] for _ in planning.ROWS] for _ in network.layers
+        ]
+        _core.set_plan(packed, chosen, block_rows)
+        assert _core.get_plan(packed) == (chosen, block_rows)
         net = _core.Model(packed)
         # Threads get shares of other classes than the whole.
         _core.set_num_threads(1 + block_rows % 3)
@@ -86,18 +47,18 @@ def test_every_plan_gives_the_same_bits(isa: str) -> None:
 def test_tiles_are_set_up_where_only_a_share_needs_them() -> None:
     """1,100 rows by row kernels, but what is left of a share after whole blocks by tiles."""
     kernels = _core.linear_kernels()
-    tiles = [name for name in kernels if "amx" in name]
+    tiles = [kernel for kernel in kernels if "amx" in kernel.isa]
     if not tiles:
         pytest.skip("this machine has no tiles")
     network = compiled("fixed").network
     rows = np.concatenate([PIXELS, PIXELS])[:1100]
     expected = CompiledModel(network, "fixed")(rows)
     packed = pack(network)
-    names = [[*([tiles[0]] * 7), kernels[0]]] * 3
+    chosen = [[*([tiles[0]] * 7), kernels[0]]] * 3
     for threads in (1, 2, 3):
         _core.set_num_threads(threads)
         for block_rows in (96, 1024):
-            _core.set_plan(packed, names, block_rows)
+            _core.set_plan(packed, chosen, block_rows)
             assert (_core.Model(packed)(rows) == expected).all()
     _core.set_num_threads(0)
 
@@ -109,67 +70,32 @@ def test_another_instruction_set_goes_by_the_rule() -> None:
     _core.set_plan(packed, [[_core.linear_kernels()[-1]] * len(planning.ROWS)] * 3, 64)
     before = _core.set_isa(ladder[-1])
     try:
-        names, _ = _core.get_plan(packed)
-        assert {name for layer in names for name in layer} == {"scalar 1x1"}
+        kernels, _ = _core.get_plan(packed)
+        assert {kernel.name for layer in kernels for kernel in layer} == {"scalar 1x1"}
     finally:
         _core.set_isa(before)
 
 
-def test_a_second_model_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if len(_core.layer_kernels(pack(compiled("fixed").network), 0, 96)) == 1:
-        pytest.skip("this instruction set has one kernel")
-    calls = count_measurements(monkeypatch)
-    first = compiled()
-    assert calls.count("measure_layer") == 3
-    calls.clear()
-    second = compiled()
-    assert calls == []
-    forget()  # as in a new process
-    third = compiled()
-    assert calls == []
-    assert first._plan == second._plan == third._plan
-    assert json.loads(memory.read_text())["format"] == 1
-    assert not [*memory.parent.glob(".plans.json.*")]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff\xfe not json",
-        b"[]",
-        b'{"format": 1, "machines": 5}',
-        b'{"format": 1, "machines": {"MACHINE": 7}}',
-        b'{"format": 1, "machines": {"MACHINE": {"layer 90x150 codes": [NaN, "x", -1]}}}',
-        b'{"format": 1, "machines": {"MACHINE": {"blocks 90x150 codes": [1e9]}}}',
-        b'{"format": 1, "machines": {"MACHINE": {"set-up": [1' + b"0" * 400 + b"]}}}",
-        b"[" * 100_000,
-    ],
-)
-def test_a_damaged_memory_is_measured_again(memory: Path, content: bytes) -> None:
-    machine = machine_name(tuple(_core.linear_kernels()))
-    memory.parent.mkdir(parents=True)
-    memory.write_bytes(content.replace(b"MACHINE", machine.encode()))
-    net = compiled()
-    assert (net(PIXELS) == compiled("fixed")(PIXELS)).all()
-
-
-def test_a_memory_that_cannot_be_written_does_no_harm(
-    memory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    memory.parent.parent.joinpath("fastmnist").write_text("a file where a folder should be")
-    assert compiled()._plan.mode == "measured"
+def test_a_kernel_is_a_record(isa: str) -> None:
+    kernels = _core.linear_kernels()
+    assert len({*kernels}) == len({kernel.name for kernel in kernels}) == len(kernels)
+    for kernel in kernels:
+        parts = [kernel.isa, kernel.loop, f"{kernel.rows}x{kernel.panels}", kernel.form]
+        assert kernel.name == " ".join(part for part in parts if part not in ("", "dense"))
+        assert kernel.is_sparse == (kernel.form not in ("dense", "bounded"))
+        assert pickle.loads(pickle.dumps(kernel)) == kernel
+    assert isa in {kernel.isa for kernel in kernels}
 
 
 def test_fixed_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = count_measurements(monkeypatch)
+    before = SHARED.added
     assert compiled("fixed")._plan.mode == "fixed"
     monkeypatch.setenv("FASTMNIST_PLAN", "fixed")
     net = compiled()
     assert net._plan.mode == "fixed"
     assert pickle.loads(pickle.dumps(compiled("fixed")))._plan.mode == "fixed"
     fm.quantize(model(90, 20, 5), fm.Dynamic())
-    assert calls == []
+    assert SHARED.added == before
     assert not memory.exists()
 
 
@@ -183,15 +109,20 @@ def test_unknown_plans_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_set_plan_refuses_what_does_not_fit() -> None:
     packed = pack(compiled("fixed").network)
-    names = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
+    kernels = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
     for bad, block_rows, message in (
-        (names[:2], 64, "choices"),
-        ([["nonsense"] * len(planning.ROWS)] * 3, 64, "nonsense"),
-        (names, 16, "block_rows"),
-        (names, 2048, "block_rows"),
+        (kernels[:2], 64, "choices"),
+        (kernels, 16, "block_rows"),
+        (kernels, 2048, "block_rows"),
     ):
         with pytest.raises(ValueError, match=message):
             _core.set_plan(packed, bad, block_rows)
+    before = _core.set_isa("scalar")
+    scalar = _core.linear_kernels()[0]
+    _core.set_isa(before)
+    if scalar not in _core.linear_kernels():
+        with pytest.raises(ValueError, match="scalar 1x1"):
+            _core.set_plan(packed, [[scalar] * len(planning.ROWS)] * 3, 64)
     assert _core.get_plan(packed) == _core.get_plan(pack(compiled("fixed").network))
     with pytest.raises(ValueError, match="times"):
         _core.choose_kernels(packed, [1.0], 0.0)
@@ -202,15 +133,15 @@ def test_set_plan_refuses_what_does_not_fit() -> None:
 def test_tiles_must_pay_for_their_set_up() -> None:
     """A kernel that is faster by less than setting the tile unit up costs is not taken."""
     kernels = _core.linear_kernels()
-    if not any("amx" in name for name in kernels):
+    if not any("amx" in kernel.isa for kernel in kernels):
         pytest.skip("this machine has no tiles")
     packed = pack(fm.compile(model(64, 20), dynamic=True, plan="fixed").network)
-    per_class = [2e-9 if "amx" in name else 4e-9 for name in kernels]
-    names = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
-    assert all("amx" not in name for name in names[0])
-    per_class = [2e-6 if "amx" in name else 4e-6 for name in kernels]
-    names = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
-    assert all("amx" in name for name in names[0])
+    per_class = [2e-9 if "amx" in kernel.isa else 4e-9 for kernel in kernels]
+    chosen = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
+    assert all("amx" not in kernel.isa for kernel in chosen[0])
+    per_class = [2e-6 if "amx" in kernel.isa else 4e-6 for kernel in kernels]
+    chosen = _core.choose_kernels(packed, per_class * len(planning.ROWS), 50e-9)
+    assert all("amx" in kernel.isa for kernel in chosen[0])
 
 
 def test_explain(isa: str, memory: Path) -> None:
@@ -218,7 +149,7 @@ def test_explain(isa: str, memory: Path) -> None:
     table = net.explain(rows=[1, 40, 5000])
     assert len(table.rows) == 9
     columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
-    assert {*columns["kernel"]} <= {name.split()[0] for name in _core.linear_kernels()}
+    assert {*columns["kernel"]} <= {kernel.isa for kernel in _core.linear_kernels()}
     assert all(re.fullmatch(r"[\d,]+\.\d\d", time) for time in columns["µs"])  # none is too short
     assert all(share.endswith("%") for share in columns["of limit"])
     with pytest.raises(ValueError, match="rows"):
@@ -233,24 +164,6 @@ def test_a_pickle_keeps_what_was_asked_for(memory: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("FASTMNIST_PLAN", "fixed")
     assert pickle.loads(default).plan == "fixed"
     assert pickle.loads(named).plan == "measured"
-
-
-@pytest.mark.slow
-def test_processes_that_start_at_once_lose_nothing(memory: Path) -> None:
-    """Each measures shapes of its own; all are in the file in the end."""
-    if len(_core.layer_kernels(pack(compiled("fixed").network), 0, 96)) == 1:
-        pytest.skip("this instruction set has one kernel")
-    code = (
-        "import sys, torch, fastmnist as fm; n = int(sys.argv[1]);"
-        "fm.compile(torch.nn.Sequential(torch.nn.Linear(n, n)), dynamic=True)"
-    )
-    workers = [
-        subprocess.Popen([sys.executable, "-c", code, str(n)], env={**os.environ})
-        for n in (41, 42, 43, 44)
-    ]
-    assert [worker.wait(timeout=120) for worker in workers] == [0] * 4
-    (entries,) = json.loads(memory.read_text())["machines"].values()
-    assert {f"layer {n}x{n} rows" for n in (41, 42, 43, 44)} <= {*entries}
 
 
 def test_explain_after_a_change_of_the_set(memory: Path) -> None:
@@ -280,17 +193,14 @@ def pruned_and_wide() -> nn.Module:
 
 
 @pytest.mark.slow
-def test_threads_have_a_plan_of_their_own(
-    isa: str, memory: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_have_a_plan_of_their_own(isa: str, memory: Path, two_threads: None) -> None:
     """Sparse layers are measured with all threads at once, too; no bit depends on it."""
     if isa == "scalar":
         pytest.skip("the scalar kernels would take a minute, and have no plan")
-    calls = count_measurements(monkeypatch)
     rows = np.random.default_rng(2).normal(size=(200, 1024)).astype(np.float32)
     net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
-    sparse = any(planning.is_sparse(name) for name in _core.linear_kernels())
-    assert calls.count("measure_layer") == (3 if sparse else 2 if "avx2" not in isa else 0)
+    sparse = any(kernel.is_sparse for kernel in _core.linear_kernels())
+    assert any(key.endswith(" threads 2") for key in entries(memory)) == sparse
     kernels, threaded = net._plan.kernels, net._plan.threaded
     assert [layer[:5] for layer in kernels] == [layer[:5] for layer in threaded]
     fixed = fm.CompiledModel(net.network, "fixed")
@@ -298,10 +208,10 @@ def test_threads_have_a_plan_of_their_own(
         fm.set_num_threads(threads)
         for count in (1, 40, 64, 65, 128, 200):
             assert (net(rows[:count]) == fixed(rows)[:count]).all()
-    calls.clear()
+    measured = SHARED.added
     fm.set_num_threads(2)
     again = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
-    assert calls == []
+    assert SHARED.added == measured
     assert again._plan == net._plan
     assert net.explain(rows=(1, 64)).rows
 
@@ -316,18 +226,16 @@ def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> N
     for one in _core.linear_kernels():
         for many in _core.linear_kernels():
             packed = pack(net.network, forms)
-            if isa == "scalar" and "picks" in one + many:
-                continue
             _core.set_plan(packed, [[one] * 8] * 2, 64, [[many] * 8] * 2)
-            names, _ = _core.get_plan(packed, threaded=True)
-            assert names == [[*[one] * 5, *[many] * 3]] * 2
+            planned, _ = _core.get_plan(packed, threaded=True)
+            assert planned == [[*[one] * 5, *[many] * 3]] * 2
             assert (_core.Model(packed)(rows) == expected).all(), (one, many)
 
 
 def test_a_threaded_plan_that_does_not_fit_is_refused() -> None:
     packed = pack(compiled("fixed").network)
-    names = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
+    kernels = [[_core.linear_kernels()[0]] * len(planning.ROWS)] * 3
     with pytest.raises(ValueError, match="choices"):
-        _core.set_plan(packed, names, 64, names[:2])
+        _core.set_plan(packed, kernels, 64, kernels[:2])
     with pytest.raises(ValueError, match="threads: expected 1 to"):
         _core.measure_layer(packed, 0, 0)

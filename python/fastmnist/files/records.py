@@ -9,11 +9,18 @@ The tensors of one layer are the same everywhere, in a module's ``state_dict`` a
     input_zero_point   int32   []                  static and affine
     input_multiplier   float32 [inputs]            affine: a network's first layer only
     input_offset       float32 [inputs]            affine
+
+How often calibration saw a zero in each input is a field of the description, "input_zeros": a
+letter for each, from "A" (never) to "z" (always), and behind it how often in a row where that is
+more than once ("z28Yz3"); or absent, as in every file of before.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
+import string
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any
@@ -22,12 +29,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist.files.fields import required_field, required_tensor
-from fastmnist.int8.network import KINDS, QuantizedLayer, QuantizedNetwork
+from fastmnist.int8.network import KINDS, U8, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.sparse_encoding import Encoded, decode
 from fastmnist.pixels import PixelNormalization
 
 Arrays = dict[str, npt.NDArray[Any]]
 _MOST_LAYERS = 1024
+_LETTERS = string.ascii_uppercase + string.ascii_lowercase
 # Steps of a chain that change no value of an int8 network's rows.
 _SILENT_STEPS = ("flatten", "rows", "identity", "dropout")
 
@@ -60,8 +68,8 @@ def layer_from_arrays(
     Parameters
     ----------
     description : dict
-        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, ``pixels``, and ``bias``,
-        which is false where there is none.
+        ``kind`` ("static", "affine" or "dynamic"), ``name``, ``clamp``, ``pixels``, ``bias``,
+        which is false where there is none, and maybe ``input_zeros``.
 
     Raises
     ------
@@ -101,6 +109,7 @@ def _layer_from(
         clamp=clamp_from_json(description),
         input_scale=scale,
         input_zero_point=zero_point,
+        input_zeros=_zeros_from_json(description, int(weight.shape[1])),
     )
 
 
@@ -129,7 +138,12 @@ def network_to_json(network: QuantizedNetwork) -> dict[str, Any]:
         "kind": network.kind,
         "pixels": pixels_to_json(network.pixels),
         "layers": [
-            {"name": layer.name, "clamp": clamp_to_json(layer.clamp)} for layer in network.layers
+            {
+                "name": layer.name,
+                "clamp": clamp_to_json(layer.clamp),
+                **zeros_to_json(layer.input_zeros),
+            }
+            for layer in network.layers
         ],
     }
 
@@ -151,6 +165,8 @@ def network_from_arrays(
     parts = []
     for i, row in enumerate(rows):
         about = {"name": required_field(row, "name", str), "clamp": row.get("clamp")}
+        if "input_zeros" in row:
+            about["input_zeros"] = row["input_zeros"]
         first = {"kind": kind, "pixels": description.get("pixels")}
         later = {"kind": "dynamic" if kind == "dynamic" else "static"}
         whole = {**about, **(later if i else first)}
@@ -239,6 +255,32 @@ def _bound_from_json(bound: Any) -> float:
     if isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) < 3.5e38:
         return float(bound)
     raise ValueError(f"clamp: expected a number, 'inf' or '-inf', got {bound!r}")
+
+
+def zeros_to_json(zeros: U8 | None) -> dict[str, str]:
+    """The field of a description that tells of a layer's zeros; none where they are not known."""
+    if zeros is None:
+        return {}
+    runs = ((_LETTERS[share], len([*run])) for share, run in itertools.groupby(zeros.tolist()))
+    return {"input_zeros": "".join(letter + str(n) * (n > 1) for letter, n in runs)}
+
+
+def _zeros_from_json(record: Any, inputs: int) -> U8 | None:
+    if record.get("input_zeros") is None:
+        return None
+    text = required_field(record, "input_zeros", str)
+    zeros = np.empty(0, np.uint8)
+    if re.fullmatch("([A-Za-z][0-9]{0,5})*", text):
+        runs = re.findall("([A-Za-z])([0-9]*)", text)
+        counts = [int(n or 1) for _, n in runs]
+        if sum(counts) == inputs:
+            zeros = np.repeat(np.array([_LETTERS.index(k) for k, _ in runs], np.uint8), counts)
+    if len(zeros) != inputs:
+        raise ValueError(
+            f"input_zeros: expected letters for {inputs} inputs, got '{text[:40]}', {len(text)} "
+            "characters"
+        )
+    return zeros
 
 
 def pixels_to_json(pixels: PixelNormalization | None) -> dict[str, list[float]] | None:

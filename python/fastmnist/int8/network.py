@@ -29,10 +29,12 @@ from fastmnist.pixels import PixelNormalization
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
+U8 = npt.NDArray[np.uint8]
 
 KINDS = ("static", "affine", "dynamic")
 MAX_INPUTS = 65_536
 NO_CLAMP = (-math.inf, math.inf)
+ZEROS_OF = 51
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,10 @@ class QuantizedLayer:
         ``(0, inf)`` is ReLU, ``(0, 6)`` ReLU6, ``(-inf, inf)`` none.
     input_scale, input_zero_point : float, int
         What a code of this layer's input stands for; 1 and 0 in dynamic networks.
+    input_zeros : uint8 ``[inputs]`` or None
+        In how many of :data:`ZEROS_OF` rows each input's code was 0 when calibrating; None where
+        that is not known, or such a code is no zero. Behind other layers all have the average.
+        Only for the choice of kernels, as some skip zeros.
     """
 
     name: str
@@ -60,6 +66,7 @@ class QuantizedLayer:
     clamp: tuple[float, float] = NO_CLAMP
     input_scale: float = 1.0
     input_zero_point: int = 0
+    input_zeros: U8 | None = None
 
     @property
     def inputs(self) -> int:

@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 import fastmnist._core as _core
-from fastmnist.int8.network import MAX_INPUTS, NO_CLAMP, QuantizedLayer, QuantizedNetwork
+from fastmnist.int8.network import (
+    MAX_INPUTS,
+    NO_CLAMP,
+    U8,
+    QuantizedLayer,
+    QuantizedNetwork,
+)
 from fastmnist.pixels import PixelNormalization
 
 F32 = npt.NDArray[np.float32]
@@ -36,7 +42,8 @@ class InputRule:
     """How real inputs of one layer become codes.
 
     `scale` and `zero_point` always hold; `multiplier` and `offset` (per feature) only where the
-    rule is affine: then they make the codes, and `scale` is 1 unless all columns share it.
+    rule is affine: then they make the codes, and `scale` is 1 unless all columns share it. `zeros`
+    is what calibration saw of them (:attr:`QuantizedLayer.input_zeros`).
     """
 
     scale: float = 1.0
@@ -44,6 +51,7 @@ class InputRule:
     multiplier: F32 | None = None
     offset: F32 | None = None
     pixels: PixelNormalization | None = None
+    zeros: U8 | None = None
 
 
 def rule_from_range(lo: float, hi: float) -> InputRule:
@@ -87,6 +95,16 @@ def rule_from_pixels(pixels: PixelNormalization, features: int) -> InputRule:
     uniform = len(set(pixels.std)) == 1
     scale = float(np.float32(1 / (255.0 * pixels.std[0]))) if uniform else 1.0
     return InputRule(scale, 0, multiplier, offset, pixels)
+
+
+def codes_of(x: F32, rule: InputRule) -> U8:
+    """Codes of one value per feature, as whoever has no more than the rule can tell them."""
+    real = x.astype(np.float64)
+    if rule.multiplier is not None and rule.offset is not None:
+        codes = np.rint(real * rule.multiplier + rule.offset)
+    else:
+        codes = np.rint(real / rule.scale) + rule.zero_point
+    return np.clip(codes, 0, 255).astype(np.uint8)
 
 
 def pins_pixels(network: QuantizedNetwork) -> bool:
@@ -158,6 +176,7 @@ def quantize_layer(
         layer.clamp,
         rule.scale,
         rule.zero_point,
+        rule.zeros,
     )
 
 

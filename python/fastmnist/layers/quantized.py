@@ -31,8 +31,9 @@ from fastmnist.files.records import (
     layer_arrays,
     layer_from_arrays,
     pixels_to_json,
+    zeros_to_json,
 )
-from fastmnist.int8.network import QuantizedNetwork, activation_name
+from fastmnist.int8.network import U8, QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.batchnorm import check_rows
@@ -69,6 +70,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
         Bounds of the output; ``(0, inf)`` is ReLU.
     pixels : PixelNormalization or None
         What a uint8 pixel stands for; None where uint8 rows are refused.
+    input_zeros : uint8 ``[in_features]`` or None
+        See :class:`QuantizedLayer`. No buffer, as no answer depends on it.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
     packed_at: int
     weight_int8: Tensor
     weight_scale: nn.Parameter
+    input_zeros: U8 | None = None  # also of those that were pickled before it was known
 
     def __init__(
         self, network: QuantizedNetwork, *, bias: bool = True, follows_norm: bool = False
@@ -93,6 +97,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         (layer,) = network.layers
         self.name, self.kind, self.clamp = layer.name, network.kind, layer.clamp
         self.pixels, self.follows_norm = network.pixels, follows_norm
+        self.input_zeros = layer.input_zeros
         self.in_features, self.out_features = layer.inputs, layer.outputs
         # Whether uint8 rows need no look at their shape: one mean and std stand for any.
         self.takes_pixels = network.pixels is not None and network.pixels.channels == 1
@@ -168,6 +173,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             "bias": self.bias is not None,
             "follows_norm": self.follows_norm,
             "pixels": pixels_to_json(self.pixels),
+            **zeros_to_json(self.input_zeros),
         }
 
     @classmethod
@@ -319,13 +325,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         names = [*self._parameters, *self._buffers]
         before = {n: t.detach().clone() for n in names if (t := getattr(self, n)) is not None}
         super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         if all(torch.equal(getattr(self, name), tensor) for name, tensor in before.items()):
             return  # as when a file's layer, which has its numbers, is loaded with the model's

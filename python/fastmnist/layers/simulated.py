@@ -17,19 +17,21 @@ they are those of the simulation, in plain torch operations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
 
 import fastmnist._ops as _ops
-from fastmnist.int8.network import NO_CLAMP, QuantizedLayer, QuantizedNetwork
+from fastmnist.int8.network import NO_CLAMP, ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.quantizer import (
     FloatLayer,
     InputRule,
+    codes_of,
     quantize_layer,
     rule_from_columns,
     rule_from_pixels,
@@ -186,6 +188,17 @@ class SimulatedLinear(FusedLinear):
             lo, hi = (c.double().cpu().numpy() for c in (seen.column_lo, seen.column_hi))
             return rule_from_columns(lo, hi, self.folded()[0].cpu().numpy())
         return rule_from_range(*seen.range())
+
+    def final_rule(self) -> InputRule:
+        """The rule of the layer that is made at last: with the zeros that were seen."""
+        rule = self.input_rule()
+        lowest, share = self.observer.lowest()
+        if self.dynamic or rule.zero_point != 0 or share is None:
+            return rule  # a code of 0 is no zero, or nobody counted
+        zeros = np.where(codes_of(lowest, rule) == 0, share, 0.0)
+        if not self.observer.is_model_input:  # neurons have no place: one number does, in files too
+            zeros[:] = zeros.mean()
+        return replace(rule, zeros=np.rint(ZEROS_OF * zeros).astype(np.uint8))
 
     def quantized(self, rule: InputRule) -> QuantizedLayer:
         """Quantize the layer as it is now, for inputs that follow `rule`."""

@@ -89,7 +89,7 @@ class _Conversion(Transform):
         drop_inputs(root)
         make_permanent(root)
         layers = prepared_layers(root)
-        rules = {name: layer.input_rule() for name, layer in layers.items()}
+        rules = {name: layer.final_rule() for name, layer in layers.items()}
         dynamic = {name: rules.pop(name) for name, layer in layers.items() if layer.dynamic}
 
         def quantizer(layer: nn.Linear, name: str, rule: InputRule) -> QuantizedLayer:

@@ -142,7 +142,7 @@ class StaticInt8(PostTraining):
         prepared = prepared_layers(root)
         check_all_observed(prepared, samples)
         warn_of_ranges_apart(root, prepared)
-        self._rules = {name: layer.input_rule() for name, layer in prepared.items()}
+        self._rules = {name: layer.final_rule() for name, layer in prepared.items()}
 
     def replace(
         self,

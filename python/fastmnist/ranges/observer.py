@@ -3,7 +3,8 @@
 An :class:`InputObserver` sits in a prepared layer and sees every input. It keeps the smallest and
 largest value, overall and per feature, their moving averages, and, where a rule
 (:mod:`fastmnist.ranges.rules`) asks for it, a count of the values by size. Everything is a buffer,
-so that ``state_dict`` carries it, devices move it and checkpoints resume.
+so that ``state_dict`` carries it, devices move it and checkpoints resume; but for what only serves
+warnings and speed.
 
 Values are counted by the upper 14 bits of their float32::
 
@@ -45,6 +46,11 @@ class InputObserver(nn.Module):
     average: Tensor
     origin: Tensor
     counts: Tensor
+    # In how many of the rows seen by this very observer each feature had its smallest value, which
+    # in images and after a ReLU is the zero. Not in the state_dict: it only serves the choice of
+    # kernels.
+    _at_lowest: Tensor | None = None
+    _rows_of_lowest = 0
 
     def __init__(self, features: int, rule: Rule) -> None:
         super().__init__()
@@ -102,6 +108,7 @@ class InputObserver(nn.Module):
         first = not self.started
         old_lo = torch.where(empty, 0.0, lo) if first else self.column_lo
         old_hi = torch.where(empty, 0.0, hi) if first else self.column_hi
+        self._count_lowest(rows, lo, None if first else old_lo)
         self.column_lo.copy_(torch.minimum(lo, old_lo))
         self.column_hi.copy_(torch.maximum(hi, old_hi))
         batch = torch.stack(
@@ -121,6 +128,25 @@ class InputObserver(nn.Module):
             self.origin.zero_()
         elif position:
             self.origin[1] = 0
+
+    def _count_lowest(self, rows: Tensor, lo: Tensor, before: Tensor | None) -> None:
+        at_lowest = (rows == lo).sum(dim=0)
+        if before is not None:
+            at_lowest = at_lowest.where(lo <= before, 0)
+            if self._at_lowest is not None:
+                at_lowest += self._at_lowest.to(lo.device).where(before <= lo, 0)
+        self._at_lowest = at_lowest
+        self._rows_of_lowest += rows.shape[0]
+
+    def lowest(self) -> tuple[npt.NDArray[np.float32], F64 | None]:
+        """The smallest value of each feature, and its share of the rows where that is known."""
+        lowest = self.column_lo.cpu().numpy()
+        if self._at_lowest is None:
+            return lowest, None
+        return lowest, self._at_lowest.double().cpu().numpy() / self._rows_of_lowest
+
+    def _forget_lowest(self) -> None:
+        self._at_lowest, self._rows_of_lowest = None, 0
 
     def _note_site(self, batch: Tensor, model_call: int) -> None:
         self._site = self._site + 1 if model_call == self._model_call else 0
@@ -142,6 +168,7 @@ class InputObserver(nn.Module):
         self.column_hi.copy_(hi)
         self.average.copy_(torch.stack((lo.amin(), hi.amax())))
         self.rows.fill_(max(1, int(self.rows)))
+        self._forget_lowest()
         self._started = True
 
     def range(self) -> tuple[float, float]:
@@ -159,6 +186,7 @@ class InputObserver(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._started = False  # as what was loaded tells
+        self._forget_lowest()
 
     def _apply(self, fn: Any, recurse: bool = True) -> InputObserver:
         # Moved with the model, but never rounded: a half-precision range would not be the range.

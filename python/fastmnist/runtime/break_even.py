@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
 
 import fastmnist._core as _core
-from fastmnist.runtime.planning import ROWS, Shape, Times, is_sparse, synthetic_times
+from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.runtime.planning import ROWS, Times, layer_times
 
 # What is measured: random masks, as unstructured pruning makes them, with these shares of zeros.
 ZEROS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _NOISE = 0.97
 NEVER = 2.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a layer's speed depends on."""
+
+    inputs: int
+    outputs: int
+    codes_out: bool  # its outputs are codes of the next layer, uint8
+    per_row: bool  # a scale per row
+
+
+def shapes_of(network: QuantizedNetwork) -> list[Shape]:
+    """What the speed of each layer depends on."""
+    last = len(network.layers) - 1
+    dynamic = network.kind == "dynamic"
+    return [
+        Shape(layer.inputs, layer.outputs, i < last and not dynamic, dynamic)
+        for i, layer in enumerate(network.layers)
+    ]
 
 
 def break_even(shape: Shape) -> dict[int, float]:
@@ -33,11 +58,11 @@ def break_even(shape: Shape) -> dict[int, float]:
 
 
 @functools.cache
-def _break_even(shape: Shape, kernels: tuple[str, ...]) -> dict[int, float]:
+def _break_even(shape: Shape, kernels: tuple[_core.Kernel, ...]) -> dict[int, float]:
     found = dict.fromkeys(ROWS, NEVER)
     lost: set[int] = set()
     for zeros in reversed(ZEROS):
-        times = synthetic_times(shape, zeros)
+        times = _synthetic_times(shape, zeros)
         for rows, by_kernel in zip(ROWS, times, strict=True):
             if _sparse_wins(by_kernel) and rows not in lost:
                 found[rows] = zeros
@@ -48,7 +73,20 @@ def _break_even(shape: Shape, kernels: tuple[str, ...]) -> dict[int, float]:
     return found
 
 
+def _synthetic_times(shape: Shape, zeros: float) -> list[Times]:
+    """µs of each kernel for a layer of this shape, of which a random share of weights is zero."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (shape.outputs, shape.inputs), dtype=np.int8)
+    weight[rng.random(weight.shape, np.float32) < zeros] = 0
+    ones = np.full(shape.outputs, 1e-3, np.float32)
+    layers = [_core.Layer(weight, ones, None, 0.0, math.inf, 0.01, 0)]
+    if shape.codes_out:  # a layer that takes them
+        last = np.zeros((1, shape.outputs), np.int8)
+        layers.append(_core.Layer(last, ones[:1], None, -math.inf, math.inf, 0.01, 0))
+    return layer_times(_core.pack(layers, "dynamic" if shape.per_row else "static"), 0)
+
+
 def _sparse_wins(times: Times) -> bool:
-    sparse = [time for name, time in times.items() if is_sparse(name)]
-    dense = [time for name, time in times.items() if not is_sparse(name)]
+    sparse = [time for kernel, time in times.items() if kernel.is_sparse]
+    dense = [time for kernel, time in times.items() if not kernel.is_sparse]
     return bool(sparse) and min(sparse) < _NOISE * min(dense)

@@ -9,19 +9,11 @@ from typing import Any
 
 import fastmnist._core as _core
 from fastmnist.display.tables import Table
-from fastmnist.int8.network import QuantizedNetwork
-from fastmnist.runtime.break_even import break_even
-from fastmnist.runtime.measurements import SHARED
-from fastmnist.runtime.packing import pack
-from fastmnist.runtime.planning import (
-    ROWS,
-    Plan,
-    Times,
-    is_sparse,
-    layer_times,
-    pack_and_plan,
-    shapes_of,
-)
+from fastmnist.int8.network import ZEROS_OF, QuantizedNetwork
+from fastmnist.runtime.break_even import break_even, shapes_of
+from fastmnist.runtime.measurements import note
+from fastmnist.runtime.packing import Packed, pack
+from fastmnist.runtime.planning import ROWS, Plan, Times, layer_times, pack_and_plan
 
 _ABOUT = ("layer", "shape", "activation", "input", "weights")
 _FASTER = "*"  # behind the ratio of a kernel that is
@@ -52,14 +44,13 @@ def explained(
     )
     marked = False
     for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
-        by_class = _times(packed, i, layer_times(packed, i, shape))
+        by_class = layer_times(packed, i)
         about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
         about += [input_rule(i), _weights(layer.weight.nbytes, zeros[i])]
         even = break_even(shape) if pruned and zeros[i] >= _WORTH_ASKING else {}
         for n in rows:
             c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
             chosen, times = plan.kernels[i][c], by_class[c]
-            kernel, tile = chosen.split(maxsplit=1)
             measured = n if n <= ROWS[-2] else ROWS[-1]
             share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
             others = _others(times, chosen)
@@ -67,16 +58,16 @@ def explained(
             table.row(
                 *about,
                 f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
-                kernel,
-                tile.replace("x", "×"),
+                chosen.isa,
+                _tile(chosen),
                 f"{times[chosen]:,.2f}",
                 f"{share:.0%}",
                 *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
                 others,
             )
             about = [""] * len(about)
-    for note in _notes(network, plan, isa, marked):
-        table.note(note)
+    for text in _notes(network, packed, plan, isa, marked):
+        table.note(text)
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
     return table
@@ -84,7 +75,7 @@ def explained(
 
 def has_sparse_kernels() -> bool:
     """Whether kernels for sparse weights are among those that are used here."""
-    return any(is_sparse(name) for name in _core.linear_kernels())
+    return any(kernel.is_sparse for kernel in _core.linear_kernels())
 
 
 def _weights(size: int, zeros: float) -> str:
@@ -93,7 +84,7 @@ def _weights(size: int, zeros: float) -> str:
 
 def _sparse_cells(times: Times, pays_from: float | None) -> tuple[str, str, str]:
     """Best time of either kind, and from which share of zeros sparse weights win."""
-    best = [[t for name, t in times.items() if is_sparse(name) == kind] for kind in (False, True)]
+    best = [[t for k, t in times.items() if k.is_sparse == kind] for kind in (False, True)]
     dense, sparse = (f"{min(t):,.2f}" if t else "" for t in best)
     if pays_from is None:
         return dense, sparse, ""
@@ -110,19 +101,13 @@ def _checked(rows: Any) -> list[int]:
     return numbers
 
 
-def _times(packed: Any, i: int, remembered: list[Times]) -> list[Times]:
-    if len(remembered[0]) > 1:
-        return remembered
-    return [{kernel: time} for _, kernel, time in _core.measure_layer(packed, i)]
-
-
-def _others(times: Times, chosen: str) -> str:
+def _others(times: Times, chosen: _core.Kernel) -> str:
     lost = []
-    for name, time in sorted(times.items(), key=lambda item: item[1])[: _MOST_OTHERS + 1]:
-        if name != chosen:
+    for kernel, time in sorted(times.items(), key=lambda item: item[1])[: _MOST_OTHERS + 1]:
+        if kernel != chosen:
             ratio = time / times[chosen]
             mark = _FASTER if ratio < 0.97 else ""
-            lost.append(f"{_shown(name)}: {ratio:.1f}{mark}")
+            lost.append(f"{_shown(kernel)}: {ratio:.1f}{mark}")
     return ", ".join(lost[:_MOST_OTHERS]) or "none"
 
 
@@ -151,12 +136,28 @@ def _differences(network: QuantizedNetwork, plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def _shown(kernel: str) -> str:
-    isa, tile = kernel.split(maxsplit=1)
-    return f"{isa} {tile.replace('x', '×')}"
+def _zeros(network: QuantizedNetwork) -> str:
+    """How many inputs of each layer were zero, where that is known."""
+    return ", ".join(
+        f"{layer.name} {float(layer.input_zeros.mean()) / ZEROS_OF:.0%}"
+        for layer in network.layers
+        if layer.input_zeros is not None
+    )
 
 
-def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> list[str]:
+def _shown(kernel: _core.Kernel) -> str:
+    return f"{kernel.isa} {_tile(kernel)}"
+
+
+def _tile(kernel: _core.Kernel) -> str:
+    """Its loop, rows × panels, and the form of weights that it reads, where those need a word."""
+    form = kernel.form if kernel.form != "dense" else ""
+    return " ".join(filter(None, (kernel.loop, f"{kernel.rows}×{kernel.panels}", form)))
+
+
+def _notes(
+    network: QuantizedNetwork, packed: Packed, plan: Plan, isa: str, marked: bool
+) -> list[str]:
     limits = _limits(isa)
     notes = [
         "uint8 rows are refused: the model does not know what a pixel stands for"
@@ -169,7 +170,9 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> lis
         f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
     ]
-    if any(is_sparse(name) for layer in plan.kernels for name in layer):
+    if zeros := _zeros(network):
+        notes.append(f"these rows have as many zeros as calibration saw: {zeros}")
+    if any(kernel.is_sparse for layer in plan.kernels for kernel in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
     if plan.threaded != plan.kernels:
         notes.append("batches that several threads share: " + _differences(network, plan))
@@ -177,11 +180,11 @@ def _notes(network: QuantizedNetwork, plan: Plan, isa: str, marked: bool) -> lis
         notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
         if marked:
             notes.append(f"{_FASTER} faster: a measured plan may take it")
-    elif len(_core.layer_kernels(pack(network), 0, ROWS[-1])) > 1:
+    elif len(_core.layer_kernels(packed, 0, ROWS[-1])) > 1:
         notes.append(
             "the others lost because they were slower, or not faster by more than the noise (3 %)"
         )
         if marked:
             notes.append(f"{_FASTER} setting up the tile unit would have cost more than it saved")
-        notes.append(f"times are remembered from when they were first measured: {SHARED.note()}")
+        notes.append(f"times are remembered from when they were first measured: {note()}")
     return notes

@@ -31,11 +31,6 @@ def pack(network: QuantizedNetwork, forms: list[list[str]] | None = None) -> Pac
     )
 
 
-def packed_forms(packed: Packed, i: int) -> list[str]:
-    """The sparse forms in which a packed network holds layer `i`."""
-    return [form for form in _core.layer_forms(packed, i) if form != "dense"]
-
-
 def pixel_table(pixels: PixelNormalization) -> F32:
     """The real value of each of the 256 pixels, per channel: float32 ``[channels, 256]``."""
     every = np.arange(256, dtype=np.uint8)
@@ -54,4 +49,5 @@ def _native(layer: QuantizedLayer) -> _core.Layer:
         *layer.clamp,
         layer.input_scale,
         layer.input_zero_point,
+        layer.input_zeros,
     )

@@ -144,7 +144,7 @@ def network(forms: list[list[str]] | None = None) -> tuple[Any, Any]:
 
 def test_forms_that_may_pay_are_packed(isa: str) -> None:
     packed, _ = network()
-    read = {name.split()[-1] for name in _core.linear_kernels()} & {*FORMS}
+    read = {kernel.form for kernel in _core.linear_kernels()} & {*FORMS}
     sparse = read - {"bounded", "int16"}
     forms = [{*_core.layer_forms(packed, i)} for i in range(3)]
     assert all("dense" in f and f - {"dense"} <= read for f in forms)
@@ -152,7 +152,7 @@ def test_forms_that_may_pay_are_packed(isa: str) -> None:
     plain, _ = network([[], [], []])
     assert plain.size <= packed.size
     kernels = _core.layer_kernels(packed, 2, 9, codes_out=True)
-    dense = [kernel for kernel in kernels if kernel.split()[-1] not in FORMS]
+    dense = [kernel for kernel in kernels if kernel.form not in FORMS]
     assert _core.layer_kernels(plain, 0, 9) == dense
 
 

@@ -1,0 +1,38 @@
+// Small files of the library's own, read and replaced whole.
+//
+// They only save work (what was measured, for the next process), so a file that cannot be read or
+// written is no error: these functions say so, and callers do without. Other processes may read and
+// write the same file meanwhile; whoever changes one holds its FileLock from reading to replacing.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/export.h"
+
+namespace fastmnist {
+
+// A regular file's bytes. Nothing where there is none, or it cannot be read or is longer than
+// `most`.
+FASTMNIST_API std::optional<std::string> read_file(const std::string& path, std::size_t most);
+
+// The file holds `content` afterwards (true), or what it held before (false): others never see a
+// part. Makes the folders that it lies in, and follows links.
+FASTMNIST_API bool replace_file(const std::string& path, std::string_view content);
+
+// Keeps other processes out meanwhile, where the system can. The file at `path` stays, and is
+// empty.
+class FASTMNIST_API FileLock {
+ public:
+  explicit FileLock(const std::string& path);
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+  ~FileLock();
+
+ private:
+  int file_;  // -1: not locked
+};
+
+}  // namespace fastmnist
