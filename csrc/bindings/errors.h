@@ -11,7 +11,7 @@
 
 namespace fastmnist::bindings {
 
-class __attribute__((visibility("default"))) InvalidArgument : public std::invalid_argument {
+class InvalidArgument : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;
 };

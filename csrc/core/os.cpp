@@ -1,24 +1,21 @@
 #include "core/os.h"
 
-#include <cstdlib>
+#include "core/system.h"
 
-// The one place where it is decided what there is.
-#if (defined(__linux__) || defined(__APPLE__)) && !defined(FASTMNIST_NO_OS)
-#define FASTMNIST_POSIX 1
+#if defined(FASTMNIST_POSIX)
 #include <unistd.h>
 #endif
-#if defined(FASTMNIST_POSIX) && !defined(FASTMNIST_NO_THREADS)
-#define FASTMNIST_POSIX_THREADS 1
+#if defined(FASTMNIST_POSIX_THREADS)
 #include <pthread.h>
 #endif
-#if defined(FASTMNIST_POSIX) && defined(__linux__)
-#define FASTMNIST_LINUX 1
+#if defined(FASTMNIST_LINUX)
 #include <sched.h>
 #include <sys/mman.h>
 #endif
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace fastmnist::os {
@@ -119,12 +116,14 @@ bool start_thread(void* (*function)(void*), void* context) {
   return pthread_create(&thread, nullptr, function, context) == 0 && pthread_detach(thread) == 0;
 }
 
-void after_fork_in_child(void (*function)()) { pthread_atfork(nullptr, nullptr, function); }
+void around_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) {
+  pthread_atfork(before, in_parent, in_child);
+}
 
 #else
 
 bool start_thread(void* (*)(void*), void*) { return false; }
-void after_fork_in_child(void (*)()) {}
+void around_fork(void (*)(), void (*)(), void (*)()) {}
 
 #endif
 

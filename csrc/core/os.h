@@ -1,10 +1,10 @@
 // What the library asks of an operating system, all of it (but cpu.cpp's request for tile
 // registers): a handful of functions, each with an answer for where there is none.
 //
-// os.cpp holds two sets of them: one for Linux and other POSIX systems, and one for systems that
-// have none of this (WebAssembly), or for a build that must do without (FASTMNIST_NO_OS). Which of
-// them is compiled is decided there, in one place; nothing else in the library asks what system it
-// is on.
+// There are two sets of them: one for Linux and other POSIX systems, and one for systems that have
+// none of this (WebAssembly), or for a build that must do without (FASTMNIST_NO_OS). core/system.h
+// decides which is compiled, here and for files (core/files.h); nothing else in the library asks
+// what system it is on.
 #pragma once
 
 #include <cstddef>
@@ -31,9 +31,10 @@ FASTMNIST_API const char* environment(const char* name);
 // Starts a thread that nobody waits for. False where the system refuses, or has none.
 bool start_thread(void* (*function)(void*), void* context);
 
-// From now on, in every forked child, before it runs on. Never where processes cannot fork, nor in
-// a build without threads: there nothing is left half done by another.
-FASTMNIST_API void after_fork_in_child(void (*function)());
+// What a fork must find in order: called before each, then in the parent and in the child, which
+// has none of the parent's other threads. nullptr: nothing to do. Never where processes cannot
+// fork, nor in a build without threads: there nothing is left half done by another.
+FASTMNIST_API void around_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
 
 // That these bytes will be walked through at random: a hint, for page tables' sake.
 FASTMNIST_API void ask_for_huge_pages(void* memory, std::int64_t bytes);

@@ -153,7 +153,7 @@ Pool& pool() {
   static std::once_flag registered;
   std::call_once(registered, [] {
     g_pool.store(new Pool);
-    os::after_fork_in_child([] { g_pool.store(new Pool); });
+    os::around_fork(nullptr, nullptr, [] { g_pool.store(new Pool); });
   });
   return *g_pool.load(std::memory_order_acquire);
 }

@@ -229,7 +229,7 @@ Result<NetworkView> view_network(std::span<const std::byte> buffer) {
     if (record.zeros_bytes != 0) {
       if (record.zeros_offset != at || record.zeros_bytes > header.bytes - at ||
           record.zeros_bytes != static_cast<std::uint64_t>(aligned(record.inputs)))
-        not_packed("zeros of the inputs");
+        return not_packed("zeros of the inputs");
       at += record.zeros_bytes;
     }
     before = record.outputs;

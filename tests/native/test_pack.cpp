@@ -143,7 +143,7 @@ TEST(foreign_buffers_are_refused) {
 
 TEST(zeros_of_the_inputs_are_kept_where_they_are_known) {
   Packed p = packed_network(InputKind::kStatic, PixelKind::kNone);
-  const NetworkView view = view_network(p.bytes());
+  const NetworkView view = check::value(view_network(p.bytes()));
   CHECK(std::ranges::equal(view.input_zeros(0), p.zeros));
   CHECK(view.input_zeros(1).empty());
 }
