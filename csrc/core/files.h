@@ -40,7 +40,7 @@ class FASTMNIST_API FileLock {
   ~FileLock();
 
  private:
-  int file_;  // -1: not locked
+  [[maybe_unused]] int file_;  // -1: not locked
 };
 
 }  // namespace fastmnist

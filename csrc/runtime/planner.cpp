@@ -118,7 +118,7 @@ class Times {
 Result<double> set_up_seconds(const KernelTable& kernels, Measurements& known) {
   if (unit_of(kernels) == nullptr) return 0.0;
   Result<Numbers> set_up = recalled(known, kernels, "set-up", 1, 0, kLongestTime, [&] {
-    return Result<Numbers>({nanoseconds(measure_set_up(kernels))});
+    return Result<Numbers>(Numbers{nanoseconds(measure_set_up(kernels))});
   });
   if (!set_up.ok()) return std::move(set_up).status();
   return static_cast<double>((*set_up)[0]) / kNanoseconds;

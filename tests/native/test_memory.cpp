@@ -10,6 +10,7 @@
 #include "runtime/limits.h"
 #include "runtime/linear.h"
 #include "runtime/plan.h"
+#include "runtime/planner.h"
 #include "runtime/predict.h"
 #include "support.h"
 
@@ -61,7 +62,7 @@ struct Network {
 
 TEST(a_full_memory_is_a_status) {
   Random random(3);
-  const Network network(random);
+  Network network(random);
   const std::vector<std::uint8_t> x = integers<std::uint8_t>(random, 7 * 30, 0, 255);
   const Rows rows{RowType::kPixels, x.data(), 7};
   std::vector<float> logits(7 * 20, -1.0f);
@@ -77,6 +78,12 @@ TEST(a_full_memory_is_a_status) {
     CHECK(
         predict_network(network.view, rows, index.data(), &pool, &logits_pool).is_out_of_memory());
     CHECK(measure_limits("scalar").status().is_out_of_memory());
+    const KernelTable& kernels = *check::value(active_kernels());
+    Measurements known;
+    for (const int threads : {1, 2})
+      CHECK(measure_layer(kernels, network.view, 0, threads).status().is_out_of_memory());
+    const auto bytes = std::as_writable_bytes(std::span(network.storage));
+    CHECK(plan_network(kernels, bytes, known, 1).is_out_of_memory() && known.added() == 0);
   }
   CHECK(logits == untouched && index == std::vector<std::int64_t>(7, -1));
   check::ok(run_network(network.view, rows, logits.data(), &pool));
