@@ -222,13 +222,27 @@ def test_any_threaded_plan_gives_the_same_bits(isa: str, two_threads: None) -> N
     rows = np.random.default_rng(3).normal(size=(150, 1024)).astype(np.float32)
     net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows), plan="fixed")
     expected = net(rows)
-    forms = [["bitmask", "picks"]] * 2
+    forms = [sorted({kernel.form for kernel in _core.linear_kernels()} - {"dense"})] * 2
+<<<<<<< HEAD
+    whole = pack(net.network, forms)
+    everywhere = [{*_core.layer_kernels(whole, i, n)} for i in range(2) for n in (1, 17, 96)]
+    kernels = set.intersection(*everywhere)
+    assert len(kernels) > 1
+    for one in kernels:
+        for many in kernels:
+=======
+    ruled, _ = _core.get_plan(pack(net.network, forms))
     for one in _core.linear_kernels():
         for many in _core.linear_kernels():
+>>>>>>> hD
             packed = pack(net.network, forms)
             _core.set_plan(packed, [[one] * 8] * 2, 64, [[many] * 8] * 2)
             planned, _ = _core.get_plan(packed, threaded=True)
-            assert planned == [[*[one] * 5, *[many] * 3]] * 2
+            for i, layer in enumerate(planned):
+                for c, (most, kernel) in enumerate(zip(planning.ROWS, layer, strict=True)):
+                    wanted = one if most < planning.ROWS[5] else many
+                    can = wanted in _core.layer_kernels(packed, i, most)
+                    assert kernel == (wanted if can else ruled[i][c])
             assert (_core.Model(packed)(rows) == expected).all(), (one, many)
 
 
@@ -239,3 +253,18 @@ def test_a_threaded_plan_that_does_not_fit_is_refused() -> None:
         _core.set_plan(packed, kernels, 64, kernels[:2])
     with pytest.raises(ValueError, match="threads: expected 1 to"):
         _core.measure_layer(packed, 0, 0)
+
+
+def test_where_no_kernel_skips_zeros_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned = fm.prune(model(90, 20, 5), fm.L1Unstructured(0.8))
+    net = fm.compile(pruned, dynamic=True, plan="fixed")
+    line = "no sparse kernels on this CPU: zeros make the file smaller, not the call faster"
+    assert line not in str(net.explain())
+    assert fm.cpu_info()["sparse_forms"]
+    assert line not in str(fm.cpu_info())
+    dense = [kernel for kernel in _core.linear_kernels() if not kernel.is_sparse]
+    monkeypatch.setattr(_core, "linear_kernels", lambda: dense)
+    assert line in " ".join(str(net.explain()).split())
+    known = _core.cpu_info()
+    monkeypatch.setattr(_core, "cpu_info", lambda: {**known, "sparse_forms": []})
+    assert line in str(fm.cpu_info())

@@ -11,6 +11,7 @@ import fastmnist._core as _core
 from fastmnist.display.tables import Table
 from fastmnist.int8.network import ZEROS_OF, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
+from fastmnist.runtime.cpu import sparse_note
 from fastmnist.runtime.measurements import note
 from fastmnist.runtime.packing import Packed, pack
 from fastmnist.runtime.planning import ROWS, Plan, Times, layer_times, pack_and_plan
@@ -36,7 +37,8 @@ def explained(
     if ignored:
         plan = ruled
     zeros = [float((layer.weight == 0).mean()) for layer in network.layers]
-    pruned = max(zeros) >= _WORTH_ASKING and has_sparse_kernels()
+    asks = max(zeros) >= _WORTH_ASKING
+    pruned = asks and has_sparse_kernels()
     table = Table(
         f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
         f"kernels up to {isa}, blocks of {plan.block_rows} rows",
@@ -68,6 +70,8 @@ def explained(
             about = [""] * len(about)
     for text in _notes(network, packed, plan, isa, marked):
         table.note(text)
+    if asks and not pruned:
+        table.note(sparse_note([]))
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
     return table

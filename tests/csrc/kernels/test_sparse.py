@@ -231,7 +231,7 @@ def test_sections_that_lie_about_their_sizes_are_refused() -> None:
 
 def test_unknown_forms_are_refused() -> None:
     layer = random_layer(np.random.default_rng(0), 4, 4)
-    with pytest.raises(ValueError, match="one of bounded, int16, bitmask, picks, windows32, windows64"):
+    with pytest.raises(ValueError, match=r"one of bounded, .*, windows64"):
         _core.pack([layer.native], "static", forms=[["csr"]])
     with pytest.raises(ValueError, match="one list per layer"):
         _core.pack([layer.native], "static", forms=[])
