@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -194,6 +195,30 @@ def sources(*folders: str, suffixes: set[str]) -> list[Path]:
         for path in sorted((REPO / folder).rglob("*"))
         if path.suffix in suffixes
     ]
+
+
+# Folders of csrc, the lowest first: an include never goes up.
+FLOORS = ["core", "kernels", "pack", "runtime", "bindings"]
+# What asks the operating system, or starts threads, which some systems have not.
+OF_SYSTEMS = re.compile(r"<(sys/.*|unistd\.h|fcntl\.h|pthread\.h|sched\.h|thread)>")
+MAY_ASK = {"core/os.cpp", "core/files.cpp", "core/cpu.cpp", "core/pool.cpp"}
+
+
+def includes_of(path: Path) -> list[str]:
+    return re.findall(r'^#include (".+"|<.+>)', path.read_text(), re.MULTILINE)
+
+
+def test_no_include_goes_up():
+    paths = sources("csrc", suffixes={".h", ".cpp"})
+    assert paths
+    for path in paths:
+        name = path.relative_to(REPO / "csrc").as_posix()
+        own = FLOORS.index(name.split("/")[0])
+        for include in includes_of(path):
+            floor = include.strip('"').split("/")[0]
+            assert floor not in FLOORS[own + 1 :], f"{name} includes {include}"
+            if own < FLOORS.index("bindings") and name not in MAY_ASK:
+                assert not OF_SYSTEMS.fullmatch(include), f"{name} includes {include}"
 
 
 @pytest.mark.parametrize(

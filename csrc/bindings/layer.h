@@ -8,8 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "bindings/errors.h"
 #include "bindings/numpy_arrays.h"
-#include "core/errors.h"
 #include "pack/layer.h"
 
 namespace fastmnist::bindings {

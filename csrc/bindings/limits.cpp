@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bindings/errors.h"
 #include "runtime/limits.h"
 
 namespace fastmnist::bindings {
@@ -21,7 +22,7 @@ py::dict measure(const std::string& isa) {
   Limits limits{};
   {
     const py::gil_scoped_release released;
-    limits = measure_limits(isa);
+    limits = unwrap(measure_limits(isa));
   }
   py::dict result;
   result["isa"] = isa;

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "bindings/arrays.h"
+#include "bindings/errors.h"
 #include "bindings/results.h"
-#include "core/errors.h"
 #include "runtime/executor.h"
 #include "runtime/predict.h"
 
@@ -118,7 +118,7 @@ Model::Model(std::span<const std::byte> packed)
       storage_(static_cast<std::byte*>(
           ::operator new (std::max<std::size_t>(packed.size(), 1), std::align_val_t{64}))) {
   std::copy(packed.begin(), packed.end(), storage_.get());
-  view_ = view_network(std::span(storage_.get(), packed.size()));
+  view_ = unwrap(view_network(std::span(storage_.get(), packed.size())));
   rows_that_keep_gil_ = kProductsWorthReleasing / products_per_row(view_);
 }
 
@@ -136,7 +136,7 @@ PyObject* Model::run(const Task& task, PyObject* x, PyObject* out) const {
   Input input;
   if (out == Py_None) {
     input.read(x, view_.inputs());
-    check_rows(view_, input.type());
+    unwrap(check_rows(view_, input.type()));
     Result result(input.object, input.view.library());
     const std::int64_t shape[2] = {input.rows, task.outputs};
     void* data = result.allocate(task.element, {shape, static_cast<std::size_t>(task.dimensions)});
@@ -152,7 +152,7 @@ PyObject* Model::run(const Task& task, PyObject* x, PyObject* out) const {
   const bool plain = is_plain(out);
   bool taken = !plain && view.write(out);
   input.read(x, view_.inputs());
-  check_rows(view_, input.type());
+  unwrap(check_rows(view_, input.type()));
   if (plain) taken = view.write(out);
   task.check_out(out, view, taken, input);
   compute(task, input, view.data());
@@ -164,15 +164,14 @@ void Model::compute(const Task& task, const Input& x, void* result) const {
   const Rows rows{x.type(), x.view.data(), x.rows};
   const auto run = [&] {
     if (task.indices)
-      predict_network(view_, rows, static_cast<std::int64_t*>(result), &scratch_, &logits_);
-    else
-      run_network(view_, rows, static_cast<float*>(result), &scratch_);
+      return predict_network(view_, rows, static_cast<std::int64_t*>(result), &scratch_, &logits_);
+    return run_network(view_, rows, static_cast<float*>(result), &scratch_);
   };
   if (x.rows > rows_that_keep_gil_) {
     const py::gil_scoped_release released;
-    run();
+    unwrap(run());
   } else {
-    run();
+    unwrap(run());
   }
 }
 

@@ -18,8 +18,8 @@
 #include <new>
 #include <stdexcept>
 
+#include "bindings/errors.h"
 #include "bindings/model.h"
-#include "core/errors.h"
 
 namespace fastmnist::bindings {
 namespace {

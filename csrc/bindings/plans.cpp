@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "bindings/errors.h"
 #include "bindings/kernel_record.h"
-#include "core/errors.h"
 #include "core/threads.h"
 #include "kernels/tables.h"
 #include "runtime/candidates.h"
@@ -40,6 +40,7 @@ class AlignedCopy {
  public:
   explicit AlignedCopy(std::span<const std::byte> bytes)
       : size_(bytes.size()), lease_(nullptr, static_cast<std::int64_t>(bytes.size())) {
+    if (!lease_.ok()) throw std::bad_alloc();
     std::memcpy(lease_.get(), bytes.data(), size_);
   }
   std::span<std::byte> bytes() const { return {lease_.get(), size_}; }
@@ -66,28 +67,28 @@ py::list time_rows(const KernelTable& kernels, const std::vector<KernelTime>& ti
 
 py::list measure(Packed packed, std::int64_t layer, int threads) {
   const AlignedCopy copy(bytes_of(packed));
-  const NetworkView network = view_network(copy.bytes());
+  const NetworkView network = unwrap(view_network(copy.bytes()));
   check_layer(network, layer);
   if (threads < 1 || threads > kMostThreads)
     invalid("threads", "1 to " + std::to_string(kMostThreads), std::to_string(threads));
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   std::vector<KernelTime> times;
   {
     const py::gil_scoped_release released;
-    times = measure_layer(kernels, network, layer, threads);
+    times = unwrap(measure_layer(kernels, network, layer, threads));
   }
   return time_rows(kernels, times);
 }
 
 py::list recall(Packed packed, std::int64_t layer, Measurements& known) {
   const AlignedCopy copy(bytes_of(packed));
-  const NetworkView network = view_network(copy.bytes());
+  const NetworkView network = unwrap(view_network(copy.bytes()));
   check_layer(network, layer);
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   std::vector<KernelTime> times;
   {
     const py::gil_scoped_release released;
-    times = layer_times(kernels, network, layer, known);
+    times = unwrap(layer_times(kernels, network, layer, known));
   }
   return time_rows(kernels, times);
 }
@@ -95,19 +96,19 @@ py::list recall(Packed packed, std::int64_t layer, Measurements& known) {
 void plan(Packed packed, Measurements& known) {
   const std::span<std::byte> bytes = bytes_of(packed);
   const AlignedCopy copy(bytes);
-  view_network(copy.bytes());
+  unwrap(view_network(copy.bytes()));
   {
     const py::gil_scoped_release released;
-    plan_network(active_kernels(), copy.bytes(), known, num_threads());
+    unwrap(plan_network(*unwrap(active_kernels()), copy.bytes(), known, unwrap(num_threads())));
   }
   std::memcpy(bytes.data(), copy.bytes().data(), bytes.size());
 }
 
 // [layer][class of rows].
 std::vector<Records> choose(Packed packed, const std::vector<double>& times, double set_up) {
-  const KernelTable& kernels = active_kernels();
-  const NetworkView network = view_network(bytes_of(packed));
-  const std::vector<int> choices = choose_kernels(kernels, network, times, set_up);
+  const KernelTable& kernels = *unwrap(active_kernels());
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
+  const std::vector<int> choices = unwrap(choose_kernels(kernels, network, times, set_up));
   std::vector<Records> records(static_cast<std::size_t>(network.layers()));
   for (std::size_t i = 0; i < choices.size(); ++i)
     records[i / kRowClasses].push_back(record_of(kernels.linears[choices[i]]));
@@ -130,21 +131,21 @@ std::vector<int> indexes_of(const KernelTable& kernels, const std::vector<Record
 
 void set_plan(Packed packed, const std::vector<Records>& one, std::int64_t block_rows,
               const std::vector<Records>& threaded) {
-  const KernelTable& kernels = active_kernels();
-  write_plan(kernels, indexes_of(kernels, one), indexes_of(kernels, threaded), block_rows,
-             bytes_of(packed));
+  const KernelTable& kernels = *unwrap(active_kernels());
+  unwrap(write_plan(kernels, indexes_of(kernels, one), indexes_of(kernels, threaded), block_rows,
+                    bytes_of(packed)));
 }
 
 // The kernels that layer i could go by with so many rows: those whose form of weights there is. In
 // the network, unless it is said otherwise what they give and whether there is a scale per row.
 Records layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
                       std::optional<bool> codes_out, std::optional<bool> per_row) {
-  const NetworkView network = view_network(bytes_of(packed));
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
   check_layer(network, layer);
   LinearShape shape = shape_of(network, layer, rows);
   shape.codes_out = codes_out.value_or(shape.codes_out);
   shape.per_row = per_row.value_or(shape.per_row);
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   Records records;
   for (const int i : candidates_of(kernels, network, layer, shape))
     records.push_back(record_of(kernels.linears[i]));
@@ -153,7 +154,7 @@ Records layer_kernels(Packed packed, std::int64_t layer, std::int64_t rows,
 
 // Rows of codes as layer i is measured with.
 py::array_t<std::uint8_t> bench_codes(Packed packed, std::int64_t layer, std::int64_t rows) {
-  const NetworkView network = view_network(bytes_of(packed));
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
   check_layer(network, layer);
   const std::int64_t inputs = network.record(layer).inputs;
   py::array_t<std::uint8_t> codes(
@@ -164,7 +165,7 @@ py::array_t<std::uint8_t> bench_codes(Packed packed, std::int64_t layer, std::in
 
 // Bytes of layer i in each form that it has.
 py::dict layer_forms(Packed packed, std::int64_t layer) {
-  const NetworkView network = view_network(bytes_of(packed));
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
   check_layer(network, layer);
   py::dict forms;
   for (int f = 0; f < kWeightForms; ++f)
@@ -175,8 +176,8 @@ py::dict layer_forms(Packed packed, std::int64_t layer) {
 
 // What runs: per layer and class of rows the kernel, and the rows of a block.
 py::tuple get_plan(Packed packed, bool threaded) {
-  const NetworkView network = view_network(bytes_of(packed));
-  const PlanView plan(active_kernels(), network);
+  const NetworkView network = unwrap(view_network(bytes_of(packed)));
+  const PlanView plan(*unwrap(active_kernels()), network);
   py::list layers;
   for (std::int64_t i = 0; i < network.layers(); ++i) {
     py::list records;
@@ -197,18 +198,20 @@ void register_plans(py::module_& module) {
       .def("keep_in", &Measurements::keep_in, py::arg("path"))
       .def("forget", &Measurements::forget)
       .def_property_readonly("added", &Measurements::added);
-  module.def("machine_name", [] { return machine_name(active_kernels()); });
+  module.def("machine_name", [] { return machine_name(*unwrap(active_kernels())); });
   module.def("measure_layer", &measure, strict("packed"), py::arg("layer"), py::arg("threads") = 1);
   module.def("layer_times", &recall, strict("packed"), py::arg("layer"), py::arg("known"));
   module.def("plan_network", &plan, strict("packed"), py::arg("known"));
   module.def(
       "drop_unused_forms",
-      [](Packed packed) { return drop_unused_forms(active_kernels(), bytes_of(packed)); },
+      [](Packed packed) {
+        return unwrap(drop_unused_forms(*unwrap(active_kernels()), bytes_of(packed)));
+      },
       strict("packed"));
   module.def("choose_kernels", &choose, strict("packed"), py::arg("times"), py::arg("set_up"));
   module.def("linear_kernels", [] {
     Records records;
-    for (const LinearKernel& kernel : all_of(active_kernels()))
+    for (const LinearKernel& kernel : all_of(*unwrap(active_kernels())))
       records.push_back(record_of(kernel));
     return records;
   });

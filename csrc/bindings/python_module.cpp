@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/errors.h"
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
@@ -22,7 +23,6 @@
 #include "bindings/testing_module.h"
 #include "core/arithmetic.h"
 #include "core/cpu.h"
-#include "core/errors.h"
 #include "core/threads.h"
 #include "kernels/reference.h"
 #include "kernels/tables.h"
@@ -34,8 +34,10 @@ namespace py = pybind11;
 using namespace fastmnist;  // NOLINT(google-build-using-namespace): this file is its Python face
 
 using bindings::Array;
+using bindings::invalid;
 using bindings::LayerArrays;
 using bindings::shape_text;
+using bindings::unwrap;
 
 py::tuple quantizer_of_range(float lo, float hi) {
   if (!std::isfinite(lo) || !std::isfinite(hi))
@@ -81,7 +83,8 @@ std::vector<std::vector<FormSize>> sparse_forms(
     invalid("forms", "one list per layer, " + std::to_string(layers.size()),
             std::to_string(names->size()));
   std::vector<std::vector<FormSize>> forms;
-  const std::vector<WeightForm> readable = names ? std::vector<WeightForm>{} : readable_forms();
+  const std::vector<WeightForm> readable =
+      names ? std::vector<WeightForm>{} : readable_forms(*unwrap(active_kernels()));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (!names) {
       forms.push_back(forms_worth_trying(layers[i], readable));
@@ -136,15 +139,16 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
     spec.pixel_table = pixel_table->data();
     spec.channels = pixel_table->shape(0);
   }
-  py::array_t<std::uint8_t> packed(packed_network_bytes(spec));
-  pack_network(spec, std::span(reinterpret_cast<std::byte*>(packed.mutable_data()),
-                               static_cast<std::size_t>(packed.size())));
+  py::array_t<std::uint8_t> packed(unwrap(packed_network_bytes(spec)));
+  unwrap(pack_network(spec, std::span(reinterpret_cast<std::byte*>(packed.mutable_data()),
+                                      static_cast<std::size_t>(packed.size()))));
   return packed;
 }
 
 py::dict cpu_info() {
   py::list rungs;
-  const std::string active = active_kernels().name;
+  const KernelTable& kernels = *unwrap(active_kernels());
+  const std::string active = kernels.name;
   for (const Rung& rung : ladder()) {
     py::dict row;
     row["isa"] = rung.name;
@@ -155,10 +159,10 @@ py::dict cpu_info() {
   py::dict info;
   info["model"] = cpu_model();
   info["isa"] = active;
-  info["threads"] = num_threads();
+  info["threads"] = unwrap(num_threads());
   info["ladder"] = rungs;
   py::list forms;
-  for (const WeightForm form : readable_forms())
+  for (const WeightForm form : readable_forms(kernels))
     if (is_sparse(form)) forms.append(name_of(form));
   info["sparse_forms"] = forms;
   return info;
@@ -171,16 +175,18 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
-    } catch (const InvalidArgument& e) {
+    } catch (const bindings::InvalidArgument& e) {
       PyErr_SetString(PyExc_ValueError, e.what());
     }
   });
 
   m.def("cpu_info", &cpu_info);
   m.def(
-      "set_isa", [](const std::string& isa) { return set_active_kernels(isa); }, py::arg("isa"));
-  m.def("num_threads", &num_threads);
-  m.def("set_num_threads", &set_num_threads, py::arg("count"));
+      "set_isa", [](const std::string& isa) { return unwrap(set_active_kernels(isa)); },
+      py::arg("isa"));
+  m.def("num_threads", [] { return unwrap(num_threads()); });
+  m.def(
+      "set_num_threads", [](int count) { unwrap(set_num_threads(count)); }, py::arg("count"));
 
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("quantizer_of_range", &quantizer_of_range, py::arg("lo"), py::arg("hi"));

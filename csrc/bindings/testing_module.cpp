@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "bindings/errors.h"
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/numpy_arrays.h"
-#include "core/errors.h"
 #include "core/quantizers.h"
 #include "kernels/reference.h"
 #include "kernels/tables.h"
@@ -28,10 +28,12 @@ void check_size(const char* name, const py::array& array, const char* of, py::ss
             std::to_string(array.size()));
 }
 
+const RowKernels& row_kernels() { return unwrap(active_kernels())->rows; }
+
 bool quantize(const Array<float>& x, float scale, int zero_point, Array<std::uint8_t>& out) {
   check_size("out", out, "x", x.size());
-  return active_kernels().rows.quantize(x.data(), x.size(), checked_quantizer(scale, zero_point),
-                                        out.mutable_data());
+  return row_kernels().quantize(x.data(), x.size(), unwrap(checked_quantizer(scale, zero_point)),
+                                out.mutable_data());
 }
 
 bool quantize_affine(const Array<float>& x, const Array<float>& multiplier,
@@ -39,18 +41,18 @@ bool quantize_affine(const Array<float>& x, const Array<float>& multiplier,
   check_size("multiplier", multiplier, "x", x.size());
   check_size("offset", offset, "x", x.size());
   check_size("out", out, "x", x.size());
-  return active_kernels().rows.quantize_affine(x.data(), x.size(), multiplier.data(), offset.data(),
-                                               out.mutable_data());
+  return row_kernels().quantize_affine(x.data(), x.size(), multiplier.data(), offset.data(),
+                                       out.mutable_data());
 }
 
 void dequantize(const Array<std::uint8_t>& q, float scale, int zero_point, Array<float>& out) {
   check_size("out", out, "q", q.size());
-  active_kernels().rows.dequantize(q.data(), q.size(), checked_quantizer(scale, zero_point),
-                                   out.mutable_data());
+  row_kernels().dequantize(q.data(), q.size(), unwrap(checked_quantizer(scale, zero_point)),
+                           out.mutable_data());
 }
 
 py::tuple row_range(const Array<float>& x) {
-  const RowRange range = active_kernels().rows.row_range(x.data(), x.size());
+  const RowRange range = row_kernels().row_range(x.data(), x.size());
   return py::make_tuple(range.lo, range.hi, range.finite);
 }
 
@@ -65,7 +67,7 @@ std::vector<Quantizer> row_quantizers(const Array<float>& scale,
             shape_text(scale) + " and " + shape_text(zero_point));
   std::vector<Quantizer> quantizers;
   for (py::ssize_t m = 0; m < scale.size(); ++m)
-    quantizers.push_back(checked_quantizer(scale.data()[m], zero_point.data()[m]));
+    quantizers.push_back(unwrap(checked_quantizer(scale.data()[m], zero_point.data()[m])));
   return quantizers;
 }
 
@@ -89,8 +91,8 @@ LinearOutput check_out(const py::array& out, std::int64_t rows, std::int64_t out
 }
 
 NetworkView view_packed(const Array<std::uint8_t>& packed) {
-  return view_network(std::span(reinterpret_cast<const std::byte*>(packed.data()),
-                                static_cast<std::size_t>(packed.size())));
+  return unwrap(view_network(std::span(reinterpret_cast<const std::byte*>(packed.data()),
+                                       static_cast<std::size_t>(packed.size()))));
 }
 
 // Layer 0 of `packed` on codes, by the active kernels: what kernel tests call.
@@ -103,7 +105,7 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   const std::int64_t rows = codes.shape(0);
   const LinearOutput output = check_out(out, rows, network.record(0).outputs);
   const std::vector<Quantizer> quantizers = row_quantizers(row_scale, row_zero_point, rows);
-  const KernelTable& kernels = active_kernels();
+  const KernelTable& kernels = *unwrap(active_kernels());
   const LinearShape shape{rows, network.record(0).inputs, network.record(0).outputs,
                           output == LinearOutput::kCodes, quantizers.size() != 1};
   const LinearKernel* choice = kernel ? nullptr : &PlanView(kernels, network).kernel(0, shape);
@@ -121,10 +123,10 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   else
     args.row_quantizers = quantizers.data();
   if (output == LinearOutput::kCodes) {
-    args.y_quantizer = checked_quantizer(out_scale, out_zero_point);
+    args.y_quantizer = unwrap(checked_quantizer(out_scale, out_zero_point));
     args.y_bounded = bounded;
   }
-  run_single_linear(*choice, output, args);
+  unwrap(run_single_linear(*choice, output, args));
 }
 
 // The same by reference.cpp, on canonical weights.
@@ -144,7 +146,7 @@ void reference_linear(const LayerArrays& layer, const Array<std::uint8_t>& codes
                           static_cast<float*>(y));
   else
     reference::linear_u8(linear, codes.data(), codes.shape(0), rows.data(),
-                         checked_quantizer(out_scale, out_zero_point),
+                         unwrap(checked_quantizer(out_scale, out_zero_point)),
                          static_cast<std::uint8_t*>(y));
 }
 

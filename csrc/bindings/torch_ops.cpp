@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "core/errors.h"
+#include "bindings/errors.h"
 #include "core/quantizers.h"
 #include "core/threads.h"
 #include "kernels/tables.h"
@@ -29,6 +29,8 @@ namespace {
 using fastmnist::checked_quantizer;
 using fastmnist::NetworkView;
 using fastmnist::Quantizer;
+using fastmnist::bindings::invalid;
+using fastmnist::bindings::unwrap;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -95,28 +97,28 @@ std::string shape_of(const Tensor& t) {
 
 void check_type(const Tensor& t, const char* name, ScalarType expected, const char* expected_name) {
   if (t.scalar_type() != expected)
-    fastmnist::invalid(name, std::string("a tensor of ") + expected_name, name_of(t.scalar_type()));
+    invalid(name, std::string("a tensor of ") + expected_name, name_of(t.scalar_type()));
 }
+
+const fastmnist::KernelTable& kernels_in_use() { return *unwrap(fastmnist::active_kernels()); }
 
 Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
   check_type(x, "x", ScalarType::Float, "float32");
-  const Quantizer q = checked_quantizer(scale, zero_point);
+  const Quantizer q = unwrap(checked_quantizer(scale, zero_point));
   const Tensor rows = packed_rows(x);
   Tensor out = empty(x.sizes(), ScalarType::Byte);
-  fastmnist::active_kernels().rows.quantize(static_cast<const float*>(rows.data_ptr()),
-                                            rows.numel(), q,
-                                            static_cast<std::uint8_t*>(out.data_ptr()));
+  kernels_in_use().rows.quantize(static_cast<const float*>(rows.data_ptr()), rows.numel(), q,
+                                 static_cast<std::uint8_t*>(out.data_ptr()));
   return out;
 }
 
 Tensor dequantize(const Tensor& q, double scale, std::int64_t zero_point) {
   check_type(q, "q", ScalarType::Byte, "uint8");
-  const Quantizer quant = checked_quantizer(scale, zero_point);
+  const Quantizer quant = unwrap(checked_quantizer(scale, zero_point));
   const Tensor codes = packed_rows(q);
   Tensor out = empty(q.sizes(), ScalarType::Float);
-  fastmnist::active_kernels().rows.dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
-                                              codes.numel(), quant,
-                                              static_cast<float*>(out.data_ptr()));
+  kernels_in_use().rows.dequantize(static_cast<const std::uint8_t*>(codes.data_ptr()),
+                                   codes.numel(), quant, static_cast<float*>(out.data_ptr()));
   return out;
 }
 
@@ -135,23 +137,24 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
   check_type(bias, "bias", ScalarType::Float, "float32");
   const std::int64_t outputs = weight_scale.numel();
   if (in_features < 1 || in_features > fastmnist::kMaxInputs)
-    fastmnist::invalid("in_features", "1 to 65536", std::to_string(in_features));
-  if (outputs < 1) fastmnist::invalid("weight_scale", "one scale per output", "none");
+    invalid("in_features", "1 to 65536", std::to_string(in_features));
+  if (outputs < 1) invalid("weight_scale", "one scale per output", "none");
   const std::int64_t row_bytes = (in_features + 7) / 8;
   if (bitmask.dim() != 2 || bitmask.size(0) != outputs || bitmask.size(1) != row_bytes)
-    fastmnist::invalid("bitmask",
-                       std::to_string(outputs) + " rows of " + std::to_string(row_bytes) +
-                           " bytes, for as many outputs as weight_scale has",
-                       shape_of(bitmask));
-  if (values.dim() != 1) fastmnist::invalid("values", "one dimension", shape_of(values));
+    invalid("bitmask",
+            std::to_string(outputs) + " rows of " + std::to_string(row_bytes) +
+                " bytes, for as many outputs as weight_scale has",
+            shape_of(bitmask));
+  if (values.dim() != 1) invalid("values", "one dimension", shape_of(values));
   if (bias.numel() != outputs)
-    fastmnist::invalid("bias", std::to_string(outputs) + " values", std::to_string(bias.numel()));
+    invalid("bias", std::to_string(outputs) + " values", std::to_string(bias.numel()));
   const Tensor bits = packed_rows(bitmask);
   const Tensor rest = packed_rows(values);
   const Tensor scales = packed_rows(weight_scale);
   const Tensor biases = packed_rows(bias);
-  const std::vector<std::int8_t> weight = fastmnist::decode_sparse(
-      values_of<std::uint8_t>(bits), values_of<std::int8_t>(rest), outputs, in_features);
+  std::vector<std::int8_t> weight(static_cast<std::size_t>(outputs * in_features));
+  unwrap(fastmnist::decode_sparse(values_of<std::uint8_t>(bits), values_of<std::int8_t>(rest),
+                                  outputs, in_features, weight.data()));
   fastmnist::NetworkSpec spec;
   spec.layers.push_back({weight.data(),
                          static_cast<const float*>(scales.data_ptr()),
@@ -159,12 +162,13 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
                          in_features,
                          outputs,
                          {static_cast<float>(lo), static_cast<float>(hi)},
-                         checked_quantizer(input_scale, input_zero_point)});
-  spec.forms.push_back(fastmnist::forms_worth_trying(spec.layers[0], fastmnist::readable_forms()));
-  const std::int64_t bytes[] = {fastmnist::packed_network_bytes(spec)};
+                         unwrap(checked_quantizer(input_scale, input_zero_point))});
+  spec.forms.push_back(
+      fastmnist::forms_worth_trying(spec.layers[0], fastmnist::readable_forms(kernels_in_use())));
+  const std::int64_t bytes[] = {unwrap(fastmnist::packed_network_bytes(spec))};
   Tensor packed = empty(Sizes(bytes, 1), ScalarType::Byte);
-  fastmnist::pack_network(
-      spec, {static_cast<std::byte*>(packed.data_ptr()), static_cast<std::size_t>(packed.numel())});
+  unwrap(fastmnist::pack_network(spec, {static_cast<std::byte*>(packed.data_ptr()),
+                                        static_cast<std::size_t>(packed.numel())}));
   return packed;
 }
 
@@ -172,20 +176,19 @@ Tensor pack_sparse(const Tensor& bitmask, const Tensor& values, std::int64_t in_
 NetworkView view(const Tensor& packed) {
   check_type(packed, "packed", ScalarType::Byte, "uint8");
   if (!packed.is_contiguous())
-    fastmnist::invalid("packed", "a contiguous tensor", "a strided view " + shape_of(packed));
-  return fastmnist::view_network(std::span(static_cast<const std::byte*>(packed.data_ptr()),
-                                           static_cast<std::size_t>(packed.numel())));
+    invalid("packed", "a contiguous tensor", "a strided view " + shape_of(packed));
+  return unwrap(fastmnist::view_network(std::span(static_cast<const std::byte*>(packed.data_ptr()),
+                                                  static_cast<std::size_t>(packed.numel()))));
 }
 
 // That x's last dimension is what the layers take, and that the caller knows what they give.
 void check_sizes(const Tensor& x, const NetworkView& network, std::int64_t out_features) {
   const Sizes sizes = x.sizes();
   if (sizes.empty() || sizes.back() != network.inputs())
-    fastmnist::invalid("x", "rows of " + std::to_string(network.inputs()) + " values",
-                       sizes.empty() ? "a single number" : std::to_string(sizes.back()));
+    invalid("x", "rows of " + std::to_string(network.inputs()) + " values",
+            sizes.empty() ? "a single number" : std::to_string(sizes.back()));
   if (out_features != network.outputs())
-    fastmnist::invalid("out_features", std::to_string(network.outputs()),
-                       std::to_string(out_features));
+    invalid("out_features", std::to_string(network.outputs()), std::to_string(out_features));
 }
 
 Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
@@ -194,11 +197,11 @@ Tensor mlp(const Tensor& x, const Tensor& packed, std::int64_t out_features) {
   if (!pixels) check_type(x, "x", ScalarType::Float, "float32 or uint8");
   check_sizes(x, network, out_features);
   const auto type = pixels ? fastmnist::RowType::kPixels : fastmnist::RowType::kFloat32;
-  fastmnist::check_rows(network, type);
+  unwrap(fastmnist::check_rows(network, type));
   const Tensor rows = packed_rows(x);
   Tensor out = empty(x.sizes(), ScalarType::Float, network.outputs());
-  fastmnist::run_network(network, {type, rows.data_ptr(), rows.numel() / network.inputs()},
-                         static_cast<float*>(out.data_ptr()), fastmnist::shared_scratch());
+  unwrap(fastmnist::run_network(network, {type, rows.data_ptr(), rows.numel() / network.inputs()},
+                                static_cast<float*>(out.data_ptr()), fastmnist::shared_scratch()));
   return out;
 }
 
@@ -208,17 +211,16 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   check_type(codes, "codes", ScalarType::Byte, "uint8");
   const NetworkView network = view(packed);
   if (network.layers() != 1 || network.input() == fastmnist::InputKind::kDynamic)
-    fastmnist::invalid(
-        "packed", "one layer with a static input scale",
-        std::to_string(network.layers()) + " layers, inputs scaled " +
-            (network.input() == fastmnist::InputKind::kDynamic ? "per row" : "once"));
+    invalid("packed", "one layer with a static input scale",
+            std::to_string(network.layers()) + " layers, inputs scaled " +
+                (network.input() == fastmnist::InputKind::kDynamic ? "per row" : "once"));
   const bool floats = output == fastmnist::LinearOutput::kFloats;
   check_sizes(codes, network, out_features);
   Tensor out =
       empty(codes.sizes(), floats ? ScalarType::Float : ScalarType::Byte, network.outputs());
   const Tensor rows = packed_rows(codes);
   const std::int64_t count = rows.numel() / network.inputs();
-  const fastmnist::KernelTable& kernels = fastmnist::active_kernels();
+  const fastmnist::KernelTable& kernels = kernels_in_use();
   const fastmnist::LinearKernel& kernel =
       fastmnist::PlanView(kernels, network).kernel(0, shape_of(network, 0, count, !floats));
   const auto* data = static_cast<const std::uint8_t*>(rows.data_ptr());
@@ -226,7 +228,7 @@ Tensor linear(const Tensor& codes, const Tensor& packed, std::int64_t out_featur
   fastmnist::LinearArgs args =
       make_args(network, 0, kernel.form, x, count, out.data_ptr(), network.outputs());
   args.y_quantizer = y_quantizer;
-  fastmnist::run_single_linear(kernel, output, args);
+  unwrap(fastmnist::run_single_linear(kernel, output, args));
   return out;
 }
 
@@ -236,7 +238,7 @@ Tensor linear_f32(const Tensor& codes, const Tensor& packed, std::int64_t out_fe
 
 Tensor linear_u8(const Tensor& codes, const Tensor& packed, std::int64_t out_features, double scale,
                  std::int64_t zero_point) {
-  return linear(codes, packed, out_features, checked_quantizer(scale, zero_point),
+  return linear(codes, packed, out_features, unwrap(checked_quantizer(scale, zero_point)),
                 fastmnist::LinearOutput::kCodes);
 }
 

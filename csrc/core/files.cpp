@@ -1,5 +1,7 @@
 #include "core/files.h"
 
+#if defined(FASTMNIST_POSIX)
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -115,3 +117,16 @@ FileLock::~FileLock() {
 }
 
 }  // namespace fastmnist
+
+#else
+
+namespace fastmnist {
+
+std::optional<std::string> read_file(const std::string&, std::size_t) { return std::nullopt; }
+bool replace_file(const std::string&, std::string_view) { return false; }
+FileLock::FileLock(const std::string&) : file_(-1) {}
+FileLock::~FileLock() = default;
+
+}  // namespace fastmnist
+
+#endif

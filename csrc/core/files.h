@@ -11,8 +11,16 @@
 #include <string_view>
 
 #include "core/export.h"
+#include "core/system.h"
 
 namespace fastmnist {
+
+// Whether there are any: else none can be read, or written.
+#if defined(FASTMNIST_POSIX)
+inline constexpr bool kFiles = true;
+#else
+inline constexpr bool kFiles = false;
+#endif
 
 // A regular file's bytes. Nothing where there is none, or it cannot be read or is longer than
 // `most`.
@@ -32,7 +40,7 @@ class FASTMNIST_API FileLock {
   ~FileLock();
 
  private:
-  int file_;  // -1: not locked
+  [[maybe_unused]] int file_;  // -1: not locked
 };
 
 }  // namespace fastmnist

@@ -1,211 +1,71 @@
 #include "core/threads.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <charconv>
-#include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <mutex>
 #include <string>
 #include <system_error>
-#include <thread>
 
-#include "core/errors.h"
+#include "core/os.h"
+#include "core/pool.h"
 
 namespace fastmnist {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr auto kSpinTime = std::chrono::microseconds(50);
-constexpr int kSpinsBeforeYielding = 1000;
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
-
-unsigned floating_point_mode() {
-#if defined(__x86_64__)
-  return __builtin_ia32_stmxcsr();
-#else
-  return 0;
-#endif
-}
-
-void set_floating_point_mode([[maybe_unused]] unsigned mode) {
-#if defined(__x86_64__)
-  __builtin_ia32_ldmxcsr(mode);
-#endif
-}
-
-class Pool {
- public:
-  // Returns false, having done nothing, where another thread is using the pool.
-  bool run(int threads, std::int64_t items, std::int64_t grain, RangeFunction function,
-           void* context) {
-    std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
-    if (!lock.owns_lock()) return false;
-    const int helpers = grow_to(threads - 1);
-    function_ = function;
-    context_ = context;
-    items_ = items;
-    grain_ = grain;
-    mode_ = floating_point_mode();
-    next_.store(0, std::memory_order_relaxed);
-    pending_.store(helpers, std::memory_order_relaxed);
-    const std::uint64_t last = signal_.load(std::memory_order_relaxed) >> kHelperBits;
-    signal_.store(((last + 1) << kHelperBits) | static_cast<std::uint64_t>(helpers),
-                  std::memory_order_release);
-    signal_.notify_all();
-    take_chunks();
-    wait_for_helpers();
-    return true;
-  }
-
- private:
-  // Starts workers up to `wanted`; returns how many there are to use (fewer where the system
-  // refuses new threads).
-  int grow_to(int wanted) {
-    try {
-      while (started_ < wanted) {
-        const std::uint64_t seen = signal_.load(std::memory_order_relaxed);
-        std::thread([this, id = started_, seen] { work(id, seen); }).detach();
-        ++started_;
-      }
-    } catch (const std::system_error&) {
-    }
-    return std::min(wanted, started_);
-  }
-
-  void take_chunks() {
-    for (;;) {
-      const std::int64_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
-      if (begin >= items_) return;
-      function_(context_, begin, std::min(begin + grain_, items_));
-    }
-  }
-
-  // Helpers are about to finish, unless they have no CPU: then spinning would only keep it from
-  // them.
-  void wait_for_helpers() const {
-    for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins)
-      if (spins < kSpinsBeforeYielding)
-        relax();
-      else
-        std::this_thread::yield();
-  }
-
-  std::uint64_t wait_past(std::uint64_t seen) {
-    const auto give_up = std::chrono::steady_clock::now() + kSpinTime;
-    for (int spins = 0;; ++spins) {
-      const std::uint64_t now = signal_.load(std::memory_order_acquire);
-      if (now != seen) return now;
-      relax();
-      if (spins % 64 == 63 && std::chrono::steady_clock::now() > give_up)
-        signal_.wait(seen, std::memory_order_acquire);
-    }
-  }
-
-  void work(int id, std::uint64_t seen) {
-    for (;;) {
-      seen = wait_past(seen);
-      // Only the helpers that this very signal asks for may touch the job: run() waits for them and
-      // for nobody else before it returns.
-      if (id >= static_cast<int>(seen & ((1u << kHelperBits) - 1))) continue;
-      set_floating_point_mode(mode_);
-      take_chunks();
-      pending_.fetch_sub(1, std::memory_order_release);
-    }
-  }
-
-  std::mutex busy_;
-  int started_ = 0;
-  // Number of the job, and how many helpers it asks for in the low bits: one word, so that a worker
-  // that wakes late can't mix one job's number with another's helpers.
-  static constexpr int kHelperBits = 16;
-  std::atomic<std::uint64_t> signal_{0};
-  std::atomic<int> pending_{0};
-  std::atomic<std::int64_t> next_{0};
-  RangeFunction function_ = nullptr;
-  void* context_ = nullptr;
-  std::int64_t items_ = 0;
-  std::int64_t grain_ = 1;
-  unsigned mode_ = 0;
-};
-
-// Never destroyed: workers outlive static destructors. Replaced, not repaired, in a forked child,
-// where the parent's workers do not exist.
-std::atomic<Pool*> g_pool{nullptr};
 std::atomic<int> g_requested{0};
 std::atomic<int (*)()> g_provider{nullptr};
 
-Pool& pool() {
-  static std::once_flag registered;
-  std::call_once(registered, [] {
-    g_pool.store(new Pool);
-    pthread_atfork(nullptr, nullptr, [] { g_pool.store(new Pool); });
-  });
-  return *g_pool.load(std::memory_order_acquire);
-}
-
-int from_environment() {
-  const char* text = std::getenv("FASTMNIST_NUM_THREADS");
-  if (text == nullptr || *text == '\0') return 0;
+Result<int> from_environment() {
+  const char* text = os::environment("FASTMNIST_NUM_THREADS");
+  if (text == nullptr) return 0;
   int count = 0;
   const char* end = text + std::strlen(text);
   const auto [parsed, error] = std::from_chars(text, end, count);
   if (error != std::errc() || parsed != end || count < 1 || count > kMaxThreads)
-    invalid("FASTMNIST_NUM_THREADS", "a number from 1 to 1024", "'" + std::string(text) + "'");
+    return Status::invalid("FASTMNIST_NUM_THREADS", "a number from 1 to 1024",
+                           "'" + std::string(text) + "'");
   return count;
 }
 
-// CPUs that the process may use: its affinity mask, and in a container the CPU quota (cgroup v2).
 int available_cpus() {
-  static const int cpus = [] {
-    int count = std::max(1u, std::thread::hardware_concurrency());
-    std::ifstream file("/sys/fs/cgroup/cpu.max");
-    double quota = 0;
-    double period = 0;
-    if (file >> quota >> period && period > 0)
-      count = std::min(count, std::max(1, static_cast<int>(quota / period + 0.5)));
-    return std::min(count, kMaxThreads);
-  }();
+  static const int cpus = std::min(os::available_cpus(), kMaxThreads);
   return cpus;
 }
 
 }  // namespace
 
-int num_threads() {
+Result<int> num_threads() {
+  if constexpr (!kThreads) return 1;
   if (const int requested = g_requested.load(std::memory_order_relaxed)) return requested;
-  if (const int count = from_environment()) return count;
+  if (Result<int> count = from_environment(); !count.ok() || *count != 0) return count;
   if (const auto provider = g_provider.load(std::memory_order_relaxed))
     return std::clamp(provider(), 1, kMaxThreads);
   return available_cpus();
 }
 
-void set_num_threads(int count) {
+Status set_num_threads(int count) {
   if (count < 0 || count > kMaxThreads)
-    invalid("num_threads", "a number from 1 to 1024, or 0 for the default", std::to_string(count));
+    return Status::invalid("num_threads", "a number from 1 to 1024, or 0 for the default",
+                           std::to_string(count));
   g_requested.store(count, std::memory_order_relaxed);
+  return {};
 }
 
 void set_num_threads_provider(int (*provider)()) { g_provider.store(provider); }
 
-void parallel_for(std::int64_t items, std::int64_t grain, RangeFunction function, void* context) {
-  if (items <= 0) return;
+Status parallel_for(std::int64_t items, std::int64_t grain, RangeFunction function, void* context) {
+  if (items <= 0) return {};
   grain = std::max<std::int64_t>(grain, 1);
   const std::int64_t chunks = (items + grain - 1) / grain;
-  const int threads =
-      chunks == 1 ? 1 : static_cast<int>(std::min<std::int64_t>(num_threads(), chunks));
-  if (threads == 1 || !pool().run(threads, items, grain, function, context))
-    function(context, 0, items);
+  Result<int> most = chunks == 1 ? Result<int>(1) : num_threads();
+  if (!most.ok()) return std::move(most).status();
+  const int threads = static_cast<int>(std::min<std::int64_t>(*most, chunks));
+  if constexpr (kThreads)
+    if (threads > 1 && run_on_pool(threads, items, grain, function, context)) return {};
+  function(context, 0, items);
+  return {};
 }
 
 }  // namespace fastmnist

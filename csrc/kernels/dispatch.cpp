@@ -1,11 +1,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstdlib>
 #include <iterator>
 
 #include "core/cpu.h"
-#include "core/errors.h"
+#include "core/os.h"
 #include "kernels/tables.h"
 
 namespace fastmnist {
@@ -84,10 +83,7 @@ int index_of(std::string_view name) {
   return -1;
 }
 
-const char* cap() {
-  const char* value = std::getenv("FASTMNIST_ISA");
-  return value != nullptr && *value != '\0' ? value : nullptr;
-}
+const char* cap() { return os::environment("FASTMNIST_ISA"); }
 
 std::atomic<const KernelTable*> g_active{nullptr};
 
@@ -108,10 +104,10 @@ std::vector<Rung> ladder() {
   return rungs;
 }
 
-const KernelTable& active_kernels() {
-  if (const KernelTable* active = g_active.load(std::memory_order_acquire)) return *active;
+Result<const KernelTable*> active_kernels() {
+  if (const KernelTable* active = g_active.load(std::memory_order_acquire)) return active;
   if (const char* capped = cap(); capped != nullptr && index_of(capped) < 0)
-    invalid("FASTMNIST_ISA", "one of " + names(), "'" + std::string(capped) + "'");
+    return Status::invalid("FASTMNIST_ISA", "one of " + names(), "'" + std::string(capped) + "'");
   const KernelTable* best = &sets().back().table;
   for (const Rung& rung : ladder()) {
     if (!rung.refusal.empty()) continue;
@@ -119,16 +115,16 @@ const KernelTable& active_kernels() {
     break;
   }
   g_active.store(best, std::memory_order_release);
-  return *best;
+  return best;
 }
 
-const KernelTable& kernels_named(std::string_view isa) {
+Result<const KernelTable*> kernels_named(std::string_view isa) {
   const int i = index_of(isa);
-  if (i < 0) invalid("isa", "one of " + names(), "'" + std::string(isa) + "'");
+  if (i < 0) return Status::invalid("isa", "one of " + names(), "'" + std::string(isa) + "'");
   if (const std::string why = refusal(i); !why.empty())
-    invalid("isa", "an instruction set that this machine runs",
-            "'" + std::string(isa) + "' (" + why + ")");
-  return sets()[static_cast<std::size_t>(i)].table;
+    return Status::invalid("isa", "an instruction set that this machine runs",
+                           "'" + std::string(isa) + "' (" + why + ")");
+  return &sets()[static_cast<std::size_t>(i)].table;
 }
 
 int rung_of(const KernelTable& kernels) {
@@ -137,11 +133,13 @@ int rung_of(const KernelTable& kernels) {
   return rung;
 }
 
-std::string set_active_kernels(std::string_view isa) {
-  const KernelTable& wanted = kernels_named(isa);
-  const std::string before = active_kernels().name;
-  g_active.store(&wanted, std::memory_order_release);
-  return before;
+Result<std::string> set_active_kernels(std::string_view isa) {
+  Result<const KernelTable*> wanted = kernels_named(isa);
+  if (!wanted.ok()) return std::move(wanted).status();
+  Result<const KernelTable*> before = active_kernels();
+  if (!before.ok()) return std::move(before).status();
+  g_active.store(*wanted, std::memory_order_release);
+  return std::string((*before)->name);
 }
 
 std::string name_of(const LinearKernel& kernel) {
@@ -152,9 +150,8 @@ std::string name_of(const LinearKernel& kernel) {
   return name;
 }
 
-std::vector<WeightForm> readable_forms() {
+std::vector<WeightForm> readable_forms(const KernelTable& kernels) {
   std::vector<WeightForm> forms;
-  const KernelTable& kernels = active_kernels();
   for (int i = 0; i < kernels.linear_count; ++i)
     if (const WeightForm form = kernels.linears[i].form;
         form != WeightForm::kDense && std::find(forms.begin(), forms.end(), form) == forms.end())

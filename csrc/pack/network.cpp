@@ -6,7 +6,6 @@
 #include <cstring>
 #include <string>
 
-#include "core/errors.h"
 #include "core/quantizers.h"
 #include "kernels/sizes.h"
 
@@ -22,23 +21,27 @@ std::string layer_name(std::size_t i, const char* field) {
   return "layers[" + std::to_string(i) + "]." + field;
 }
 
-void check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
+Status check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
   if (layer.inputs < 1 || layer.inputs > kMaxInputs)
-    invalid(layer_name(i, "weight"), "1 to 65536 inputs", std::to_string(layer.inputs));
+    return Status::invalid(layer_name(i, "weight"), "1 to 65536 inputs",
+                           std::to_string(layer.inputs));
   if (layer.outputs < 1 || layer.outputs > kMaxOutputs)
-    invalid(layer_name(i, "weight"), "1 to 16777216 outputs", std::to_string(layer.outputs));
+    return Status::invalid(layer_name(i, "weight"), "1 to 16777216 outputs",
+                           std::to_string(layer.outputs));
   const std::string weight_scale = layer_name(i, "weight_scale");
   for (std::int64_t n = 0; n < layer.outputs; ++n)
-    check_scale(weight_scale, layer.weight_scale[n], FLT_TRUE_MIN);
+    if (Status bad = check_scale(weight_scale, layer.weight_scale[n], FLT_TRUE_MIN); !bad.ok())
+      return bad;
   for (std::int64_t n = 0; layer.bias != nullptr && n < layer.outputs; ++n)
     if (!std::isfinite(layer.bias[n]))
-      invalid(layer_name(i, "bias"), "finite numbers", number_text(layer.bias[n]));
+      return Status::invalid(layer_name(i, "bias"), "finite numbers", number_text(layer.bias[n]));
   if (std::isnan(layer.clamp.lo) || std::isnan(layer.clamp.hi) || layer.clamp.lo > layer.clamp.hi)
-    invalid(layer_name(i, "clamp"), "lo <= hi",
-            number_text(layer.clamp.lo) + ", " + number_text(layer.clamp.hi));
-  if (!is_static) return;
-  check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale);
-  check_zero_point(layer_name(i, "input_zero_point"), layer.x_quantizer.zero_point);
+    return Status::invalid(layer_name(i, "clamp"), "lo <= hi",
+                           number_text(layer.clamp.lo) + ", " + number_text(layer.clamp.hi));
+  if (!is_static) return {};
+  if (Status bad = check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale); !bad.ok())
+    return bad;
+  return check_zero_point(layer_name(i, "input_zero_point"), layer.x_quantizer.zero_point);
 }
 
 std::int64_t table_floats(InputKind input, PixelKind pixels, std::int64_t inputs,
@@ -48,31 +51,36 @@ std::int64_t table_floats(InputKind input, PixelKind pixels, std::int64_t inputs
   return 0;
 }
 
-void check(const NetworkSpec& spec) {
+Status check(const NetworkSpec& spec) {
   if (spec.layers.empty() || spec.layers.size() > kMaxLayers)
-    invalid("layers", "1 to 1024 layers", std::to_string(spec.layers.size()));
+    return Status::invalid("layers", "1 to 1024 layers", std::to_string(spec.layers.size()));
   if (!spec.forms.empty() && spec.forms.size() != spec.layers.size())
-    invalid("forms", "a list for every layer or for none", std::to_string(spec.forms.size()));
+    return Status::invalid("forms", "a list for every layer or for none",
+                           std::to_string(spec.forms.size()));
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
-    check_layer(spec.layers[i], i, spec.input != InputKind::kDynamic);
+    if (Status bad = check_layer(spec.layers[i], i, spec.input != InputKind::kDynamic); !bad.ok())
+      return bad;
     if (i > 0 && spec.layers[i].inputs != spec.layers[i - 1].outputs)
-      invalid(layer_name(i, "weight"),
-              std::to_string(spec.layers[i - 1].outputs) + " inputs, the outputs before it",
-              std::to_string(spec.layers[i].inputs));
+      return Status::invalid(
+          layer_name(i, "weight"),
+          std::to_string(spec.layers[i - 1].outputs) + " inputs, the outputs before it",
+          std::to_string(spec.layers[i].inputs));
   }
   const std::int64_t inputs = spec.layers[0].inputs;
   for (std::int64_t k = 0; spec.input == InputKind::kAffine && k < inputs; ++k) {
     if (!std::isfinite(spec.multiplier[k]))
-      invalid("input_multiplier", "finite numbers", number_text(spec.multiplier[k]));
+      return Status::invalid("input_multiplier", "finite numbers", number_text(spec.multiplier[k]));
     if (!std::isfinite(spec.offset[k]))
-      invalid("input_offset", "finite numbers", number_text(spec.offset[k]));
+      return Status::invalid("input_offset", "finite numbers", number_text(spec.offset[k]));
   }
   if (spec.pixels == PixelKind::kTable &&
       (spec.input != InputKind::kDynamic || spec.channels < 1 || inputs % spec.channels != 0))
-    invalid("pixel_table", "a dynamic network and channels that divide its inputs",
-            std::to_string(spec.channels) + " channels for " + std::to_string(inputs) + " inputs");
+    return Status::invalid(
+        "pixel_table", "a dynamic network and channels that divide its inputs",
+        std::to_string(spec.channels) + " channels for " + std::to_string(inputs) + " inputs");
   if (spec.pixels == PixelKind::kCodes && spec.input == InputKind::kDynamic)
-    invalid("pixels", "a pixel table for a dynamic network", "codes");
+    return Status::invalid("pixels", "a pixel table for a dynamic network", "codes");
+  return {};
 }
 
 // The largest |output| of a layer over all codes, in float64 with room for float32 rounding.
@@ -97,15 +105,15 @@ std::vector<FormSize> forms_of(const NetworkSpec& spec, std::size_t layer) {
   return forms;
 }
 
-[[noreturn]] void not_packed(const char* what) {
-  throw InvalidArgument(std::string("packed: not a packed network of this version (") + what +
-                        "); pack the layers again");
+Status not_packed(const char* what) {
+  return Status::invalid(std::string("packed: not a packed network of this version (") + what +
+                         "); pack the layers again");
 }
 
 }  // namespace
 
-std::int64_t packed_network_bytes(const NetworkSpec& spec) {
-  check(spec);
+Result<std::int64_t> packed_network_bytes(const NetworkSpec& spec) {
+  if (Status bad = check(spec); !bad.ok()) return bad;
   std::int64_t bytes =
       static_cast<std::int64_t>(sizeof(NetworkHeader) + sizeof(LayerRecord) * spec.layers.size());
   bytes += aligned(table_floats(spec.input, spec.pixels, spec.layers[0].inputs, spec.channels) * 4);
@@ -118,10 +126,12 @@ std::int64_t packed_network_bytes(const NetworkSpec& spec) {
   return bytes;
 }
 
-void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
-  const std::int64_t bytes = packed_network_bytes(spec);
-  if (static_cast<std::int64_t>(buffer.size()) != bytes)
-    invalid("buffer", std::to_string(bytes) + " bytes", std::to_string(buffer.size()));
+Status pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
+  Result<std::int64_t> bytes = packed_network_bytes(spec);
+  if (!bytes.ok()) return std::move(bytes).status();
+  if (static_cast<std::int64_t>(buffer.size()) != *bytes)
+    return Status::invalid("buffer", std::to_string(*bytes) + " bytes",
+                           std::to_string(buffer.size()));
   std::memset(buffer.data(), 0, buffer.size());
   NetworkHeader header{};
   header.magic = kMagic;
@@ -172,32 +182,33 @@ void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
     }
     std::memcpy(buffer.data() + sizeof(NetworkHeader) + i * sizeof record, &record, sizeof record);
   }
+  return {};
 }
 
-NetworkView view_network(std::span<const std::byte> buffer) {
+Result<NetworkView> view_network(std::span<const std::byte> buffer) {
   if (buffer.size() < sizeof(NetworkHeader) ||
       reinterpret_cast<std::uintptr_t>(buffer.data()) % alignof(NetworkHeader) != 0)
-    not_packed("too short or misaligned");
+    return not_packed("too short or misaligned");
   NetworkView view;
   view.base_ = buffer.data();
   view.header_ = reinterpret_cast<const NetworkHeader*>(buffer.data());
   view.records_ = reinterpret_cast<const LayerRecord*>(buffer.data() + sizeof(NetworkHeader));
   const NetworkHeader& header = *view.header_;
-  if (header.magic != kMagic || header.version != kPackedVersion) not_packed("no header");
-  if (header.bytes != buffer.size()) not_packed("cut or extended");
-  if (header.layers < 1 || header.layers > kMaxLayers) not_packed("number of layers");
+  if (header.magic != kMagic || header.version != kPackedVersion) return not_packed("no header");
+  if (header.bytes != buffer.size()) return not_packed("cut or extended");
+  if (header.layers < 1 || header.layers > kMaxLayers) return not_packed("number of layers");
   if (header.input > InputKind::kDynamic || header.pixels > PixelKind::kTable)
-    not_packed("kind of input");
+    return not_packed("kind of input");
   std::uint64_t at = sizeof(NetworkHeader) + sizeof(LayerRecord) * header.layers;
-  if (at > header.bytes || header.input_offset != at) not_packed("input tables");
+  if (at > header.bytes || header.input_offset != at) return not_packed("input tables");
   const std::int64_t inputs = view.records_[0].inputs;
   if (inputs < 1 || inputs > kMaxInputs || header.channels > kMaxInputs)
-    not_packed("number of inputs");
+    return not_packed("number of inputs");
   const bool table = header.pixels == PixelKind::kTable;
   if (table != (header.channels != 0) || (table && header.input != InputKind::kDynamic) ||
       (table && inputs % header.channels != 0) ||
       (header.pixels == PixelKind::kCodes && header.input == InputKind::kDynamic))
-    not_packed("pixel table");
+    return not_packed("pixel table");
   at += static_cast<std::uint64_t>(
       aligned(table_floats(header.input, header.pixels, inputs, header.channels) * 4));
   std::uint32_t before = view.records_[0].inputs;
@@ -205,25 +216,25 @@ NetworkView view_network(std::span<const std::byte> buffer) {
     const LayerRecord& record = view.records_[i];
     if (record.inputs != before || record.inputs > kMaxInputs || record.outputs < 1 ||
         record.outputs > kMaxOutputs || !view.has_form(i, WeightForm::kDense))
-      not_packed("layer record");
+      return not_packed("layer record");
     for (int f = 0; f < kWeightForms; ++f) {
       const auto form = static_cast<WeightForm>(f);
       const auto& place = record.forms[f];
       if (place.bytes == 0) continue;
       if (place.offset != at || place.bytes > header.bytes - at || place.bytes % 64 != 0 ||
           view.count(i, form) < 0)
-        not_packed("weights");
+        return not_packed("weights");
       at += place.bytes;
     }
     if (record.zeros_bytes != 0) {
       if (record.zeros_offset != at || record.zeros_bytes > header.bytes - at ||
           record.zeros_bytes != static_cast<std::uint64_t>(aligned(record.inputs)))
-        not_packed("zeros of the inputs");
+        return not_packed("zeros of the inputs");
       at += record.zeros_bytes;
     }
     before = record.outputs;
   }
-  if (at != header.bytes) not_packed("size");
+  if (at != header.bytes) return not_packed("size");
   return view;
 }
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "core/types.h"
 #include "pack/layouts.h"
 #include "pack/row_classes.h"
@@ -125,15 +126,15 @@ class FASTMNIST_API NetworkView {
     return {base_ + place.offset, static_cast<std::size_t>(place.bytes)};
   }
 
-  friend FASTMNIST_API NetworkView view_network(std::span<const std::byte> buffer);
+  friend FASTMNIST_API Result<NetworkView> view_network(std::span<const std::byte> buffer);
   const std::byte* base_ = nullptr;
   const NetworkHeader* header_ = nullptr;
   const LayerRecord* records_ = nullptr;
 };
 
-// Both throw InvalidArgument naming what is wrong.
-FASTMNIST_API std::int64_t packed_network_bytes(const NetworkSpec& spec);
-FASTMNIST_API void pack_network(const NetworkSpec& spec, std::span<std::byte> buffer);
-FASTMNIST_API NetworkView view_network(std::span<const std::byte> buffer);
+// What is wrong with a network, or a buffer, they say by name.
+FASTMNIST_API Result<std::int64_t> packed_network_bytes(const NetworkSpec& spec);
+FASTMNIST_API Status pack_network(const NetworkSpec& spec, std::span<std::byte> buffer);
+FASTMNIST_API Result<NetworkView> view_network(std::span<const std::byte> buffer);
 
 }  // namespace fastmnist

@@ -9,16 +9,16 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "core/export.h"
+#include "core/status.h"
 
 namespace fastmnist {
 
-// Weights [outputs, inputs], row-major. `bitmask` holds outputs * ceil(inputs / 8) bytes. Throws
-// InvalidArgument where bits behind a row are set or the number of values is not that of bits.
-FASTMNIST_API std::vector<std::int8_t> decode_sparse(std::span<const std::uint8_t> bitmask,
-                                                     std::span<const std::int8_t> values,
-                                                     std::int64_t outputs, std::int64_t inputs);
+// Into weights [outputs, inputs], row-major. `bitmask` holds outputs * ceil(inputs / 8) bytes.
+// Refused where bits behind a row are set or the number of values is not that of bits.
+FASTMNIST_API Status decode_sparse(std::span<const std::uint8_t> bitmask,
+                                   std::span<const std::int8_t> values, std::int64_t outputs,
+                                   std::int64_t inputs, std::int8_t* weight);
 
 }  // namespace fastmnist

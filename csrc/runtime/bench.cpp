@@ -4,7 +4,9 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <utility>
 
+#include "core/caches.h"
 #include "core/threads.h"
 #include "kernels/sizes.h"
 #include "runtime/candidates.h"
@@ -28,8 +30,10 @@ constexpr int kFewestThreaded = 8;  // with several threads: they do not always 
 constexpr double kFarBehind = 2.0;
 constexpr int kInARow = 6;
 constexpr double kLongCall = 100e-6;
-constexpr std::int64_t kBlockActivations = 160 * 1024;
 constexpr std::int64_t kBlockMeasureRows = 384;
+
+// Of a block, in and out: what a second-level cache may hold beside weights.
+std::int64_t block_activations() { return caches().l2 / 64 * 5; }
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -75,21 +79,24 @@ void fill_unknown(std::uint8_t* codes, std::int64_t n) {
 }
 
 // Rows of floats whose codes have the zeros that are known; all the same number else.
-void fill_floats(const NetworkView& network, float* x, std::int64_t rows) {
+Status fill_floats(const NetworkView& network, float* x, std::int64_t rows) {
   const std::int64_t inputs = network.inputs();
   std::fill_n(x, rows * inputs, 0.5f);
-  if (network.input() == InputKind::kDynamic || network.input_zeros(0).empty()) return;
-  std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * inputs));
-  fill_codes(network, 0, codes.data(), rows, inputs);
+  if (network.input() == InputKind::kDynamic || network.input_zeros(0).empty()) return {};
+  const ScratchLease memory(nullptr, rows * inputs);
+  if (!memory.ok()) return Status::out_of_memory();
+  auto* const codes = reinterpret_cast<std::uint8_t*>(memory.get());
+  fill_codes(network, 0, codes, rows, inputs);
   const float* multiplier = network.tables();
   const Quantizer& quantizer = network.record(0).x_quantizer;
   for (std::int64_t i = 0; i < rows * inputs; ++i) {
-    const auto code = static_cast<float>(codes[static_cast<std::size_t>(i)]);
+    const auto code = static_cast<float>(codes[i]);
     const std::int64_t k = i % inputs;
     x[i] = network.input() == InputKind::kAffine
                ? (code - multiplier[inputs + k]) / multiplier[k]
                : (code - static_cast<float>(quantizer.zero_point)) * quantizer.scale;
   }
+  return {};
 }
 
 // Times candidates in turns; the least time of each. One that is far behind drops out.
@@ -133,8 +140,11 @@ class Bench {
         y_(nullptr, kMostRows * y_stride_ * 4),
         scratch_(nullptr, most_scratch(kernels, network, layer)),
         row_quantizers_(kMostRows, Quantizer{1.0f, 1.0f, 3}) {
-    fill_codes(network, layer, reinterpret_cast<std::uint8_t*>(x_.get()), kMostRows, x_stride_);
+    if (ok())
+      fill_codes(network, layer, reinterpret_cast<std::uint8_t*>(x_.get()), kMostRows, x_stride_);
   }
+
+  bool ok() const { return x_.ok() && y_.ok() && scratch_.ok(); }  // else there is no memory
 
   void run(const LinearKernel& kernel, std::int64_t rows) const {
     const auto* codes = reinterpret_cast<const std::uint8_t*>(x_.get());
@@ -190,11 +200,15 @@ void fill_codes(const NetworkView& network, std::int64_t i, std::uint8_t* codes,
   fill_known(network.input_zeros(i), image, codes, rows, stride);
 }
 
-std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkView& network,
-                                      std::int64_t layer, int threads) {
+Result<std::vector<KernelTime>> measure_layer(const KernelTable& kernels,
+                                              const NetworkView& network, std::int64_t layer,
+                                              int threads) {
   std::vector<std::unique_ptr<Bench>> benches;
-  for (int i = 0; i < threads; ++i)
+  for (int i = 0; i < threads; ++i) {
     benches.push_back(std::make_unique<Bench>(kernels, network, layer));
+    if (!benches.back()->ok()) return Status::out_of_memory();
+  }
+  Status last;
   std::vector<KernelTime> times;
   for (int c = threads > 1 ? kFirstThreadedClass : 0; c < kRowClasses; ++c) {
     const std::int64_t rows = kRowsOfClass[c];
@@ -209,12 +223,13 @@ std::vector<KernelTime> measure_layer(const KernelTable& kernels, const NetworkV
           const LinearKernel& kernel = kernels.linears[candidates[static_cast<std::size_t>(i)]];
           if (threads > 1) {
             Crowd crowd{benches, kernel, rows};
-            parallel_for(threads, 1, Crowd::run, &crowd);
+            last = parallel_for(threads, 1, Crowd::run, &crowd);
           } else {
             benches[0]->run(kernel, rows);
           }
         },
         threads > 1 ? kFewestThreaded : kFewestRepeats);
+    if (!last.ok()) return last;
     for (std::size_t i = 0; i < candidates.size(); ++i)
       times.push_back({rows, candidates[i], least[i]});
   }
@@ -234,13 +249,16 @@ double measure_set_up(const KernelTable& kernels) {
   return least;
 }
 
-std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std::byte> buffer) {
-  const NetworkView network = view_network(buffer);
+Result<std::vector<BlockTime>> measure_blocks(const KernelTable& kernels,
+                                              std::span<std::byte> buffer) {
+  Result<NetworkView> viewed = view_network(buffer);
+  if (!viewed.ok()) return std::move(viewed).status();
+  const NetworkView& network = *viewed;
   write_block_rows(kernels, 0, buffer);
   const std::int64_t ruled = PlanView(kernels, network).block_rows();
   std::vector<BlockTime> blocks;
   for (const std::int64_t rows : {32, 64, 96, 128, 160, 192, 288, 384})
-    if (rows == ruled || 2 * rows * network.widest() <= kBlockActivations)
+    if (rows == ruled || 2 * rows * network.widest() <= block_activations())
       blocks.push_back({rows, 0, false});
   int usual = 0;
   for (std::size_t i = 0; i < blocks.size(); ++i)
@@ -249,18 +267,23 @@ std::vector<BlockTime> measure_blocks(const KernelTable& kernels, std::span<std:
     const std::int64_t count = kBlockMeasureRows;
     const bool pixels = network.pixels() != PixelKind::kNone;
     const ScratchLease rows(nullptr, count * network.inputs() * (pixels ? 1 : 4));
+    const ScratchLease logits(nullptr, count * network.outputs() * 4);
+    if (!rows.ok() || !logits.ok()) return Status::out_of_memory();
+    Status last;
     if (pixels)
       fill_codes(network, 0, reinterpret_cast<std::uint8_t*>(rows.get()), count, network.inputs());
     else
-      fill_floats(network, reinterpret_cast<float*>(rows.get()), count);
-    const ScratchLease logits(nullptr, count * network.outputs() * 4);
+      last = fill_floats(network, reinterpret_cast<float*>(rows.get()), count);
+    if (!last.ok()) return last;
     ScratchPool pool;
     const std::vector<double> least =
         least_times(static_cast<int>(blocks.size()), usual, [&](int i) {
           write_block_rows(kernels, blocks[static_cast<std::size_t>(i)].block_rows, buffer);
-          run_network(network, {pixels ? RowType::kPixels : RowType::kFloat32, rows.get(), count},
-                      reinterpret_cast<float*>(logits.get()), &pool, /*max_threads=*/1);
+          last = run_network(network,
+                             {pixels ? RowType::kPixels : RowType::kFloat32, rows.get(), count},
+                             reinterpret_cast<float*>(logits.get()), &pool, /*max_threads=*/1);
         });
+    if (!last.ok()) return last;
     for (std::size_t i = 0; i < blocks.size(); ++i)
       blocks[i].seconds_per_row = least[i] / static_cast<double>(count);
     usual = fastest(least, usual);

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "core/types.h"
 #include "pack/network.h"
 
@@ -38,9 +39,9 @@ struct BlockTime {
 // some 8 ms for a layer of 784-96-256-10. A kernel that is far behind soon drops out. With several
 // threads: each on rows of its own at once, as they share memory and caches, from
 // kFirstThreadedClass on.
-FASTMNIST_API std::vector<KernelTime> measure_layer(const KernelTable& kernels,
-                                                    const NetworkView& network, std::int64_t layer,
-                                                    int threads = 1);
+FASTMNIST_API Result<std::vector<KernelTime>> measure_layer(const KernelTable& kernels,
+                                                            const NetworkView& network,
+                                                            std::int64_t layer, int threads = 1);
 
 // Rows as layer i is measured with: [rows][stride], codes behind the inputs any. Where its zeros
 // are not known half are zeros, else anything. (Tile products are slower on random bytes.)
@@ -52,7 +53,7 @@ FASTMNIST_API double measure_set_up(const KernelTable& kernels);
 
 // Every size of blocks whose activations stay in the second-level cache. `buffer` holds the
 // network; its plan's block_rows is changed on the way, and is the chosen one in the end.
-FASTMNIST_API std::vector<BlockTime> measure_blocks(const KernelTable& kernels,
-                                                    std::span<std::byte> buffer);
+FASTMNIST_API Result<std::vector<BlockTime>> measure_blocks(const KernelTable& kernels,
+                                                            std::span<std::byte> buffer);
 
 }  // namespace fastmnist

@@ -3,7 +3,6 @@
 #include <limits>
 #include <string>
 
-#include "core/errors.h"
 #include "runtime/candidates.h"
 
 namespace fastmnist {
@@ -22,12 +21,13 @@ int fastest(const std::vector<double>& times, int usual) {
   return gain > kNoise ? best : usual;
 }
 
-std::vector<int> choose_kernels(const KernelTable& kernels, const NetworkView& network,
-                                std::span<const double> times, double set_up_seconds) {
+Result<std::vector<int>> choose_kernels(const KernelTable& kernels, const NetworkView& network,
+                                        std::span<const double> times, double set_up_seconds) {
   const auto count = static_cast<std::size_t>(kernels.linear_count);
   const auto layers = static_cast<std::size_t>(network.layers());
   if (times.size() != layers * kRowClasses * count)
-    invalid("times", "one per layer, class of rows and kernel", std::to_string(times.size()));
+    return Status::invalid("times", "one per layer, class of rows and kernel",
+                           std::to_string(times.size()));
   std::vector<int> choices(layers * kRowClasses);
   for (std::size_t c = 0; c < kRowClasses; ++c) {
     // The best of all, and the best without tiles.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "core/types.h"
 #include "pack/network.h"
 
@@ -19,8 +20,9 @@ int fastest(const std::vector<double>& times, int usual);
 // Indexes of kernels, [layer][class], from every layer's times: [layer][class][kernel of the
 // table], infinite where it was not measured. All layers of a class are chosen together: setting
 // the tile unit up must pay, too.
-FASTMNIST_API std::vector<int> choose_kernels(const KernelTable& kernels,
-                                              const NetworkView& network,
-                                              std::span<const double> times, double set_up_seconds);
+FASTMNIST_API Result<std::vector<int>> choose_kernels(const KernelTable& kernels,
+                                                      const NetworkView& network,
+                                                      std::span<const double> times,
+                                                      double set_up_seconds);
 
 }  // namespace fastmnist

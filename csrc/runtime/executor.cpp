@@ -5,10 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <new>
+#include <utility>
 
 #include "core/arithmetic.h"
-#include "core/errors.h"
+#include "core/caches.h"
 #include "core/threads.h"
 #include "kernels/sizes.h"
 #include "kernels/tables.h"
@@ -19,8 +19,9 @@
 namespace fastmnist {
 namespace {
 
-// Bytes of rows that a second-level cache of 2 MB may still hold: asking for them early is a waste.
-constexpr std::int64_t kNearRows = 1280 * 1024;
+// Whether so many bytes of rows are more than a second-level cache may still hold: if not, asking
+// for them early is a waste.
+bool are_far(std::int64_t row_bytes) { return row_bytes > caches().l2 / 8 * 5; }
 
 // What layer i takes (i = layers(): what the last one gives), at multiples of 64.
 std::int64_t width_of(const NetworkView& network, std::int64_t i) {
@@ -241,26 +242,32 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-void check_rows(const NetworkView& network, RowType type) {
+Status check_rows(const NetworkView& network, RowType type) {
   if (type == RowType::kPixels && network.pixels() == PixelKind::kNone)
-    invalid("x",
-            "float32 rows, as this model does not know what a uint8 pixel stands for: calibrate on "
-            "pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing",
-            "uint8");
+    return Status::invalid(
+        "x",
+        "float32 rows, as this model does not know what a uint8 pixel stands for: calibrate on "
+        "pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing",
+        "uint8");
+  return {};
 }
 
-void run_network(const NetworkView& network, const Rows& rows, float* logits, ScratchPool* pool,
-                 int max_threads) {
-  check_rows(network, rows.type);
-  if (rows.count == 0) return;
-  const KernelTable& kernels = active_kernels();
+Status run_network(const NetworkView& network, const Rows& rows, float* logits, ScratchPool* pool,
+                   int max_threads) {
+  if (Status bad = check_rows(network, rows.type); !bad.ok()) return bad;
+  if (rows.count == 0) return {};
+  Result<const KernelTable*> active = active_kernels();
+  if (!active.ok()) return std::move(active).status();
+  const KernelTable& kernels = **active;
   const PlanView plan(kernels, network);
   const std::int64_t block = std::min(plan.block_rows(), round_up(rows.count, kBlockRowsStep));
   // Shares are for kernels that use a unit, or not; and which kernels serve depends on the shares.
   const std::int64_t rows_at_once = std::min(rows.count, block);
   PlanView::Needs needs = plan.needs(rows_at_once);
-  const auto [grain, chunks] =
+  Result<Shares> shares =
       shares_of(rows.count, network.products_per_row(), needs.unit != nullptr, max_threads);
+  if (!shares.ok()) return std::move(shares).status();
+  const auto [grain, chunks] = *shares;
   const bool threaded = chunks > 1;
   if (threaded) {
     const PlanView::Needs shared = plan.needs(rows_at_once, threaded);
@@ -269,12 +276,13 @@ void run_network(const NetworkView& network, const Rows& rows, float* logits, Sc
   }
   const std::int64_t piece = aligned(Scratch(network, block, needs.scratch_bytes, nullptr).bytes());
   const ScratchLease scratch(pool, piece * chunks);
+  if (!scratch.ok()) return Status::out_of_memory();
   std::atomic<std::int64_t> next_scratch{0};
   const std::int64_t value = rows.type == RowType::kPixels ? 1 : sizeof(float);
-  const bool rows_far = rows.count * network.inputs() * value > kNearRows;
+  const bool rows_far = rows.count > block && are_far(rows.count * network.inputs() * value);
   Job job{network,       kernels, plan,  needs.unit,          threaded,     rows_far, rows, logits,
           scratch.get(), piece,   block, needs.scratch_bytes, &next_scratch};
-  parallel_for(rows.count, grain, run_range, &job);
+  return parallel_for(rows.count, grain, run_range, &job);
 }
 
 }  // namespace fastmnist

@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "pack/network.h"
 #include "runtime/scratch.h"
 
@@ -30,14 +31,14 @@ struct Rows {
   std::int64_t count;
 };
 
-// Writes count x outputs() floats. Throws InvalidArgument for pixels that the network cannot take,
-// std::bad_alloc for scratch memory; nothing is written then.
+// Writes count x outputs() floats. Refused for pixels that the network cannot take, and where there
+// is no scratch memory; nothing is written then.
 // Working memory comes from `pool` where there is one, else it is allocated for the call. At most
 // `max_threads` threads work where it is not 0.
-FASTMNIST_API void run_network(const NetworkView& network, const Rows& rows, float* logits,
-                               ScratchPool* pool = nullptr, int max_threads = 0);
+FASTMNIST_API Status run_network(const NetworkView& network, const Rows& rows, float* logits,
+                                 ScratchPool* pool = nullptr, int max_threads = 0);
 
-// Raises for pixels into a network that does not know what a pixel stands for.
-FASTMNIST_API void check_rows(const NetworkView& network, RowType type);
+// Refuses pixels into a network that does not know what a pixel stands for.
+FASTMNIST_API Status check_rows(const NetworkView& network, RowType type);
 
 }  // namespace fastmnist

@@ -4,33 +4,32 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
+#include "core/caches.h"
 #include "core/cpu.h"
-#include "core/errors.h"
+#include "core/os.h"
 #include "kernels/peak.h"
 #include "kernels/tables.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
 
 namespace fastmnist {
 
 namespace {
 
-constexpr std::int64_t kKilobyte = 1024;
-constexpr std::int64_t kMegabyte = 1024 * kKilobyte;
+constexpr std::int64_t kMegabyte = 1024 * 1024;
+// Of memory where the system does not say how much there is.
+constexpr std::int64_t kUsualMemory = 4096 * kMegabyte;
 
 // ---- which probe --------------------------------------------------------------------------------
 
 // A probe with every function: what a set lacks is that of the next one below it.
-PeakProbe probe_of(std::string_view isa) {
-  PeakProbe probe = *kernels_named(isa).peak;
+Result<PeakProbe> probe_of(std::string_view isa) {
+  Result<const KernelTable*> kernels = kernels_named(isa);
+  if (!kernels.ok()) return std::move(kernels).status();
+  PeakProbe probe = *(*kernels)->peak;
   bool below = false;
   for (const Rung& rung : ladder()) {
     if (below && rung.kernels != nullptr) {
@@ -45,38 +44,6 @@ PeakProbe probe_of(std::string_view isa) {
 
 // ---- sizes --------------------------------------------------------------------------------------
 
-// "48K", "2048K", "32M" as Linux writes it; 0 where there is no such file.
-std::int64_t cache_bytes(int level) {
-  const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index";
-  for (int i = 0; i < 8; ++i) {
-    const std::string index = folder + std::to_string(i) + "/";
-    int found = 0;
-    std::string type;
-    if (!(std::ifstream(index + "level") >> found) || found != level) continue;
-    if (!(std::ifstream(index + "type") >> type) || type == "Instruction") continue;
-    std::int64_t size = 0;
-    char unit = 0;
-    std::ifstream file(index + "size");
-    if (!(file >> size)) continue;
-    file >> unit;
-    return size * (unit == 'K' ? kKilobyte : unit == 'M' ? kMegabyte : 1);
-  }
-  return 0;
-}
-
-std::int64_t cache_bytes_or(int level, std::int64_t usual) {
-  const std::int64_t size = cache_bytes(level);
-  return size >= 4 * kReadGranularity ? size : usual;
-}
-
-std::int64_t physical_memory() {
-#if defined(__linux__)
-  return sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-#else
-  return 4096 * kMegabyte;
-#endif
-}
-
 std::int64_t whole_steps(std::int64_t bytes) {
   return std::max(bytes / kReadGranularity, std::int64_t{1}) * kReadGranularity;
 }
@@ -87,11 +54,10 @@ std::int64_t whole_steps(std::int64_t bytes) {
 class RandomBytes {
  public:
   explicit RandomBytes(std::int64_t bytes)
-      : data_(
-            static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), kAlignment))) {
-#if defined(__linux__)
-    madvise(data_.get(), static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // a hint; may fail
-#endif
+      : data_(static_cast<std::byte*>(
+            ::operator new(static_cast<std::size_t>(bytes), kAlignment, std::nothrow))) {
+    if (data_ == nullptr) return;
+    os::ask_for_huge_pages(data_.get(), bytes);
     std::uint64_t state = 1;
     for (std::int64_t i = 0; i + 8 <= bytes; i += 8) {
       state = state * 6364136223846793005u + 1442695040888963407u;
@@ -99,7 +65,7 @@ class RandomBytes {
       std::memcpy(data_.get() + i, &mixed, 8);
     }
   }
-  const std::byte* data() const { return data_.get(); }
+  const std::byte* data() const { return data_.get(); }  // nullptr: no such memory
 
  private:
   static constexpr std::align_val_t kAlignment{2 * kMegabyte};
@@ -156,21 +122,25 @@ double best_read(const PeakProbe& probe, const std::byte* data, std::int64_t byt
 
 }  // namespace
 
-Limits measure_limits(std::string_view isa) {
-  const PeakProbe probe = probe_of(isa);
+Result<Limits> measure_limits(std::string_view isa) {
+  Result<PeakProbe> found = probe_of(isa);
+  if (!found.ok()) return std::move(found).status();
+  const PeakProbe& probe = *found;
   Limits limits{};
-  limits.l1.level_bytes = cache_bytes_or(1, 32 * kKilobyte);
-  limits.l2.level_bytes = cache_bytes_or(2, kMegabyte);
-  limits.l3.level_bytes = cache_bytes_or(3, 32 * kMegabyte);
+  limits.l1.level_bytes = caches().l1;
+  limits.l2.level_bytes = caches().l2;
+  limits.l3.level_bytes = caches().l3;
   limits.l1.buffer_bytes = whole_steps(limits.l1.level_bytes / 2);
   limits.l2.buffer_bytes = whole_steps(limits.l2.level_bytes / 2);
   limits.l3.buffer_bytes = whole_steps(
       std::min(std::max(8 * limits.l2.level_bytes, 16 * kMegabyte), limits.l3.level_bytes / 2));
-  limits.memory.buffer_bytes = whole_steps(
-      std::max(std::min({256 * kMegabyte, 4 * limits.l3.level_bytes, physical_memory() / 8}),
-               limits.l3.buffer_bytes));
+  const std::int64_t stated = os::physical_memory();
+  const std::int64_t memory = stated > 0 ? stated : kUsualMemory;
+  limits.memory.buffer_bytes = whole_steps(std::max(
+      std::min({256 * kMegabyte, 4 * limits.l3.level_bytes, memory / 8}), limits.l3.buffer_bytes));
 
   const RandomBytes random(limits.memory.buffer_bytes);
+  if (random.data() == nullptr) return Status::out_of_memory();
   alignas(64) static constexpr std::byte kZeros[kPeakOperandBytes] = {};
   const auto products = [&](const std::byte* operands) {
     return best_rate([&](std::int64_t rounds) { return probe.products(operands, rounds); }, 7);

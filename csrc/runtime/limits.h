@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/export.h"
+#include "core/status.h"
 
 namespace fastmnist {
 
@@ -28,8 +29,8 @@ struct Limits {
   ReadLimit memory;
 };
 
-// Takes 0.3 to 0.6 s, half of it to fill memory. Throws InvalidArgument where the name is unknown
-// or this machine cannot run it.
-FASTMNIST_API Limits measure_limits(std::string_view isa);
+// Takes 0.3 to 0.6 s, half of it to fill memory. Refused where the name is unknown or this machine
+// cannot run it.
+FASTMNIST_API Result<Limits> measure_limits(std::string_view isa);
 
 }  // namespace fastmnist

@@ -1,6 +1,8 @@
 #include "runtime/linear.h"
 
+#include <atomic>
 #include <cstddef>
+#include <utility>
 
 #include "core/threads.h"
 #include "runtime/plan.h"
@@ -14,10 +16,11 @@ struct Job {
   const LinearKernel& kernel;
   LinearOutput output;
   const LinearArgs& args;
+  std::atomic<bool> out_of_memory{false};
 };
 
 void run_rows(void* context, std::int64_t begin, std::int64_t end) {
-  const Job& job = *static_cast<const Job*>(context);
+  Job& job = *static_cast<Job*>(context);
   LinearArgs args = job.args;
   const std::int64_t value = job.output == LinearOutput::kCodes ? 1 : sizeof(float);
   args.x += begin * args.x_stride;
@@ -27,6 +30,10 @@ void run_rows(void* context, std::int64_t begin, std::int64_t end) {
   const LinearShape shape{args.rows, args.w.inputs, args.w.outputs,
                           job.output == LinearOutput::kCodes, args.row_quantizers != nullptr};
   const ScratchLease scratch(shared_scratch(), scratch_bytes(job.kernel, shape));
+  if (!scratch.ok()) {
+    job.out_of_memory.store(true, std::memory_order_relaxed);
+    return;
+  }
   args.scratch = scratch.get();
   const UnitGuard guard(job.kernel.unit);
   run_linear(job.kernel, job.output, args);
@@ -50,12 +57,14 @@ LinearArgs make_args(const NetworkView& network, std::int64_t i, WeightForm form
   return args;
 }
 
-void run_single_linear(const LinearKernel& kernel, LinearOutput output, const LinearArgs& args) {
-  if (args.rows == 0) return;
+Status run_single_linear(const LinearKernel& kernel, LinearOutput output, const LinearArgs& args) {
+  if (args.rows == 0) return {};
   Job job{kernel, output, args};
-  const Shares shares =
+  Result<Shares> shares =
       shares_of(args.rows, args.w.inputs * args.w.outputs, kernel.unit != nullptr);
-  parallel_for(args.rows, shares.rows, run_rows, &job);
+  if (!shares.ok()) return std::move(shares).status();
+  if (Status bad = parallel_for(args.rows, shares->rows, run_rows, &job); !bad.ok()) return bad;
+  return job.out_of_memory.load(std::memory_order_relaxed) ? Status::out_of_memory() : Status();
 }
 
 }  // namespace fastmnist

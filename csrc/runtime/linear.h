@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "core/types.h"
 #include "pack/network.h"
 
@@ -74,8 +75,9 @@ inline void run_linear(const LinearKernel& kernel, LinearOutput output, const Li
   (output == LinearOutput::kCodes ? kernel.linear_u8 : kernel.linear_f32)(args);
 }
 
-// One layer on its own: sets its unit up and releases it, splits many rows over threads.
-FASTMNIST_API void run_single_linear(const LinearKernel& kernel, LinearOutput output,
-                                     const LinearArgs& args);
+// One layer on its own: sets its unit up and releases it, splits many rows over threads. Where a
+// thread finds no memory, its rows are not written.
+FASTMNIST_API Status run_single_linear(const LinearKernel& kernel, LinearOutput output,
+                                       const LinearArgs& args);
 
 }  // namespace fastmnist

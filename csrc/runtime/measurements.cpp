@@ -1,13 +1,12 @@
 #include "runtime/measurements.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <utility>
 
 #include "core/files.h"
+#include "core/os.h"
 
 namespace fastmnist {
 namespace {
@@ -20,25 +19,25 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 23;
 // fork waits for the first, so that the child's stores are whole; the second may be held by a
 // thread that the child has not, so there it gets a new one.
 struct Locks {
-  std::mutex held;
-  std::atomic<std::mutex*> measuring{new std::mutex};
+  Mutex held;
+  std::atomic<Mutex*> measuring{new Mutex};
 };
 
 Locks& locks() {
-  static Locks* made = nullptr;  // never destroyed, as threads may still run when the process ends
-  static std::once_flag once;
-  std::call_once(once, [] {
-    made = new Locks;
-    pthread_atfork([] { made->held.lock(); }, [] { made->held.unlock(); },
-                   [] {
-                     made->held.unlock();
-                     made->measuring.store(new std::mutex);
-                   });
-  });
+  static Locks* kept = nullptr;  // never destroyed, as threads may still run when the process ends
+  static Locks* const made = [] {
+    kept = new Locks;
+    os::around_fork([] { kept->held.lock(); }, [] { kept->held.unlock(); },
+                    [] {
+                      kept->held.unlock();
+                      kept->measuring.store(new Mutex);
+                    });
+    return kept;
+  }();
   return *made;
 }
 
-using Held = std::lock_guard<std::mutex>;
+using Held = std::lock_guard<Mutex>;
 
 std::string_view next_line(std::string_view& text) {
   const std::size_t end = text.find('\n');
@@ -202,7 +201,7 @@ std::int64_t Measurements::added() const {
   return added_;
 }
 
-std::unique_lock<std::mutex> Measurements::measuring() {
+std::unique_lock<Mutex> Measurements::measuring() {
   return std::unique_lock(*locks().measuring.load());
 }
 

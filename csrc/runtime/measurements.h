@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "core/export.h"
+#include "core/locks.h"
 
 namespace fastmnist {
 
@@ -59,7 +60,7 @@ class FASTMNIST_API Measurements {
 
   // Whoever measures holds this, whatever they keep the times in: two threads that measure at once
   // would measure each other.
-  static std::unique_lock<std::mutex> measuring();
+  static std::unique_lock<Mutex> measuring();
 
   struct Entry {
     Numbers numbers;

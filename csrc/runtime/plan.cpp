@@ -4,6 +4,7 @@
 #include <span>
 #include <string_view>
 
+#include "core/caches.h"
 #include "kernels/sizes.h"
 #include "kernels/tables.h"
 
@@ -17,8 +18,8 @@ constexpr std::int64_t kFewInputs = 128;
 // the weights do not fit there and are read anew for every block.
 constexpr std::int64_t kRows = 128;
 constexpr std::int64_t kFarBlockRows = 288;
-constexpr std::int64_t kActivationBytes = 512 * 1024;
-constexpr std::int64_t kCachedWeights = 1024 * 1024;
+std::int64_t activation_bytes() { return caches().l2 / 4; }
+std::int64_t cached_weights() { return caches().l2 / 2; }
 constexpr std::int64_t kSparseRows = 2;
 // What beginning and ending a panel of picks costs, in bytes of dense weights near by.
 constexpr std::int64_t kPickPanelBytes = 2048;
@@ -29,7 +30,7 @@ WeightForm ruled_form(const NetworkView& network, std::int64_t layer, std::int64
   if (rows > kSparseRows) return WeightForm::kDense;
   const LayerRecord& record = network.record(layer);
   const std::int64_t dense = kDenseLayout.read_bytes(0, record.inputs, record.outputs);
-  const bool near = dense < kCachedWeights;
+  const bool near = dense < cached_weights();
   WeightForm best = WeightForm::kDense;
   std::int64_t least = dense / 10 * 9;  // must be worth it
   for (int f = 1; f < kWeightForms; ++f) {
@@ -105,8 +106,8 @@ std::int64_t PlanView::block_rows() const {
     rows = network_.header().block_rows;
   } else {
     const std::int64_t weights = network_.products_per_row();
-    const std::int64_t fit = kActivationBytes / (2 * network_.widest());
-    rows = weights > kCachedWeights ? kFarBlockRows : std::min(kRows, fit);
+    const std::int64_t fit = activation_bytes() / (2 * network_.widest());
+    rows = weights > cached_weights() ? kFarBlockRows : std::min(kRows, fit);
   }
   return std::clamp(rows / kBlockRowsStep * kBlockRowsStep, kBlockRowsStep, kMaxBlockRows);
 }

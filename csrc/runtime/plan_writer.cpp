@@ -3,22 +3,24 @@
 #include <array>
 #include <cstring>
 #include <string>
+#include <utility>
 
-#include "core/errors.h"
 #include "kernels/tables.h"
 #include "runtime/plan.h"
 
 namespace fastmnist {
 namespace {
 
-void check_choices(const KernelTable& kernels, const NetworkView& network,
-                   std::span<const int> choices) {
+Status check_choices(const KernelTable& kernels, const NetworkView& network,
+                     std::span<const int> choices) {
   if (static_cast<std::int64_t>(choices.size()) != network.layers() * kRowClasses)
-    invalid("choices", std::to_string(kRowClasses) + " kernels per layer",
-            std::to_string(choices.size()));
+    return Status::invalid("choices", std::to_string(kRowClasses) + " kernels per layer",
+                           std::to_string(choices.size()));
   for (const int choice : choices)
     if (choice < 0 || choice >= kernels.linear_count)
-      invalid("choices", "indexes of the instruction set's kernels", std::to_string(choice));
+      return Status::invalid("choices", "indexes of the instruction set's kernels",
+                             std::to_string(choice));
+  return {};
 }
 
 NetworkHeader& header_of(std::span<std::byte> buffer) {
@@ -44,14 +46,16 @@ Used used_forms(const PlanView& plan, const NetworkView& network, std::int64_t l
 
 }  // namespace
 
-void write_plan(const KernelTable& kernels, std::span<const int> choices,
-                std::span<const int> threaded, std::int64_t block_rows,
-                std::span<std::byte> buffer) {
-  const NetworkView network = view_network(buffer);
-  check_choices(kernels, network, choices);
-  if (!threaded.empty()) check_choices(kernels, network, threaded);
+Status write_plan(const KernelTable& kernels, std::span<const int> choices,
+                  std::span<const int> threaded, std::int64_t block_rows,
+                  std::span<std::byte> buffer) {
+  Result<NetworkView> viewed = view_network(buffer);
+  if (!viewed.ok()) return std::move(viewed).status();
+  const NetworkView& network = *viewed;
+  for (const std::span<const int> own : {choices, threaded.empty() ? choices : threaded})
+    if (Status bad = check_choices(kernels, network, own); !bad.ok()) return bad;
   if (block_rows < kBlockRowsStep || block_rows > kMaxBlockRows)
-    invalid("block_rows", "32 to 1024", std::to_string(block_rows));
+    return Status::invalid("block_rows", "32 to 1024", std::to_string(block_rows));
   write_block_rows(kernels, block_rows, buffer);
   LayerRecord* const records = records_of(buffer);
   for (std::int64_t i = 0; i < network.layers(); ++i)
@@ -62,6 +66,7 @@ void write_plan(const KernelTable& kernels, std::span<const int> choices,
         records[i].threaded[c - kFirstThreadedClass] =
             threaded.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(threaded[at] + 1);
     }
+  return {};
 }
 
 void write_block_rows(const KernelTable& kernels, std::int64_t block_rows,
@@ -71,8 +76,10 @@ void write_block_rows(const KernelTable& kernels, std::int64_t block_rows,
   header.block_rows = static_cast<std::uint32_t>(block_rows);
 }
 
-std::size_t drop_unused_forms(const KernelTable& kernels, std::span<std::byte> buffer) {
-  const NetworkView network = view_network(buffer);
+Result<std::size_t> drop_unused_forms(const KernelTable& kernels, std::span<std::byte> buffer) {
+  Result<NetworkView> viewed = view_network(buffer);
+  if (!viewed.ok()) return std::move(viewed).status();
+  const NetworkView& network = *viewed;
   const PlanView plan(kernels, network);
   std::vector<Used> used;
   for (std::int64_t i = 0; i < network.layers(); ++i) used.push_back(used_forms(plan, network, i));

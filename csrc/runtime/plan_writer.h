@@ -6,17 +6,18 @@
 #include <span>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "core/types.h"
 #include "pack/network.h"
 
 namespace fastmnist {
 
 // Indexes of kernels per layer, kRowClasses each, and the same for several threads (or nothing).
-// Throws InvalidArgument for another number of them, a kernel that the table has not, or block_rows
+// Refused for another number of them, a kernel that the table has not, or block_rows
 // outside 32...1024.
-FASTMNIST_API void write_plan(const KernelTable& kernels, std::span<const int> choices,
-                              std::span<const int> threaded, std::int64_t block_rows,
-                              std::span<std::byte> buffer);
+FASTMNIST_API Status write_plan(const KernelTable& kernels, std::span<const int> choices,
+                                std::span<const int> threaded, std::int64_t block_rows,
+                                std::span<std::byte> buffer);
 
 // So many rows go through all layers together, without a word about kernels unless there is one;
 // 0: as the rule says.
@@ -25,7 +26,7 @@ void write_block_rows(const KernelTable& kernels, std::int64_t block_rows,
 
 // Forms of weights that no kernel of the plan (or else of the rule) reads would only take memory:
 // moves the others together and returns how many bytes the network has then.
-FASTMNIST_API std::size_t drop_unused_forms(const KernelTable& kernels,
-                                            std::span<std::byte> buffer);
+FASTMNIST_API Result<std::size_t> drop_unused_forms(const KernelTable& kernels,
+                                                    std::span<std::byte> buffer);
 
 }  // namespace fastmnist

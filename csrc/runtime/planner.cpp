@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <utility>
 
+#include "core/caches.h"
 #include "core/cpu.h"
 #include "kernels/tables.h"
 #include "runtime/candidates.h"
@@ -17,19 +19,18 @@ namespace {
 
 constexpr double kNanoseconds = 1e9;
 constexpr std::int64_t kLongestTime = std::int64_t{1} << 50;  // some 13 days: nobody measured that
-// Weights that each core has in a cache of its own: there others don't matter.
-constexpr std::int64_t kNearWeights = std::int64_t{1} << 20;
 
 using Numbers = Measurements::Numbers;
 
-// Numbers that are known under a key, or else measured and from then on known.
+// Numbers that are known under a key, or else measured (a Result) and from then on known.
 template <typename Measure>
-Numbers recalled(Measurements& known, const KernelTable& kernels, const std::string& key,
-                 std::size_t count, std::int64_t least, std::int64_t most, const Measure& measure) {
+Result<Numbers> recalled(Measurements& known, const KernelTable& kernels, const std::string& key,
+                         std::size_t count, std::int64_t least, std::int64_t most,
+                         const Measure& measure) {
   const std::string machine = machine_name(kernels);
   if (std::optional<Numbers> found = known.find(machine, key, count, least, most)) return *found;
-  Numbers measured = measure();
-  known.add(machine, key, measured);
+  Result<Numbers> measured = measure();
+  if (measured.ok()) known.add(machine, key, *measured);
   return measured;
 }
 
@@ -85,7 +86,8 @@ bool has_choice(const std::vector<KernelTime>& times) {
 bool differs_by_threads(const KernelTable& kernels, const NetworkView& network,
                         std::int64_t layer) {
   const LayerRecord& record = network.record(layer);
-  if (std::int64_t{record.inputs} * record.outputs < kNearWeights) return false;
+  // Weights that each core has in a cache of its own: there others don't matter.
+  if (std::int64_t{record.inputs} * record.outputs < caches().l2 / 2) return false;
   for (const KernelTime& time : cases(kernels, network, layer, kFirstThreadedClass))
     if (is_sparse(kernels.linears[time.kernel].form)) return true;
   return false;
@@ -113,45 +115,58 @@ class Times {
   std::vector<double> seconds_;
 };
 
-double set_up_seconds(const KernelTable& kernels, Measurements& known) {
-  if (unit_of(kernels) == nullptr) return 0;
-  const Numbers set_up = recalled(known, kernels, "set-up", 1, 0, kLongestTime,
-                                  [&] { return Numbers{nanoseconds(measure_set_up(kernels))}; });
-  return static_cast<double>(set_up[0]) / kNanoseconds;
+Result<double> set_up_seconds(const KernelTable& kernels, Measurements& known) {
+  if (unit_of(kernels) == nullptr) return 0.0;
+  Result<Numbers> set_up = recalled(known, kernels, "set-up", 1, 0, kLongestTime, [&] {
+    return Result<Numbers>(Numbers{nanoseconds(measure_set_up(kernels))});
+  });
+  if (!set_up.ok()) return std::move(set_up).status();
+  return static_cast<double>((*set_up)[0]) / kNanoseconds;
 }
 
 // `choices` are the kernels that go with them.
-std::int64_t block_rows(const KernelTable& kernels, std::span<std::byte> buffer,
-                        std::span<const int> choices, Measurements& known) {
-  const NetworkView network = view_network(buffer);
+Result<std::int64_t> block_rows(const KernelTable& kernels, const NetworkView& network,
+                                std::span<std::byte> buffer, std::span<const int> choices,
+                                Measurements& known) {
   std::string key = std::string("blocks ") + kind_of(network);
   if (network.pixels() != PixelKind::kNone) key += " pixels";
   for (std::int64_t i = 0; i < network.layers(); ++i)
     key += (i == 0 ? " " : ", ") + layer_key(network, i) + zeros_key(network, i);
-  return recalled(known, kernels, key, 1, kBlockRowsStep, kMaxBlockRows, [&] {
-    write_plan(kernels, choices, {}, kBlockRowsStep, buffer);
+  const auto measure = [&]() -> Result<Numbers> {
+    if (Status bad = write_plan(kernels, choices, {}, kBlockRowsStep, buffer); !bad.ok())
+      return bad;
+    Result<std::vector<BlockTime>> times = measure_blocks(kernels, buffer);
+    if (!times.ok()) return std::move(times).status();
     std::int64_t rows = kBlockRowsStep;
-    for (const BlockTime& time : measure_blocks(kernels, buffer))
+    for (const BlockTime& time : *times)
       if (time.chosen) rows = time.block_rows;
     return Numbers{rows};
-  })[0];
+  };
+  Result<Numbers> rows = recalled(known, kernels, key, 1, kBlockRowsStep, kMaxBlockRows, measure);
+  if (!rows.ok()) return std::move(rows).status();
+  return (*rows)[0];
 }
 
-std::vector<KernelTime> recalled_times(const KernelTable& kernels, const NetworkView& network,
-                                       std::int64_t layer, Measurements& known, int threads) {
+Result<std::vector<KernelTime>> recalled_times(const KernelTable& kernels,
+                                               const NetworkView& network, std::int64_t layer,
+                                               Measurements& known, int threads) {
   std::vector<KernelTime> times =
       cases(kernels, network, layer, threads > 1 ? kFirstThreadedClass : 0);
   std::string key =
       "layer " + layer_key(network, layer) + sparse_key(network, layer) + zeros_key(network, layer);
   if (threads > 1) key += " threads " + std::to_string(threads);
-  const Numbers numbers = recalled(known, kernels, key, times.size(), 1, kLongestTime, [&] {
-    Numbers measured;
-    for (const KernelTime& time : measure_layer(kernels, network, layer, threads))
-      measured.push_back(std::max<std::int64_t>(1, nanoseconds(time.seconds)));
-    return measured;
-  });
+  const auto measure = [&]() -> Result<Numbers> {
+    Result<std::vector<KernelTime>> measured = measure_layer(kernels, network, layer, threads);
+    if (!measured.ok()) return std::move(measured).status();
+    Numbers numbers;
+    for (const KernelTime& time : *measured)
+      numbers.push_back(std::max<std::int64_t>(1, nanoseconds(time.seconds)));
+    return numbers;
+  };
+  Result<Numbers> numbers = recalled(known, kernels, key, times.size(), 1, kLongestTime, measure);
+  if (!numbers.ok()) return std::move(numbers).status();
   for (std::size_t i = 0; i < times.size(); ++i)
-    times[i].seconds = static_cast<double>(numbers[i]) / kNanoseconds;
+    times[i].seconds = static_cast<double>((*numbers)[i]) / kNanoseconds;
   return times;
 }
 
@@ -186,36 +201,47 @@ std::string layer_key(const NetworkView& network, std::int64_t layer) {
          (shape.codes_out ? " codes" : "") + (shape.per_row ? " rows" : "");
 }
 
-std::vector<KernelTime> layer_times(const KernelTable& kernels, const NetworkView& network,
-                                    std::int64_t layer, Measurements& known, int threads) {
-  const std::unique_lock<std::mutex> alone = Measurements::measuring();
-  std::vector<KernelTime> times = recalled_times(kernels, network, layer, known, threads);
+Result<std::vector<KernelTime>> layer_times(const KernelTable& kernels, const NetworkView& network,
+                                            std::int64_t layer, Measurements& known, int threads) {
+  const std::unique_lock<Mutex> alone = Measurements::measuring();
+  Result<std::vector<KernelTime>> times = recalled_times(kernels, network, layer, known, threads);
   known.save();
   return times;
 }
 
-void plan_network(const KernelTable& kernels, std::span<std::byte> buffer, Measurements& known,
-                  int threads) {
-  const std::unique_lock<std::mutex> alone = Measurements::measuring();
-  const NetworkView network = view_network(buffer);
+Status plan_network(const KernelTable& kernels, std::span<std::byte> buffer, Measurements& known,
+                    int threads) {
+  const std::unique_lock<Mutex> alone = Measurements::measuring();
+  Result<NetworkView> viewed = view_network(buffer);
+  if (!viewed.ok()) return std::move(viewed).status();
+  const NetworkView& network = *viewed;
   Times times(kernels, network);
   for (std::int64_t i = 0; i < network.layers(); ++i) {
-    std::vector<KernelTime> own = cases(kernels, network, i, 0);
-    if (has_choice(own)) own = recalled_times(kernels, network, i, known, 1);
-    times.put(i, own);
+    Result<std::vector<KernelTime>> own = cases(kernels, network, i, 0);
+    if (has_choice(*own)) own = recalled_times(kernels, network, i, known, 1);
+    if (!own.ok()) return std::move(own).status();
+    times.put(i, *own);
   }
-  const double set_up = set_up_seconds(kernels, known);
-  const std::vector<int> choices = choose_kernels(kernels, network, times.seconds(), set_up);
-  const std::int64_t rows = block_rows(kernels, buffer, choices, known);
-  std::vector<int> threaded;
+  Result<double> set_up = set_up_seconds(kernels, known);
+  if (!set_up.ok()) return std::move(set_up).status();
+  Result<std::vector<int>> choices = choose_kernels(kernels, network, times.seconds(), *set_up);
+  if (!choices.ok()) return std::move(choices).status();
+  Result<std::int64_t> rows = block_rows(kernels, network, buffer, *choices, known);
+  if (!rows.ok()) return std::move(rows).status();
+  Result<std::vector<int>> threaded = std::vector<int>();
   if (threads > 1) {
     for (std::int64_t i = 0; i < network.layers(); ++i)
-      if (differs_by_threads(kernels, network, i))
-        times.put(i, recalled_times(kernels, network, i, known, threads));
-    threaded = choose_kernels(kernels, network, times.seconds(), set_up);
+      if (differs_by_threads(kernels, network, i)) {
+        Result<std::vector<KernelTime>> own = recalled_times(kernels, network, i, known, threads);
+        if (!own.ok()) return std::move(own).status();
+        times.put(i, *own);
+      }
+    threaded = choose_kernels(kernels, network, times.seconds(), *set_up);
+    if (!threaded.ok()) return std::move(threaded).status();
   }
-  write_plan(kernels, choices, threaded, rows, buffer);
+  Status written = write_plan(kernels, *choices, *threaded, *rows, buffer);
   known.save();
+  return written;
 }
 
 }  // namespace fastmnist

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/export.h"
+#include "core/status.h"
 #include "core/types.h"
 #include "pack/network.h"
 #include "runtime/bench.h"
@@ -30,13 +31,14 @@ FASTMNIST_API std::string layer_key(const NetworkView& network, std::int64_t lay
 
 // Times of every kernel that could compute the layer, at every class of rows, as measure_layer
 // gives them: remembered, or measured now. With several threads from kFirstThreadedClass on.
-FASTMNIST_API std::vector<KernelTime> layer_times(const KernelTable& kernels,
-                                                  const NetworkView& network, std::int64_t layer,
-                                                  Measurements& known, int threads = 1);
+FASTMNIST_API Result<std::vector<KernelTime>> layer_times(const KernelTable& kernels,
+                                                          const NetworkView& network,
+                                                          std::int64_t layer, Measurements& known,
+                                                          int threads = 1);
 
 // Writes the plan into the network for so many threads, measures for it what is not known, and
 // saves that. One planner at a time: others wait, and find then what was measured.
-FASTMNIST_API void plan_network(const KernelTable& kernels, std::span<std::byte> buffer,
-                                Measurements& known, int threads);
+FASTMNIST_API Status plan_network(const KernelTable& kernels, std::span<std::byte> buffer,
+                                  Measurements& known, int threads);
 
 }  // namespace fastmnist

@@ -19,10 +19,11 @@ namespace fastmnist {
 struct alignas(64) ScratchBuffer {
   std::int64_t bytes;
 
+  // nullptr where there is no such memory.
   static ScratchBuffer* make(std::int64_t bytes) {
     void* memory = ::operator new (sizeof(ScratchBuffer) + static_cast<std::size_t>(bytes),
-                                   std::align_val_t{64});
-    return new (memory) ScratchBuffer{bytes};
+                                   std::align_val_t{64}, std::nothrow);
+    return memory != nullptr ? new (memory) ScratchBuffer{bytes} : nullptr;
   }
   static void free(ScratchBuffer* buffer) { ::operator delete (buffer, std::align_val_t{64}); }
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
@@ -37,8 +38,9 @@ class ScratchPool {
     for (std::atomic<ScratchBuffer*>& slot : slots_) ScratchBuffer::free(slot.load());
   }
 
-  // A buffer of at least so many bytes. One that was kept and is too small makes way for a larger
-  // one, so that a pool never holds more buffers than were leased at once.
+  // A buffer of at least so many bytes, or nullptr where there is no such memory. One that was kept
+  // and is too small makes way for a larger one, so that a pool never holds more buffers than were
+  // leased at once.
   ScratchBuffer* lease(std::int64_t bytes) {
     for (std::atomic<ScratchBuffer*>& slot : slots_) {
       if (slot.load(std::memory_order_relaxed) == nullptr) continue;
@@ -70,7 +72,8 @@ class ScratchPool {
 // run when the process ends.
 FASTMNIST_API ScratchPool* shared_scratch();
 
-// Leases for a scope. Without a pool the buffer is simply allocated and freed.
+// Leases for a scope. Without a pool the buffer is simply allocated and freed. Whether there was
+// memory must be asked first.
 class ScratchLease {
  public:
   ScratchLease(ScratchPool* pool, std::int64_t bytes)
@@ -78,11 +81,12 @@ class ScratchLease {
   ScratchLease(const ScratchLease&) = delete;
   ScratchLease& operator=(const ScratchLease&) = delete;
   ~ScratchLease() {
-    if (pool_ != nullptr)
+    if (pool_ != nullptr && buffer_ != nullptr)
       pool_->give_back(buffer_);
     else
       ScratchBuffer::free(buffer_);
   }
+  bool ok() const { return buffer_ != nullptr; }
   std::byte* get() const { return buffer_->data(); }
 
  private:

@@ -3,6 +3,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace check {
@@ -32,15 +33,17 @@ inline void require(bool condition, const char* text, const char* file, int line
                 (where.empty() ? "" : " (" + where + ")"));
 }
 
-// Whether `call` throws E; other exceptions pass through.
-template <typename E, typename Call>
-bool throws(Call call) {
-  try {
-    call();
-  } catch (const E&) {
-    return true;
-  }
-  return false;
+// The case ends where a Status is not ok.
+template <typename Status>
+void ok(const Status& status, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  if (!status.ok()) require(false, status.text().c_str(), file, line);
+}
+
+// The value of a Result, where there is one.
+template <typename Result>
+auto value(Result result, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  ok(result.status(), file, line);
+  return *std::move(result);
 }
 
 }  // namespace check

@@ -16,6 +16,8 @@ namespace {
 using namespace fastmnist;
 using namespace support;
 
+const KernelTable& kernels() { return *check::value(active_kernels()); }
+
 // 200 -> 70 -> 10, nine of ten weights zero, in every form that a kernel may read.
 struct Network {
   std::vector<Layer> layers;
@@ -29,7 +31,7 @@ struct Network {
     for (const Layer& layer : layers) {
       made.layers.push_back(layer.canonical());
       made.forms.emplace_back();
-      for (const WeightForm form : readable_forms())
+      for (const WeightForm form : readable_forms(kernels()))
         made.forms.back().push_back(size_in(form, layer.canonical()));
     }
     made.layers[0].input_zeros = zeros.data();
@@ -40,9 +42,9 @@ struct Network {
   explicit Network(Random& random)
       : layers{sparse(random, 200, 70), sparse(random, 70, 10)},
         zeros(200, 204),
-        memory(nullptr, packed_network_bytes(spec(layers, zeros))),
-        size(static_cast<std::size_t>(packed_network_bytes(spec(layers, zeros)))) {
-    pack_network(spec(layers, zeros), bytes());
+        memory(nullptr, check::value(packed_network_bytes(spec(layers, zeros)))),
+        size(static_cast<std::size_t>(check::value(packed_network_bytes(spec(layers, zeros))))) {
+    check::ok(pack_network(spec(layers, zeros), bytes()));
   }
 
   static Layer sparse(Random& random, std::int64_t k, std::int64_t n) {
@@ -58,15 +60,15 @@ struct Network {
   std::vector<float> run(const std::vector<std::uint8_t>& pixels) const {
     const auto rows = static_cast<std::int64_t>(pixels.size()) / 200;
     std::vector<float> logits(static_cast<std::size_t>(rows * 10));
-    run_network(view_network(bytes()), {RowType::kPixels, pixels.data(), rows}, logits.data(),
-                nullptr);
+    check::ok(run_network(check::value(view_network(bytes())),
+                          {RowType::kPixels, pixels.data(), rows}, logits.data()));
     return logits;
   }
 };
 
 std::string plan_text(const NetworkView& network) {
   std::string text;
-  const PlanView plan(active_kernels(), network);
+  const PlanView plan(kernels(), network);
   for (std::int64_t i = 0; i < network.layers(); ++i)
     for (const std::int64_t rows : kRowsOfClass)
       text += name_of(plan.kernel(i, shape_of(network, i, rows))) + ", ";
@@ -79,15 +81,16 @@ TEST(a_plan_is_measured_once_and_changes_no_answer) {
   const std::vector<std::uint8_t> pixels = integers<std::uint8_t>(random, 150 * 200, 0, 255);
   const std::vector<float> ruled = network.run(pixels);
   Measurements known;
-  plan_network(active_kernels(), network.bytes(), known, 1);
+  check::ok(plan_network(kernels(), network.bytes(), known, 1));
   const std::int64_t measured = known.added();
-  CHECK(measured >= (active_kernels().linear_count > 1 ? 3 : 1));
+  CHECK(measured >= (kernels().linear_count > 1 ? 3 : 1));
   CHECK(network.run(pixels) == ruled);
   Random again(3);
   const Network second(again);
-  plan_network(active_kernels(), second.bytes(), known, 1);
+  check::ok(plan_network(kernels(), second.bytes(), known, 1));
   CHECK(known.added() == measured);
-  CHECK(plan_text(view_network(second.bytes())) == plan_text(view_network(network.bytes())));
+  CHECK(plan_text(check::value(view_network(second.bytes()))) ==
+        plan_text(check::value(view_network(network.bytes()))));
 }
 
 TEST(a_plan_for_threads_changes_no_answer) {
@@ -96,7 +99,7 @@ TEST(a_plan_for_threads_changes_no_answer) {
   const std::vector<std::uint8_t> pixels = integers<std::uint8_t>(random, 150 * 200, 0, 255);
   const std::vector<float> ruled = network.run(pixels);
   Measurements known;
-  plan_network(active_kernels(), network.bytes(), known, 2);
+  check::ok(plan_network(kernels(), network.bytes(), known, 2));
   CHECK(network.run(pixels) == ruled);
 }
 
@@ -107,44 +110,44 @@ TEST(forms_that_no_kernel_reads_are_dropped) {
   const std::vector<float> expected = network.run(pixels);
   // Dense kernels only: the first takes any shape.
   const std::vector<int> dense(2 * kRowClasses, 0);
-  write_plan(active_kernels(), dense, {}, 64, network.bytes());
-  const std::string before = plan_text(view_network(network.bytes()));
+  check::ok(write_plan(kernels(), dense, {}, 64, network.bytes()));
+  const std::string before = plan_text(check::value(view_network(network.bytes())));
   Random again(5);
   Network smaller(again);
   std::memcpy(smaller.bytes().data(), network.bytes().data(), network.size);
-  smaller.size = drop_unused_forms(active_kernels(), smaller.bytes());
-  CHECK((smaller.size < network.size) == !readable_forms().empty());
-  const NetworkView view = view_network(smaller.bytes());
+  smaller.size = check::value(drop_unused_forms(kernels(), smaller.bytes()));
+  CHECK((smaller.size < network.size) == !readable_forms(kernels()).empty());
+  const NetworkView view = check::value(view_network(smaller.bytes()));
   CHECK(plan_text(view) == before);
   for (std::int64_t i = 0; i < 2; ++i)
     for (int form = 0; form < kWeightForms; ++form)
       CHECK(view.has_form(i, static_cast<WeightForm>(form)) == (form == 0));
   CHECK(std::ranges::equal(view.input_zeros(0), network.zeros));
   CHECK(smaller.run(pixels) == expected);
-  CHECK(drop_unused_forms(active_kernels(), smaller.bytes()) == smaller.size);
+  CHECK(check::value(drop_unused_forms(kernels(), smaller.bytes())) == smaller.size);
 }
 
 TEST(layers_without_a_name_in_common_have_keys_of_their_own) {
   Random random(6);
   const Network network(random);
-  const NetworkView view = view_network(network.bytes());
+  const NetworkView view = check::value(view_network(network.bytes()));
   CHECK(layer_key(view, 0) == "200x70 codes");
   CHECK(layer_key(view, 1) == "70x10");
-  CHECK(machine_name(active_kernels()).find('\n') == std::string::npos);
+  CHECK(machine_name(kernels()).find('\n') == std::string::npos);
 }
 
 TEST(remembered_times_name_the_kernels_that_they_are_of) {
   Random random(7);
   const Network network(random);
-  const NetworkView view = view_network(network.bytes());
+  const NetworkView view = check::value(view_network(network.bytes()));
   Measurements known;
-  const std::vector<KernelTime> times = layer_times(active_kernels(), view, 0, known);
-  const std::vector<KernelTime> again = layer_times(active_kernels(), view, 0, known);
+  const std::vector<KernelTime> times = check::value(layer_times(kernels(), view, 0, known));
+  const std::vector<KernelTime> again = check::value(layer_times(kernels(), view, 0, known));
   CHECK(known.added() == 1);
   CHECK(times.size() == again.size());
   std::size_t at = 0;
   for (const std::int64_t rows : kRowsOfClass)
-    for (const int kernel : candidates_of(active_kernels(), view, 0, shape_of(view, 0, rows))) {
+    for (const int kernel : candidates_of(kernels(), view, 0, shape_of(view, 0, rows))) {
       CHECK(times[at].rows == rows && times[at].kernel == kernel && times[at].seconds > 0);
       CHECK(again[at].kernel == kernel && again[at].seconds == times[at].seconds);
       ++at;

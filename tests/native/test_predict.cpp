@@ -31,28 +31,29 @@ TEST(predict_is_arg_max_of_all_logits) {
     const Layer layer(random, 30, outputs);
     NetworkSpec spec;
     spec.layers.push_back(layer.canonical());
-    std::vector<std::uint64_t> storage(static_cast<std::size_t>(packed_network_bytes(spec)) / 8);
-    pack_network(spec, std::as_writable_bytes(std::span(storage)));
-    const NetworkView view = view_network(std::as_bytes(std::span(storage)));
+    std::vector<std::uint64_t> storage(
+        static_cast<std::size_t>(check::value(packed_network_bytes(spec))) / 8);
+    check::ok(pack_network(spec, std::as_writable_bytes(std::span(storage))));
+    const NetworkView view = check::value(view_network(std::as_bytes(std::span(storage))));
     ScratchPool pool;
     ScratchPool logits_pool;
     for (const int threads : {1, 3}) {
-      set_num_threads(threads);
+      check::ok(set_num_threads(threads));
       for (const std::int64_t rows : {0, 1, 191, 192, 193, 5000}) {
         const std::vector<float> x = reals(random, rows * 30, -2.0f, 2.0f);
         std::vector<float> logits(static_cast<std::size_t>(rows * outputs));
         std::vector<std::int64_t> expected(static_cast<std::size_t>(rows), -1);
         std::vector<std::int64_t> got(static_cast<std::size_t>(rows) + 1, -1);
         const Rows all{RowType::kFloat32, x.data(), rows};
-        run_network(view, all, logits.data());
+        check::ok(run_network(view, all, logits.data()));
         arg_max(logits.data(), rows, outputs, expected.data());
-        predict_network(view, all, got.data(), &pool, &logits_pool);
+        check::ok(predict_network(view, all, got.data(), &pool, &logits_pool));
         CHECK(got.back() == -1);
         got.pop_back();
         CHECK(got == expected);
       }
     }
-    set_num_threads(0);
+    check::ok(set_num_threads(0));
   }
 }
 
