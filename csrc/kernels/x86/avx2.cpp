@@ -19,13 +19,6 @@
 namespace fastmnist {
 namespace {
 
-// The last 1..3 inputs of a row, without reading past them.
-std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
-  std::uint32_t v = 0;
-  for (std::int64_t i = 0; i < n; ++i) v |= static_cast<std::uint32_t>(p[i]) << (8 * i);
-  return static_cast<std::int32_t>(v);
-}
-
 template <int ROWS>
 FASTMNIST_INLINE void accumulate(__m256i (&acc)[ROWS][2], const std::uint8_t* x,
                                  std::int64_t x_stride, const std::byte* block) {

@@ -1,22 +1,16 @@
 // From exact sums to outputs, for the AVX2 kernels: in an anonymous namespace, so that each file
-// keeps a copy of its own.
-//
-// The normative epilogue clamps, quantizes and clamps again. The last clamp is the saturation of
-// the packs. `kSaturate` drops the others, too, where they change nothing: with zero point 0 and a
-// lower bound of at most 0 the packs do the same, provided that no value overflows int32 on its
-// way, which packing proved from the weights (LinearArgs::y_bounded).
+// keeps a copy of its own. (saturation.h has what all x86 kernels share.)
 #pragma once
 
 #include "core/types.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/intrinsics.h"
+#include "kernels/x86/saturation.h"
 
 namespace fastmnist {
 namespace {
 
 constexpr std::int64_t kLanes = 8;
-
-enum class Output { kFloats, kCodes, kSaturate };
 
 // Lanes 0..n-1 on, 0 <= n <= 8.
 inline __m256i lanes(std::int64_t n) {
@@ -101,10 +95,6 @@ inline void store_floats(float* y, __m256 values, std::int64_t n) {
     _mm256_maskstore_ps(y, lanes(n), values);
 }
 
-inline const Quantizer& quantizer_of(const LinearArgs& args, std::int64_t row) {
-  return args.row_quantizers != nullptr ? args.row_quantizers[row] : args.x_quantizer;
-}
-
 // One row's outputs of one panel, or as many as there are of it.
 template <Output O>
 FASTMNIST_INLINE void store_panel(const LinearArgs& args, std::int64_t row, std::int64_t panel,
@@ -138,17 +128,6 @@ FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_
     }
     store_panel<O>(args, m + r, panel, real(acc[r][0], low), real(acc[r][1], high));
   });
-}
-
-inline bool saturation_is_enough(const LinearArgs& args) {
-  return args.y_bounded && args.y_quantizer.zero_point == 0 && args.clamp.lo <= 0.0f &&
-         args.clamp.hi == __builtin_inff();
-}
-
-// Codes by the kernel that saturates where that is enough, else by the one that clamps.
-template <void (*SATURATE)(const LinearArgs&), void (*CLAMP)(const LinearArgs&)>
-void by_saturation(const LinearArgs& args) {
-  (saturation_is_enough(args) ? SATURATE : CLAMP)(args);
 }
 
 }  // namespace

@@ -1,21 +1,16 @@
 // From exact sums to outputs, for the AVX-512 and AMX kernels: in an anonymous namespace, so that
-// each file keeps a copy of its own.
-//
-// The normative epilogue clamps, quantizes and clamps again. The last clamp is the saturation of
-// the packs. `kSaturate` drops the others, too, where they change nothing: with zero point 0 and a
-// lower bound of at most 0 the packs do the same, provided that no value overflows int32 on its
-// way, which packing proved from the weights (LinearArgs::y_bounded).
+// each file keeps a copy of its own. What they share with others is in
+// saturation.h.
 #pragma once
 
 #include "core/types.h"
 #include "kernels/x86/intrinsics.h"
+#include "kernels/x86/saturation.h"
 
 namespace fastmnist {
 namespace {
 
 constexpr std::int64_t kLanes = 16;
-
-enum class Output { kFloats, kCodes, kSaturate };
 
 inline __mmask16 lanes(std::int64_t n) {
   return n >= kLanes ? __mmask16{0xffff}
@@ -105,28 +100,6 @@ inline void store(const LinearArgs& args, std::int64_t at, __m512 y, std::int64_
     store_codes(static_cast<std::uint8_t*>(args.y) + at, lanes(n), codes<O>(y, args),
                 args.y_quantizer);
   }
-}
-
-inline bool saturation_is_enough(const LinearArgs& args) {
-  return args.y_bounded && args.y_quantizer.zero_point == 0 && args.clamp.lo <= 0.0f &&
-         args.clamp.hi == __builtin_inff();
-}
-
-// Codes by the kernel that saturates where that is enough, else by the one that clamps.
-template <void (*SATURATE)(const LinearArgs&), void (*CLAMP)(const LinearArgs&)>
-void by_saturation(const LinearArgs& args) {
-  (saturation_is_enough(args) ? SATURATE : CLAMP)(args);
-}
-
-inline const Quantizer& quantizer_of(const LinearArgs& args, std::int64_t row) {
-  return args.row_quantizers != nullptr ? args.row_quantizers[row] : args.x_quantizer;
-}
-
-// The last 1..3 inputs of a row, without reading past them.
-inline std::int32_t load_tail(const std::uint8_t* p, std::int64_t n) {
-  std::uint32_t v = 0;
-  for (std::int64_t i = 0; i < n; ++i) v |= static_cast<std::uint32_t>(p[i]) << (8 * i);
-  return static_cast<std::int32_t>(v);
 }
 
 }  // namespace

@@ -7,26 +7,11 @@
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
-#include "kernels/x86/assembly.h"
 #include "kernels/x86/avx512_epilogue.h"
+#include "kernels/x86/avx512_quad.h"
 
 namespace fastmnist {
 namespace {
-
-// Four inputs of each row times one block of each panel. The inputs are broadcast by the load,
-// which leaves port 5 to the products.
-template <int ROWS, int PANELS>
-FASTMNIST_INLINE void accumulate(__m512i (&acc)[ROWS][PANELS], const std::uint8_t* x,
-                                 std::int64_t x_stride, const std::byte* block,
-                                 std::int64_t panel_stride) {
-  __m512i w[PANELS];
-  unrolled<PANELS>(
-      [&](auto p) FASTMNIST_INLINE_BODY { w[p] = _mm512_loadu_si512(block + p * panel_stride); });
-  unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-    const __m512i x4 = _mm512_broadcastd_epi32(_mm_loadu_si32(x + r * x_stride));
-    unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY { add_products(acc[r][p], x4, w[p]); });
-  });
-}
 
 template <int ROWS, int PANELS, Output O>
 FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
@@ -81,19 +66,19 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   std::int64_t k = 0;
   for (; k + TURNS * kBlockInputs <= w.inputs; k += TURNS * kBlockInputs) {
     unrolled<TURNS>([&](auto t) FASTMNIST_INLINE_BODY {
-      accumulate<ROWS, PANELS>(acc[t], x + k + t * kBlockInputs, args.x_stride,
-                               block + t * kBlockBytes, w.dense.stride);
+      add_quad<ROWS, PANELS>(acc[t], x + k + t * kBlockInputs, args.x_stride,
+                             block + t * kBlockBytes, w.dense.stride);
     });
     block += TURNS * kBlockBytes;
   }
   if constexpr (TURNS > 1)
     for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes)
-      accumulate<ROWS, PANELS>(acc[0], x + k, args.x_stride, block, w.dense.stride);
+      add_quad<ROWS, PANELS>(acc[0], x + k, args.x_stride, block, w.dense.stride);
   if (k < w.inputs) {
     std::int32_t tails[ROWS];
     for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, w.inputs - k);
-    accumulate<ROWS, PANELS>(acc[0], reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs,
-                             block, w.dense.stride);
+    add_quad<ROWS, PANELS>(acc[0], reinterpret_cast<const std::uint8_t*>(tails), kBlockInputs,
+                           block, w.dense.stride);
   }
   unrolled<TURNS>([&](auto t) FASTMNIST_INLINE_BODY {
     if constexpr (t > 0)
