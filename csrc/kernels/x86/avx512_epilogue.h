@@ -1,6 +1,5 @@
 // From exact sums to outputs, for the AVX-512 and AMX kernels: in an anonymous namespace, so that
-// each file keeps a copy of its own. What they share with others is in
-// saturation.h.
+// each file keeps a copy of its own. (saturation.h has what all x86 kernels share.)
 #pragma once
 
 #include "core/types.h"
