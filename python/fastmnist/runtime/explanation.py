@@ -175,7 +175,10 @@ def _notes(
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
     ]
     if zeros := _zeros(network):
-        notes.append(f"these rows have as many zeros as calibration saw: {zeros}")
+        notes.append(
+            f"these rows have as many zeros as calibration saw ({zeros}); kernels that leave them "
+            "out may pass the limit"
+        )
     if any(kernel.is_sparse for layer in plan.kernels for kernel in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
     if plan.threaded != plan.kernels:
