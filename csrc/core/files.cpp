@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 
 namespace fastmnist {
 namespace {
@@ -104,9 +105,14 @@ bool replace_file(const std::string& path, std::string_view content) {
 }
 
 FileLock::FileLock(const std::string& path) : file_(-1) {
+  // A process that was stopped, or a file server that is gone, may keep the lock for good.
+  constexpr int kTries = 200;
+  constexpr timespec kBetween{0, 5'000'000};  // nanoseconds
   make_folders_of(path);
   file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
-  while (file_ >= 0 && ::flock(file_, LOCK_EX) != 0 && errno == EINTR) {
+  for (int i = 0; file_ >= 0 && i < kTries && ::flock(file_, LOCK_EX | LOCK_NB) != 0; ++i) {
+    if (errno != EINTR && errno != EWOULDBLOCK) break;  // not a file system that can lock
+    ::nanosleep(&kBetween, nullptr);
   }
 }
 

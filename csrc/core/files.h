@@ -30,8 +30,8 @@ FASTMNIST_API std::optional<std::string> read_file(const std::string& path, std:
 // part. Makes the folders that it lies in, and follows links.
 FASTMNIST_API bool replace_file(const std::string& path, std::string_view content);
 
-// Keeps other processes out meanwhile, where the system can. The file at `path` stays, and is
-// empty.
+// Keeps other processes out meanwhile, where the system can; does without where another one keeps
+// the lock for a second. The file at `path` stays, and is empty.
 class FASTMNIST_API FileLock {
  public:
   explicit FileLock(const std::string& path);

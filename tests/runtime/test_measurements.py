@@ -93,6 +93,15 @@ def test_a_folder_that_is_read_only(memory: Path) -> None:
         memory.parent.chmod(0o700)
 
 
+def test_a_lock_that_somebody_keeps(memory: Path) -> None:
+    """A process that was stopped must not stop all others."""
+    fcntl = pytest.importorskip("fcntl")
+    memory.parent.mkdir(parents=True)
+    with memory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert compiled()._plan.mode == "measured"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_forked_while_another_thread_measures(memory: Path) -> None:
     """It neither waits for a thread that it has not, nor loses what was known."""
