@@ -78,13 +78,15 @@ WeightForm form_named(const std::string& name) {
 // The forms that are named, or else those that may pay and the active kernels read.
 std::vector<std::vector<FormSize>> sparse_forms(
     const std::vector<CanonicalLayer>& layers,
-    const std::optional<std::vector<std::vector<std::string>>>& names) {
+    const std::optional<std::vector<std::vector<std::string>>>& names,
+    const std::vector<std::string>& without) {
   if (names && names->size() != layers.size())
     invalid("forms", "one list per layer, " + std::to_string(layers.size()),
             std::to_string(names->size()));
   std::vector<std::vector<FormSize>> forms;
-  const std::vector<WeightForm> readable =
+  std::vector<WeightForm> readable =
       names ? std::vector<WeightForm>{} : readable_forms(*unwrap(active_kernels()));
+  for (const std::string& name : without) std::erase(readable, form_named(name));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (!names) {
       forms.push_back(forms_worth_trying(layers[i], readable));
@@ -114,10 +116,11 @@ py::array_t<std::uint8_t> pack(const std::vector<LayerArrays>& layers, const std
                                bool pixel_codes, const std::optional<Array<float>>& multiplier,
                                const std::optional<Array<float>>& offset,
                                const std::optional<Array<float>>& pixel_table,
-                               const std::optional<std::vector<std::vector<std::string>>>& forms) {
+                               const std::optional<std::vector<std::vector<std::string>>>& forms,
+                               const std::vector<std::string>& without) {
   NetworkSpec spec;
   for (const LayerArrays& layer : layers) spec.layers.push_back(layer.view());
-  spec.forms = sparse_forms(spec.layers, forms);
+  spec.forms = sparse_forms(spec.layers, forms, without);
   if (input == "static") {
     spec.input = InputKind::kStatic;
   } else if (input == "affine") {
@@ -199,7 +202,8 @@ PYBIND11_MODULE(_core, m) {
            py::arg("input_zeros").noconvert().none(true) = py::none());
   m.def("pack", &pack, py::arg("layers"), py::arg("input"), py::arg("pixel_codes") = false,
         py::arg("multiplier") = py::none(), py::arg("offset") = py::none(),
-        py::arg("pixel_table") = py::none(), py::arg("forms") = py::none());
+        py::arg("pixel_table") = py::none(), py::arg("forms") = py::none(),
+        py::arg("without") = std::vector<std::string>{});
   bindings::register_kernel_record(m);
   bindings::register_testing(m);
   bindings::register_plans(m);

@@ -65,7 +65,7 @@ struct LinearShape {
 };
 
 // A unit that must be set up around kernels (AMX tiles): enter() once on a thread before any number
-// of calls, leave() on every way out.
+// of calls, leave() on every way out. All kernels of a set that need one share it, address and all.
 struct Unit {
   void (*enter)();
   void (*leave)();

@@ -46,6 +46,7 @@ def pack(
     offset: _F32 | None = None,
     pixel_table: _F32 | None = None,
     forms: list[list[str]] | None = None,
+    without: Sequence[str] = (),
 ) -> _U8: ...
 def linear(
     codes: _U8,

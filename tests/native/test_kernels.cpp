@@ -242,6 +242,18 @@ TEST(vectors_equal_reference) {
   }
 }
 
+// A run sets one up; a kernel with another would be replaced by the plain one, silently.
+TEST(kernels_of_a_set_share_their_unit) {
+  for (const Rung& rung : runnable()) {
+    const Unit* unit = nullptr;
+    for (const LinearKernel& kernel : linears(rung)) {
+      if (kernel.unit == nullptr) continue;
+      CHECK_IN(name_of(kernel), unit == nullptr || unit == kernel.unit);
+      unit = kernel.unit;
+    }
+  }
+}
+
 TEST(set_active_kernels_takes_and_refuses) {
   const std::string before = check::value(active_kernels())->name;
   for (const Rung& rung : runnable()) {

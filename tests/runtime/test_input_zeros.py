@@ -240,5 +240,7 @@ def test_times_are_remembered_by_the_share(memory: Path) -> None:
     network = fm.compile(quantized(), plan="measured").network
     share = zeros_of(network)[0].mean() / ZEROS_OF
     text = memory.read_text(encoding="utf-8")
-    assert re.search(rf"layer 100x40 codes( \w+ \d+%)* zeros {round(10 * share) * 10}% pixels\t", text)
+    assert re.search(
+        rf"layer 100x40 codes( \w+ \d+%)* zeros {round(10 * share) * 10}% pixels\t", text
+    )
     assert f"blocks {network.kind} pixels 100x40 codes zeros" in text

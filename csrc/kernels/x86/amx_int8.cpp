@@ -77,6 +77,8 @@ constexpr LinearKernel kLinears[] = {
 
 }  // namespace
 
+const Unit kAmxUnit = {tile_configure, tile_release};
+
 extern const PeakProbe kAmxInt8Peak;
 
 extern const KernelPart kAmxInt8Part;

@@ -86,7 +86,9 @@ inline void tile_configure() {
   tile_load_config(config);
 }
 
-constexpr Unit kAmxUnit = {tile_configure, tile_release};
-
 }  // namespace
+
+// One for all files: what runs a plan asks by its address whether a kernel's unit is set up.
+extern const Unit kAmxUnit;  // amx_int8.cpp
+
 }  // namespace fastmnist

@@ -190,7 +190,9 @@ class QuantizedLinear(QuietModule, nn.Linear):
             self.pixels, self.takes_pixels = None, False
             network = self.network()
         # Cloned into torch's memory, which is aligned as the kernels like it; NumPy's is not.
-        packed = torch.from_numpy(pack_and_plan(network)[0]).clone()
+        # Not in 16 bits: a module holds its canonical weights, too, and must stay smaller than the
+        # float one; what a call through torch costs leaves little of what they would gain.
+        packed = torch.from_numpy(pack_and_plan(network, without=("int16",))[0]).clone()
         self.register_buffer("packed", packed, persistent=False)
         self._note_what_is_packed()
 

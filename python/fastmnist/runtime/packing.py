@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,11 +14,15 @@ from fastmnist.pixels import PixelNormalization
 Packed = npt.NDArray[np.uint8]
 
 
-def pack(network: QuantizedNetwork, forms: list[list[str]] | None = None) -> Packed:
+def pack(
+    network: QuantizedNetwork,
+    forms: list[list[str]] | None = None,
+    without: Sequence[str] = (),
+) -> Packed:
     """Lay a network out for the instruction set that is in use.
 
-    `forms` names per layer the sparse forms that are wanted beside the dense one ("bitmask",
-    "picks", "windows"); None takes those that may pay.
+    `forms` names per layer the forms that are wanted beside the dense one ("bitmask", "int16",
+    ...: csrc/core/layouts.h); None takes those that may pay, but for those in `without`.
     """
     is_dynamic = network.kind == "dynamic"
     table = pixel_table(network.pixels) if network.pixels is not None and is_dynamic else None
@@ -28,6 +34,7 @@ def pack(network: QuantizedNetwork, forms: list[list[str]] | None = None) -> Pac
         network.offset,
         table,
         forms,
+        [*without],
     )
 
 

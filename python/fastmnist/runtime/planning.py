@@ -10,7 +10,7 @@ decides, and many workers may start at once. Measuring and choosing are native
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -88,10 +88,12 @@ def check_environment() -> None:
     _core.num_threads()
 
 
-def pack_and_plan(network: QuantizedNetwork, mode: str | None = None) -> tuple[Packed, Plan]:
-    """Lay a network out for this machine, and choose its kernels."""
+def pack_and_plan(
+    network: QuantizedNetwork, mode: str | None = None, without: Sequence[str] = ()
+) -> tuple[Packed, Plan]:
+    """Lay a network out for this machine, but not in the forms `without`, and choose kernels."""
     mode = plan_mode(mode)
-    packed = pack(network)
+    packed = pack(network, without=without)
     plan = plan_into(packed, mode)
     return packed[: _core.drop_unused_forms(packed)], plan
 
