@@ -110,7 +110,7 @@ def networks_table(report: dict[str, Any], asks: bool) -> Table:
 def sparse_table(report: dict[str, Any], asks: bool) -> Table:
     """One row through the wide layer with zeros."""
     commit = report["baseline"]
-    than = f"dense kernels of {commit[:7]}" if commit else "our own dense kernels of today"
+    than = f"dense kernels of {commit[:7]}" if commit else "own dense kernels of today"
     table = Table(
         f"Linear(4096,4096)+ReLU with zeros, one uint8 row: times faster than the {than}",
         ["zeros", "asked", "measured", "", "than SciPy's CSR", "", "ours", "dense", "SciPy"],

@@ -55,7 +55,7 @@ def sparse_note(forms: list[str]) -> str:
     """Say in a line what kernels make of zeros among weights."""
     if not forms:
         return "no sparse kernels on this CPU: zeros make the file smaller, not the call faster"
-    return f"skipped where it is measured to be faster, by kernels for {', '.join(forms)}"
+    return f"among weights are skipped where that is faster, by kernels for {', '.join(forms)}"
 
 
 def num_threads() -> int:

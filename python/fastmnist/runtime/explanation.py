@@ -167,7 +167,8 @@ def _notes(
         "uint8 rows are refused: the model does not know what a pixel stands for"
         if network.pixels is None
         else f"uint8 rows: pixel p stands for {network.pixels.formula}",
-        "tile: rows × panels of 16 outputs",
+        "tile: rows × panels of 16 outputs; before it the loop, behind it the form of weights, "
+        "where there are several (csrc/README.md names them)",
         "µs: these rows through one layer alone, one thread, codes in cache; a number of rows is "
         f"timed as the next of {', '.join(map(str, ROWS))}, which stands for larger batches, too",
         f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
