@@ -203,6 +203,10 @@ void register_plans(py::module_& module) {
   module.def("layer_times", &recall, strict("packed"), py::arg("layer"), py::arg("known"));
   module.def("plan_network", &plan, strict("packed"), py::arg("known"));
   module.def(
+      "plan_by_rule",
+      [](Packed packed) { unwrap(write_ruled_plan(*unwrap(active_kernels()), bytes_of(packed))); },
+      strict("packed"));
+  module.def(
       "drop_unused_forms",
       [](Packed packed) {
         return unwrap(drop_unused_forms(*unwrap(active_kernels()), bytes_of(packed)));

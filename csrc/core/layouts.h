@@ -84,6 +84,9 @@ enum class WeightForm : std::uint8_t {
   kWideWindows
 };
 inline constexpr int kWeightForms = 7;
+// By their names in Python and in kernels' names.
+inline constexpr const char* kFormNames[kWeightForms] = {
+    "dense", "bounded", "int16", "bitmask", "picks", "windows32", "windows64"};
 
 static constexpr bool is_sparse(WeightForm form) { return form >= WeightForm::kBitmask; }
 

@@ -96,7 +96,7 @@ struct LinearKernel {
   void (*linear_u8)(const LinearArgs& args);
 };
 
-// Rows of floats to codes and back. (The three that read rows return or find what else is in them.)
+// Rows of floats to codes and back.
 struct RowKernels {
   // Both return whether a NaN was among the n values (its code is 0). q must not overlap x: rows
   // may be read twice.

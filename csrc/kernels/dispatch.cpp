@@ -16,6 +16,16 @@ namespace fastmnist {
 
 namespace {
 
+#if defined(__x86_64__)
+constexpr Family kThisFamily = Family::kX86;
+#elif defined(__aarch64__)
+constexpr Family kThisFamily = Family::kArm;
+#elif defined(__wasm__)
+constexpr Family kThisFamily = Family::kWasm;
+#else
+constexpr Family kThisFamily = Family::kAny;
+#endif
+
 constexpr int kSets = static_cast<int>(std::size(kInstructionSets));
 
 const KernelPart* const kParts[] = {
@@ -65,7 +75,9 @@ const std::array<Set, kSets>& sets() {
 }
 
 std::string refusal(int i) {
-  if (!sets()[static_cast<std::size_t>(i)].built) return "not built for this processor family";
+  const Family family = kInstructionSets[i].family;
+  if (family != Family::kAny && family != kThisFamily) return "not built for this processor family";
+  if (!sets()[static_cast<std::size_t>(i)].built) return "left out of this build";
   return missing(kInstructionSets[i].needs);
 }
 
@@ -159,10 +171,6 @@ std::vector<WeightForm> readable_forms(const KernelTable& kernels) {
   return forms;
 }
 
-const char* name_of(WeightForm form) {
-  constexpr const char* kNames[kWeightForms] = {"dense", "bounded",   "int16",    "bitmask",
-                                                "picks", "windows32", "windows64"};
-  return kNames[static_cast<int>(form)];
-}
+const char* name_of(WeightForm form) { return kFormNames[static_cast<int>(form)]; }
 
 }  // namespace fastmnist

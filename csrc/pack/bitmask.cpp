@@ -76,6 +76,7 @@ Weights view(const std::byte* section, std::int64_t count, std::int64_t inputs,
 
 }  // namespace
 
-const WeightLayout kBitmaskLayout = {WeightForm::kBitmask, count, bytes, read_bytes, pack, view};
+const WeightLayout kBitmaskLayout = {
+    WeightForm::kBitmask, kMostSparsePercent, kAnyBytes, count, bytes, read_bytes, pack, view};
 
 }  // namespace fastmnist

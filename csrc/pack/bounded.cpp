@@ -9,6 +9,7 @@
 namespace fastmnist {
 namespace {
 
+constexpr std::int64_t kMostPercent = 130;  // with its rests, of dense bytes
 constexpr std::int64_t kHalfOutputs = kPanelOutputs / 2;
 constexpr std::int64_t kHalfBytes = kBlockBytes / 2;
 
@@ -133,6 +134,7 @@ Weights view(const std::byte* section, std::int64_t count, std::int64_t inputs,
 
 }  // namespace
 
-const WeightLayout kBoundedLayout = {WeightForm::kBounded, count, bytes, read_bytes, pack, view};
+const WeightLayout kBoundedLayout = {WeightForm::kBounded, kMostPercent, kAnyBytes, count, bytes,
+                                     read_bytes,           pack,         view};
 
 }  // namespace fastmnist

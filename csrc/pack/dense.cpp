@@ -66,11 +66,7 @@ void unpack_dense(const Weights& packed, std::int8_t* weight, float* weight_scal
   }
 }
 
-const WeightLayout kDenseLayout = {WeightForm::kDense,
-                                   [](const CanonicalLayer&) { return std::int64_t{0}; },
-                                   bytes,
-                                   bytes,
-                                   pack,
-                                   view};
+const WeightLayout kDenseLayout = {
+    WeightForm::kDense, kAnyPercent, kAnyBytes, nullptr, bytes, bytes, pack, view};
 
 }  // namespace fastmnist

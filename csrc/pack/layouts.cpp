@@ -8,14 +8,8 @@
 namespace fastmnist {
 namespace {
 
-// Above that share of weights that are not zero no sparse form is tried; and it must make calls
-// read less than that share of dense bytes.
+// Above that share of weights that are not zero no sparse form is tried.
 constexpr std::int64_t kMostValuesPercent = 75;
-constexpr std::int64_t kMostBytesPercent = 80;
-// And the bounded form: of dense bytes, with its rests.
-constexpr std::int64_t kMostBoundedPercent = 130;
-// Where weights come from far away, twice as many take twice as long.
-constexpr std::int64_t kMostInt16Bytes = 8 * 1024 * 1024;
 
 const WeightLayout* const kLayouts[kWeightForms] = {
     &kDenseLayout, &kBoundedLayout, &kInt16Layout,      &kBitmaskLayout,
@@ -32,20 +26,16 @@ std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
   const std::int64_t values = all - std::count(layer.weight, layer.weight + all, std::int8_t{0});
   const std::int64_t dense = kDenseLayout.read_bytes(0, layer.inputs, layer.outputs);
   for (const WeightForm form : wanted) {
+    const WeightLayout& layout = layout_of(form);
+    const std::int64_t most = std::min(dense * layout.most_percent / 100, layout.most_bytes);
     if (form == WeightForm::kDense) continue;
     if (is_sparse(form)) {
       if (values * 100 > all * kMostValuesPercent) continue;
       // Twice the values is the least that picks take: no need to count where that is too much.
-      if (form != WeightForm::kBitmask && 2 * values * 100 >= dense * kMostBytesPercent) continue;
-    }
-    if (form == WeightForm::kInt16) {
-      if (2 * dense <= kMostInt16Bytes) forms.push_back({form, 0});
-      continue;
+      if (form != WeightForm::kBitmask && 2 * values >= most) continue;
     }
     const FormSize size = size_in(form, layer);
-    const std::int64_t bytes = layout_of(form).read_bytes(size.count, layer.inputs, layer.outputs);
-    const std::int64_t most = is_sparse(form) ? kMostBytesPercent : kMostBoundedPercent;
-    if (bytes * 100 < dense * most) forms.push_back(size);
+    if (layout.read_bytes(size.count, layer.inputs, layer.outputs) < most) forms.push_back(size);
   }
   return forms;
 }
@@ -60,7 +50,7 @@ std::int64_t checked_count(WeightForm form, std::span<const std::byte> section, 
     if (header.count > section.size()) return -1;
     count = static_cast<std::int64_t>(header.count);
   }
-  if (form == WeightForm::kInt16 && count != 0) return -1;  // its size says all
+  if (layout_of(form).count == nullptr && count != 0) return -1;
   const auto size = static_cast<std::int64_t>(section.size());
   return layout_of(form).bytes(count, inputs, outputs) == size ? count : -1;
 }

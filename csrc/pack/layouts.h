@@ -33,7 +33,11 @@ namespace fastmnist {
 
 struct WeightLayout {
   WeightForm form;
-  // What its size depends on beside the shape: values that are not zero, blocks, rests; dense: 0.
+  // It may be worth trying where calls read at most that share of dense bytes, and so many in all.
+  std::int64_t most_percent;
+  std::int64_t most_bytes;
+  // What its size depends on beside the shape: values that are not zero, blocks, rests; nullptr: on
+  // nothing, and the count is 0.
   std::int64_t (*count)(const CanonicalLayer& layer);
   // Of the section; a multiple of 64.
   std::int64_t (*bytes)(std::int64_t count, std::int64_t inputs, std::int64_t outputs);
@@ -55,7 +59,8 @@ struct FormSize {
 };
 
 inline FormSize size_in(WeightForm form, const CanonicalLayer& layer) {
-  return {form, layout_of(form).count(layer)};
+  const WeightLayout& layout = layout_of(form);
+  return {form, layout.count != nullptr ? layout.count(layer) : 0};
 }
 
 // Bytes of the section of a layer in that form.
@@ -63,10 +68,8 @@ inline std::int64_t bytes_of(const FormSize& size, std::int64_t inputs, std::int
   return layout_of(size.form).bytes(size.count, inputs, outputs);
 }
 
-// Those of `wanted` that may be worth trying: the bounded one where few weights exceed the bound;
-// 16 bits where they stay near;
-// sparse ones not before a quarter of the weights is zero, and only where calls read much less than
-// dense weights.
+// Those of `wanted` that may be worth trying (WeightLayout::most_percent, most_bytes); sparse ones
+// not before a quarter of the weights is zero.
 FASTMNIST_API std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
                                                        std::span<const WeightForm> wanted);
 
@@ -87,6 +90,11 @@ extern const WeightLayout kBitmaskLayout;
 extern const WeightLayout kPicksLayout;
 extern const WeightLayout kWindowsLayout;
 extern const WeightLayout kWideWindowsLayout;
+
+inline constexpr std::int64_t kAnyPercent = 1000;
+inline constexpr std::int64_t kAnyBytes = std::int64_t{1} << 62;
+// A sparse form must make calls read much less than dense weights do.
+inline constexpr std::int64_t kMostSparsePercent = 80;
 
 struct SectionHeader {
   std::uint64_t count;

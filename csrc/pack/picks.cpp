@@ -126,7 +126,8 @@ Weights view(const std::byte* section, std::int64_t count, std::int64_t inputs,
 
 template <const PickShape& SHAPE>
 constexpr WeightLayout layout(WeightForm form) {
-  return {form, count<SHAPE>, bytes<SHAPE>, read_bytes<SHAPE>, pack<SHAPE>, view<SHAPE>};
+  return {form,         kMostSparsePercent, kAnyBytes,   count<SHAPE>,
+          bytes<SHAPE>, read_bytes<SHAPE>,  pack<SHAPE>, view<SHAPE>};
 }
 
 }  // namespace

@@ -43,13 +43,16 @@ FASTMNIST_API Result<std::vector<KernelTime>> measure_layer(const KernelTable& k
                                                             const NetworkView& network,
                                                             std::int64_t layer, int threads = 1);
 
+// Whether a layer's rows may be pixels.
+bool takes_pixels(const NetworkView& network, std::int64_t layer);
+
 // Rows as layer i is measured with: [rows][stride], codes behind the inputs any. Where its zeros
 // are not known half are zeros, else anything. (Tile products are slower on random bytes.)
 FASTMNIST_API void fill_codes(const NetworkView& network, std::int64_t i, std::uint8_t* codes,
                               std::int64_t rows, std::int64_t stride);
 
-// What setting the tile unit up and releasing it costs; 0 where there is none.
-FASTMNIST_API double measure_set_up(const KernelTable& kernels);
+// What setting the tile unit up, waking it and releasing it adds to a call; 0 where there is none.
+FASTMNIST_API Result<double> measure_set_up(const KernelTable& kernels);
 
 // Every size of blocks whose activations stay in the second-level cache. `buffer` holds the
 // network; its plan's block_rows is changed on the way, and is the chosen one in the end.

@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kTilesFromRows = 3;
 constexpr std::int64_t kFewestBlockRows = 16;
 constexpr std::int64_t kFewInputs = 128;
-// Blocks of 96 rows, fewer where their activations would leave the second-level cache, more where
+// Blocks of 128 rows, fewer where their activations would leave the second-level cache, more where
 // the weights do not fit there and are read anew for every block.
 constexpr std::int64_t kRows = 128;
 constexpr std::int64_t kFarBlockRows = 288;

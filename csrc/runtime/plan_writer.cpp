@@ -4,8 +4,10 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "kernels/tables.h"
+#include "runtime/candidates.h"
 #include "runtime/plan.h"
 
 namespace fastmnist {
@@ -67,6 +69,18 @@ Status write_plan(const KernelTable& kernels, std::span<const int> choices,
             threaded.empty() ? std::uint8_t{0} : static_cast<std::uint8_t>(threaded[at] + 1);
     }
   return {};
+}
+
+Status write_ruled_plan(const KernelTable& kernels, std::span<std::byte> buffer) {
+  Result<NetworkView> viewed = view_network(buffer);
+  if (!viewed.ok()) return std::move(viewed).status();
+  const NetworkView& network = *viewed;
+  std::vector<int> choices;
+  for (std::int64_t i = 0; i < network.layers(); ++i)
+    for (const std::int64_t rows : kRowsOfClass)
+      choices.push_back(ruled_index(kernels, network, i, rows));
+  write_block_rows(kernels, 0, buffer);
+  return write_plan(kernels, choices, {}, PlanView(kernels, network).block_rows(), buffer);
 }
 
 void write_block_rows(const KernelTable& kernels, std::int64_t block_rows,

@@ -19,6 +19,9 @@ FASTMNIST_API Status write_plan(const KernelTable& kernels, std::span<const int>
                                 std::span<const int> threaded, std::int64_t block_rows,
                                 std::span<std::byte> buffer);
 
+// The rule's choices (plan.h), so that calls need not ask it again.
+FASTMNIST_API Status write_ruled_plan(const KernelTable& kernels, std::span<std::byte> buffer);
+
 // So many rows go through all layers together, without a word about kernels unless there is one;
 // 0: as the rule says.
 void write_block_rows(const KernelTable& kernels, std::int64_t block_rows,

@@ -48,16 +48,16 @@ std::string sparse_key(const NetworkView& network, std::int64_t layer) {
   return key;
 }
 
-// Some kernels skip inputs that are zero: by how many, in tenths.
-std::string zeros_key(const NetworkView& network, std::int64_t layer) {
+// What rows are like: some kernels skip inputs that are zero (how many, in tenths), and pixels are
+// read in place, with zeros that lie together (bench.h).
+std::string rows_key(const NetworkView& network, std::int64_t layer) {
+  const std::string pixels = takes_pixels(network, layer) ? " pixels" : "";
   const std::span<const std::uint8_t> zeros = network.input_zeros(layer);
-  if (zeros.empty()) return "";
+  if (zeros.empty()) return pixels;
   std::int64_t sum = 0;
   for (const std::uint8_t share : zeros) sum += share;
   const double share = static_cast<double>(sum) / (kZerosOf * static_cast<double>(zeros.size()));
-  // Zeros of pixels lie together (bench.h), and more of them are left out.
-  const bool pixels = layer == 0 && network.pixels() != PixelKind::kNone;
-  return " zeros " + std::to_string(10 * std::llround(10 * share)) + (pixels ? "% pixels" : "%");
+  return " zeros " + std::to_string(10 * std::llround(10 * share)) + "%" + pixels;
 }
 
 const char* kind_of(const NetworkView& network) {
@@ -119,9 +119,12 @@ class Times {
 
 Result<double> set_up_seconds(const KernelTable& kernels, Measurements& known) {
   if (unit_of(kernels) == nullptr) return 0.0;
-  Result<Numbers> set_up = recalled(known, kernels, "set-up", 1, 0, kLongestTime, [&] {
-    return Result<Numbers>(Numbers{nanoseconds(measure_set_up(kernels))});
-  });
+  const auto measure = [&]() -> Result<Numbers> {
+    Result<double> seconds = measure_set_up(kernels);
+    if (!seconds.ok()) return std::move(seconds).status();
+    return Numbers{nanoseconds(*seconds)};
+  };
+  Result<Numbers> set_up = recalled(known, kernels, "unit", 1, 0, kLongestTime, measure);
   if (!set_up.ok()) return std::move(set_up).status();
   return static_cast<double>((*set_up)[0]) / kNanoseconds;
 }
@@ -133,7 +136,7 @@ Result<std::int64_t> block_rows(const KernelTable& kernels, const NetworkView& n
   std::string key = std::string("blocks ") + kind_of(network);
   if (network.pixels() != PixelKind::kNone) key += " pixels";
   for (std::int64_t i = 0; i < network.layers(); ++i)
-    key += (i == 0 ? " " : ", ") + layer_key(network, i) + zeros_key(network, i);
+    key += (i == 0 ? " " : ", ") + layer_key(network, i) + rows_key(network, i);
   const auto measure = [&]() -> Result<Numbers> {
     if (Status bad = write_plan(kernels, choices, {}, kBlockRowsStep, buffer); !bad.ok())
       return bad;
@@ -155,7 +158,7 @@ Result<std::vector<KernelTime>> recalled_times(const KernelTable& kernels,
   std::vector<KernelTime> times =
       cases(kernels, network, layer, threads > 1 ? kFirstThreadedClass : 0);
   std::string key =
-      "layer " + layer_key(network, layer) + sparse_key(network, layer) + zeros_key(network, layer);
+      "layer " + layer_key(network, layer) + sparse_key(network, layer) + rows_key(network, layer);
   if (threads > 1) key += " threads " + std::to_string(threads);
   const auto measure = [&]() -> Result<Numbers> {
     Result<std::vector<KernelTime>> measured = measure_layer(kernels, network, layer, threads);

@@ -75,6 +75,51 @@ std::string plan_text(const NetworkView& network) {
   return text + std::to_string(plan.block_rows());
 }
 
+// What is not there makes a run take the plain kernel in a planned one's place, for the same bits.
+TEST(a_plan_says_all_that_its_kernels_need) {
+  const std::string before = kernels().name;
+  Random random(9);
+  for (const Rung& rung : runnable()) {
+    check::value(set_active_kernels(rung.name));
+    const Network network(random);
+    const NetworkView view = check::value(view_network(network.bytes()));
+    for (int trial = 0; trial < 50; ++trial) {
+      std::vector<int> one, many;
+      for (std::int64_t i = 0; i < view.layers(); ++i)
+        for (const std::int64_t rows : kRowsOfClass)
+          for (std::vector<int>* choices : {&one, &many}) {
+            const std::vector<int> all = candidates_of(kernels(), view, i, shape_of(view, i, rows));
+            choices->push_back(all[static_cast<std::size_t>(
+                integer(random, 0, static_cast<std::int64_t>(all.size()) - 1))]);
+          }
+      check::ok(write_plan(kernels(), one, many, 96, network.bytes()));
+      const PlanView plan(kernels(), view);
+      for (const bool threaded : {false, true}) {
+        const std::int64_t most = integer(random, 1, 200);
+        const PlanView::Needs needs = plan.needs(most, threaded);
+        for (std::int64_t rows = 1; rows <= most; ++rows)
+          for (std::int64_t i = 0; i < view.layers(); ++i) {
+            const LinearShape shape = shape_of(view, i, rows);
+            const LinearKernel& kernel = plan.kernel(i, shape, threaded);
+            CHECK_IN(name_of(kernel), kernel.unit == nullptr || kernel.unit == needs.unit);
+            CHECK_IN(name_of(kernel), scratch_bytes(kernel, shape) <= needs.scratch_bytes);
+          }
+      }
+    }
+  }
+  check::value(set_active_kernels(before));
+}
+
+TEST(the_rule_written_down_is_the_rule) {
+  Random random(10);
+  const Network network(random);
+  const NetworkView view = check::value(view_network(network.bytes()));
+  const std::string asked = plan_text(view);
+  check::ok(write_ruled_plan(kernels(), network.bytes()));
+  CHECK(view.header().plan_isa != 0);
+  CHECK(plan_text(view) == asked);
+}
+
 TEST(a_plan_is_measured_once_and_changes_no_answer) {
   Random random(3);
   const Network network(random);

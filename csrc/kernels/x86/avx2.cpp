@@ -47,8 +47,7 @@ void tile(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   const std::byte* block = w.dense.panels + panel * w.dense.stride;
   const std::uint8_t* x = args.x + m * args.x_stride;
   __m256i acc[ROWS][2];
-  unrolled<ROWS>([&](auto r)
-                     FASTMNIST_INLINE_BODY { acc[r][0] = acc[r][1] = _mm256_setzero_si256(); });
+  clear(acc);
   std::int64_t k = 0;
   for (; k + kBlockInputs <= w.inputs; k += kBlockInputs, block += kBlockBytes)
     accumulate<ROWS>(acc, x + k, args.x_stride, block);

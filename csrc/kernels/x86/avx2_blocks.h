@@ -10,7 +10,7 @@
 //     kWeightBytes                                                of a weight
 //     static std::int64_t bytes(std::int64_t inputs)              of a prepared block, a multiple of 64
 //     static void prepare<ROWS>(args, m, block)                   rows m, m + 1, ...
-//     static void multiply<ROWS, O>(args, block, m, panel, end)   by panels
+//     static std::int64_t tile<ROWS, O>(args, block, m, panel, end)   by panels; returns how many
 // In an anonymous namespace, as kernel files need it.
 #pragma once
 
@@ -51,7 +51,7 @@ template <typename Block, int ROWS, Output O>
 void one_block(const LinearArgs& args, std::byte* block, std::int64_t m, std::int64_t panel,
                std::int64_t end) {
   if (panel == 0) Block::template prepare<ROWS>(args, m, block);
-  Block::template multiply<ROWS, O>(args, block, m, panel, end);
+  while (panel < end) panel += Block::template tile<ROWS, O>(args, block, m, panel, end);
 }
 
 using OneBlock = void (*)(const LinearArgs&, std::byte*, std::int64_t, std::int64_t, std::int64_t);

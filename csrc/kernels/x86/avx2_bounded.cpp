@@ -112,26 +112,25 @@ struct Block {
 
   // Few rows by several panels at a time, unless that would be as many streams from far away.
   template <int ROWS, Output O>
-  static void multiply(const LinearArgs& args, std::byte* block, std::int64_t m, std::int64_t panel,
-                       std::int64_t end) {
+  static std::int64_t tile(const LinearArgs& args, std::byte* block, std::int64_t m,
+                           std::int64_t panel, std::int64_t end) {
     constexpr int PANELS = ROWS == 1 ? 6 : ROWS == 2 ? 3 : ROWS == 3 ? 2 : 1;
-    if (args.w.inputs <= kNearInputs)
-      for (; panel + PANELS <= end; panel += PANELS) tile<ROWS, PANELS, O>(args, block, m, panel);
-    for (; panel < end; ++panel) tile<ROWS, 1, O>(args, block, m, panel);
+    if (args.w.inputs > kNearInputs || panel + PANELS > end) {
+      by_panels<ROWS, 1, O>(args, block, m, panel);
+      return 1;
+    }
+    by_panels<ROWS, PANELS, O>(args, block, m, panel);
+    return PANELS;
   }
 
  private:
   template <int ROWS, int PANELS, Output O>
-  static void tile(const LinearArgs& args, std::byte* block, std::int64_t m, std::int64_t panel) {
+  static void by_panels(const LinearArgs& args, std::byte* block, std::int64_t m,
+                        std::int64_t panel) {
     const Header rows = *reinterpret_cast<const Header*>(block);
     const BoundedPanels& w = args.w.bounded;
     __m256i acc[PANELS][ROWS][2];
-    unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
-      unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-        acc[p][r][0] = _mm256_setzero_si256();
-        acc[p][r][1] = _mm256_setzero_si256();
-      });
-    });
+    unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY { clear(acc[p]); });
     add_live<ROWS, PANELS>(acc, w.panels + panel * w.stride, w.stride, rows,
                            reinterpret_cast<const std::uint16_t*>(block + kList));
     unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {

@@ -137,12 +137,7 @@ void tile(const LinearArgs& args, const Prepared& x, std::int64_t m, std::int64_
   const std::int64_t stride = args.w.dense.stride;
   const std::byte* weights = args.w.dense.panels + panel * stride;
   Sums<ROWS, PANELS> acc;
-  unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
-    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-      acc[p][r][0] = _mm256_setzero_si256();
-      acc[p][r][1] = _mm256_setzero_si256();
-    });
-  });
+  unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY { clear(acc[p]); });
   add_small<ROWS, PANELS>(acc, x, weights, stride);
   add_large<ROWS, PANELS>(acc, x, weights, stride);
   unrolled<PANELS>([&](auto p)

@@ -63,38 +63,19 @@ struct Block {
   }
 
   template <int ROWS, Output O>
-  static void multiply(const LinearArgs& args, std::byte* block, std::int64_t m, std::int64_t panel,
-                       std::int64_t end) {
-    for (; panel < end; ++panel) tile<ROWS, O>(args, block, m, panel);
-  }
-
- private:
-  template <int ROWS, Output O>
-  static void tile(const LinearArgs& args, const std::byte* block, std::int64_t m,
-                   std::int64_t panel) {
+  static std::int64_t tile(const LinearArgs& args, std::byte* block, std::int64_t m,
+                           std::int64_t panel, std::int64_t) {
     const Layout at(args.w.inputs);
-    const std::int64_t stride = at.stride;
-    const std::int64_t count = *reinterpret_cast<const std::int64_t*>(block);
-    const auto* live = reinterpret_cast<const std::uint16_t*>(block + at.list);
-    const std::byte* rows = block + kRows;
     const std::byte* weights = args.w.dense.panels + panel * args.w.dense.stride;
     __m256i acc[ROWS][2];
-    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-      acc[r][0] = _mm256_setzero_si256();
-      acc[r][1] = _mm256_setzero_si256();
-    });
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t pair = live[i];
-      const __m256i low = load_bytes(weights + pair * kPairBytes);
-      const __m256i high = load_bytes(weights + pair * kPairBytes + 32);
-      const std::byte* x = rows + pair * 4;
-      unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-        const __m256i codes = broadcast_quad(x + r * stride);
-        add_products(acc[r][0], codes, low);
-        add_products(acc[r][1], codes, high);
-      });
-    }
+    clear(acc);
+    add_pairs<ROWS>(
+        acc, block + kRows, at.stride, reinterpret_cast<const std::uint16_t*>(block + at.list),
+        *reinterpret_cast<const std::int64_t*>(block),
+        [weights](std::int64_t pair, int half)
+            FASTMNIST_INLINE_BODY { return load_bytes(weights + pair * kPairBytes + half * 32); });
     finish<O, ROWS>(args, m, panel, acc);
+    return 1;
   }
 };
 

@@ -28,6 +28,37 @@ FASTMNIST_INLINE void add_products(__m256i& sums, __m256i x, __m256i w) {
 #endif
 }
 
+// Four codes of a row, or two of 16 bits, for all outputs.
+FASTMNIST_INLINE __m256i broadcast_quad(const void* p) {
+  return _mm256_broadcastd_epi32(_mm_loadu_si32(p));
+}
+
+template <int ROWS>
+FASTMNIST_INLINE void clear(__m256i (&acc)[ROWS][2]) {
+  unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
+    acc[r][0] = _mm256_setzero_si256();
+    acc[r][1] = _mm256_setzero_si256();
+  });
+}
+
+// Pairs of inputs that are listed, 32 bits of each row, by weights(pair, half) of a panel.
+template <int ROWS, typename Weights>
+FASTMNIST_INLINE void add_pairs(__m256i (&acc)[ROWS][2], const std::byte* rows, std::int64_t stride,
+                                const std::uint16_t* list, std::int64_t count,
+                                const Weights& weights) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t pair = list[i];
+    const __m256i low = weights(pair, Index<0>{});
+    const __m256i high = weights(pair, Index<1>{});
+    const std::byte* x = rows + pair * 4;
+    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
+      const __m256i codes = broadcast_quad(x + r * stride);
+      add_products(acc[r][0], codes, low);
+      add_products(acc[r][1], codes, high);
+    });
+  }
+}
+
 // The same for four inputs of 8 outputs as bytes, where no sum of two products exceeds 16 bits.
 FASTMNIST_INLINE void add_byte_products(__m256i& sums, __m256i x, const std::byte* w) {
 #if defined(FASTMNIST_EMULATED)
@@ -40,11 +71,6 @@ FASTMNIST_INLINE void add_byte_products(__m256i& sums, __m256i x, const std::byt
           : "+x"(sums), "=&x"(products)
           : "x"(x), "m"(*reinterpret_cast<const __m256i_u*>(w)), "x"(_mm256_set1_epi16(1)));
 #endif
-}
-
-// Four inputs of a row, for all outputs.
-FASTMNIST_INLINE __m256i broadcast_quad(const void* p) {
-  return _mm256_broadcastd_epi32(_mm_loadu_si32(p));
 }
 
 // Codes in two parts, x = 2 * high + low, of which high has 7 bits: products of 7 bits fit the 16

@@ -70,27 +70,17 @@ FASTMNIST_INLINE void add_small(__m256i (&acc)[ROWS][2], const std::byte* panel,
   }
 }
 
-template <int ROWS, int KIND>
-FASTMNIST_INLINE void add_wide(__m256i (&acc)[ROWS][2], const std::byte* panel,
-                               const std::byte* rows, std::int64_t stride,
-                               const std::uint16_t* list, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t q = list[i];
-    const std::byte* block = panel + q * kBlockBytes;
-    const std::byte* x = rows + q * 4;
-    __m256i w[2];
-    unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY {
-      w[half] = load_bytes(block + half * 32);
-      if constexpr (KIND == kEven) w[half] = _mm256_slli_epi16(w[half], 8);
-      w[half] = _mm256_srai_epi16(w[half], 8);
-    });
-    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-      const __m256i pair = broadcast_quad(x + r * stride);
-      add_products(acc[r][0], pair, w[0]);
-      add_products(acc[r][1], pair, w[1]);
-    });
+// Even or odd weights of a block, widened.
+template <int KIND>
+struct Widened {
+  const std::byte* panel;
+
+  FASTMNIST_INLINE __m256i operator()(std::int64_t quad, int half) const {
+    __m256i w = load_bytes(panel + quad * kBlockBytes + half * 32);
+    if constexpr (KIND == kEven) w = _mm256_slli_epi16(w, 8);
+    return _mm256_srai_epi16(w, 8);
   }
-}
+};
 
 struct Block {
   static constexpr std::int64_t kWeightBytes = 1;
@@ -126,29 +116,21 @@ struct Block {
   }
 
   template <int ROWS, Output O>
-  static void multiply(const LinearArgs& args, std::byte* block, std::int64_t m, std::int64_t panel,
-                       std::int64_t end) {
-    for (; panel < end; ++panel) tile<ROWS, O>(args, block, m, panel);
-  }
-
- private:
-  template <int ROWS, Output O>
-  static void tile(const LinearArgs& args, std::byte* block, std::int64_t m, std::int64_t panel) {
+  static std::int64_t tile(const LinearArgs& args, std::byte* block, std::int64_t m,
+                           std::int64_t panel, std::int64_t) {
     const Layout at(args.w.inputs);
     const Counts counts = *reinterpret_cast<const Counts*>(block);
     const std::byte* weights = args.w.dense.panels + panel * args.w.dense.stride;
     __m256i acc[ROWS][2];
-    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-      acc[r][0] = _mm256_setzero_si256();
-      acc[r][1] = _mm256_setzero_si256();
-    });
+    clear(acc);
     add_small<ROWS>(acc, weights, at.rows(block, kSmall), at.stride, at.quads_of(block, kSmall),
                     counts.of[kSmall]);
-    add_wide<ROWS, kEven>(acc, weights, at.rows(block, kEven), at.stride, at.quads_of(block, kEven),
-                          counts.of[kEven]);
-    add_wide<ROWS, kOdd>(acc, weights, at.rows(block, kOdd), at.stride, at.quads_of(block, kOdd),
-                         counts.of[kOdd]);
+    add_pairs<ROWS>(acc, at.rows(block, kEven), at.stride, at.quads_of(block, kEven),
+                    counts.of[kEven], Widened<kEven>{weights});
+    add_pairs<ROWS>(acc, at.rows(block, kOdd), at.stride, at.quads_of(block, kOdd), counts.of[kOdd],
+                    Widened<kOdd>{weights});
     finish<O, ROWS>(args, m, panel, acc);
+    return 1;
   }
 };
 

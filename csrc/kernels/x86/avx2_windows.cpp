@@ -16,6 +16,7 @@
 // are split into 7 bits and 1 bit (avx2_products.h).
 
 #include "core/types.h"
+#include "kernels/pick_range.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_epilogue.h"
@@ -96,12 +97,9 @@ FASTMNIST_INLINE void multiply(const LinearArgs& args, std::int64_t m, std::int6
                                __m256i (&acc)[ROWS]) {
   const PickPanels& picks = args.w.picks;
   const Windows<ROWS, SHAPE.window> windows(args, m);
-  const auto bounded = [&picks](std::uint64_t block) {
-    const auto count = static_cast<std::uint64_t>(picks.block_count);
-    return static_cast<std::int64_t>(block < count ? block : count);
-  };
-  std::int64_t block = bounded(picks.starts[half]);
-  const std::int64_t end = bounded(picks.starts[half + 1]);
+  const BlockRange range = blocks_of(picks, half);
+  const std::int64_t end = range.end;
+  std::int64_t block = range.begin;
   SplitSums sums[ROWS];
   unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
     sums[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};

@@ -138,7 +138,7 @@ void linear(const LinearArgs& args) {
 }
 
 constexpr LinearKernel kLinears[] = {
-    {"avx512_vnni", "live", kMostRows, 3, WeightForm::kDense, kWhereMeasured, nullptr,
+    {"avx512_vnni", "live", kMostRows, 3, WeightForm::kDense, kFewestRows, nullptr,
      [](const LinearShape& shape) { return shape.rows <= 2 * kMostRows; },
      [](const LinearShape& shape) { return LiveQuads::bytes(shape.inputs); },
      linear<Output::kFloats>, by_saturation<linear<Output::kSaturate>, linear<Output::kCodes>>}};

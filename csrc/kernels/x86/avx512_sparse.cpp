@@ -6,6 +6,7 @@
 // VPERMI2B, two on port 5. So weights are decoded once for up to eight (four) rows.
 #include "core/features.h"
 #include "core/types.h"
+#include "kernels/pick_range.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx512_epilogue.h"
@@ -136,14 +137,10 @@ FASTMNIST_INLINE void add_picks(__m512i (&acc)[ROWS], Windows<ROWS, SHORT>& wind
 template <int ROWS, bool SHORT, Output O>
 void pick_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   constexpr int TURNS = ROWS <= 2 ? 2 : 1;
-  const PickPanels& picks = args.w.picks;
   Windows<ROWS, SHORT> windows(args, m);
-  const auto bounded = [&picks](std::uint64_t block) {
-    const auto count = static_cast<std::uint64_t>(picks.block_count);
-    return static_cast<std::int64_t>(block < count ? block : count);
-  };
-  std::int64_t block = bounded(picks.starts[panel]);
-  const std::int64_t end = bounded(picks.starts[panel + 1]);
+  const BlockRange range = blocks_of(args.w.picks, panel);
+  const std::int64_t end = range.end;
+  std::int64_t block = range.begin;
   __m512i acc[TURNS][ROWS];
   unrolled<TURNS>(
       [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });

@@ -99,9 +99,11 @@ def pack_and_plan(
 
 
 def plan_into(packed: Packed, mode: str) -> Plan:
-    """Write the plan into a packed network: from memory, or measured now; nothing if fixed."""
+    """Write the plan into a packed network: from memory or measured now; if fixed, by the rule."""
     if mode == "measured":
         _core.plan_network(packed, shared())
+    else:
+        _core.plan_by_rule(packed)
     kernels, block_rows = _core.get_plan(packed)
     threaded, _ = _core.get_plan(packed, threaded=True)
     return Plan(
