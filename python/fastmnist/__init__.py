@@ -25,6 +25,7 @@ from fastmnist._version import __version__
 # name -> module that defines it. No package may have the name of an export: importing the package
 # would hide the function. So packages are nouns: fm.quantize lives in quantization/.
 _EXPORTS = {
+    "Affine": "data.augmentation",
     "CompiledModel": "runtime.compiled",
     "Constant": "pruning",
     "Cubic": "pruning",
@@ -32,9 +33,11 @@ _EXPORTS = {
     "Data": "data",
     "DatasetFallbackWarning": "data",
     "Dynamic": "quantization.configs",
+    "Elastic": "data.augmentation",
     "Half": "quantization.configs",
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
+    "LeNet300": "network",
     "MSE": "ranges.rules",
     "Metric": "measuring.metrics",
     "MinMax": "ranges.rules",
@@ -90,11 +93,14 @@ if TYPE_CHECKING:
     from fastmnist.data import DatasetFallbackWarning as DatasetFallbackWarning
     from fastmnist.data import Split as Split
     from fastmnist.data import load_dataset as load_dataset
+    from fastmnist.data.augmentation import Affine as Affine
+    from fastmnist.data.augmentation import Elastic as Elastic
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
     from fastmnist.measuring.evaluation import evaluate as evaluate
     from fastmnist.measuring.metrics import Metric as Metric
     from fastmnist.measuring.summary import summary as summary
+    from fastmnist.network import LeNet300 as LeNet300
     from fastmnist.network import NeuralNetwork as NeuralNetwork
     from fastmnist.pruning import Constant as Constant
     from fastmnist.pruning import Cubic as Cubic

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from fastmnist.data.augmentation import Augment, checked_augment
 from fastmnist.data.batch import BatchFn
 from fastmnist.display.words import kind_of
 from fastmnist.pruning.methods import CustomMask, Method, checked_integer
@@ -31,16 +32,24 @@ class Plan:
         How long to train after the last step.
     batch_fn : callable, optional
         Reads a batch of the data to train on.
+    augment : Affine, Elastic or a sequence of them, optional
+        Moves the images of that data.
     """
 
     schedule: Schedule
     finetune: Any
     epochs: int
     batch_fn: BatchFn | None = None
+    augment: Augment = None
 
 
 def checked_plan(
-    method: Method, finetune: Any, schedule: Any, epochs: Any, batch_fn: BatchFn | None = None
+    method: Method,
+    finetune: Any,
+    schedule: Any,
+    epochs: Any,
+    batch_fn: BatchFn | None = None,
+    augment: Augment = None,
 ) -> Plan:
     """Check the arguments against each other."""
     if isinstance(finetune, type | nn.Module):
@@ -58,7 +67,16 @@ def checked_plan(
     if isinstance(method, CustomMask) and schedule is not None:
         raise ValueError("schedule: expected none with masks, which have no amount to go up")
     checked = checked_integer("epochs", 1 if epochs is None else epochs, 1)
-    return Plan(Constant() if schedule is None else schedule, finetune, checked, batch_fn)
+    if augment is not None:
+        augment = checked_augment(augment)
+        if finetune is None or callable(finetune):
+            raise ValueError(
+                "augment: expected finetune= with data to train on, got "
+                f"{'none' if finetune is None else 'a function'}: a function augments by itself, "
+                "finetune=lambda m: fm.train(m, data, augment=…)"
+            )
+    plan = Constant() if schedule is None else schedule
+    return Plan(plan, finetune, checked, batch_fn, augment)
 
 
 def check_start(schedule: Schedule, targets: list[Target]) -> None:
@@ -92,11 +110,9 @@ def check_trainable(finetune: Any, targets: list[Target]) -> None:
             )
 
 
-def train_for(
-    model: nn.Module, finetune: Any, epochs: int, batch_fn: BatchFn | None = None
-) -> bool:
+def train_for(model: nn.Module, plan: Plan, epochs: int) -> bool:
     """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
-    going_on = True
+    going_on, finetune = True, plan.finetune
     if callable(finetune):
         for _ in range(epochs):
             model.train()
@@ -117,7 +133,8 @@ def train_for(
                 break
     else:
         try:
-            going_on = not train(model, finetune, epochs, batch_fn=batch_fn).interrupted
+            history = train(model, finetune, epochs, batch_fn=plan.batch_fn, augment=plan.augment)
+            going_on = not history.interrupted
         except ValueError as error:
             if "loss_fn=" not in str(error):
                 raise

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fastmnist.data.augmentation import Augment
 from fastmnist.data.batch import BatchFn
 from fastmnist.fusion.fusing import FLOOR
 from fastmnist.measuring.metrics import MetricLike
@@ -48,6 +49,7 @@ def prune(
     metric: MetricLike = None,
     greater_is_better: bool | None = None,
     batch_fn: BatchFn | None = None,
+    augment: Augment = None,
 ) -> nn.Module:
     """Return a copy of `model` without the weights, or neurons, that matter least.
 
@@ -95,6 +97,8 @@ def prune(
         As for :func:`fastmnist.quantize`: layers that disturb the outputs most are left whole.
     batch_fn : callable, optional
         Reads a batch of `data` and of `finetune`, as for :func:`fastmnist.evaluate`.
+    augment : Affine, Elastic or a sequence of them, optional
+        Moves the images of `finetune`, as for :func:`fastmnist.train`.
 
     Returns
     -------
@@ -128,7 +132,8 @@ def prune(
     ... )
     """
     method = checked_method(method)
-    how = Pruning(method, checked_plan(method, finetune, schedule, epochs, batch_fn), amounts)
+    plan = checked_plan(method, finetune, schedule, epochs, batch_fn, augment)
+    how = Pruning(method, plan, amounts)
     how.include, how.exclude = kept(include), kept(exclude)
     return transformed(
         model,
@@ -208,7 +213,7 @@ def _run(model: nn.Module, pruner: MaskPruner | NeuronPruner, plan: Plan) -> Non
         if plan.finetune is None:
             continue
         epochs = plan.epochs if is_last else schedule.every
-        going_on = train_for(model, plan.finetune, epochs, plan.batch_fn)
+        going_on = train_for(model, plan, epochs)
         pruner.check_kept(model)
         if not going_on and not is_last:
             # Stopped from the keyboard: what was asked for still holds of the result.

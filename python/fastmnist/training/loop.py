@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fastmnist.data.arguments import run_model
+from fastmnist.data.augmentation import Augment, Augmenter, checked_augment
 from fastmnist.data.batches import (
     Batch,
     BatchFn,
@@ -59,6 +60,7 @@ def train(
     batch_fn: BatchFn | None = None,
     progress: bool | None = None,
     shuffle: bool = True,
+    augment: Augment = None,
 ) -> History:
     """Train a model in place: Adam and cross entropy, unless told otherwise.
 
@@ -96,6 +98,9 @@ def train(
         Show a progress bar; None shows one in a terminal or a notebook.
     shuffle : bool
         Whether samples come in another order each epoch; a DataLoader decides itself.
+    augment : Affine, Elastic or a sequence of them, optional
+        Every epoch sees the images of the batches (their first input) otherwise moved, turned and
+        bent. Pixels that were uint8 are whole ones still. `validation` is left as it is.
 
     Returns
     -------
@@ -125,6 +130,8 @@ def train(
         check_repeatable(data, "data", f"for {epochs} epochs")
         check_repeatable(validation, "validation", f"after each of {epochs} epochs")
     chosen = metric_of(metric)
+    if augment is not None:
+        augment = checked_augment(augment)
     if device is not None:
         model.to(device)
     optimizer = _optimizer(model, optimizer, lr)
@@ -137,6 +144,7 @@ def train(
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
+        augmenter = None if augment is None else Augmenter(augment, pixels)
         try:
             with ProgressBar("training", total, show=progress) as bar:
                 for epoch in range(1, epochs + 1):
@@ -151,6 +159,8 @@ def train(
                         model=model,
                         purpose="train",
                     )
+                    if augmenter is not None:
+                        batches = augmenter.batches(batches)
                     record = loop.epoch(epoch, batches, bar)
                     # Recorded once it has learnt from them, even if it is stopped later.
                     if pixels is not None:
