@@ -66,10 +66,11 @@ class Affine(Augmentation):
     """Images turned, moved, scaled and sheared, each by its own amounts, drawn uniformly.
 
     It helps where objects come in other places and sizes than those learnt from, and where there
-    are more weights than images can teach: on MNIST it halves the error of a wide network, and
-    needs three times the epochs or more for it. It hurts where the place means something (a table
-    of features is no image), where large angles make one class of another (6 and 9), and a network
-    that is too small for what it is given already.
+    are more weights than images can teach; it needs more epochs. It hurts where the place means
+    something (a table of features is no image), where large angles make one class of another (6
+    and 9), and networks that are too small for what they are given already. Measured on MNIST, 12
+    epochs of batches of 128: from 98.3 to 98.6 % for 784-400-400-10, from 98.0 to 97.9 % for
+    784-96-256-10.
 
     Parameters
     ----------
@@ -137,9 +138,10 @@ class Elastic(Augmentation):
     smoothed by a Gaussian and multiplied by `alpha` (Simard, Steinkraus and Platt, "Best practices
     for convolutional neural networks applied to visual document analysis", ICDAR 2003, section 2).
 
-    It helps where strokes vary, as in handwriting, most of all together with :class:`Affine`:
-    ``augment=[Affine(), Elastic()]``. It hurts where straight lines and exact shapes are what
-    tells classes apart, and small networks, as :class:`Affine` does.
+    It helps wide networks where strokes vary, as in handwriting, over many epochs. It hurts where
+    straight lines and exact shapes are what tells classes apart, and small networks or short
+    training: on MNIST, measured as :class:`Affine` says, ``[Affine(), Elastic()]`` gave 98.4 %
+    with the wide network, less than Affine alone by then, and 97.5 % with the small one.
 
     Parameters
     ----------

@@ -34,6 +34,8 @@ class Batch:
         Number of samples.
     pixels : torch.Tensor or None
         The first positional argument as it was, if that was uint8.
+    beside : Any
+        Tensors of other values of these rows, which are for no model.
     """
 
     args: tuple[Any, ...]
@@ -41,6 +43,7 @@ class Batch:
     target: Tensor | None
     size: int
     pixels: Tensor | None = None
+    beside: Any = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Give the same batch with its tensors on `device`."""
@@ -54,6 +57,7 @@ class Batch:
             tree_map(move, self.target),
             self.size,
             self.pixels,
+            tree_map(move, self.beside),
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,6 +49,7 @@ def iter_batches(
     model: Any = None,
     purpose: str = "",
     name: str = "data",
+    beside: Any = None,
 ) -> Iterator[Batch]:
     """Go through `data` once, in batches.
 
@@ -80,6 +83,8 @@ def iter_batches(
         What targets are needed for, such as "train"; "": for nothing, so there may be none.
     name : str
         What errors call `data`.
+    beside : optional
+        Tensors with a value for each row of data in memory; batches get those of their rows.
 
     Yields
     ------
@@ -108,15 +113,30 @@ def iter_batches(
     carried = carried_pixels(data)
     wanted = None if raw else pixels or carried or PixelNormalization()
     memory = in_memory(data, name)
+    pairs: deque[Any] = deque()
     if memory is not None:
+        if beside is not None:
+            memory = memory.joined(beside)
         source = memory.batches(batch_size, shuffle, generator, max_samples)
+        if beside is not None:
+            source = _apart(source, pairs)
         if batch_fn is not None and carried is not None and wanted is not None:
             # Items of a Split are floats, so that is what a batch_fn expects.
             source = ((wanted.to_float(x), y) for x, y in source)
     else:
         source = _loader(data, batch_size, shuffle, generator, name, batch_fn)
     arguments = Arguments(model, bool(purpose), batch_fn is not None, name)
-    return _read(source, batch_fn, wanted, max_samples, arguments, purpose, name)
+    batches = _read(source, batch_fn, wanted, max_samples, arguments, purpose, name)
+    if beside is None:
+        return batches
+    return (replace(batch, beside=pairs.popleft()) for batch in batches)
+
+
+def _apart(source: Iterator[Any], pairs: deque[Any]) -> Iterator[Any]:
+    """Give the first of each pair, and keep the second until its batch was read."""
+    for raw_batch, beside in source:
+        pairs.append(beside)
+        yield raw_batch
 
 
 def check_repeatable(data: Any, name: str, why: str) -> None:

@@ -23,6 +23,14 @@ class Memory:
     n: int
     index: Tensor | None = None
 
+    def joined(self, beside: Any) -> Memory:
+        """The same rows, each in a pair with its own of `beside`."""
+        if self.index is None:
+            return Memory((self.tree, beside), self.n)
+        index = self.index
+        chosen = tree_map(lambda t: t.index_select(0, index.to(t.device)), self.tree)
+        return Memory((chosen, beside), self.n)
+
     def batches(
         self, size: int, shuffle: bool, generator: torch.Generator | None, limit: int | None
     ) -> Iterator[Any]:
