@@ -2,9 +2,11 @@
 
 ::
 
-    data      load_dataset, NeuralNetwork, train, evaluate, summary, Metric
+    data      load_dataset, NeuralNetwork, LeNet300, train, Affine, Elastic, evaluate, summary,
+              Metric
     smaller   fuse, quantize (Static, Dynamic, Half), quantize_dynamic, prune (L1Unstructured,
               RandomUnstructured, Structured, CustomMask), unprune
+    taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
     look      changes, sensitivity, sparsity, compare, variants
     run       compile (one native call), save, load, cpu_info, set_num_threads
@@ -32,6 +34,7 @@ _EXPORTS = {
     "CustomMask": "pruning",
     "Data": "data",
     "DatasetFallbackWarning": "data",
+    "Distillation": "distillation.config",
     "Dynamic": "quantization.configs",
     "Elastic": "data.augmentation",
     "Half": "quantization.configs",
@@ -57,6 +60,7 @@ _EXPORTS = {
     "compile": "compilation.compiling",
     "convert": "quantization.converting",
     "cpu_info": "runtime.cpu",
+    "distill": "distillation.distilling",
     "evaluate": "measuring.evaluation",
     "fuse": "fusion.fusing",
     "fuse_modules": "fusion.by_name",
@@ -73,6 +77,7 @@ _EXPORTS = {
     "set_num_threads": "runtime.cpu",
     "sparsity": "pruning",
     "summary": "measuring.summary",
+    "teacher": "distillation.wide",
     "train": "training.loop",
     "unprune": "pruning",
     "variants": "comparison.variants",
@@ -95,6 +100,9 @@ if TYPE_CHECKING:
     from fastmnist.data import load_dataset as load_dataset
     from fastmnist.data.augmentation import Affine as Affine
     from fastmnist.data.augmentation import Elastic as Elastic
+    from fastmnist.distillation.config import Distillation as Distillation
+    from fastmnist.distillation.distilling import distill as distill
+    from fastmnist.distillation.wide import teacher as teacher
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
     from fastmnist.measuring.evaluation import evaluate as evaluate

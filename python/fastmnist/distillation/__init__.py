@@ -1,0 +1,1 @@
+"""Distillation: train a small network on what a large one says, and make the large one."""
