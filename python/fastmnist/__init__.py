@@ -5,7 +5,7 @@
     data      load_dataset, NeuralNetwork, LeNet300, train, Affine, Elastic, evaluate, summary,
               Metric
     smaller   fuse, quantize (Static, Dynamic, Half), quantize_dynamic, prune (L1Unstructured,
-              RandomUnstructured, Structured, CustomMask), unprune
+              RandomUnstructured, Structured, CustomMask), unprune, factorize (LowRank)
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
     look      changes, sensitivity, sparsity, compare, variants
@@ -41,6 +41,7 @@ _EXPORTS = {
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
     "LeNet300": "network",
+    "LowRank": "factorization.config",
     "MSE": "ranges.rules",
     "Metric": "measuring.metrics",
     "MinMax": "ranges.rules",
@@ -62,6 +63,7 @@ _EXPORTS = {
     "cpu_info": "runtime.cpu",
     "distill": "distillation.distilling",
     "evaluate": "measuring.evaluation",
+    "factorize": "factorization.factorizing",
     "fuse": "fusion.fusing",
     "fuse_modules": "fusion.by_name",
     "load": "saving.save_load",
@@ -103,6 +105,8 @@ if TYPE_CHECKING:
     from fastmnist.distillation.config import Distillation as Distillation
     from fastmnist.distillation.distilling import distill as distill
     from fastmnist.distillation.wide import teacher as teacher
+    from fastmnist.factorization.config import LowRank as LowRank
+    from fastmnist.factorization.factorizing import factorize as factorize
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
     from fastmnist.measuring.evaluation import evaluate as evaluate

@@ -38,6 +38,8 @@ class Kind:
         Whether no gradient flows through it.
     takes_numbers : bool
         Whether `rebuild` takes the tensors' numbers too; else they are loaded afterwards.
+    in_parts : bool
+        Whether it is made of layers that are traced, described and rebuilt each by itself.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Kind:
     rebuild: Callable[[Description, str, Arrays], nn.Module]
     is_frozen: bool = False
     takes_numbers: bool = False
+    in_parts: bool = False
 
 
 class _Saved(Protocol):
@@ -63,12 +66,13 @@ Model = TypeVar("Model", bound=type[nn.Module])
 
 
 def saved(
-    name: str, *, is_frozen: bool = False, takes_numbers: bool = False
+    name: str, *, is_frozen: bool = False, takes_numbers: bool = False, in_parts: bool = False
 ) -> Callable[[Layer], Layer]:
     """Enter a class of ours, which has `describe` and `rebuild`, as a kind of layer."""
 
     def enter(cls: Layer) -> Layer:
-        register(cls, Kind(name, cls.describe, cls.rebuild, is_frozen, takes_numbers))
+        kind = Kind(name, cls.describe, cls.rebuild, is_frozen, takes_numbers, in_parts)
+        register(cls, kind)
         return cls
 
     return enter

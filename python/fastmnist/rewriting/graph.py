@@ -50,7 +50,8 @@ class _Tracer(fx.Tracer):
             return True  # they see real values only, and nothing is moved across them
         if isinstance(m, nn.Sequential):
             return False
-        ours = kind_of(m) is not None or is_known_linear(m)
+        kind = kind_of(m)
+        ours = (kind is not None and not kind.in_parts) or is_known_linear(m)
         return ours or super().is_leaf_module(m, module_qualified_name)
 
 

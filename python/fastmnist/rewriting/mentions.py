@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from fastmnist.layers.registry import kind_of
+
 _LIBRARIES = ("torch.", "fastmnist.")
 # Parts of the names of functions that make a model rather than run it.
 _MAKERS = ("init", "reset", "repr")
@@ -34,7 +36,12 @@ def run_in_several_places(root: nn.Module) -> frozenset[int]:
                 module, left = _followed(owner, names)
                 if module is not owner and left in ([], ["forward"]):
                     places[id(module)] += 1
-    return frozenset(module for module, count in places.items() if count > 1)
+    several = {module for module, count in places.items() if count > 1}
+    for module in root.modules():  # the parts of a layer are where it is
+        kind = kind_of(module)
+        if kind is not None and kind.in_parts and id(module) in several:
+            several |= {id(part) for part in module.children()}
+    return frozenset(several)
 
 
 def _functions(module: nn.Module) -> Iterator[types.FunctionType]:

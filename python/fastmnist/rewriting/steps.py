@@ -20,6 +20,7 @@ from fastmnist.layers.batchnorm import RowNorm
 from fastmnist.layers.linear import is_forward_of_torch, is_known_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
+from fastmnist.layers.registry import kind_of
 from fastmnist.rewriting.hooks import has_hooks
 
 Clamp = tuple[float, float]
@@ -59,6 +60,8 @@ class Step:
     inputs, users : list of Step
     clamp : (float, float) or None
         Of kind CLAMP.
+    whole : str or None
+        The path of the layer in parts, a LowRankLinear, that it calls a part of.
     """
 
     node: fx.Node
@@ -67,6 +70,12 @@ class Step:
     inputs: list[Step] = field(default_factory=list)
     users: list[Step] = field(default_factory=list)
     clamp: Clamp | None = None
+    whole: str | None = None
+
+    @property
+    def is_first_part(self) -> bool:
+        """Whether it is the beginning of a layer in parts, whose end is a step of its own."""
+        return self.whole is not None and self.path.endswith("first")
 
     @property
     def path(self) -> str:
@@ -77,7 +86,8 @@ class Step:
     def owner(self) -> str:
         """The module whose forward makes the call."""
         around = [path for path, _ in self.node.meta.get("nn_module_stack", {}).values()]
-        around = around[:-1] if self.module is not None else around
+        if self.module is not None:
+            around = around[: -1 if self.whole is None else -2]
         return around[-1] if around else ""
 
     @property
@@ -144,12 +154,19 @@ def steps_of(graph: fx.Graph, root: nn.Module) -> list[Step]:
     for node in graph.nodes:
         module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
         clamp = module_clamp(module) if module is not None else _function_clamp(node)
-        step = Step(node, kind_of_step(node, module), module, clamp=clamp)
+        whole = _whole_of(node, root) if module is not None else None
+        step = Step(node, kind_of_step(node, module), module, clamp=clamp, whole=whole)
         for source in node.all_input_nodes:
             step.inputs.append(steps[source])
             steps[source].users.append(step)
         steps[node] = step
     return [*steps.values()]
+
+
+def _whole_of(node: fx.Node, root: nn.Module) -> str | None:
+    path = str(node.target).rpartition(".")[0]
+    kind = kind_of(root.get_submodule(path)) if str(node.target) else None
+    return path if kind is not None and kind.in_parts else None
 
 
 def has_own_forward(module: nn.Module) -> bool:

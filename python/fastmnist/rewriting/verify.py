@@ -89,8 +89,9 @@ def _check_way(before: Graph, after: Graph, sizes_change: bool) -> None:
         if was != now:
             what = f"calls '{name}', and now '{other}'"
             raise _differs(what if name != other else f"calls '{name}' with {was[2]}, now {now[2]}")
-    if len(before.steps) != len(after.steps):
-        raise _differs(f"makes {len(before.steps)} steps, and now {len(after.steps)}")
+    was_many, now_many = (len(_calls(graph, sizes_change)) for graph in (before, after))
+    if was_many != now_many:
+        raise _differs(f"makes {was_many} steps, and now {now_many}")
 
 
 def traces_are_alike(model: nn.Module) -> bool:
@@ -111,8 +112,12 @@ def _differs(what: str) -> ValueError:
 
 
 def _calls(graph: Graph, sizes_change: bool) -> list[tuple[tuple[Any, ...], str]]:
-    """What is called, and with what."""
-    position = {step.node: f"step {i}" for i, step in enumerate(graph.steps)}
+    """What is called, and with what; a layer in two parts counts as the one that it stands for."""
+    whole = [step for step in graph.steps if not step.is_first_part]
+    position = {step.node: f"step {i}" for i, step in enumerate(whole)}
+    for step in graph.steps:
+        if step.is_first_part:  # what the second part reads is what the first one does
+            position[step.node] = position[step.inputs[0].node]
 
     def plain(value: Any) -> Any:
         """An argument as something that can be compared."""
@@ -131,10 +136,11 @@ def _calls(graph: Graph, sizes_change: bool) -> list[tuple[tuple[Any, ...], str]
         return type(value).__name__  # a dtype or device may be that of other parameters
 
     calls = []
-    for step in graph.steps:
+    for step in whole:
         node = step.node
         # A masked weight is a value that is computed, and has another name.
         target = "" if node.op == "get_attr" else str(node.target)
+        target = target if step.whole is None else step.whole
         constant = node.meta.get(CONSTANT)
         known = (
             [constant.tolist()] if isinstance(constant, Tensor) and constant.numel() < 64 else []

@@ -18,6 +18,7 @@ import fastmnist.layers.embedding
 import fastmnist.layers.fused
 import fastmnist.layers.half
 import fastmnist.layers.half_weights
+import fastmnist.layers.low_rank
 import fastmnist.layers.quantized
 import fastmnist.layers.recurrent
 import fastmnist.network  # noqa: F401

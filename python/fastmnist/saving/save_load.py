@@ -231,7 +231,10 @@ def _class_of(model: nn.Module) -> str | None:
         return None
     with torch.random.fork_rng(devices=[]):
         before, after = Graph.of(made())[0], Graph.of(model)[0]
-    kinds = [[step.kind for step in graph.steps] if graph else [] for graph in (before, after)]
+    kinds = [
+        [step.kind for step in graph.steps if not step.is_first_part] if graph else []
+        for graph in (before, after)
+    ]
     same = all(a == b or Kind.PASS in (a, b) or _is_layer(b) for a, b in zip(*kinds, strict=False))
     return name if same and len(kinds[0]) == len(kinds[1]) else None
 
@@ -275,6 +278,8 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     if "" in replaced:
         model = build_layer(replaced[""], "", arrays)
         _tell_again(model)
+        if parts := {path: part for path, part in replaced.items() if path}:
+            _fill(model, parts, arrays)
     elif into is not None or own_class is not None:
         model = plain_copy(into) if into is not None else own_class()  # type: ignore[misc]
         _fill(model, replaced, arrays)
@@ -299,8 +304,6 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
 def _fill(model: nn.Module, replaced: dict[str, Any], arrays: Arrays) -> None:
     """Put the described layers into a model of its class, and load all numbers."""
     make_permanent(model)
-    # A layer with several names is put under each of them, once.
-    names = {name for name, _ in named_layers(model)}
     for path, part in replaced.items():
         layer = build_layer(part, path, arrays)
         _tell_again(layer)
@@ -311,7 +314,8 @@ def _fill(model: nn.Module, replaced: dict[str, Any], arrays: Arrays) -> None:
                 f"into: expected a model of the class that was saved, with a layer '{path}', got "
                 f"{type(model).__name__}, which has none: give a new instance of that class"
             ) from None
-        if path in names:
+        # A layer with several names is put under each of them, once. What is put may have parts.
+        if path in {name for name, _ in named_layers(model)}:
             put(model, path, layer)
     load_tensors(model, arrays)
 

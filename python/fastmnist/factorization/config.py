@@ -1,0 +1,93 @@
+"""How low a rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """The rank that is kept of each layer's matrix: one of the three says how it is found.
+
+    Parameters
+    ----------
+    rank : int or mapping of str to int, optional
+        The rank itself, from 1 to the smaller of a layer's inputs and outputs; by layer, a mapping
+        also says which layers.
+    energy : float, optional
+        The smallest rank that keeps this share of the sum of squared singular values; above 0, at
+        most 1. With data these are the variance of what the layer gives.
+    ratio : float, optional
+        The largest rank that keeps no more than this share of the layer's weights; above 0, below
+        1. It is at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If not exactly one of the three is given, or it is none of that.
+
+    Examples
+    --------
+    >>> LowRank(ratio=0.5).rank_of(256, 96, torch.ones(96))
+    34
+    """
+
+    rank: int | Mapping[str, int] | None = None
+    energy: float | None = None
+    ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("rank", "energy", "ratio") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "rank, energy, ratio: expected exactly one of them, got "
+                f"{' and '.join(given) or 'none'}: such as LowRank(ratio=0.5)"
+            )
+        if isinstance(self.rank, Mapping):
+            if not self.rank:
+                raise ValueError("rank: expected a rank for at least one layer, got none")
+            ranks = {name: _rank(f"rank['{name}']", r) for name, r in self.rank.items()}
+            object.__setattr__(self, "rank", MappingProxyType(ranks))
+        elif self.rank is not None:
+            object.__setattr__(self, "rank", _rank("rank", self.rank))
+        if self.energy is not None:
+            _share("energy", self.energy, "above 0 and at most 1", closed=True)
+        if self.ratio is not None:
+            _share("ratio", self.ratio, "above 0 and below 1", closed=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rank = dict(self.rank) if isinstance(self.rank, Mapping) else self.rank
+        return type(self), (rank, self.energy, self.ratio)
+
+    def rank_of(self, inputs: int, outputs: int, singular: Tensor) -> int:
+        """The rank for a layer of these singular values, largest first; not of a mapping."""
+        if self.ratio is not None:
+            return max(1, math.floor(self.ratio * inputs * outputs / (inputs + outputs)))
+        if self.energy is not None:
+            shares = singular.double().square().cumsum(0)
+            enough = shares >= self.energy * shares[-1] * (1 - 1e-12)
+            return int(enough.nonzero()[0]) + 1
+        assert isinstance(self.rank, int)
+        return self.rank
+
+
+def _rank(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+    return int(value)
+
+
+def _share(name: str, value: Any, what: str, *, closed: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a share {what}, got {type(value).__name__}")
+    if not (0 < float(value) < 1 or (closed and value == 1)):
+        raise ValueError(f"{name}: expected a share {what}, got {value}")
