@@ -23,7 +23,9 @@ FLOAT = {
     "chain-float": 1e-6, "chain-fused": 1e-6, "chain-fused-table": 1e-6, "chain-partly": 1e-6,
     "module-float": 1e-6, "module-partly": 1e-6, "pruned-float": 1e-6, "root-float": 1e-6,
     "structured": 1e-6, "structured-module": 1e-6, "half-bfloat16": 2e-2, "half-float16": 2e-3,
-    "half-recurrent": 2e-2, "recurrent-gru": 1e-6, "recurrent-lstm": 1e-6,
+    "chain-low-rank-float": 1e-6, "module-low-rank-float": 1e-6, "pruned-low-rank-float": 1e-6,
+    "root-low-rank-float": 1e-6, "half-recurrent": 2e-2, "recurrent-gru": 1e-6,
+    "recurrent-lstm": 1e-6,
 }  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def assert_answers(kind: str, got: torch.Tensor, want: torch.Tensor) -> None:
 
 
 def test_all_kinds_are_there():
-    assert len(KINDS) == 38
+    assert len(KINDS) == 46
     assert set(CLASSES) <= set(KINDS)
 
 

@@ -29,5 +29,5 @@ def test_model(number: int) -> None:
 @pytest.mark.skipif("len(SEEN) < 50", reason="says something of many models only")
 def test_refusals_are_the_exception() -> None:
     share = {what: count / len(SEEN) for what, count in REFUSED.items()}
-    for what in ("fuse", "Dynamic", "Static", "prepare", "QAT", "Half", "prune"):
+    for what in ("fuse", "Dynamic", "Static", "prepare", "QAT", "Half", "prune", "factorize"):
         assert share.get(what, 0.0) < 0.15, share

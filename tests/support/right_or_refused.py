@@ -118,6 +118,7 @@ class Checks:
         self._half()
         self._prune()
         self._shrink()
+        self._factorize()
         self._compile()
         after = self.model.state_dict()
         assert all(torch.equal(after[key], value) for key, value in state.items()), "input changed"
@@ -222,6 +223,32 @@ class Checks:
                     layer.weight[:, gone] = 0
         close(run(reference, self.drawn.rows), run(result, self.drawn.rows), SAME, "Structured")
         self._travels("Structured", result)
+
+    def _factorize(self) -> None:
+        def thin() -> nn.Module:
+            return self._runs(fm.factorize(self.model, fm.LowRank(ratio=0.7), self.calibration))
+
+        result = self.attempt("factorize", thin)
+        if result is None:
+            return
+        reference = self.drawn.make()
+        mine = dict(result.named_modules(remove_duplicate=False))
+        for name, layer in reference.named_modules(remove_duplicate=False):
+            if isinstance(layer, nn.Linear):
+                for key in ("weight", "bias"):
+                    own = getattr(mine[name], key)
+                    if own is not None:
+                        setattr(layer, key, nn.Parameter(own.detach().clone()))
+        want = run(reference, self.drawn.rows)
+        close(want, run(result, self.drawn.rows), SAME, "factorize")
+        self._travels("factorize", result)
+        quantized = self.attempt(
+            "factorize+Dynamic", lambda: self._runs(fm.quantize(result, fm.Dynamic()))
+        )
+        if quantized is not None:
+            floor = min(self.int8, 15.0)
+            close(want, run(quantized, self.drawn.rows), floor, "factorize+Dynamic")
+            self._travels("factorize+Dynamic", quantized)
 
     def _compile(self) -> None:
         rows = self.drawn.rows

@@ -29,6 +29,10 @@ KINDS = {
     "fused": lambda: fm.fuse(mlp()),
     "fused table": lambda: fm.fuse(table()),
     "pruned": lambda: fm.prune(mlp(), fm.L1Unstructured(0.5)),
+    "low rank": lambda: fm.factorize(mlp(), fm.LowRank(ratio=0.7)),
+    "low rank static": lambda: fm.quantize(
+        fm.factorize(mlp(), fm.LowRank(ratio=0.7)), fm.Static(X)
+    ),
     "static": lambda: fm.quantize(mlp(), fm.Static(X)),
     "affine": lambda: fm.quantize(table(), fm.Static(X)),
     "pixels": lambda: fm.quantize(mlp(), fm.Static(PIXELS, mean=0.3, std=0.4)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -25,8 +24,9 @@ class LowRank:
         The smallest rank that keeps this share of the sum of squared singular values; above 0, at
         most 1. With data these are the variance of what the layer gives.
     ratio : float, optional
-        The largest rank that keeps no more than this share of the layer's weights; above 0, below
-        1. It is at least 1.
+        The ranks at which the selected layers together keep no more than this share of their
+        weights, and lose least: a layer that is worth its weights stays whole. Above 0, below 1; no
+        rank is below 1.
 
     Raises
     ------
@@ -35,8 +35,8 @@ class LowRank:
 
     Examples
     --------
-    >>> LowRank(ratio=0.5).rank_of(256, 96, torch.ones(96))
-    34
+    >>> LowRank(energy=0.9).rank_of(Tensor([3.0, 1.5, 0.5]))
+    2
     """
 
     rank: int | Mapping[str, int] | None = None
@@ -66,10 +66,8 @@ class LowRank:
         rank = dict(self.rank) if isinstance(self.rank, Mapping) else self.rank
         return type(self), (rank, self.energy, self.ratio)
 
-    def rank_of(self, inputs: int, outputs: int, singular: Tensor) -> int:
-        """The rank for a layer of these singular values, largest first; not of a mapping."""
-        if self.ratio is not None:
-            return max(1, math.floor(self.ratio * inputs * outputs / (inputs + outputs)))
+    def rank_of(self, singular: Tensor) -> int:
+        """The rank for a layer of these singular values, largest first, by `energy` or `rank`."""
         if self.energy is not None:
             shares = singular.double().square().cumsum(0)
             enough = shares >= self.energy * shares[-1] * (1 - 1e-12)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastmnist.data.augmentation import Augment
 from fastmnist.data.batch import BatchFn
 from fastmnist.data.batches import check_repeatable
+from fastmnist.factorization.allocation import ranks_within
 from fastmnist.factorization.config import LowRank
 from fastmnist.factorization.moments import Moments, moments_of
 from fastmnist.factorization.svd import Decomposition
@@ -119,9 +120,12 @@ def factorize(
     Examples
     --------
     >>> import fastmnist as fm
-    >>> thin = fm.factorize(fm.NeuralNetwork(), fm.LowRank(ratio=0.5))
+    >>> thin = fm.factorize(fm.NeuralNetwork(), fm.LowRank(rank={"linear1": 32}))
     >>> thin.linear1.rank, thin.linear1.first, thin.linear1.second.out_features
-    (42, Linear(in_features=784, out_features=42, bias=False), 96)
+    (32, Linear(in_features=784, out_features=32, bias=False), 96)
+    >>> half = fm.factorize(thin, fm.LowRank(ratio=0.5), include="linear2")
+    >>> print(fm.changes(half)[-2])
+    linear2: factorized: 11,968 of 24,576 weights are left: rank 34
     """
     if not isinstance(config, LowRank):
         raise TypeError(f"config: expected a LowRank, got {type(config).__name__}")
@@ -248,36 +252,43 @@ class Factorization(Transform):
         moments: dict[str, Moments] = {}
         if self.data is not None:
             moments, self.rows = moments_of(root, layers, self.data, self.batch_fn)
-        for name, layer in layers.items():
-            self._layers[name] = self._decomposed(name, layer, moments.get(name))
+        self._layers = self._decomposed(layers, moments)
         if all(layer.why_not for layer in self._layers.values()):
             name, first = next(iter(self._layers.items()))
             raise ValueError(
                 f"model: expected a layer that becomes smaller, got none: of '{name}', "
-                f"{first.why_not}; ask for a lower rank"
+                f"{first.why_not}; give a lower rank, or leave the model as it is"
             )
 
-    def _decomposed(self, name: str, layer: nn.Module, moments: Moments | None) -> _Layer:
-        assert is_float_linear(layer)
-        weight = layer.weight.detach()
-        decomposition = Decomposition.of(weight, moments, has_bias=layer.bias is not None)
+    def _decomposed(
+        self, layers: Mapping[str, nn.Module], moments: Mapping[str, Moments]
+    ) -> dict[str, _Layer]:
+        linear = {name: layer for name, layer in layers.items() if is_float_linear(layer)}
+        found = {
+            name: Decomposition.of(layer.weight, moments.get(name), has_bias=layer.bias is not None)
+            for name, layer in linear.items()
+        }
         ranks = self._config.rank
-        if isinstance(ranks, Mapping):
-            rank = ranks[name]
-        else:
-            outputs, inputs = weight.shape
-            rank = self._config.rank_of(inputs, outputs, decomposition.singular)
-        return _Layer(decomposition, rank, float((weight == 0).float().mean()))
+        if self._config.ratio is not None:
+            sides = {name: (*d.weight.shape, d.singular) for name, d in found.items()}
+            ranks = ranks_within(sides, self._config.ratio)
+        elif not isinstance(ranks, Mapping):
+            ranks = {name: self._config.rank_of(d.singular) for name, d in found.items()}
+        return {
+            name: _Layer(found[name], ranks[name], float((layer.weight == 0).float().mean()))
+            for name, layer in linear.items()
+        }
 
     def apply(
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
         make_permanent(root)
         done: list[Change] = []
-        for name, found in quantizable(root).items():
+        layers = quantizable(root)
+        if not self._layers:  # nothing was begun, where there is no copy to begin on
+            self._layers = self._decomposed({name: layers[name] for name in names}, {})
+        for name, found in layers.items():
             layer = self._layers.get(name) if name in names else None
-            if layer is None and name in names:  # nothing was begun: there is no copy
-                layer = self._decomposed(name, found, None)
             if layer is None or layer.why_not:
                 done.append(Change(name, LEFT, why=why if layer is None else layer.why_not))
                 continue

@@ -63,14 +63,14 @@ class Decomposition:
     def factors(self, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """First [rank, K], second [N, rank], and what the bias gains [N] or None.
 
-        The numbers between the two have unit variance over the data (or the first factor unit rows,
-        without data): one scale for them all then serves int8 well.
+        Rows of the first factor have length 1: the numbers between the two are then of like size
+        on any inputs, also on those that data never showed, and int8 loses little.
         """
-        left, singular = self.left[:, :rank], self.singular[:rank]
-        usable = singular > 1e-12 * self.singular[0]
-        inverse = torch.where(usable, 1 / singular.where(usable, torch.ones(())), 0.0)
-        first = inverse[:, None] * (left.T @ self.weight)
-        second = left * singular.where(usable, torch.zeros(()))
+        left = self.left[:, :rank]
+        rows = left.T @ self.weight
+        length = torch.linalg.vector_norm(rows, dim=1)
+        length = torch.where(length > 0, length, 1.0)
+        first, second = rows / length[:, None], left * length
         gained = None
         if self.mean is not None:
             gained = (self.weight - second @ first) @ self.mean

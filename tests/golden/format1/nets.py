@@ -99,6 +99,8 @@ CLASSES = {
     "module-dynamic": Residual,
     "module-float": Residual,
     "module-partly": Residual,
+    "module-low-rank-float": Residual,
+    "module-low-rank-static": Residual,
     "recurrent-lstm": Recurrent,
     "recurrent-gru": lambda: Recurrent(nn.GRU),
     "half-recurrent": Recurrent,
