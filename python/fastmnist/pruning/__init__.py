@@ -1,8 +1,9 @@
 """Pruning: remove the weights, or the neurons, that matter least.
 
 Reading order: ``methods`` (what to remove), ``targets`` (from which layers), ``masks`` (weights
-set to zero), ``neurons`` on ``flow`` (neurons removed), ``schedules`` and ``finetuning`` (in steps,
-with training between), ``pruner`` (the transform), ``undoing`` and ``counting``.
+set to zero), ``neurons`` on ``flow`` and ``shrinking`` (neurons removed), ``empty`` (those that are
+left without weights), ``schedules`` and ``finetuning`` (in steps, with training between),
+``pruner`` (the transform), ``undoing`` and ``counting``.
 """
 
 from fastmnist.pruning.counting import Sparsity, sparsity

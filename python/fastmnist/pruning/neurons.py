@@ -7,15 +7,13 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from fastmnist.layers.batchnorm import RowNorm
-from fastmnist.layers.plain import mark_resized
-from fastmnist.pruning.flow import Flow, constants, follow, why_shared
+from fastmnist.pruning.flow import Flow, follow, why_shared
 from fastmnist.pruning.masks import AmountNow, check_finite
 from fastmnist.pruning.methods import Structured
+from fastmnist.pruning.shrinking import move_constants, shrink
 from fastmnist.pruning.targets import Target, check_prunable
 from fastmnist.rewriting.changes import SHRUNK, Change
 from fastmnist.rewriting.graph import Graph
-from fastmnist.rewriting.masks import apply_masks
 from fastmnist.rewriting.steps import Kind
 
 
@@ -126,21 +124,13 @@ class NeuronPruner:
     def _shrink(self, i: int, flow: Flow, norms: Tensor, kept: int) -> None:
         keep = torch.zeros(len(norms), dtype=torch.bool)
         keep[torch.topk(norms, kept).indices] = True
-        moved = _keep_constants(flow, (norms == 0) & ~keep)
+        moved = move_constants(flow, (norms == 0) & ~keep)
         rows = keep.nonzero().flatten()
         for reader, _ in flow.readers:
             gone = ~keep & ~moved[reader] if reader in moved else ~keep
             self._dropped.setdefault(self._name(reader), []).append(self._left[i][gone])
         self._left[i] = self._left[i][rows]
-        _slice(flow.layer, ("weight", "bias"), 0, rows)
-        flow.layer.out_features = kept
-        for norm in flow.norms:
-            _slice(norm, ("weight", "bias", "running_mean", "running_var"), 0, rows)
-            norm.num_features = kept
-            RowNorm.of(norm, self._flows[i][0].name)
-        for reader, _ in flow.readers:
-            _slice(reader, ("weight",), 1, rows)
-            reader.in_features = kept
+        shrink(flow, rows, self._flows[i][0].name)
 
     def blind(self, original: nn.Module) -> nn.Module:
         """Make a copy of the model before deaf to the neurons that were removed since."""
@@ -175,43 +165,3 @@ def _blocked(target: Target, why: str) -> ValueError:
         f"'{target.name}': {why}; leave it whole with exclude=['{target.name}'], or use "
         "L1Unstructured"
     )
-
-
-def _keep_constants(flow: Flow, dead: Tensor) -> dict[nn.Linear, Tensor]:
-    """Move what neurons without weights give into the biases of the layers that read them.
-
-    Returns, for each layer where that could be done, the neurons.
-    """
-    moved: dict[nn.Linear, Tensor] = {}
-    if not dead.any():
-        return moved
-    values = constants(flow)
-    for reader, step in flow.readers:
-        if reader.bias is None:
-            continue
-        gone = reader.weight[:, dead].double() @ values[step][0, dead].double()
-        if not torch.isfinite(gone).all():
-            continue
-        bias = reader._parameters.get("bias")
-        bias = reader._parameters["bias_orig"] if bias is None else bias
-        assert bias is not None
-        bias.copy_((bias.double() + gone).float())
-        apply_masks(reader)
-        moved[reader] = dead
-    return moved
-
-
-def _slice(module: nn.Module, names: tuple[str, ...], dim: int, kept: Tensor) -> None:
-    """Keep some rows or columns of parameters and buffers, under their masks too."""
-    for name in names:
-        for key in (name, f"{name}_orig"):
-            parameter = module._parameters.get(key)
-            if parameter is not None:
-                smaller = parameter.detach().index_select(dim, kept)
-                module._parameters[key] = nn.Parameter(smaller, parameter.requires_grad)
-        for key in (name, f"{name}_mask"):
-            buffer = module._buffers.get(key)
-            if buffer is not None:
-                module._buffers[key] = buffer.index_select(dim, kept)
-    mark_resized(module)
-    apply_masks(module)

@@ -11,6 +11,7 @@ from fastmnist.data.augmentation import Augment
 from fastmnist.data.batch import BatchFn
 from fastmnist.fusion.fusing import FLOOR
 from fastmnist.measuring.metrics import MetricLike
+from fastmnist.pruning.empty import remove_empty_neurons
 from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
 from fastmnist.pruning.masks import MaskPruner
 from fastmnist.pruning.methods import (
@@ -26,6 +27,7 @@ from fastmnist.pruning.schedules import Schedule
 from fastmnist.pruning.targets import Target, find_targets
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.masks import make_permanent, untie
 from fastmnist.rewriting.selection import Names, check_not_prepared, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
@@ -50,6 +52,7 @@ def prune(
     greater_is_better: bool | None = None,
     batch_fn: BatchFn | None = None,
     augment: Augment = None,
+    remove_empty: bool = False,
 ) -> nn.Module:
     """Return a copy of `model` without the weights, or neurons, that matter least.
 
@@ -99,6 +102,11 @@ def prune(
         Reads a batch of `data` and of `finetune`, as for :func:`fastmnist.evaluate`.
     augment : Affine, Elastic or a sequence of them, optional
         Moves the images of `finetune`, as for :func:`fastmnist.train`.
+    remove_empty : bool
+        Remove hidden neurons for good, in the end, whose incoming or outgoing weights are all zero:
+        what the former give goes into the next layers' biases. The outputs stay the same; the model
+        becomes a smaller one, as with Structured. It pays from some 90 % of zeros on, where
+        many neurons are empty; where zeros lie scattered it finds none.
 
     Returns
     -------
@@ -111,9 +119,10 @@ def prune(
         If `model` is no module, `method` no pruning method, or another argument none of the above.
     ValueError
         If there is no Linear layer, a name is unknown, a mask does not fit, nothing would be
-        removed, weights are not finite or are computed (weight_norm), or Structured would have
-        to shrink an output layer that was named or a layer whose neurons are not read by Linear
-        layers alone (a residual sum, a concatenation, a layer called twice).
+        removed, weights are not finite or are computed (weight_norm), a model that `remove_empty`
+        is asked of cannot be traced, or Structured would have to shrink an output layer that was
+        named or a layer whose neurons are not read by Linear layers alone (a residual sum, a
+        concatenation, a layer called twice).
     RuntimeError
         If `finetune` took masks or layers away.
 
@@ -133,7 +142,7 @@ def prune(
     """
     method = checked_method(method)
     plan = checked_plan(method, finetune, schedule, epochs, batch_fn, augment)
-    how = Pruning(method, plan, amounts)
+    how = Pruning(method, plan, amounts, remove_empty=remove_empty)
     how.include, how.exclude = kept(include), kept(exclude)
     return transformed(
         model,
@@ -156,15 +165,25 @@ class Pruning(Transform):
     include: Names = None
     exclude: Names = None
 
-    def __init__(self, method: Method, plan: Plan, amounts: Any = None) -> None:
+    def __init__(
+        self, method: Method, plan: Plan, amounts: Any = None, *, remove_empty: bool = False
+    ) -> None:
         self._method, self._plan, self._amounts = method, plan, amounts
         self._pruner: MaskPruner | NeuronPruner | None = None
-        self.sizes_change = isinstance(method, Structured)
-        self.renames_weights = not self.sizes_change
+        self._remove_empty = remove_empty
+        # What was left before empty neurons were removed.
+        self._whole: nn.Module | None = None
+        self.sizes_change = isinstance(method, Structured) or remove_empty
+        self.renames_weights = not isinstance(method, Structured)
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
-        if isinstance(self._method, Structured):
+        if self.sizes_change:
             check_not_prepared(root)  # observers know how many neurons there were
+        if self._remove_empty and (why_not := Graph.of(root)[1]):
+            raise ValueError(
+                f"remove_empty: expected a forward that torch.fx can trace, got one that it cannot "
+                f"({why_not}): what reads a layer's neurons has to be known; leave it out"
+            )
         targets = self._targets(root)
         check_start(self._plan.schedule, targets)
         if not isinstance(self._method, Structured):
@@ -185,7 +204,11 @@ class Pruning(Transform):
             pruner = MaskPruner(self._method, targets)
         _run(root, pruner, self._plan)
         self._pruner = pruner
-        return root, pruner.changes()
+        done = pruner.changes()
+        if self._remove_empty:
+            self._whole = plain_copy(root)
+            done += remove_empty_neurons(root)
+        return root, done
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
         # The original with the very weights that are left.
@@ -193,7 +216,7 @@ class Pruning(Transform):
         if isinstance(self._pruner, NeuronPruner):
             make_permanent(original)
             return self._pruner.blind(original) if self._plan.finetune is None else None
-        weights = plain_copy(result)
+        weights = plain_copy(result) if self._whole is None else self._whole
         make_permanent(weights)
         make_permanent(original)
         untie(original, weights.state_dict())

@@ -65,7 +65,8 @@ class Change:
         if self.kind == PRUNED:
             return f"pruned: {self.after / self.before:.1%} of {self.before:,} weights are 0"
         if self.kind == SHRUNK:
-            return f"pruned: {self.after} of {self.before} neurons are left"
+            about = f": {self.why}" if self.why else ""
+            return f"pruned: {self.after} of {self.before} neurons are left{about}"
         if self.kind == UNPRUNED:
             return f"unpruned: {self.after} as it was behind its mask"
         if self.kind == FACTORIZED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -140,6 +141,16 @@ def _differences(network: QuantizedNetwork, plan: Plan) -> str:
     return ", ".join(parts)
 
 
+def _empty(network: QuantizedNetwork) -> str:
+    """How many neurons of each hidden layer have no weights, before or behind them."""
+    found = []
+    for layer, reader in itertools.pairwise(network.layers):
+        dead = ~layer.weight.any(axis=1) | ~reader.weight.any(axis=0)
+        if dead.any():
+            found.append(f"{layer.name} {int(dead.sum())} of {layer.outputs}")
+    return ", ".join(found)
+
+
 def _zeros(network: QuantizedNetwork) -> str:
     """How many inputs of each layer were zero, where that is known."""
     return ", ".join(
@@ -179,6 +190,11 @@ def _notes(
         notes.append(
             f"these rows have as many zeros as calibration saw ({zeros}); kernels that leave them "
             "out may pass the limit"
+        )
+    if empty := _empty(network):
+        notes.append(
+            f"empty neurons, whose weights are all 0 before or behind them: {empty}; "
+            "fm.prune(…, remove_empty=True) removes those that are so in the float model"
         )
     if any(kernel.is_sparse for layer in plan.kernels for kernel in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
