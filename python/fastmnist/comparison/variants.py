@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -10,10 +11,16 @@ from torch import nn
 from fastmnist.compilation.compiling import compile as compile_model
 from fastmnist.data.batches import BatchFn, check_repeatable
 from fastmnist.display.callers import callers_level
+from fastmnist.distillation.config import Distillation
+from fastmnist.distillation.distilling import distill
+from fastmnist.factorization.config import LowRank
+from fastmnist.factorization.factorizing import factorize
 from fastmnist.fusion.fusing import fuse
-from fastmnist.pruning import L1Unstructured, prune
+from fastmnist.pixels import explicit_pixels, set_model_pixels
+from fastmnist.pruning import L1Unstructured, Structured, prune
 from fastmnist.quantization.configs import Dynamic, Half, Static
 from fastmnist.quantization.quantizing import quantize
+from fastmnist.rewriting.copies import plain_copy
 
 
 def variants(
@@ -21,6 +28,7 @@ def variants(
     data: Any,
     *,
     prune_amount: float = 0.5,
+    epochs: int = 1,
     batch_fn: BatchFn | None = None,
     pixels: str | None = None,
     mean: Any = None,
@@ -31,12 +39,15 @@ def variants(
     Parameters
     ----------
     model : torch.nn.Module
-        A trained model; left as it was. If its layers form no chain, ``compiled`` is left out,
-        with a warning.
+        A trained model; left as it was. Variants that cannot be made of it are left out, with a
+        warning: ``compiled`` where its layers form no chain, ``low-rank`` where none would become
+        smaller, ``distilled`` where neurons cannot be removed.
     data : Data, Split, DataLoader, (x, y), …
-        To calibrate on; of a bundle, its training half.
+        To calibrate on, and to teach the distilled variant; of a bundle, its training half.
     prune_amount : float
         Share of each layer's weights that the pruned variants lose, without fine-tuning.
+    epochs : int
+        How long the distilled variant is taught.
     batch_fn : callable, optional
         Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
     pixels, mean, std : optional
@@ -47,8 +58,9 @@ def variants(
     -------
     dict of str to model
         ``original``, ``fused``, ``dynamic int8``, ``static int8``, ``bfloat16``,
-        ``pruned N %``, ``pruned + int8`` and ``compiled`` (the static int8 network as one native
-        call).
+        ``pruned N %``, ``pruned + int8``, ``low-rank`` (half the weights, by
+        :func:`fastmnist.factorize`), ``distilled`` (half of each hidden layer's neurons, taught by
+        the model) and ``compiled`` (the static int8 network as one native call).
 
     Raises
     ------
@@ -75,6 +87,16 @@ def variants(
         f"pruned {prune_amount:.0%}".replace("%", " %"): pruned,
         "pruned + int8": quantize(pruned, config),
     }
+    told = _told(model, pixels, mean, std)
+    ways: dict[str, Callable[[], nn.Module]] = {
+        "low-rank": lambda: factorize(told, LowRank(ratio=0.5), data, batch_fn=batch_fn),
+        "distilled": lambda: _distilled(told, data, epochs, batch_fn),
+    }
+    for name, way in ways.items():
+        try:
+            made[name] = way()
+        except ValueError as error:
+            warnings.warn(f"left out '{name}': {error}", UserWarning, stacklevel=callers_level())
     try:
         try:
             made["compiled"] = compile_model(static)
@@ -86,3 +108,27 @@ def variants(
     except ValueError as error:
         warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=callers_level())
     return made
+
+
+def _told(model: nn.Module, pixels: str | None, mean: Any, std: Any) -> nn.Module:
+    """The model, or a copy that knows what uint8 pixels stand for."""
+    explicit = explicit_pixels(mean, std, pixels)
+    if explicit is None:
+        return model
+    copied = plain_copy(model)
+    set_model_pixels(copied, explicit)
+    return copied
+
+
+def _distilled(model: nn.Module, data: Any, epochs: int, batch_fn: BatchFn | None) -> nn.Module:
+    student = prune(model, Structured(0.5))
+    return distill(
+        student,
+        model,
+        data,
+        Distillation(alpha=1.0),  # by the teacher alone: data may be without targets
+        epochs=epochs,
+        batch_size=128,
+        seed=0,
+        batch_fn=batch_fn,
+    )

