@@ -29,10 +29,10 @@ def report(variants, digits):
 def test_the_usual_rows_and_columns(report, trained, digits):
     assert [row.name for row in report] == [
         "original", "fused", "dynamic int8", "static int8", "bfloat16", "pruned 50 %",
-        "pruned + int8",
+        "pruned + int8", "low-rank", "distilled",
         "compiled (float32 rows)", "compiled (uint8 rows)",
     ]  # fmt: skip
-    assert [row.rows for row in report] == ["float32"] * 8 + ["uint8"]
+    assert [row.rows for row in report] == ["float32"] * 10 + ["uint8"]
     assert report[0].accuracy == fm.evaluate(trained, digits)
     assert report["fused"].accuracy == pytest.approx(report[0].accuracy, abs=0.002)
     for name in ("dynamic int8", "static int8"):
@@ -42,6 +42,9 @@ def test_the_usual_rows_and_columns(report, trained, digits):
     assert report["original"].layers_changed == 0
     assert report["fused"].layers_changed == 2
     assert report["static int8"].layers_changed == report["pruned + int8"].layers_changed == 3
+    assert report["low-rank"].layers_changed == 2
+    assert report["low-rank"].accuracy > report[0].accuracy - 0.03
+    assert report["original"].disk > 1.9 * report["low-rank"].disk
     assert report["original"].disk > 3.7 * report["static int8"].disk
     assert report["original"].memory == 102_762 * 4
     for row in report:
@@ -268,7 +271,9 @@ def test_a_batch_larger_than_the_data():
 
 def test_a_norm_in_another_container_is_compiled_too(digits):
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Sequential(nn.Linear(784, 10)))
-    made = fm.variants(model.eval(), (digits.train.images[:200], digits.train.labels[:200]))
+    with pytest.warns(UserWarning, match="left out 'distilled': model: expected a Linear layer"):
+        made = fm.variants(model.eval(), (digits.train.images[:200], digits.train.labels[:200]))
+    assert "distilled" not in made
     assert made["compiled"].network.layers[0].name == "2.0"
 
 
@@ -281,6 +286,9 @@ def test_variants_of_a_foreign_model(digits):
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert made["compiled"].takes_pixels
+    assert made["distilled"].fc1.out_features == 128
+    assert len(made["distilled"].history) == 1
+    assert made["low-rank"].fc1.rank < 128
     report = fm.compare({k: made[k] for k in ("original", "compiled")}, digits, rounds=1)
     assert len(report) == 3
     assert np.isfinite([row.p50 for row in report]).all()

@@ -168,6 +168,10 @@ def test_a_regression_is_taught_by_mean_squares():
     )
     assert torch.allclose(made.weight, teacher.weight, atol=1e-2)
     two = nn.Linear(5, 2)
+    by_itself = fm.distill(
+        nn.Linear(5, 2), two, (x, torch.randn(64, 2)), config, epochs=200, lr=0.02
+    )
+    assert torch.allclose(by_itself.weight, two.weight, atol=1e-2)
     made = fm.distill(
         nn.Linear(5, 2),
         [two, copy.deepcopy(two)],
@@ -205,6 +209,7 @@ def test_hidden_layers_come_near(few):
     config = fm.Distillation(alpha=0, layers={"2": "2"}, layer_weight=10)
     options = {"epochs": 6, "seed": 0, "lr": 3e-3}
 
+    @torch.no_grad()
     def apart(model):
         return float(F.mse_loss(model[:3](rows(few)), teacher[:3](rows(few))))
 

@@ -11,6 +11,7 @@ from models import IMAGES, assert_unchanged, make, snapshot
 from torch import nn
 
 import fastmnist as fm
+from fastmnist.files.container import read, write
 from fastmnist.layers.low_rank import LowRankLinear
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(4))
@@ -82,6 +83,25 @@ def test_torch_compile(kind):
     model = results()[kind]
     with torch.no_grad():
         assert torch.allclose(torch.compile(model)(X), model(X), atol=1e-6)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "thin.safetensors"
+    fm.save(path, results()["float"])
+
+    def damaged(change):
+        records, single = read(path)
+        description, arrays = records["model"]
+        arrays = dict(arrays)
+        change(description, arrays)
+        write(tmp_path / "damaged.safetensors", {"model": (description, arrays)}, single)
+        for into in (None, mlp()):
+            with pytest.raises(ValueError, match=r"damaged\.safetensors"):
+                fm.load(tmp_path / "damaged.safetensors", into=into)
+
+    damaged(lambda d, a: [a.pop(f"0.first.{n}") for n in ("weight",)])
+    damaged(lambda d, a: d["replaced"]["0.first"].update(shape=[12, 10**9]))
+    damaged(lambda d, a: a.update({"0.second.weight": a["0.second.weight"][:, :1].copy()}))
 
 
 def test_under_autocast_and_in_other_dtypes():

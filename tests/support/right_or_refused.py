@@ -118,6 +118,7 @@ class Checks:
         self._half()
         self._prune()
         self._shrink()
+        self._remove_empty()
         self._factorize()
         self._compile()
         after = self.model.state_dict()
@@ -223,6 +224,18 @@ class Checks:
                     layer.weight[:, gone] = 0
         close(run(reference, self.drawn.rows), run(result, self.drawn.rows), SAME, "Structured")
         self._travels("Structured", result)
+
+    def _remove_empty(self) -> None:
+        method = fm.L1Unstructured(0.9)
+        small = self.attempt(
+            "remove_empty", lambda: fm.prune(self.model, method, remove_empty=True)
+        )
+        if small is None:
+            return
+        whole = fm.prune(self.model, method)
+        got = run(small, self.drawn.rows)
+        close(run(whole, self.drawn.rows), got, SAME, "remove_empty")
+        self._travels("remove_empty", small)
 
     def _factorize(self) -> None:
         def thin() -> nn.Module:

@@ -143,7 +143,8 @@ def distill(
     with ExitStack() as stack:
         for module in [] if models is None else models.modules:
             stack.enter_context(in_mode(module, training=False))
-        first = next(batches(_PROBED, _PROBED))
+        with torch.random.fork_rng(devices=[]):  # a DataLoader draws numbers
+            first = next(batches(_PROBED, _PROBED))
         said = [] if models is None else models.outputs(first)
         said += [] if outputs is None else [outputs[: first.size]]
         with in_mode(made, training=False), torch.no_grad():
