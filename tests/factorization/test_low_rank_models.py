@@ -100,7 +100,11 @@ def test_damaged_files_are_refused(tmp_path):
                 fm.load(tmp_path / "damaged.safetensors", into=into)
 
     damaged(lambda d, a: [a.pop(f"0.first.{n}") for n in ("weight",)])
-    damaged(lambda d, a: d["replaced"]["0.first"].update(shape=[12, 10**9]))
+    damaged(
+        lambda d, a: [
+            p.update(shape=[12, 10**9]) for p in (d["replaced"]["0.first"], d["chain"][0])
+        ]
+    )
     damaged(lambda d, a: a.update({"0.second.weight": a["0.second.weight"][:, :1].copy()}))
 
 
