@@ -132,6 +132,22 @@ def test_norms_and_masks_shrink_along():
     assert again[0].weight.shape == (6, 6)
 
 
+def test_a_norm_over_positions_stays_apart():
+    model = make(lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))).eval()
+    rows = torch.linspace(-1, 1, 5 * 3 * 4).reshape(5, 3, 4)
+    with torch.no_grad():
+        model[0].weight[1] = 0
+        model[1].bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    result = fm.prune(model, NOTHING, include="0", remove_empty=True, example=rows)
+    assert widths(result) == [3, 2]
+    assert torch.allclose(result(rows), model(rows), atol=1e-6)
+    assert "1 empty neuron stays, as what it gives goes into a BatchNorm1d" in str(
+        fm.changes(result)[-1]
+    )
+    with pytest.raises(ValueError, match="give example="):
+        fm.prune(model, NOTHING, include="0", remove_empty=True)(rows)
+
+
 def test_where_nothing_can_be_followed_it_is_said():
     model = make(Residual).eval()
     with torch.no_grad():

@@ -227,9 +227,11 @@ class Checks:
 
     def _remove_empty(self) -> None:
         method = fm.L1Unstructured(0.9)
-        small = self.attempt(
-            "remove_empty", lambda: fm.prune(self.model, method, remove_empty=True)
-        )
+
+        def removed() -> nn.Module:
+            return self._runs(fm.prune(self.model, method, remove_empty=True))
+
+        small = self.attempt("remove_empty", removed)
         if small is None:
             return
         whole = fm.prune(self.model, method)

@@ -8,6 +8,7 @@ goes others may become empty, so that layers are looked at until none is.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,13 @@ class _Layer:
     width: int
 
 
-def remove_empty_neurons(root: nn.Module) -> list[Change]:
+def remove_empty_neurons(root: nn.Module, norms_apart: Collection[str] = ()) -> list[Change]:
     """Remove empty neurons from a float model itself; return what was done, and what was not.
 
     Inputs and outputs of the model stay, and so do neurons of which a trace does not show that only
     Linear layers read them. One neuron stays where all of a layer's are empty. A model that cannot
-    be traced stays as it is.
+    be traced stays as it is. `norms_apart` names layers behind which rows showed a BatchNorm1d that
+    normalizes another dimension.
     """
     check_not_prepared(root)  # observers know how many neurons there were
     graph, _ = Graph.of(root)
@@ -46,7 +48,7 @@ def remove_empty_neurons(root: nn.Module) -> list[Change]:
     root.eval()  # a neuron's constant is that of inference
     try:
         with torch.no_grad():
-            layers, done = _followed(graph)
+            layers, done = _followed(graph, norms_apart)
             while any(_remove(layer) for layer in layers):
                 pass
     finally:
@@ -60,7 +62,7 @@ def remove_empty_neurons(root: nn.Module) -> list[Change]:
     return done
 
 
-def _followed(graph: Graph) -> tuple[list[_Layer], list[Change]]:
+def _followed(graph: Graph, norms_apart: Collection[str]) -> tuple[list[_Layer], list[Change]]:
     """The layers whose neurons can go, and of others those that have empty ones."""
     layers: list[_Layer] = []
     stuck: list[Change] = []
@@ -73,6 +75,8 @@ def _followed(graph: Graph) -> tuple[list[_Layer], list[Change]]:
             continue
         why = why_shared(graph, step)
         why = f"it {why}" if why else flow.blocked and f"what it gives {flow.blocked}"
+        if flow.norms and step.path in norms_apart:
+            why = "what it gives goes into a BatchNorm1d that normalizes another dimension"
         if not why:
             layers.append(_Layer(step.path, flow, layer.out_features))
         elif n := int(_without_inputs(layer).sum()):

@@ -207,7 +207,7 @@ class Pruning(Transform):
         done = pruner.changes()
         if self._remove_empty:
             self._whole = plain_copy(root)
-            done += remove_empty_neurons(root)
+            done += remove_empty_neurons(root, self.norms_apart)
         return root, done
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
