@@ -4,7 +4,7 @@
 
     data      load_dataset, NeuralNetwork, train, evaluate, summary, Metric
     smaller   fuse, quantize (Static, Dynamic, Half), quantize_dynamic, prune (L1Unstructured,
-              RandomUnstructured, Structured, CustomMask), unprune
+              RandomUnstructured, Structured, CustomMask), unprune, cluster (Clusters), uncluster
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
     look      changes, sensitivity, sparsity, compare, variants
     run       compile (one native call), save, load, cpu_info, set_num_threads
@@ -25,6 +25,7 @@ from fastmnist._version import __version__
 # name -> module that defines it. No package may have the name of an export: importing the package
 # would hide the function. So packages are nouns: fm.quantize lives in quantization/.
 _EXPORTS = {
+    "Clusters": "clustering.configs",
     "CompiledModel": "runtime.compiled",
     "Constant": "pruning",
     "Cubic": "pruning",
@@ -50,6 +51,7 @@ _EXPORTS = {
     "Static": "quantization.configs",
     "Structured": "pruning",
     "changes": "rewriting.changes",
+    "cluster": "clustering.clusterer",
     "compare": "comparison.comparing",
     "compile": "compilation.compiling",
     "convert": "quantization.converting",
@@ -71,6 +73,7 @@ _EXPORTS = {
     "sparsity": "pruning",
     "summary": "measuring.summary",
     "train": "training.loop",
+    "uncluster": "clustering.clusterer",
     "unprune": "pruning",
     "variants": "comparison.variants",
 }
@@ -82,6 +85,9 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from fastmnist.ao import quantize_dynamic as quantize_dynamic
+    from fastmnist.clustering.clusterer import cluster as cluster
+    from fastmnist.clustering.clusterer import uncluster as uncluster
+    from fastmnist.clustering.configs import Clusters as Clusters
     from fastmnist.comparison.comparing import compare as compare
     from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants

@@ -38,6 +38,7 @@ from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.batchnorm import check_rows
 from fastmnist.layers.inputs import check_tensor
+from fastmnist.layers.kept import Kept
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
 from fastmnist.layers.writes import counted_with, times_written
@@ -72,6 +73,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
         What a uint8 pixel stands for; None where uint8 rows are refused.
     input_zeros : uint8 ``[in_features]`` or None
         See :class:`QuantizedLayer`. No buffer, as no answer depends on it.
+    kept : Kept
+        Which zeros and shared values a training from here is to keep.
 
     Raises
     ------
@@ -88,7 +91,9 @@ class QuantizedLinear(QuietModule, nn.Linear):
     packed_at: int
     weight_int8: Tensor
     weight_scale: nn.Parameter
-    input_zeros: U8 | None = None  # also of those that were pickled before it was known
+    # Also of those that were pickled before these were known.
+    input_zeros: U8 | None = None
+    kept: Kept = Kept()
 
     def __init__(
         self, network: QuantizedNetwork, *, bias: bool = True, follows_norm: bool = False
@@ -174,6 +179,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             "follows_norm": self.follows_norm,
             "pixels": pixels_to_json(self.pixels),
             **zeros_to_json(self.input_zeros),
+            **self.kept.to_json(),
         }
 
     @classmethod
@@ -181,7 +187,9 @@ class QuantizedLinear(QuietModule, nn.Linear):
         """Make one as described, with its numbers."""
         network = layer_from_arrays(arrays, prefix, description)
         follows_norm = description.get("follows_norm") is True
-        return cls(network, bias=description.get("bias") is not False, follows_norm=follows_norm)
+        made = cls(network, bias=description.get("bias") is not False, follows_norm=follows_norm)
+        made.kept = Kept.from_json(description)
+        return made
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the numbers."""

@@ -1,13 +1,10 @@
-"""Training between and after the steps of pruning: the library's, or the user's own function."""
+"""How to train between and after the steps of pruning, and what that must not be."""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from fastmnist.data.batch import BatchFn
@@ -15,8 +12,7 @@ from fastmnist.display.words import kind_of
 from fastmnist.pruning.methods import CustomMask, Method, checked_integer
 from fastmnist.pruning.schedules import Constant, Cubic, Schedule
 from fastmnist.pruning.targets import Target
-from fastmnist.rewriting.masks import apply_masks
-from fastmnist.training.loop import train
+from fastmnist.training.finetuning import check_finetune
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,7 @@ def checked_plan(
     method: Method, finetune: Any, schedule: Any, epochs: Any, batch_fn: BatchFn | None = None
 ) -> Plan:
     """Check the arguments against each other."""
-    if isinstance(finetune, type | nn.Module):
-        raise TypeError(
-            "finetune: expected data to train on, or a function that trains the model it is given, "
-            f"got {kind_of(finetune)}"
-        )
+    check_finetune(finetune)
     if schedule is not None and not isinstance(schedule, Cubic | Constant):
         raise TypeError(f"schedule: expected Cubic(steps=5) or Constant(), got {kind_of(schedule)}")
     if finetune is None and (schedule is not None or epochs is not None):
@@ -90,41 +82,3 @@ def check_trainable(finetune: Any, targets: list[Target]) -> None:
                 f"attention reads without calling it; leave it out with exclude=['{target.name}'], "
                 "or prune without finetune"
             )
-
-
-def train_for(
-    model: nn.Module, finetune: Any, epochs: int, batch_fn: BatchFn | None = None
-) -> bool:
-    """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
-    going_on = True
-    if callable(finetune):
-        for _ in range(epochs):
-            model.train()
-            with torch.enable_grad():
-                result = finetune(model)
-            if inspect.isgenerator(result):
-                raise TypeError(
-                    "finetune: expected a function that trains the model, got a generator, which "
-                    "does nothing until somebody goes through it"
-                )
-            if isinstance(result, nn.Module) and result is not model:
-                raise TypeError(
-                    "finetune: expected a function that trains the model it is given in place, "
-                    f"got one that returns another {type(result).__name__}"
-                )
-            if getattr(result, "interrupted", False) is True:
-                going_on = False
-                break
-    else:
-        try:
-            going_on = not train(model, finetune, epochs, batch_fn=batch_fn).interrupted
-        except ValueError as error:
-            if "loss_fn=" not in str(error):
-                raise
-            raise ValueError(
-                f"finetune: {error}: here by a function, finetune=lambda m: fm.train(m, data, "
-                "loss_fn=torch.nn.MSELoss())"
-            ) from error
-    model.cpu().float().eval()
-    apply_masks(model)
-    return going_on

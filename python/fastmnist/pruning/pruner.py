@@ -10,7 +10,7 @@ from torch import nn
 from fastmnist.data.batch import BatchFn
 from fastmnist.fusion.fusing import FLOOR
 from fastmnist.measuring.metrics import MetricLike
-from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
+from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan
 from fastmnist.pruning.masks import MaskPruner
 from fastmnist.pruning.methods import (
     CustomMask,
@@ -28,6 +28,7 @@ from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.masks import make_permanent, untie
 from fastmnist.rewriting.selection import Names, check_not_prepared, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
+from fastmnist.training.finetuning import train_for
 
 
 def prune(

@@ -19,6 +19,8 @@ LEFT = "left"
 PRUNED = "pruned"
 SHRUNK = "shrunk"
 UNPRUNED = "unpruned"
+CLUSTERED = "clustered"
+UNCLUSTERED = "unclustered"
 COMPILED = "compiled"
 OTHER = "other"
 NOT_RUN = "not run"
@@ -38,7 +40,9 @@ class Change:
         "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16", "fused" (`after`:
         with what; the layer's path holds what that gave), "dropped", "left" (in float, see
         `why`), "pruned" (`before`: weights; `after`: zeros among them), "shrunk" (neurons before
-        and after), "unpruned" (`after`: the tensor), "compiled", or "other" (`after`: in words).
+        and after), "unpruned" (`after`: the tensor), "clustered" (`before`: weights; `after`:
+        values that they share, each output's by channel), "unclustered", "compiled", or "other"
+        (`after`: in words).
     before, after : None, int, float or str
     why : str
     checked : str
@@ -66,6 +70,10 @@ class Change:
             return f"pruned: {self.after} of {self.before} neurons are left"
         if self.kind == UNPRUNED:
             return f"unpruned: {self.after} as it was behind its mask"
+        if self.kind == CLUSTERED:
+            return f"clustered: {self.before:,} weights share {self.after} values"
+        if self.kind == UNCLUSTERED:
+            return f"unclustered: {self.after} as it was before"
         if self.kind == OTHER:
             return str(self.after)
         about = f", {self.after}" if self.after is not None else ""
@@ -93,7 +101,7 @@ class Change:
         for name, value in (("before", before), ("after", after)):
             if value is not None and not isinstance(value, str | int | float):
                 raise ValueError(f"{name}: expected a number or words, got {type(value).__name__}")
-        counts = kind in (PRUNED, SHRUNK)
+        counts = kind in (PRUNED, SHRUNK, CLUSTERED)
         if counts and not all(type(n) is int and n > 0 for n in (before, 1 + (after or 0))):
             raise ValueError(f"changes: expected numbers of weights, got {before!r} and {after!r}")
         why, checked = record.get("why", ""), record.get("checked", "")

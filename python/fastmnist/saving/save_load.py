@@ -32,7 +32,7 @@ from fastmnist.rewriting.changes import Change, changes, record
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
-from fastmnist.rewriting.kept_masks import keep_masked
+from fastmnist.rewriting.kept_weights import keep_weight
 from fastmnist.rewriting.masks import is_pruned, make_permanent
 from fastmnist.rewriting.selection import (
     check_not_prepared,
@@ -333,4 +333,4 @@ def _restore_masks(model: nn.Module, masked: list[Any]) -> None:
             mask = (getattr(module, name) != 0).to(torch.float32)
             torch_prune.custom_from_mask(module, name, mask)
             if name == "weight":
-                keep_masked(module)
+                keep_weight(module)
