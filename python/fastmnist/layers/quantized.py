@@ -37,7 +37,7 @@ from fastmnist.int8.network import U8, QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.batchnorm import check_rows
-from fastmnist.layers.inputs import check_tensor
+from fastmnist.layers.inputs import check_tensor, readable_rows
 from fastmnist.layers.kept import Kept
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
@@ -281,37 +281,11 @@ class QuantizedLinear(QuietModule, nn.Linear):
         is_traced = is_dynamo_compiling() or type(self.weight_int8) is not Tensor
         if not is_traced and not self._is_packed():
             self.repack()
-        y: Tensor = mlp(self._readable(input), self.packed, self.out_features)
-        return y
-
-    def _readable(self, input: Tensor) -> Tensor:
-        """The input as the operator reads it; or an error that says what was expected."""
         if self.follows_norm:
             check_rows(self.name, input)
-        if input.dtype == torch.uint8:
-            if self.pixels is None:
-                raise ValueError(
-                    "input: expected floats, got uint8: the calibration saw no pixels; calibrate "
-                    'on pixels, or give mean= and std=, or pixels="0..255", when quantizing'
-                )
-            if self.pixels.channels > 1 and input.dim() != 2:
-                raise ValueError(
-                    f"input: expected flattened uint8 images [N, {self.in_features}], channel "
-                    f"after channel, as mean and std differ by channel, got {[*input.shape]}"
-                )
-        elif input.dtype != torch.float32:
-            if not input.is_floating_point():
-                raise TypeError(f"input: expected floats or uint8 pixels, got {input.dtype}")
-            input = input.float()
-        if input.dim() < 1 or input.shape[-1] != self.in_features:
-            raise ValueError(
-                f"input: expected shape [..., {self.in_features}], got {[*input.shape]}"
-            )
-        if input.device.type != "cpu":
-            raise ValueError(
-                f"input: expected a CPU tensor, got one on '{input.device}': use input.cpu()"
-            )
-        return input
+        rows = readable_rows(input, self.in_features, self.pixels)
+        y: Tensor = mlp(rows, self.packed, self.out_features)
+        return y
 
     # ---- how it travels --------------------------------------------------------------------------
 
