@@ -30,6 +30,34 @@ FASTMNIST_INLINE void add_to_memory(__m256i* sums, __m256i shorts) {
   _mm256_store_si256(sums, _mm256_add_epi32(_mm256_load_si256(sums), wide));
 }
 
+// Four inputs of some rows by the weights of some panels: each(sums, codes, weights). Weights that
+// four rows and more use are loaded once; there is a register for them as long as nothing else is
+// in the loop. (From memory each time, loads would take longer than products.)
+template <int ROWS, int PANELS, typename Each>
+FASTMNIST_INLINE void quad(__m256i (&shorts)[PANELS][ROWS][2], const std::byte* weights,
+                           std::int64_t stride, const ByteRows& rows, std::int64_t q,
+                           const Each& each) {
+  const std::byte* w = weights + q * kBlockBytes;
+  const std::uint8_t* x = rows.x + q * kBlockInputs;
+  if constexpr (PANELS == 1 && ROWS > 3) {
+    const __m256i low = load_bytes(w);
+    const __m256i high = load_bytes(w + 32);
+    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
+      const __m256i codes = broadcast_quad(x + r * rows.stride);
+      each(shorts[0][r][0], codes, low);
+      each(shorts[0][r][1], codes, high);
+    });
+  } else {
+    unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
+      const __m256i codes = broadcast_quad(x + r * rows.stride);
+      unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
+        each(shorts[p][r][0], codes, w + p * stride);
+        each(shorts[p][r][1], codes, w + p * stride + 32);
+      });
+    });
+  }
+}
+
 template <int QUADS>
 struct Block : ByteRowsBlock {
   static std::int64_t bytes(std::int64_t inputs) {
@@ -63,19 +91,14 @@ struct Block : ByteRowsBlock {
     for (std::int64_t i = 0; i < rows.count;) {
       const std::int64_t stop = rows.count - i < QUADS ? rows.count : i + QUADS;
       __m256i shorts[PANELS][ROWS][2];
-      unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY { clear(shorts[p]); });
-      for (; i < stop; ++i) {
-        const std::int64_t q = live[i];
-        const std::byte* w = weights + q * kBlockBytes;
-        const std::uint8_t* x = rows.x + q * kBlockInputs;
-        unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-          const __m256i codes = broadcast_quad(x + r * rows.stride);
-          unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
-            add_short_products(shorts[p][r][0], codes, w + p * stride);
-            add_short_products(shorts[p][r][1], codes, w + p * stride + 32);
-          });
-        });
-      }
+      // The first of them sets the sums, which saves clearing and adding.
+      quad<ROWS, PANELS>(shorts, weights, stride, rows, live[i++],
+                         [](__m256i& to, __m256i x, auto w)
+                             FASTMNIST_INLINE_BODY { to = short_products(x, w); });
+      while (i < stop)
+        quad<ROWS, PANELS>(shorts, weights, stride, rows, live[i++],
+                           [](__m256i& to, __m256i x, auto w)
+                               FASTMNIST_INLINE_BODY { add_short_products(to, x, w); });
       unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
         unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
           add_to_memory(sums + 2 * (p * ROWS + r), shorts[p][r][0]);

@@ -130,42 +130,43 @@ FASTMNIST_INLINE void add_narrow(__m256i (&acc)[ROWS][2], const Prepared& x, con
   }
 }
 
-// Any weights.
-template <int ROWS>
+// Any weights, of half a panel or of both halves (for one row; two have no registers for that).
+template <int ROWS, int FIRST, int HALVES>
 FASTMNIST_INLINE void add_any(__m256i (&acc)[ROWS][2], const Prepared& x, const Decoder& decoder,
                               const std::byte* panel) {
-  SplitSums sums[ROWS][2];
+  SplitSums sums[ROWS][HALVES];
   const auto each = [](const auto& body) FASTMNIST_INLINE_BODY {
     unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-      unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY { body(r, half); });
+      unrolled<HALVES>([&](auto h) FASTMNIST_INLINE_BODY { body(r, h); });
     });
   };
-  each([&](auto r, auto half) FASTMNIST_INLINE_BODY {
-    sums[r][half] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  each([&](auto r, auto h) FASTMNIST_INLINE_BODY {
+    sums[r][h] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
   });
   for (std::int64_t i = 0; i < x.count;) {
     const std::int64_t stop = x.count - i < kMostLows / 2 ? x.count : i + kMostLows / 2;
     for (; i < stop; ++i) {
       const std::int64_t quad = x.pairs[i];
-      const std::byte* from = panel + quad / 2 * kBlockBytes;
+      const std::byte* from = panel + quad / 2 * kBlockBytes + FIRST * 32;
       const auto codes = [&](int r, int which) FASTMNIST_INLINE_BODY {
         const std::int64_t at = r * x.stride + (quad + which) * kBlockInputs;
         return Halves{broadcast_quad(x.high + at), broadcast_quad(x.low + at)};
       };
-      unrolled<2>([&](auto half) FASTMNIST_INLINE_BODY {
-        const __m256i both = load_bytes(from + half * 32);
+      unrolled<HALVES>([&](auto h) FASTMNIST_INLINE_BODY {
+        const __m256i both = load_bytes(from + h * 32);
         const __m256i first = decoder.first(both);
         const __m256i second = decoder.second(both);
         unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-          add_split_products(sums[r][half], codes(r, 0), first);
-          add_split_products(sums[r][half], codes(r, 1), second);
+          add_split_products(sums[r][h], codes(r, 0), first);
+          add_split_products(sums[r][h], codes(r, 1), second);
         });
       });
     }
-    each([&](auto r, auto half) FASTMNIST_INLINE_BODY { flush_low(sums[r][half], acc[r][half]); });
+    each([&](auto r, auto h) FASTMNIST_INLINE_BODY { flush_low(sums[r][h], acc[r][FIRST + h]); });
   }
-  each([&](auto r, auto half)
-           FASTMNIST_INLINE_BODY { acc[r][half] = whole_sums(sums[r][half], acc[r][half]); });
+  each([&](auto r, auto h) FASTMNIST_INLINE_BODY {
+    acc[r][FIRST + h] = whole_sums(sums[r][h], acc[r][FIRST + h]);
+  });
 }
 
 template <int ROWS, Output O>
@@ -177,10 +178,14 @@ void rows_of(const LinearArgs& args, std::int64_t m, bool narrow) {
     const std::byte* indices = args.w.nibbles.panels + panel * args.w.nibbles.stride;
     __m256i acc[ROWS][2];
     clear(acc);
-    if (narrow)
+    if (narrow) {
       add_narrow<ROWS>(acc, x, decoder, indices);
-    else
-      add_any<ROWS>(acc, x, decoder, indices);
+    } else if constexpr (ROWS == 1) {
+      add_any<ROWS, 0, 2>(acc, x, decoder, indices);
+    } else {
+      add_any<ROWS, 0, 1>(acc, x, decoder, indices);
+      add_any<ROWS, 1, 1>(acc, x, decoder, indices);
+    }
     finish<O, ROWS>(args, m, panel, acc);
   }
 }
