@@ -18,8 +18,8 @@ import fastmnist as fm
 ROOMS = [
     "_version", "pixels", "display", "int8", "files", "_inputs", "runtime", "data", "ranges",
     "_ops", "layers", "network", "measuring", "rewriting", "fusion", "training", "quantization",
-    "pruning", "factorization", "compilation", "saving", "distillation", "comparison", "command",
-    "ao", "testing", "__init__", "cli", "__main__",
+    "pruning", "clustering", "factorization", "compilation", "saving", "distillation",
+    "comparison", "command", "ao", "testing", "__init__", "cli", "__main__",
 ]  # fmt: skip
 MOST_FLOORS = 14
 TORCH_FREE = ROOMS[: ROOMS.index("runtime") + 1]

@@ -178,11 +178,13 @@ void Model::compute(const Task& task, const Input& x, void* result) const {
 PyObject* Model::unpack(std::int64_t i) const {
   if (i < 0 || i >= view_.layers())
     invalid("layer", "0 to " + std::to_string(view_.layers() - 1), std::to_string(i));
-  const Weights layer = view_.weights(i, WeightForm::kDense);
+  const WeightForm form =
+      view_.has_form(i, WeightForm::kDense) ? WeightForm::kDense : WeightForm::kNibbles;
+  const Weights layer = view_.weights(i, form);
   py::array_t<std::int8_t> weight({layer.outputs, layer.inputs});
   py::array_t<float> scale(layer.outputs);
   py::array_t<float> bias(layer.outputs);
-  unpack_dense(layer, weight.mutable_data(), scale.mutable_data(), bias.mutable_data());
+  fastmnist::unpack(form, layer, weight.mutable_data(), scale.mutable_data(), bias.mutable_data());
   return py::make_tuple(weight, scale, bias).release().ptr();
 }
 

@@ -46,12 +46,13 @@ py::tuple quantizer_of_range(float lo, float hi) {
   return py::make_tuple(q.scale, q.zero_point);
 }
 
-py::tuple quantize_weights(const Array<float>& weight) {
+py::tuple quantize_weights(const Array<float>& weight, int bits) {
   if (weight.ndim() != 2) invalid("weight", "[outputs, inputs]", shape_text(weight));
+  if (bits < 2 || bits > 8) invalid("bits", "2 to 8", std::to_string(bits));
   Array<std::int8_t> codes({weight.shape(0), weight.shape(1)});
   Array<float> scales(weight.shape(0));
-  reference::quantize_weights(weight.data(), weight.shape(0), weight.shape(1), codes.mutable_data(),
-                              scales.mutable_data());
+  reference::quantize_weights(weight.data(), weight.shape(0), weight.shape(1), bits,
+                              codes.mutable_data(), scales.mutable_data());
   return py::make_tuple(codes, scales);
 }
 
@@ -193,7 +194,7 @@ PYBIND11_MODULE(_core, m) {
 
   const auto strict = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("quantizer_of_range", &quantizer_of_range, py::arg("lo"), py::arg("hi"));
-  m.def("quantize_weights", &quantize_weights, strict("weight"));
+  m.def("quantize_weights", &quantize_weights, strict("weight"), py::arg("bits") = 8);
 
   py::class_<LayerArrays>(m, "Layer", "One canonical layer: int8 weights with their scales.")
       .def(py::init(&make_layer), strict("weight"), strict("weight_scale"),

@@ -106,8 +106,12 @@ void linear(const Array<std::uint8_t>& codes, const Array<std::uint8_t>& packed,
   const LinearOutput output = check_out(out, rows, network.record(0).outputs);
   const std::vector<Quantizer> quantizers = row_quantizers(row_scale, row_zero_point, rows);
   const KernelTable& kernels = *unwrap(active_kernels());
-  const LinearShape shape{rows, network.record(0).inputs, network.record(0).outputs,
-                          output == LinearOutput::kCodes, quantizers.size() != 1};
+  const LinearShape shape{rows,
+                          network.record(0).inputs,
+                          network.record(0).outputs,
+                          output == LinearOutput::kCodes,
+                          quantizers.size() != 1,
+                          static_cast<int>(network.record(0).most_weight)};
   const LinearKernel* choice = kernel ? nullptr : &PlanView(kernels, network).kernel(0, shape);
   for (int i = 0; kernel && i < kernels.linear_count; ++i)
     if (kernel->name == name_of(kernels.linears[i])) choice = &kernels.linears[i];

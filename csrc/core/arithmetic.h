@@ -74,16 +74,19 @@ inline float epilogue(std::int32_t acc, std::int32_t weight_sum, float weight_sc
   return clamp(std::fmaf(static_cast<float>(centered), scale, bias), bounds);
 }
 
-// Symmetric per-channel weights: the scale that maps the largest magnitude to 127.
-inline float weight_scale_from_max(float max_magnitude) {
-  const float scale = max_magnitude / 127.0f;
+// The largest code of weights of b bits: codes are symmetric, so one of 2^b is never used.
+inline float most_code(int bits) { return static_cast<float>((1 << (bits - 1)) - 1); }
+
+// Symmetric weights: the scale that maps the largest magnitude to the largest code.
+inline float weight_scale_from_max(float max_magnitude, float most = 127.0f) {
+  const float scale = max_magnitude / most;
   return scale == 0.0f ? 1.0f : scale;
 }
 
-inline std::int8_t quantize_weight(float w, float scale) {
+inline std::int8_t quantize_weight(float w, float scale, float most = 127.0f) {
   float v = rne(w / scale);
-  v = v > -127.0f ? v : -127.0f;
-  v = v < 127.0f ? v : 127.0f;
+  v = v > -most ? v : -most;
+  v = v < most ? v : most;
   return static_cast<std::int8_t>(v);
 }
 

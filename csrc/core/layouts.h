@@ -34,6 +34,14 @@
 //
 //     pair b of panel p:  int16[2*j + i] = w[16*p + j][2*b + i]     j = 0..15, i = 0..1
 //
+// "nibbles": for layers whose weights have at most 16 values, as those of 4 bits and of 16 clusters
+// have: a table of the values, and 4 bits a weight that say which, decoded in the loops by a byte
+// shuffle. Half of the dense bytes; for layers that come from far away, where reading is what takes
+// the time. Two dense blocks share 64 bytes:
+//
+//     panel    byte[t] = index of block 2b's byte t | index of block 2b + 1's byte t << 4
+//     table    int8[16], four times on end (what a shuffle of 64 bytes takes)
+//
 // The sparse forms are for weights of which many are zero, in sections of their own beside the
 // dense one, with the epilogues' constants once more: among dense weights each panel's would be a
 // walk to memory of its own.
@@ -70,6 +78,7 @@ inline constexpr std::int64_t kPanelOutputs = 16;
 inline constexpr std::int64_t kBlockInputs = 4;
 inline constexpr std::int64_t kBlockBytes = kPanelOutputs * kBlockInputs;
 inline constexpr std::int64_t kInputPadding = 64;
+inline constexpr int kMostNibbleValues = 16;
 // Largest K for which every sum of products fits int32: 65,536 * 255 * 128 < 2^31.
 inline constexpr std::int64_t kMaxInputs = 65536;
 
@@ -78,15 +87,16 @@ enum class WeightForm : std::uint8_t {
   kDense,
   kBounded,
   kInt16,
+  kNibbles,
   kBitmask,
   kPicks,
   kWindows,
   kWideWindows
 };
-inline constexpr int kWeightForms = 7;
+inline constexpr int kWeightForms = 8;
 // By their names in Python and in kernels' names.
 inline constexpr const char* kFormNames[kWeightForms] = {
-    "dense", "bounded", "int16", "bitmask", "picks", "windows32", "windows64"};
+    "dense", "bounded", "int16", "nibbles", "bitmask", "picks", "windows32", "windows64"};
 
 static constexpr bool is_sparse(WeightForm form) { return form >= WeightForm::kBitmask; }
 
@@ -110,6 +120,12 @@ struct BoundedPanels {
   const std::uint16_t* rest_quads;   // which inputs each is for: 4 q ... 4 q + 3
   const std::byte* rests;            // 8 outputs x 4 inputs each
   std::int64_t rest_count;
+};
+
+struct NibblePanels {
+  const std::byte* panels;
+  std::int64_t stride;
+  const std::int8_t* table;  // [64]
 };
 
 struct BitmaskPanels {
@@ -151,6 +167,7 @@ struct Weights {
   union {
     DensePanels dense;  // and kInt16
     BoundedPanels bounded;
+    NibblePanels nibbles;
     BitmaskPanels bitmask;
     PickPanels picks;  // kPicks, kWindows and kWideWindows
   };

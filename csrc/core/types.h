@@ -62,6 +62,8 @@ struct LinearShape {
   std::int64_t outputs;
   bool codes_out;  // to codes of the next layer, else to floats
   bool per_row;    // a quantizer a row
+  // No weight's magnitude is above.
+  int most_weight = 128;
 };
 
 // A unit that must be set up around kernels (AMX tiles): enter() once on a thread before any number

@@ -71,16 +71,4 @@ RowRange row_range(const float* x, std::int64_t n) {
   return range;
 }
 
-void quantize_weights(const float* weight, std::int64_t outputs, std::int64_t inputs,
-                      std::int8_t* codes, float* scales) {
-  for (std::int64_t n = 0; n < outputs; ++n) {
-    const float* w = weight + n * inputs;
-    float largest = 0.0f;
-    for (std::int64_t k = 0; k < inputs; ++k) largest = std::fmax(largest, std::fabs(w[k]));
-    scales[n] = weight_scale_from_max(largest);
-    for (std::int64_t k = 0; k < inputs; ++k)
-      codes[n * inputs + k] = quantize_weight(w[k], scales[n]);
-  }
-}
-
 }  // namespace fastmnist::reference

@@ -47,6 +47,21 @@ void accumulate_bitmask(const LinearArgs& args, const std::uint8_t* x, std::int6
     }
 }
 
+void accumulate_nibbles(const LinearArgs& args, const std::uint8_t* x, std::int64_t panel,
+                        Sums& acc) {
+  const NibblePanels& nibbles = args.w.nibbles;
+  const std::byte* indices = nibbles.panels + panel * nibbles.stride;
+  for (std::int32_t& a : acc) a = 0;
+  for (std::int64_t k = 0; k < args.w.inputs; ++k) {
+    const std::int64_t quad = k / kBlockInputs;
+    const std::byte* block = indices + quad / 2 * kBlockBytes + k % kBlockInputs;
+    const int shift = quad % 2 != 0 ? 4 : 0;
+    const std::int32_t xk = x[k];
+    for (std::int64_t j = 0; j < kPanelOutputs; ++j)
+      acc[j] += xk * nibbles.table[static_cast<unsigned>(block[kBlockInputs * j]) >> shift & 15u];
+  }
+}
+
 using Accumulate = void (*)(const LinearArgs&, const std::uint8_t*, std::int64_t, Sums&);
 
 template <Accumulate ACCUMULATE, typename Store>
@@ -96,6 +111,8 @@ constexpr RowKernels kRows = {quantize, reference::quantize_affine, dequantize,
 constexpr LinearKernel kLinears[] = {
     {"scalar", "", 1, 1, WeightForm::kDense, kFewestRows | kFewRows | kManyRows, nullptr, nullptr,
      nullptr, linear_f32<accumulate_dense>, linear_u8<accumulate_dense>},
+    {"scalar", "", 1, 1, WeightForm::kNibbles, kFewestRows | kFewRows | kManyRows, nullptr, nullptr,
+     nullptr, linear_f32<accumulate_nibbles>, linear_u8<accumulate_nibbles>},
     {"scalar", "", 1, 1, WeightForm::kBitmask, kWhereMeasured, nullptr, nullptr, nullptr,
      linear_f32<accumulate_bitmask>, linear_u8<accumulate_bitmask>}};
 
@@ -104,6 +121,6 @@ constexpr LinearKernel kLinears[] = {
 extern const PeakProbe kScalarPeak;
 
 extern const KernelPart kScalarPart;
-const KernelPart kScalarPart = {"scalar", 0, &kRows, &kScalarPeak, kLinears, 2};
+const KernelPart kScalarPart = {"scalar", 0, &kRows, &kScalarPeak, kLinears, 3};
 
 }  // namespace fastmnist

@@ -54,16 +54,11 @@ void pack(const CanonicalLayer& layer, std::int64_t, std::byte* section) {
 
 }  // namespace
 
-void unpack_dense(const Weights& packed, std::int8_t* weight, float* weight_scale, float* bias) {
-  for (std::int64_t n = 0; n < packed.outputs; ++n) {
+void unpack_dense(const Weights& packed, std::int8_t* weight) {
+  for (std::int64_t n = 0; n < packed.outputs; ++n)
     for (std::int64_t k = 0; k < packed.inputs; ++k)
       weight[n * packed.inputs + k] =
           static_cast<std::int8_t>(packed.dense.panels[position(packed.dense.stride, n, k)]);
-    const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
-        packed.epilogues + n / kPanelOutputs * packed.epilogue_stride);
-    weight_scale[n] = constants.scale[n % kPanelOutputs];
-    bias[n] = constants.bias[n % kPanelOutputs];
-  }
 }
 
 const WeightLayout kDenseLayout = {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/caches.h"
 #include "kernels/sizes.h"
 
 namespace fastmnist {
@@ -12,8 +13,8 @@ namespace {
 constexpr std::int64_t kMostValuesPercent = 75;
 
 const WeightLayout* const kLayouts[kWeightForms] = {
-    &kDenseLayout, &kBoundedLayout, &kInt16Layout,      &kBitmaskLayout,
-    &kPicksLayout, &kWindowsLayout, &kWideWindowsLayout};
+    &kDenseLayout,   &kBoundedLayout, &kInt16Layout,   &kNibblesLayout,
+    &kBitmaskLayout, &kPicksLayout,   &kWindowsLayout, &kWideWindowsLayout};
 
 }  // namespace
 
@@ -28,7 +29,8 @@ std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
   for (const WeightForm form : wanted) {
     const WeightLayout& layout = layout_of(form);
     const std::int64_t most = std::min(dense * layout.most_percent / 100, layout.most_bytes);
-    if (form == WeightForm::kDense) continue;
+    if (form == WeightForm::kDense || !can_have(form, layer)) continue;
+    if (layout.only_far && dense <= caches().l2 / 2) continue;
     if (is_sparse(form)) {
       if (values * 100 > all * kMostValuesPercent) continue;
       // Twice the values is the least that picks take: no need to count where that is too much.
@@ -53,6 +55,17 @@ std::int64_t checked_count(WeightForm form, std::span<const std::byte> section, 
   if (layout_of(form).count == nullptr && count != 0) return -1;
   const auto size = static_cast<std::int64_t>(section.size());
   return layout_of(form).bytes(count, inputs, outputs) == size ? count : -1;
+}
+
+void unpack(WeightForm form, const Weights& packed, std::int8_t* weight, float* weight_scale,
+            float* bias) {
+  (form == WeightForm::kNibbles ? unpack_nibbles : unpack_dense)(packed, weight);
+  for (std::int64_t n = 0; n < packed.outputs; ++n) {
+    const auto& constants = *reinterpret_cast<const PanelEpilogue*>(
+        packed.epilogues + n / kPanelOutputs * packed.epilogue_stride);
+    weight_scale[n] = constants.scale[n % kPanelOutputs];
+    bias[n] = constants.bias[n % kPanelOutputs];
+  }
 }
 
 Pieces::Pieces(std::int64_t outputs)

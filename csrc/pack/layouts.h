@@ -3,6 +3,7 @@
 //     dense      dense.cpp      what every layer has
 //     bounded    bounded.cpp    dense in pairs that cannot saturate, for AVX2
 //     int16      int16.cpp      dense in 16 bits, for AVX2 and layers that stay near
+//     nibbles    nibbles.cpp    4 bits a weight, where there are at most 16 values
 //     bitmask    bitmask.cpp    sparse, costs per block
 //     picks      picks.cpp      sparse, costs per non-zero weight, for AVX-512
 //     windows32  picks.cpp      the same for AVX2
@@ -48,6 +49,10 @@ struct WeightLayout {
   // What kernels read.
   Weights (*view)(const std::byte* section, std::int64_t count, std::int64_t inputs,
                   std::int64_t outputs);
+  // Whether a layer can have it; nullptr: any.
+  bool (*fits)(const CanonicalLayer& layer) = nullptr;
+  // Worth trying only where dense weights would come from beyond the second-level cache.
+  bool only_far = false;
 };
 
 FASTMNIST_API const WeightLayout& layout_of(WeightForm form);
@@ -77,19 +82,30 @@ FASTMNIST_API std::vector<FormSize> forms_worth_trying(const CanonicalLayer& lay
 FASTMNIST_API std::int64_t checked_count(WeightForm form, std::span<const std::byte> section,
                                          std::int64_t inputs, std::int64_t outputs);
 
-// The reverse of packing in the dense form: weights [outputs, inputs], scales and biases [outputs].
-FASTMNIST_API void unpack_dense(const Weights& packed, std::int8_t* weight, float* weight_scale,
-                                float* bias);
+inline bool can_have(WeightForm form, const CanonicalLayer& layer) {
+  const WeightLayout& layout = layout_of(form);
+  return layout.fits == nullptr || layout.fits(layer);
+}
+
+// The reverse of packing in the dense form, or as nibbles: weights [outputs, inputs], scales and
+// biases [outputs].
+FASTMNIST_API void unpack(WeightForm form, const Weights& packed, std::int8_t* weight,
+                          float* weight_scale, float* bias);
 
 // ---- for the files of the forms -----------------------------------------------------------------
 
 extern const WeightLayout kDenseLayout;
 extern const WeightLayout kBoundedLayout;
 extern const WeightLayout kInt16Layout;
+extern const WeightLayout kNibblesLayout;
 extern const WeightLayout kBitmaskLayout;
 extern const WeightLayout kPicksLayout;
 extern const WeightLayout kWindowsLayout;
 extern const WeightLayout kWideWindowsLayout;
+
+// All weights of a view; for unpack().
+void unpack_dense(const Weights& packed, std::int8_t* weight);
+void unpack_nibbles(const Weights& packed, std::int8_t* weight);
 
 inline constexpr std::int64_t kAnyPercent = 1000;
 inline constexpr std::int64_t kAnyBytes = std::int64_t{1} << 62;

@@ -66,6 +66,11 @@ Status check(const NetworkSpec& spec) {
           std::to_string(spec.layers[i - 1].outputs) + " inputs, the outputs before it",
           std::to_string(spec.layers[i].inputs));
   }
+  for (std::size_t i = 0; i < spec.forms.size(); ++i)
+    for (const FormSize& form : spec.forms[i])
+      if (!can_have(form.form, spec.layers[i]))
+        return Status::invalid("forms", "nibbles for at most 16 distinct weights, 0 counted",
+                               "more in " + layer_name(i, "weight"));
   const std::int64_t inputs = spec.layers[0].inputs;
   for (std::int64_t k = 0; spec.input == InputKind::kAffine && k < inputs; ++k) {
     if (!std::isfinite(spec.multiplier[k]))
@@ -95,6 +100,13 @@ double largest_output(const CanonicalLayer& layer) {
     largest = std::max(largest, 255.0 * magnitudes * scale + bias);
   }
   return 1.001 * largest;
+}
+
+std::uint32_t most_weight(const CanonicalLayer& layer) {
+  int most = 0;
+  for (std::int64_t i = 0; i < layer.inputs * layer.outputs; ++i)
+    most = std::max(most, std::abs(static_cast<int>(layer.weight[i])));
+  return static_cast<std::uint32_t>(most);
 }
 
 // The dense form first, then the others.
@@ -162,6 +174,7 @@ Status pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
     record.outputs = static_cast<std::uint32_t>(layer.outputs);
     record.x_quantizer = layer.x_quantizer;
     record.clamp = layer.clamp;
+    record.most_weight = most_weight(layer);
     if (i + 1 < spec.layers.size() && spec.input != InputKind::kDynamic) {
       const double inv_scale = spec.layers[i + 1].x_quantizer.inv_scale;
       const double largest = largest_output(layer);
@@ -215,7 +228,8 @@ Result<NetworkView> view_network(std::span<const std::byte> buffer) {
   for (std::uint32_t i = 0; i < header.layers; ++i) {
     const LayerRecord& record = view.records_[i];
     if (record.inputs != before || record.inputs > kMaxInputs || record.outputs < 1 ||
-        record.outputs > kMaxOutputs || !view.has_form(i, WeightForm::kDense))
+        record.outputs > kMaxOutputs || record.most_weight > 128 ||
+        !(view.has_form(i, WeightForm::kDense) || view.has_form(i, WeightForm::kNibbles)))
       return not_packed("layer record");
     for (int f = 0; f < kWeightForms; ++f) {
       const auto form = static_cast<WeightForm>(f);

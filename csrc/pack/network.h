@@ -25,7 +25,7 @@
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 7;
+inline constexpr std::uint32_t kPackedVersion = 8;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 
 // How float rows become codes.
@@ -69,7 +69,7 @@ struct LayerRecord {
   // several threads share the rows, in the classes that a share may have, 0 where that is the same.
   std::uint8_t threaded[4];
   std::uint8_t kernels[kRowClasses];
-  std::uint32_t reserved;
+  std::uint32_t most_weight;  // the largest magnitude of a weight
   // Where the layer's sections lie, by form; no bytes: it has not that form.
   struct {
     std::uint64_t offset;
@@ -78,7 +78,6 @@ struct LayerRecord {
   // Behind them [inputs] bytes, where that is known: CanonicalLayer::input_zeros.
   std::uint64_t zeros_offset;
   std::uint64_t zeros_bytes;
-  std::uint64_t unused[2];
 };
 static_assert(sizeof(LayerRecord) == 192);
 

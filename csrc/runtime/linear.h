@@ -51,7 +51,12 @@ inline void give_codes(const NetworkView& network, std::int64_t i, LinearArgs& a
 inline LinearShape shape_of(const NetworkView& network, std::int64_t i, std::int64_t rows,
                             bool codes_out) {
   const LayerRecord& record = network.record(i);
-  return {rows, record.inputs, record.outputs, codes_out, network.input() == InputKind::kDynamic};
+  return {rows,
+          record.inputs,
+          record.outputs,
+          codes_out,
+          network.input() == InputKind::kDynamic,
+          static_cast<int>(record.most_weight)};
 }
 
 // What it is in a run of the whole network.

@@ -70,15 +70,22 @@ const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& 
   const Suits wanted = shape.rows < kTilesFromRows                                    ? kFewestRows
                        : shape.rows <= kFewestBlockRows || shape.inputs <= kFewInputs ? kFewRows
                                                                                       : kManyRows;
+  // Nibbles where there are some: only layers that come from far away have them.
+  const bool nibbles = network.has_form(layer, WeightForm::kNibbles);
+  const auto reads = [&](const LinearKernel& kernel) {
+    return !is_sparse(kernel.form) && nibbles == (kernel.form == WeightForm::kNibbles) &&
+           network.has_form(layer, kernel.form) && can(kernel, shape);
+  };
   // The set's own kernels come behind those of its base, so the last of them that suits; of one set
-  // the first.
-  const LinearKernel* best = all.data();
+  // the first. (The first kernel of all is there for what none suits.)
+  const LinearKernel* best = nullptr;
   for (const LinearKernel& kernel : all)
-    if (!is_sparse(kernel.form) && (kernel.suits & wanted) != 0 && can(kernel, shape) &&
-        network.has_form(layer, kernel.form) &&
-        (best == all.data() || std::string_view(kernel.isa) != best->isa))
+    if (reads(kernel) && (kernel.suits & wanted) != 0 &&
+        (best == nullptr || best == all.data() || std::string_view(kernel.isa) != best->isa))
       best = &kernel;
-  return *best;
+  for (const LinearKernel& kernel : all)
+    if (best == nullptr && reads(kernel)) best = &kernel;
+  return best != nullptr ? *best : all.front();
 }
 
 PlanView::PlanView(const KernelTable& kernels, const NetworkView& network)

@@ -35,15 +35,22 @@ LayerRecord* records_of(std::span<std::byte> buffer) {
 
 using Used = std::array<bool, kWeightForms>;
 
-// Dense weights always: the rule may take them for any number of rows.
+// Dense weights always, as the rule may take them for any number of rows; unless it takes nibbles.
 Used used_forms(const PlanView& plan, const NetworkView& network, std::int64_t layer) {
   Used used{};
-  used[static_cast<int>(WeightForm::kDense)] = true;
   for (const std::int64_t rows : kRowsOfClass)
     for (const bool threaded : {false, true})
       used[static_cast<int>(plan.kernel(layer, shape_of(network, layer, rows), threaded).form)] =
           true;
+  if (!used[static_cast<int>(WeightForm::kNibbles)])
+    used[static_cast<int>(WeightForm::kDense)] = network.has_form(layer, WeightForm::kDense);
   return used;
+}
+
+std::uint64_t first_section(const LayerRecord& record) {
+  for (const auto& place : record.forms)
+    if (place.bytes != 0) return place.offset;
+  return 0;
 }
 
 }  // namespace
@@ -103,7 +110,7 @@ Result<std::size_t> drop_unused_forms(const KernelTable& kernels, std::span<std:
     offset = to;
     return to + bytes;
   };
-  std::uint64_t at = records[0].forms[static_cast<int>(WeightForm::kDense)].offset;
+  std::uint64_t at = first_section(records[0]);
   for (std::int64_t i = 0; i < network.layers(); ++i) {
     for (int f = 0; f < kWeightForms; ++f) {
       auto& place = records[i].forms[f];

@@ -38,8 +38,9 @@ std::int64_t nanoseconds(double seconds) { return std::llround(seconds * kNanose
 
 // Sparse weights take as long as they are large, in hundredths of the dense ones, by steps of two.
 std::string sparse_key(const NetworkView& network, std::int64_t layer) {
-  const auto& forms = network.record(layer).forms;
-  const auto dense = static_cast<double>(forms[static_cast<int>(WeightForm::kDense)].bytes);
+  const LayerRecord& record = network.record(layer);
+  const auto& forms = record.forms;
+  const auto dense = static_cast<double>(kDenseLayout.bytes(0, record.inputs, record.outputs));
   std::string key;
   for (int f = 1; f < kWeightForms; ++f)
     if (const std::uint64_t bytes = forms[f].bytes; bytes != 0)
@@ -203,7 +204,8 @@ std::string machine_name(const KernelTable& kernels) {
 std::string layer_key(const NetworkView& network, std::int64_t layer) {
   const LinearShape shape = shape_of(network, layer, 1);
   return std::to_string(shape.inputs) + "x" + std::to_string(shape.outputs) +
-         (shape.codes_out ? " codes" : "") + (shape.per_row ? " rows" : "");
+         (shape.codes_out ? " codes" : "") + (shape.per_row ? " rows" : "") +
+         (shape.most_weight <= 16 ? " of few bits" : "");
 }
 
 Result<std::vector<KernelTime>> layer_times(const KernelTable& kernels, const NetworkView& network,

@@ -5,7 +5,8 @@
     data      load_dataset, NeuralNetwork, LeNet300, train, Affine, Elastic, evaluate, summary,
               Metric
     smaller   fuse, quantize (Static, Dynamic, Half), quantize_dynamic, prune (L1Unstructured,
-              RandomUnstructured, Structured, CustomMask), unprune, factorize (LowRank)
+              RandomUnstructured, Structured, CustomMask), unprune, cluster (Clusters), uncluster,
+              factorize (LowRank)
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
     look      changes, sensitivity, sparsity, compare, variants
@@ -28,6 +29,7 @@ from fastmnist._version import __version__
 # would hide the function. So packages are nouns: fm.quantize lives in quantization/.
 _EXPORTS = {
     "Affine": "data.augmentation",
+    "Clusters": "clustering.configs",
     "CompiledModel": "runtime.compiled",
     "Constant": "pruning",
     "Cubic": "pruning",
@@ -57,6 +59,7 @@ _EXPORTS = {
     "Static": "quantization.configs",
     "Structured": "pruning",
     "changes": "rewriting.changes",
+    "cluster": "clustering.clusterer",
     "compare": "comparison.comparing",
     "compile": "compilation.compiling",
     "convert": "quantization.converting",
@@ -81,6 +84,7 @@ _EXPORTS = {
     "summary": "measuring.summary",
     "teacher": "distillation.wide",
     "train": "training.loop",
+    "uncluster": "clustering.clusterer",
     "unprune": "pruning",
     "variants": "comparison.variants",
 }
@@ -92,6 +96,9 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 
 if TYPE_CHECKING:
     from fastmnist.ao import quantize_dynamic as quantize_dynamic
+    from fastmnist.clustering.clusterer import cluster as cluster
+    from fastmnist.clustering.clusterer import uncluster as uncluster
+    from fastmnist.clustering.configs import Clusters as Clusters
     from fastmnist.comparison.comparing import compare as compare
     from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants

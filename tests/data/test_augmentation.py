@@ -236,7 +236,7 @@ def test_fine_tuning_takes_it_too(digits):
     )
     assert float((pruned.linear1.weight == 0).float().mean()) == 0.5
     for options in ({}, {"finetune": lambda m: None}):
-        with pytest.raises(ValueError, match="augment: expected finetune= with data"):
+        with pytest.raises(ValueError, match="augment: expected data to fine-tune on"):
             fm.prune(fm.NeuralNetwork(), fm.L1Unstructured(0.5), augment=fm.Affine(), **options)
     with pytest.raises(TypeError, match=r"augment: expected fm\.Affine"):
         fm.train(fm.NeuralNetwork(), few, augment="affine")

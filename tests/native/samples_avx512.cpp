@@ -45,6 +45,9 @@ constexpr Sample kSamples[] = {
        put(y, sums);
      }},
     INTS(_mm512_abs_ps, reals(o, 0)),
+    INTS(_mm512_and_si512, ints(o, 0), ints(o, 1)),
+    INTS(_mm512_shuffle_epi8, ints(o, 0), ints(o, 1)),
+    INTS(_mm512_srli_epi16, ints(o, 0), 4),
     INTS(_mm512_add_epi32, ints(o, 0), ints(o, 1)),
     REALS(_mm512_add_ps, reals(o, 0), reals(o, 1)),
     INTS(_mm512_adds_epi16, ints(o, 0), ints(o, 1)),

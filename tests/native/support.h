@@ -117,6 +117,22 @@ struct Layer {
     if (kind > 1) clamp.hi = 6.0f;
   }
 
+  // Draws the weights anew, of at most 16 values with 0 among them (core/layouts.h, "nibbles").
+  void draw_of_few_values(Random& random) {
+    std::vector<std::int8_t> values = integers<std::int8_t>(random, 16, -128, 127);
+    values[0] = 0;
+    for (std::int8_t& w : weight) w = values[static_cast<std::size_t>(integer(random, 0, 15))];
+  }
+  // Or none above `most` in magnitude.
+  void draw_up_to(Random& random, int most) {
+    weight = integers<std::int8_t>(random, inputs * outputs, -most, most);
+  }
+  int most_weight() const {
+    int most = 0;
+    for (const std::int8_t w : weight) most = std::max(most, std::abs(static_cast<int>(w)));
+    return most;
+  }
+
   const float* bias_or_null() const { return bias.empty() ? nullptr : bias.data(); }
   fastmnist::CanonicalLayer canonical() const {
     return {weight.data(), scale.data(), bias_or_null(), inputs, outputs, clamp, x_quantizer};

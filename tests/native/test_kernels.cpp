@@ -19,8 +19,8 @@ constexpr float kSentinel = -12345.0f;
 std::set<std::string> g_checked;
 
 // One kernel, whatever it suits, where it can.
-void run_both(const LinearKernel& kernel, LinearArgs args, float* floats, std::uint8_t* codes) {
-  LinearShape shape{args.rows, args.w.inputs, args.w.outputs, true, args.row_quantizers != nullptr};
+void run_both(const LinearKernel& kernel, LinearArgs args, LinearShape shape, float* floats,
+              std::uint8_t* codes) {
   // A hint to read anything does no harm, whatever is there.
   args.prefetch = args.x;
   args.prefetch_bytes = args.x_end - args.x + 5000;
@@ -43,6 +43,12 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   const std::string where =
       name + " " + std::to_string(rows) + "x" + std::to_string(k) + "x" + std::to_string(n);
   Layer layer(random, k, n);
+  if (kernel.form == WeightForm::kNibbles && integer(random, 0, 1) != 0)
+    layer.draw_of_few_values(random);
+  else if (kernel.form == WeightForm::kNibbles)
+    layer.draw_up_to(random, 7);
+  else if (const std::int64_t bits = integer(random, 3, 6); bits < 5)
+    layer.draw_up_to(random, 1 << bits);
   const std::int64_t zeros = integer(random, 0, 10);  // tenths of the weights
   for (std::int8_t& w : layer.weight)
     if (integer(random, 0, 9) < zeros) w = 0;
@@ -90,9 +96,11 @@ void check_linear(const KernelTable& kernels, const LinearKernel& kernel, Random
   for (const float value : expected)
     args.y_bounded = args.y_bounded &&
                      std::abs(value) * args.y_quantizer.inv_scale < static_cast<float>(1 << 30);
-  run_both(kernel, args, y.data(), q.data());
-  const bool floats = can(kernel, {rows, k, n, false, per_row});
-  const bool to_codes = can(kernel, {rows, k, n, true, per_row});
+  LinearShape shape{rows, k, n, false, per_row, layer.most_weight()};
+  run_both(kernel, args, shape, y.data(), q.data());
+  const bool floats = can(kernel, shape);
+  shape.codes_out = true;
+  const bool to_codes = can(kernel, shape);
   if (floats || to_codes) g_checked.insert(name);
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t j = 0; j < n; ++j) {
@@ -162,7 +170,7 @@ TEST(every_kernel_was_checked) {
 TEST(longest_sums_are_exact) {
   constexpr std::int64_t k = kMaxInputs;
   Random random(3);
-  for (const int weight : {-128, -127, 127}) {
+  for (const int weight : {-128, -127, 127, 8, -8, 16, -16}) {
     Layer layer(random, 1, 1);
     layer = Layer(random, k, 17);
     layer.weight.assign(static_cast<std::size_t>(k * 17), static_cast<std::int8_t>(weight));
@@ -187,8 +195,9 @@ TEST(longest_sums_are_exact) {
       for (const LinearKernel& kernel : linears(rung)) {
         const PackedWeights packed(layer, kernel.form, Edge::kLast);
         args.w = packed.view();
-        if (!can(kernel, {1, k, 17, false, false})) continue;
-        run_both(kernel, args, y.data(), q.data());
+        const LinearShape shape{1, k, 17, false, false, layer.most_weight()};
+        if (!can(kernel, shape)) continue;
+        run_both(kernel, args, shape, y.data(), q.data());
         for (const float value : y.values())
           CHECK_IN(rung.name, value == static_cast<float>(k * 255 * weight));
       }

@@ -32,7 +32,8 @@ struct Network {
       made.layers.push_back(layer.canonical());
       made.forms.emplace_back();
       for (const WeightForm form : readable_forms(kernels()))
-        made.forms.back().push_back(size_in(form, layer.canonical()));
+        if (can_have(form, layer.canonical()))
+          made.forms.back().push_back(size_in(form, layer.canonical()));
     }
     made.layers[0].input_zeros = zeros.data();
     made.pixels = PixelKind::kCodes;
@@ -50,6 +51,7 @@ struct Network {
   static Layer sparse(Random& random, std::int64_t k, std::int64_t n) {
     Layer layer(random, k, n);
     layer.x_quantizer = make_quantizer(0.01f, 0);
+    if (k > n * 2) layer.draw_of_few_values(random);
     for (std::int8_t& weight : layer.weight)
       if (integer(random, 0, 9) != 0) weight = 0;
     return layer;

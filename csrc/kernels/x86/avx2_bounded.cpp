@@ -3,19 +3,18 @@
 //
 // VPMADDUBSW multiplies bytes as they are and adds two products; where packing made sure that such
 // a sum stays within 16 bits it is exact, and three instructions do 32 products where widened ones
-// take four and more. Rows need no preparing but the list of their live quads, unless the last one
-// ends within a quad at the end of what may be read: then they are copied.
+// take four and more.
 //
 //     sums of 8 outputs  +=  VPMADDWD(VPMADDUBSW(quad of inputs, w), 1)
 //
-// over the live quads with the panel's weights, then over the panel's rests (few). A block of rows,
-// prepared:  header | list of live quads | copies of the rows, if need be
+// over the live quads with the panel's weights, then over the panel's rests (few).
 #include "kernels/x86/intrinsics.h"
 
 #include "core/types.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
 #include "kernels/x86/avx2_blocks.h"
+#include "kernels/x86/avx2_byte_rows.h"
 #include "kernels/x86/avx2_epilogue.h"
 #include "kernels/x86/avx2_live.h"
 #include "kernels/x86/avx2_products.h"
@@ -23,28 +22,12 @@
 namespace fastmnist {
 namespace {
 
-struct Header {
-  const std::uint8_t* x;
-  std::int64_t stride;
-  std::int64_t count;  // of the list
-};
-
-constexpr std::int64_t kList = 64;  // behind the header
 constexpr std::int64_t kNearInputs = 1024;
-
-struct Layout {
-  std::int64_t width, copies, bytes;
-
-  explicit Layout(std::int64_t inputs)
-      : width(round_up(inputs, kGroupInputs)),
-        copies(aligned(kList + (width / kBlockInputs + kListPadding) * 2)),
-        bytes(aligned(copies + kRowsOfBlock * width)) {}
-};
 
 // The live quads by the weights of some panels.
 template <int ROWS, int PANELS>
 FASTMNIST_INLINE void add_live(__m256i (&acc)[PANELS][ROWS][2], const std::byte* weights,
-                               std::int64_t panel_stride, const Header& rows,
+                               std::int64_t panel_stride, const ByteRows& rows,
                                const std::uint16_t* live) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
     const std::int64_t q = live[i];
@@ -63,7 +46,7 @@ FASTMNIST_INLINE void add_live(__m256i (&acc)[PANELS][ROWS][2], const std::byte*
 // The rests of half a panel. (Bounded, as packed bytes may come from anywhere.)
 template <int ROWS, int HALF>
 FASTMNIST_INLINE void add_rests(__m256i (&acc)[ROWS][2], const Weights& weights, std::int64_t panel,
-                                const Header& rows) {
+                                const ByteRows& rows) {
   const BoundedPanels& w = weights.bounded;
   const std::uint64_t* starts = w.rest_starts + 2 * panel + HALF;
   const auto all = static_cast<std::uint64_t>(w.rest_count);
@@ -79,37 +62,7 @@ FASTMNIST_INLINE void add_rests(__m256i (&acc)[ROWS][2], const Weights& weights,
   }
 }
 
-struct Block {
-  static constexpr std::int64_t kWeightBytes = 1;
-
-  static std::int64_t bytes(std::int64_t inputs) { return Layout(inputs).bytes; }
-
-  template <int ROWS>
-  static void prepare(const LinearArgs& args, std::int64_t m, std::byte* block) {
-    const Layout at(args.w.inputs);
-    Header header{args.x + m * args.x_stride, args.x_stride, 0};
-    const std::uint8_t* last = header.x + (ROWS - 1) * args.x_stride;
-    const bool copy = last + round_up(args.w.inputs, kBlockInputs) > args.x_end;
-    List live(reinterpret_cast<std::uint16_t*>(block + kList));
-    for (std::int64_t k = 0; k < at.width; k += kGroupInputs) {
-      __m256i any = _mm256_setzero_si256();
-      unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
-        const __m256i codes = load_codes(header.x + r * args.x_stride, k, args.w.inputs);
-        any = _mm256_or_si256(any, codes);
-        if (copy)
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + at.copies + r * at.width + k),
-                              codes);
-      });
-      live.add(k / kBlockInputs, nonzero_lanes(any));
-    }
-    if (copy) {
-      header.x = reinterpret_cast<const std::uint8_t*>(block + at.copies);
-      header.stride = at.width;
-    }
-    header.count = live.count();
-    *reinterpret_cast<Header*>(block) = header;
-  }
-
+struct Block : ByteRowsBlock {
   // Few rows by several panels at a time, unless that would be as many streams from far away.
   template <int ROWS, Output O>
   static std::int64_t tile(const LinearArgs& args, std::byte* block, std::int64_t m,
@@ -127,12 +80,11 @@ struct Block {
   template <int ROWS, int PANELS, Output O>
   static void by_panels(const LinearArgs& args, std::byte* block, std::int64_t m,
                         std::int64_t panel) {
-    const Header rows = *reinterpret_cast<const Header*>(block);
+    const ByteRows rows = rows_of(block);
     const BoundedPanels& w = args.w.bounded;
     __m256i acc[PANELS][ROWS][2];
     unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY { clear(acc[p]); });
-    add_live<ROWS, PANELS>(acc, w.panels + panel * w.stride, w.stride, rows,
-                           reinterpret_cast<const std::uint16_t*>(block + kList));
+    add_live<ROWS, PANELS>(acc, w.panels + panel * w.stride, w.stride, rows, list_of(block));
     unrolled<PANELS>([&](auto p) FASTMNIST_INLINE_BODY {
       add_rests<ROWS, 0>(acc[p], args.w, panel + p, rows);
       add_rests<ROWS, 1>(acc[p], args.w, panel + p, rows);

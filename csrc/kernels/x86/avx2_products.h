@@ -73,6 +73,40 @@ FASTMNIST_INLINE void add_byte_products(__m256i& sums, __m256i x, const std::byt
 #endif
 }
 
+// In 16 bits.
+FASTMNIST_INLINE __m256i short_products(__m256i x, const std::byte* w) {
+  return _mm256_maddubs_epi16(x, load_bytes(w));
+}
+FASTMNIST_INLINE __m256i short_products(__m256i x, __m256i w) { return _mm256_maddubs_epi16(x, w); }
+
+// The same into 16 bits, for weights so small that several such sums fit there.
+FASTMNIST_INLINE void add_short_products(__m256i& sums, __m256i x, const std::byte* w) {
+#if defined(FASTMNIST_EMULATED)
+  sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(x, load_bytes(w)));
+#else
+  __m256i products;
+  __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+          : "+x"(sums), "=&x"(products)
+          : "x"(x), "m"(*reinterpret_cast<const __m256i_u*>(w)));
+#endif
+}
+
+FASTMNIST_INLINE void add_short_products(__m256i& sums, __m256i x, __m256i w) {
+#if defined(FASTMNIST_EMULATED)
+  sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(x, w));
+#else
+  __m256i products;
+  __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+          : "+x"(sums), "=&x"(products)
+          : "x"(x), "x"(w));
+#endif
+}
+
+// How many quads of codes may be added so: 2 * 255 * most * quads < 32,768.
+constexpr int short_quads(int most_weight) {
+  return most_weight <= 8 ? 8 : most_weight <= 16 ? 4 : 0;
+}
+
 // Codes in two parts, x = 2 * high + low, of which high has 7 bits: products of 7 bits fit the 16
 // of VPMADDUBSW, and those of the single bits add up there for kMostLows times. Both are exact.
 struct Halves {

@@ -9,69 +9,13 @@
 #include "kernels/pick_range.h"
 #include "kernels/sizes.h"
 #include "kernels/unroll.h"
+#include "kernels/x86/avx512_decoded.h"
 #include "kernels/x86/avx512_epilogue.h"
 #include "kernels/x86/expand.h"
 #include "kernels/x86/intrinsics.h"
 
 namespace fastmnist {
 namespace {
-
-// Outputs of one panel for ROWS rows from m on.
-template <int ROWS, Output O>
-FASTMNIST_INLINE void finish(const LinearArgs& args, std::int64_t m, std::int64_t panel,
-                             const __m512i (&acc)[ROWS]) {
-  const std::int64_t first = panel * kPanelOutputs;
-  unrolled<ROWS>([&](auto r) {
-    const PanelConstants constants = constants_of(args.w, panel, quantizer_of(args, m + r));
-    store<O>(args, (m + r) * args.y_stride + first, real(acc[r], constants),
-             args.w.outputs - first);
-  });
-}
-
-// ---- bitmask ----------------------------------------------------------------------------------
-
-template <int ROWS>
-FASTMNIST_INLINE void add_block(__m512i (&acc)[ROWS], __m512i w, const std::uint8_t* x,
-                                std::int64_t x_stride) {
-  unrolled<ROWS>([&](auto r) {
-    const __m512i x4 = _mm512_broadcastd_epi32(_mm_loadu_si32(x + r * x_stride));
-    acc[r] = _mm512_dpbusd_epi32(acc[r], x4, w);
-  });
-}
-
-template <int ROWS, Output O>
-void bitmask_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
-  constexpr int TURNS = ROWS == 1 ? 4 : ROWS == 2 ? 2 : 1;  // VPDPBUSD takes 5 cycles
-  const std::int64_t inputs = args.w.inputs;
-  const std::uint8_t* x = args.x + m * args.x_stride;
-  MaskedValues values(args.w, panel);
-  __m512i acc[TURNS][ROWS];
-  unrolled<TURNS>(
-      [&](auto t) { unrolled<ROWS>([&](auto r) { acc[t][r] = _mm512_setzero_si512(); }); });
-  std::int64_t k = 0;
-  for (; k + kInputPadding <= inputs; k += kInputPadding) {
-    values.begin_group();
-    unrolled<kInputPadding / kBlockInputs>([&](auto b) {
-      add_block<ROWS>(acc[b % TURNS], values.next(), x + k + b * kBlockInputs, args.x_stride);
-    });
-  }
-  values.begin_group();
-  for (; k + kBlockInputs <= inputs; k += kBlockInputs)
-    add_block<ROWS>(acc[0], values.next(), x + k, args.x_stride);
-  if (k < inputs) {
-    std::int32_t tails[ROWS];
-    for (int r = 0; r < ROWS; ++r) tails[r] = load_tail(x + r * args.x_stride + k, inputs - k);
-    add_block<ROWS>(acc[0], values.next(), reinterpret_cast<const std::uint8_t*>(tails),
-                    kBlockInputs);
-  }
-  unrolled<TURNS>([&](auto t) {
-    if constexpr (t > 0)
-      unrolled<ROWS>([&](auto r) { acc[0][r] = _mm512_add_epi32(acc[0][r], acc[t][r]); });
-  });
-  finish<ROWS, O>(args, m, panel, acc[0]);
-}
-
-// ---- picks ------------------------------------------------------------------------------------
 
 // A window of a row: inputs 0..63 and 64..127 of it.
 struct Window {
@@ -154,32 +98,13 @@ void pick_rows(const LinearArgs& args, std::int64_t m, std::int64_t panel) {
   finish<ROWS, O>(args, m, panel, acc[0]);
 }
 
-// ---- a layer ----------------------------------------------------------------------------------
-
-using RowsOfPanel = void (*)(const LinearArgs&, std::int64_t m, std::int64_t panel);
-
-// BY_ROWS[n - 1] does n rows; its last as many as it can at once.
-template <int MOST, const RowsOfPanel (&BY_ROWS)[MOST]>
-FASTMNIST_INLINE void over_panels(const LinearArgs& args) {
-  const std::int64_t panels = panels_of(args.w.outputs);
-  for (std::int64_t panel = 0; panel < panels; ++panel)
-    for (std::int64_t m = 0; m < args.rows; m += MOST) {
-      const std::int64_t left = args.rows - m;
-      BY_ROWS[(left < MOST ? left : MOST) - 1](args, m, panel);
-    }
-}
-
-template <Output O>
-constexpr RowsOfPanel kBitmask[8] = {bitmask_rows<1, O>, bitmask_rows<2, O>, bitmask_rows<3, O>,
-                                     bitmask_rows<4, O>, bitmask_rows<5, O>, bitmask_rows<6, O>,
-                                     bitmask_rows<7, O>, bitmask_rows<8, O>};
 template <bool SHORT, Output O>
 constexpr RowsOfPanel kPicks[4] = {pick_rows<1, SHORT, O>, pick_rows<2, SHORT, O>,
                                    pick_rows<3, SHORT, O>, pick_rows<4, SHORT, O>};
 
 template <Output O>
 void bitmask(const LinearArgs& args) {
-  over_panels<8, kBitmask<O>>(args);
+  over_panels<8, kDecodedRows<MaskedValues, O>>(args);
 }
 
 template <Output O>

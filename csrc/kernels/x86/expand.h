@@ -33,7 +33,7 @@ class MaskedValues {
     ask_for(at_, 192);
   }
 
-  FASTMNIST_INLINE __m512i next() {
+  FASTMNIST_INLINE __m512i next(int) {
     const std::uint64_t mask = *mask_++;
     const __m512i w = _mm512_maskz_expand_epi8(_cvtu64_mask64(mask), _mm512_loadu_si512(at_));
     at_ += __builtin_popcountll(mask);

@@ -22,7 +22,6 @@ from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.low_rank import LowRankLinear
 from fastmnist.measuring.metrics import MetricLike
-from fastmnist.measuring.scoring import LossFn
 from fastmnist.rewriting.changes import FACTORIZED, LEFT, Change
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.graph import Traces
@@ -38,8 +37,7 @@ from fastmnist.rewriting.selection import (
 )
 from fastmnist.rewriting.swapping import put
 from fastmnist.rewriting.transform import Transform, applies, transformed
-from fastmnist.training.epochs import OptimizerLike
-from fastmnist.training.loop import train
+from fastmnist.training.finetuning import Finetuning
 
 _MANY_ZEROS = 0.1  # the share that is worth a word when they are lost
 
@@ -51,9 +49,7 @@ def factorize(
     *,
     epochs: int | None = None,
     lr: float = 1e-3,
-    optimizer: OptimizerLike | None = None,
-    loss_fn: LossFn | None = None,
-    seed: int | None = None,
+    finetune: Any = None,
     augment: Augment = None,
     include: Names = None,
     exclude: Names = None,
@@ -88,9 +84,14 @@ def factorize(
         As for :func:`fastmnist.train`. The factors are then those that change the layers' outputs
         least on up to 10,000 of its rows; targets are needed for `epochs` and `max_drop` alone.
     epochs : int, optional
-        Trains the result for so long on `data`, all of its parameters.
-    lr, optimizer, loss_fn, seed, augment
-        Of that training, as for :func:`fastmnist.train`.
+        How often to go through `data` in fine-tuning. Default: not at all, or once with `finetune`.
+    lr : float
+        Learning rate of the fine-tuning (Adam).
+    finetune : data or function, optional
+        As for :func:`fastmnist.prune`: instead of `data` for training, or a function that trains
+        the model it is given in place, called instead of each epoch.
+    augment : Affine, Elastic or a sequence of them, optional
+        Moves the images that are fine-tuned on, as for :func:`fastmnist.train`.
     include, exclude, inplace
         As for :func:`fastmnist.quantize`.
     example : tensor, tuple of arguments, or dict of keywords, optional
@@ -130,32 +131,14 @@ def factorize(
     """
     if not isinstance(config, LowRank):
         raise TypeError(f"config: expected a LowRank, got {type(config).__name__}")
-    how = Factorization(config)
+    if epochs is None and finetune is None:
+        epochs = 0  # with data alone, the factors are good ones already
+    tuning = Finetuning.checked(data, finetune, epochs, lr, max_drop, batch_fn, augment)
+    how = Factorization(config, tuning)
     if data is not None:
-        more = max_drop is not None or epochs is not None
-        if more:
+        if max_drop is not None or tuning.epochs:
             check_repeatable(data, "data", "as it is gone through more than once")
-        how.data, how.batch_fn, how.begins_on_copy = data, batch_fn, True
-    if epochs is not None:
-        if data is None:
-            raise ValueError("epochs: expected data= with it, to train on")
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise ValueError(f"epochs: expected an integer of at least 1, got {epochs!r}")
-        if isinstance(optimizer, torch.optim.Optimizer):
-            raise ValueError(
-                "optimizer: expected a function from parameters to an optimizer, as the factors "
-                "are new parameters, got an optimizer"
-            )
-        how.training = {
-            "epochs": epochs,
-            "lr": lr,
-            "optimizer": optimizer,
-            "loss_fn": loss_fn,
-            "seed": seed,
-            "augment": augment,
-        }
-    elif augment is not None or optimizer is not None or loss_fn is not None:
-        raise ValueError("augment, optimizer, loss_fn: expected epochs= with them")
+        how.data, how.begins_on_copy = data, True
     if data is None and max_drop is not None:
         raise ValueError("max_drop: expected data= with it, to measure on")
     return transformed(
@@ -203,11 +186,9 @@ class Factorization(Transform):
 
     floor = FLOOR
     data: Any = None
-    batch_fn: BatchFn | None = None
-    training: dict[str, Any] | None = None
 
-    def __init__(self, config: LowRank) -> None:
-        self._config = config
+    def __init__(self, config: LowRank, tuning: Finetuning | None = None) -> None:
+        self._config, self._tuning = config, tuning or Finetuning()
         self._layers: dict[str, _Layer] = {}
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
@@ -252,7 +233,7 @@ class Factorization(Transform):
     def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         moments: dict[str, Moments] = {}
         if self.data is not None:
-            moments, self.rows = moments_of(root, layers, self.data, self.batch_fn)
+            moments, self.rows = moments_of(root, layers, self.data, self._tuning.batch_fn)
         self._layers = self._decomposed(layers, moments)
         if all(layer.why_not for layer in self._layers.values()):
             name, first = next(iter(self._layers.items()))
@@ -300,9 +281,12 @@ class Factorization(Transform):
                 about += f", without the {layer.zeros:.0%} that were 0"
             done.append(Change(name, FACTORIZED, layer.before, layer.after, about))
         switch_off_transformer_fast_path(root)
-        if self.training is not None:
-            train(root, self.data, batch_fn=self.batch_fn, **self.training)
-        return root.cpu().float().eval(), done
+        root = root.cpu().float().eval()
+        self._tuning.train(root)
+        for change in done:
+            if change.kind == FACTORIZED:
+                self._tuning.check_finite(change.layer, root.get_submodule(change.layer))
+        return root, done
 
     def called(self, names: Collection[str]) -> Collection[str]:
         return [name for name in names if name in self._layers and not self._layers[name].why_not]

@@ -37,6 +37,37 @@ class FloatLayer:
     clamp: tuple[float, float] = NO_CLAMP
 
 
+@dataclass(frozen=True)
+class WeightRule:
+    """How real weights become codes.
+
+    Attributes
+    ----------
+    per_channel : bool
+        Whether each output has a scale of its own, or the layer one for all.
+    bits : int
+        From 2 to 8: codes are within ±(2^(bits-1) - 1).
+    """
+
+    per_channel: bool = True
+    bits: int = 8
+
+    @property
+    def most(self) -> int:
+        """The largest code."""
+        return int(2 ** (self.bits - 1) - 1)
+
+    def quantize(self, weight: F32) -> tuple[I8, F32]:
+        """Codes ``[outputs, inputs]`` and scales ``[outputs]`` of a weight."""
+        if self.per_channel:
+            return _core.quantize_weights(weight, self.bits)
+        codes, scale = _core.quantize_weights(weight.reshape(1, -1), self.bits)
+        return codes.reshape(weight.shape), np.full(len(weight), scale[0], np.float32)
+
+
+INT8 = WeightRule()
+
+
 @dataclass(frozen=True, eq=False)
 class InputRule:
     """How real inputs of one layer become codes.
@@ -126,13 +157,12 @@ def pins_pixels(network: QuantizedNetwork) -> bool:
 def quantize_layer(
     layer: FloatLayer,
     rule: InputRule,
-    per_channel: bool = True,
+    weights: WeightRule = INT8,
     given: tuple[F32, int, int] | None = None,
 ) -> QuantizedLayer:
-    """Quantize one layer's weights for inputs that follow `rule`.
+    """Quantize one layer's weights by `weights`, for inputs that follow `rule`.
 
-    Each output gets a weight scale of its own, or all the same one without `per_channel`; or what
-    is `given`: scales ``[outputs]``, and the smallest and largest code.
+    What is `given` holds instead: scales ``[outputs]``, and the smallest and largest code.
 
     Raises
     ------
@@ -164,10 +194,7 @@ def quantize_layer(
                 "rescale the columns of the data"
             )
     weight = np.ascontiguousarray(weight, np.float32)
-    if given is not None:
-        codes, scales = _quantize_by(weight, *given)
-    else:
-        codes, scales = _core.quantize_weights(weight) if per_channel else _quantize_as_one(weight)
+    codes, scales = weights.quantize(weight) if given is None else _quantize_by(weight, *given)
     return QuantizedLayer(
         layer.name,
         codes,
@@ -185,11 +212,3 @@ def _quantize_by(weight: F32, scales: F32, least: int, most: int) -> tuple[I8, F
     scales = np.ascontiguousarray(scales, np.float32)
     codes = np.clip(np.rint(weight / scales[:, None]), least, most).astype(np.int8)
     return codes, scales
-
-
-def _quantize_as_one(weight: F32) -> tuple[I8, F32]:
-    """As ``_core.quantize_weights``, with one scale for all outputs."""
-    scale = np.float32(np.abs(weight).max(initial=0)) / np.float32(127)
-    scale = np.float32(1) if scale == 0 else scale
-    codes = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
-    return codes, np.full(len(weight), scale, np.float32)

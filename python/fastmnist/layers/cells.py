@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fastmnist.files.fields import required_field
+from fastmnist.int8.quantizer import INT8, WeightRule
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.recurrent import GATES, gru_step, lstm_step, projection_of, rnn_step
 from fastmnist.layers.registry import Arrays, Description, saved
@@ -49,9 +50,9 @@ class QuantizedCell(nn.Module):
         self.eval()
 
     @classmethod
-    def of(cls, cell: nn.RNNCellBase, name: str, per_channel: bool = True) -> QuantizedCell:
+    def of(cls, cell: nn.RNNCellBase, name: str, rule: WeightRule = INT8) -> QuantizedCell:
         """Quantize a cell of torch's; `name` is for errors."""
-        parts = [projection_of(cell, which, name, per_channel) for which in ("ih", "hh")]
+        parts = [projection_of(cell, which, name, rule) for which in ("ih", "hh")]
         return cls(mode_of(cell), *parts)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:

@@ -37,7 +37,8 @@ from fastmnist.int8.network import U8, QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.layers.batchnorm import check_rows
-from fastmnist.layers.inputs import check_tensor
+from fastmnist.layers.inputs import check_tensor, readable_rows
+from fastmnist.layers.kept import Kept
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
 from fastmnist.layers.writes import counted_with, times_written
@@ -72,6 +73,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
         What a uint8 pixel stands for; None where uint8 rows are refused.
     input_zeros : uint8 ``[in_features]`` or None
         See :class:`QuantizedLayer`. No buffer, as no answer depends on it.
+    kept : Kept
+        Which zeros and shared values a training from here is to keep.
 
     Raises
     ------
@@ -88,7 +91,9 @@ class QuantizedLinear(QuietModule, nn.Linear):
     packed_at: int
     weight_int8: Tensor
     weight_scale: nn.Parameter
-    input_zeros: U8 | None = None  # also of those that were pickled before it was known
+    # Also of those that were pickled before these were known.
+    input_zeros: U8 | None = None
+    kept: Kept = Kept()
 
     def __init__(
         self, network: QuantizedNetwork, *, bias: bool = True, follows_norm: bool = False
@@ -174,6 +179,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             "follows_norm": self.follows_norm,
             "pixels": pixels_to_json(self.pixels),
             **zeros_to_json(self.input_zeros),
+            **self.kept.to_json(),
         }
 
     @classmethod
@@ -181,7 +187,9 @@ class QuantizedLinear(QuietModule, nn.Linear):
         """Make one as described, with its numbers."""
         network = layer_from_arrays(arrays, prefix, description)
         follows_norm = description.get("follows_norm") is True
-        return cls(network, bias=description.get("bias") is not False, follows_norm=follows_norm)
+        made = cls(network, bias=description.get("bias") is not False, follows_norm=follows_norm)
+        made.kept = Kept.from_json(description)
+        return made
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the numbers."""
@@ -273,37 +281,11 @@ class QuantizedLinear(QuietModule, nn.Linear):
         is_traced = is_dynamo_compiling() or type(self.weight_int8) is not Tensor
         if not is_traced and not self._is_packed():
             self.repack()
-        y: Tensor = mlp(self._readable(input), self.packed, self.out_features)
-        return y
-
-    def _readable(self, input: Tensor) -> Tensor:
-        """The input as the operator reads it; or an error that says what was expected."""
         if self.follows_norm:
             check_rows(self.name, input)
-        if input.dtype == torch.uint8:
-            if self.pixels is None:
-                raise ValueError(
-                    "input: expected floats, got uint8: the calibration saw no pixels; calibrate "
-                    'on pixels, or give mean= and std=, or pixels="0..255", when quantizing'
-                )
-            if self.pixels.channels > 1 and input.dim() != 2:
-                raise ValueError(
-                    f"input: expected flattened uint8 images [N, {self.in_features}], channel "
-                    f"after channel, as mean and std differ by channel, got {[*input.shape]}"
-                )
-        elif input.dtype != torch.float32:
-            if not input.is_floating_point():
-                raise TypeError(f"input: expected floats or uint8 pixels, got {input.dtype}")
-            input = input.float()
-        if input.dim() < 1 or input.shape[-1] != self.in_features:
-            raise ValueError(
-                f"input: expected shape [..., {self.in_features}], got {[*input.shape]}"
-            )
-        if input.device.type != "cpu":
-            raise ValueError(
-                f"input: expected a CPU tensor, got one on '{input.device}': use input.cpu()"
-            )
-        return input
+        rows = readable_rows(input, self.in_features, self.pixels)
+        y: Tensor = mlp(rows, self.packed, self.out_features)
+        return y
 
     # ---- how it travels --------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastmnist.files.fields import required_field
 from fastmnist.int8.network import QuantizedNetwork
-from fastmnist.int8.quantizer import FloatLayer, InputRule, quantize_layer
+from fastmnist.int8.quantizer import INT8, FloatLayer, InputRule, WeightRule, quantize_layer
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.registry import Arrays, Description, saved
 
@@ -61,14 +61,14 @@ def rnn_step(x: Tensor, mode: str) -> Tensor:
 
 
 def projection_of(
-    owner: nn.Module, part: str, name: str, per_channel: bool = True
+    owner: nn.Module, part: str, name: str, rule: WeightRule = INT8
 ) -> QuantizedLinear:
     """Quantize one projection, such as "ih_l0", of a recurrent layer or cell called `name`."""
     weight = getattr(owner, f"weight_{part}").detach()
     bias = getattr(owner, f"bias_{part}", None)
     bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
     layer = FloatLayer(f"{name}.{part}".strip("."), weight.numpy(), bias.numpy())
-    canonical = quantize_layer(layer, InputRule(), per_channel)
+    canonical = quantize_layer(layer, InputRule(), rule)
     return QuantizedLinear(QuantizedNetwork((canonical,), "dynamic"))
 
 
@@ -129,12 +129,12 @@ class QuantizedRecurrent(nn.Module):
     owner : torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN
     name : str
         Its name in the model, for errors.
-    per_channel : bool
+    rule : WeightRule
     """
 
-    def __init__(self, owner: nn.RNNBase, name: str, per_channel: bool = True) -> None:
+    def __init__(self, owner: nn.RNNBase, name: str, rule: WeightRule = INT8) -> None:
         def quantized(which: str, suffix: str) -> QuantizedLinear:
-            return projection_of(owner, f"{which}_{suffix}", name, per_channel)
+            return projection_of(owner, f"{which}_{suffix}", name, rule)
 
         self._build(recurrent_shape(owner), quantized)
 

@@ -2,8 +2,7 @@
 
 A :class:`SimulatedLinear` is the very Linear that it was, of another class: parameters, masks and
 names stay. It observes its inputs; in quantization-aware training it also computes what the int8
-layer will, with straight-through gradients (Y. Bengio, N. Léonard and A. Courville, "Estimating or
-propagating gradients through stochastic neurons", arXiv:1308.3432)::
+layer will, with straight-through gradients (:mod:`fastmnist.layers.fake_quantize`)::
 
     x ─ observe ─ codes·scale ──┐ F.linear ─ [norm] ─ clamp ─► simulated ─► gradients
     weight ─ fold norm ─ codes·scale ┘                             │
@@ -16,7 +15,6 @@ they are those of the simulation, in plain torch operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,8 +27,10 @@ from torch.nn import functional as F
 import fastmnist._ops as _ops
 from fastmnist.int8.network import NO_CLAMP, ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.quantizer import (
+    INT8,
     FloatLayer,
     InputRule,
+    WeightRule,
     codes_of,
     quantize_layer,
     rule_from_columns,
@@ -38,7 +38,17 @@ from fastmnist.int8.quantizer import (
     rule_from_range,
 )
 from fastmnist.layers.batchnorm import check_rows, zeros_for
+from fastmnist.layers.fake_quantize import (
+    WeightScales,
+    fake_input,
+    fake_rows,
+    fake_weight,
+    fake_weight_learned,
+    first_steps,
+    straight_through,
+)
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.kept import shares_values
 from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.observer import InputObserver
 from fastmnist.ranges.rules import Rule
@@ -53,7 +63,7 @@ class Settings:
     ----------
     rule : Rule
         Makes the input's range of what was seen.
-    per_channel : bool
+    weights : WeightRule
     per_feature : bool or None
     training : bool
         Quantization-aware training: simulate, and observe in training mode only. Else calibrate:
@@ -63,44 +73,10 @@ class Settings:
     """
 
     rule: Rule
-    per_channel: bool = True
+    weights: WeightRule = INT8
     per_feature: bool | None = None
     training: bool = False
     check: float | None = None
-
-
-# Scales ``[outputs]`` of a weight ``[outputs, inputs]``, and the smallest and largest code.
-WeightScales = Callable[[Tensor], tuple[Tensor, int, int]]
-
-
-class _StraightThrough(torch.autograd.Function):
-    """The value of one tensor, the gradient of another (where `inside` holds)."""
-
-    @staticmethod
-    def forward(differentiable: Tensor, value: list[Tensor], inside: Tensor | None) -> Tensor:
-        return value[0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.inside = inputs[2]
-        ctx.dtype = inputs[0].dtype
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        inside = ctx.inside
-        own = gradient if inside is None else gradient * inside
-        return own.to(ctx.dtype), None, None
-
-
-def _straight_through(differentiable: Tensor, value: Tensor, inside: Tensor | None) -> Tensor:
-    result: Tensor = _StraightThrough.apply(  # type: ignore[no-untyped-call]
-        # In a list: an input that is returned would become a view, which in-place operations of
-        # what follows must not change.
-        differentiable,
-        [value],
-        inside,
-    )
-    return result
 
 
 class SimulatedLinear(FusedLinear):
@@ -126,6 +102,9 @@ class SimulatedLinear(FusedLinear):
         observer = InputObserver(layer.in_features, settings.rule)
         layer.observer = observer.to(layer.weight.device)
         layer.observer.train(layer.training)
+        layer.weight_step = None
+        if settings.training and settings.weights.bits < 8 and not shares_values(layer):
+            layer.weight_step = nn.Parameter(first_steps(layer.folded()[0], settings.weights))
         return layer
 
     settings: Settings
@@ -137,12 +116,24 @@ class SimulatedLinear(FusedLinear):
     watcher: nn.Module | None
     weight_scales: WeightScales | None
     dynamic: bool
+    # Scales of weights of fewer than 8 bits, learned as in LSQ: ``[outputs]``, or ``[1]`` for all.
+    weight_step: nn.Parameter | None
+
+    def steps(self) -> Tensor:
+        """The learned scales, above 0 whatever an optimizer made of them; with gradients."""
+        assert self.weight_step is not None
+        return self.weight_step.abs().clamp(min=torch.finfo(torch.float32).tiny).float()
+
+    def _learns_steps(self, rule: InputRule) -> bool:
+        """Not where the input's scales are folded into columns: they come with the data."""
+        folds = rule.multiplier is not None and rule.scale == 1.0
+        return self.weight_step is not None and self.weight_scales is None and not folds
 
     def released(self) -> FusedLinear:
         """Make the layer itself a float one again."""
         for name in ("settings", "inputs", "observing", "simulating", "weight_scales", "dynamic"):
             del self.__dict__[name]
-        del self.observer, self.watcher
+        del self.observer, self.watcher, self.weight_step
         self.__class__ = FusedLinear  # type: ignore[assignment]
         return self
 
@@ -205,12 +196,15 @@ class SimulatedLinear(FusedLinear):
         folded, bias = (t.cpu() for t in self.folded())
         layer = FloatLayer(self.name, folded.numpy(), bias.numpy(), self.clamp)
         given = None
-        if self.weight_scales is not None:
+        if self._learns_steps(rule):
+            most = self.settings.weights.most
+            given = np.array(self.steps().detach().cpu().expand(len(folded))), -most, most
+        elif self.weight_scales is not None:
             if rule.multiplier is not None and rule.scale == 1.0:
                 folded = folded / torch.from_numpy(rule.multiplier)  # as it will be quantized
             scales, lo, hi = self.weight_scales(folded)
             given = scales.numpy(), lo, hi
-        return quantize_layer(layer, rule, self.settings.per_channel, given)
+        return quantize_layer(layer, rule, self.settings.weights, given)
 
     # ---- what it computes meanwhile --------------------------------------------------------
 
@@ -226,7 +220,7 @@ class SimulatedLinear(FusedLinear):
             if not torch.is_grad_enabled():
                 return exact
         simulated = self._simulated(x, rule, follows_batches)
-        return simulated if exact is None else _straight_through(simulated, exact, None)
+        return simulated if exact is None else straight_through(simulated, exact, None)
 
     def _is_exact_here(self, x: Tensor) -> bool:
         return (
@@ -262,8 +256,11 @@ class SimulatedLinear(FusedLinear):
             weight = weight * gain[:, None]
             if not follows_batches:
                 bias = bias * gain + shift
-        x_codes = _fake_rows(x) if self.dynamic else _fake_input(x, rule)
-        w_codes = _fake_weight(weight, rule, self.settings.per_channel, self.weight_scales)
+        x_codes = fake_rows(x) if self.dynamic else fake_input(x, rule)
+        if self._learns_steps(rule):
+            w_codes = fake_weight_learned(weight, self.steps(), self.settings.weights)
+        else:
+            w_codes = fake_weight(weight, rule, self.settings.weights, self.weight_scales)
         if norm is None or gain is None or not follows_batches:
             return self.activate(F.linear(x_codes, w_codes, bias))
         # The weights are quantized as they will be when folded; the norm sees what it would see
@@ -318,54 +315,3 @@ def _gain_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     gain = gain if norm.weight is None else gain * norm.weight
     shift = -norm.running_mean.clone() * gain
     return gain, shift if norm.bias is None else shift + norm.bias
-
-
-def _fake_input(x: Tensor, rule: InputRule) -> Tensor:
-    """The values that the codes of `x` stand for; gradients where nothing saturated."""
-    with torch.no_grad():
-        real = x.float()
-        if rule.multiplier is not None and rule.offset is not None:
-            multiplier = torch.from_numpy(rule.multiplier).to(x.device)
-            offset = torch.from_numpy(rule.offset).to(x.device)
-            codes = torch.round(real * multiplier + offset)
-            value = (codes.clamp(0, 255) - offset) / multiplier
-        else:
-            codes = torch.round(real * (1.0 / rule.scale)) + rule.zero_point
-            value = (codes.clamp(0, 255) - rule.zero_point) * rule.scale
-        inside = (codes >= 0) & (codes <= 255)
-    return _straight_through(x, value.to(x.dtype), inside)
-
-
-def _fake_rows(x: Tensor) -> Tensor:
-    """The same where each row has a scale of its own, which nothing in it saturates."""
-    with torch.no_grad():
-        real = x.float()
-        lo, hi = real.amin(-1, keepdim=True).clamp(max=0), real.amax(-1, keepdim=True).clamp(min=0)
-        scale = hi / 255 - lo / 255
-        scale = torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
-        zero_point = torch.round(-lo * (1.0 / scale)).clamp(0, 255)
-        codes = (torch.round(real * (1.0 / scale)) + zero_point).clamp(0, 255)
-        value = (codes - zero_point) * scale
-    return _straight_through(x, value.to(x.dtype), None)
-
-
-def _fake_weight(
-    weight: Tensor, rule: InputRule, per_channel: bool, scales_of: WeightScales | None
-) -> Tensor:
-    """The values that the codes of `weight` stand for; none saturates."""
-    with torch.no_grad():
-        own = weight.float()
-        columns = None
-        if rule.multiplier is not None and rule.scale == 1.0:
-            columns = 1.0 / torch.from_numpy(rule.multiplier).to(weight.device)
-            own = own * columns
-        if scales_of is None:
-            largest = own.abs().amax(dim=1, keepdim=True) if per_channel else own.abs().amax()
-            scale, least, most = largest / 127, -127, 127
-            scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-        else:
-            scale, least, most = scales_of(own)
-            scale = scale[:, None]
-        value = torch.round(own / scale).clamp(least, most) * scale
-        value = value if columns is None else value / columns
-    return _straight_through(weight, value.to(weight.dtype), None)

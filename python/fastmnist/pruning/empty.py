@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.pruning.flow import Flow, constants, follow, why_shared
 from fastmnist.pruning.shrinking import move_constants, shrink
+from fastmnist.pruning.targets import own_weight
 from fastmnist.rewriting.changes import OTHER, SHRUNK, Change
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.selection import check_not_prepared
@@ -77,12 +79,18 @@ def _followed(graph: Graph, norms_apart: Collection[str]) -> tuple[list[_Layer],
         why = f"it {why}" if why else flow.blocked and f"what it gives {flow.blocked}"
         if flow.norms and step.path in norms_apart:
             why = "what it gives goes into a BatchNorm1d that normalizes another dimension"
+        if not why and not all(map(_has_own, [layer, *(reader for reader, _ in flow.readers)])):
+            why = "its weights, or those of what reads it, are computed"
         if not why:
             layers.append(_Layer(step.path, flow, layer.out_features))
         elif n := int(_without_inputs(layer).sum()):
             stays = "1 empty neuron stays" if n == 1 else f"{n} empty neurons stay"
             stuck.append(Change(step.path, OTHER, after=f"{stays}, as {why}"))
     return layers, stuck
+
+
+def _has_own(layer: nn.Linear) -> bool:
+    return own_weight(layer) is not None and not parametrize.is_parametrized(layer)
 
 
 def _without_inputs(layer: nn.Linear) -> Tensor:

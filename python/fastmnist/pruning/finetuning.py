@@ -1,23 +1,19 @@
-"""Training between and after the steps of pruning: the library's, or the user's own function."""
+"""How to train between and after the steps of pruning, and what that must not be."""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from fastmnist.data.augmentation import Augment, checked_augment
+from fastmnist.data.augmentation import Augment
 from fastmnist.data.batch import BatchFn
 from fastmnist.display.words import kind_of
 from fastmnist.pruning.methods import CustomMask, Method, checked_integer
 from fastmnist.pruning.schedules import Constant, Cubic, Schedule
 from fastmnist.pruning.targets import Target
-from fastmnist.rewriting.masks import apply_masks
-from fastmnist.training.loop import train
+from fastmnist.training.finetuning import check_augment, check_finetune
 
 
 @dataclass(frozen=True)
@@ -52,11 +48,7 @@ def checked_plan(
     augment: Augment = None,
 ) -> Plan:
     """Check the arguments against each other."""
-    if isinstance(finetune, type | nn.Module):
-        raise TypeError(
-            "finetune: expected data to train on, or a function that trains the model it is given, "
-            f"got {kind_of(finetune)}"
-        )
+    check_finetune(finetune)
     if schedule is not None and not isinstance(schedule, Cubic | Constant):
         raise TypeError(f"schedule: expected Cubic(steps=5) or Constant(), got {kind_of(schedule)}")
     if finetune is None and (schedule is not None or epochs is not None):
@@ -67,14 +59,7 @@ def checked_plan(
     if isinstance(method, CustomMask) and schedule is not None:
         raise ValueError("schedule: expected none with masks, which have no amount to go up")
     checked = checked_integer("epochs", 1 if epochs is None else epochs, 1)
-    if augment is not None:
-        augment = checked_augment(augment)
-        if finetune is None or callable(finetune):
-            raise ValueError(
-                "augment: expected finetune= with data to train on, got "
-                f"{'none' if finetune is None else 'a function'}: a function augments by itself, "
-                "finetune=lambda m: fm.train(m, data, augment=…)"
-            )
+    augment = check_augment(augment, finetune, checked)
     plan = Constant() if schedule is None else schedule
     return Plan(plan, finetune, checked, batch_fn, augment)
 
@@ -108,40 +93,3 @@ def check_trainable(finetune: Any, targets: list[Target]) -> None:
                 f"attention reads without calling it; leave it out with exclude=['{target.name}'], "
                 "or prune without finetune"
             )
-
-
-def train_for(model: nn.Module, plan: Plan, epochs: int) -> bool:
-    """Train in place, in training mode; say whether to go on (not after Ctrl-C)."""
-    going_on, finetune = True, plan.finetune
-    if callable(finetune):
-        for _ in range(epochs):
-            model.train()
-            with torch.enable_grad():
-                result = finetune(model)
-            if inspect.isgenerator(result):
-                raise TypeError(
-                    "finetune: expected a function that trains the model, got a generator, which "
-                    "does nothing until somebody goes through it"
-                )
-            if isinstance(result, nn.Module) and result is not model:
-                raise TypeError(
-                    "finetune: expected a function that trains the model it is given in place, "
-                    f"got one that returns another {type(result).__name__}"
-                )
-            if getattr(result, "interrupted", False) is True:
-                going_on = False
-                break
-    else:
-        try:
-            history = train(model, finetune, epochs, batch_fn=plan.batch_fn, augment=plan.augment)
-            going_on = not history.interrupted
-        except ValueError as error:
-            if "loss_fn=" not in str(error):
-                raise
-            raise ValueError(
-                f"finetune: {error}: here by a function, finetune=lambda m: fm.train(m, data, "
-                "loss_fn=torch.nn.MSELoss())"
-            ) from error
-    model.cpu().float().eval()
-    apply_masks(model)
-    return going_on

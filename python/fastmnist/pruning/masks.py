@@ -12,7 +12,7 @@ from torch.nn.utils import prune as torch_prune
 from fastmnist.pruning.methods import CustomMask, L1Unstructured, RandomUnstructured
 from fastmnist.pruning.targets import Target, own_weight
 from fastmnist.rewriting.changes import PRUNED, Change
-from fastmnist.rewriting.kept_masks import keep_masked
+from fastmnist.rewriting.kept_weights import keep_weight
 from fastmnist.rewriting.masks import apply_masks, is_pruned
 
 # From the final amount to that of the present step.
@@ -38,7 +38,7 @@ def put_mask(layer: nn.Module, keep: Tensor) -> None:
     assert mask is not None
     mask.copy_(keep)
     apply_masks(layer)
-    keep_masked(layer)
+    keep_weight(layer)
 
 
 def check_finite(name: str, layer: nn.Module) -> None:

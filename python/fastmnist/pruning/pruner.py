@@ -12,7 +12,7 @@ from fastmnist.data.batch import BatchFn
 from fastmnist.fusion.fusing import FLOOR
 from fastmnist.measuring.metrics import MetricLike
 from fastmnist.pruning.empty import remove_empty_neurons
-from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan, train_for
+from fastmnist.pruning.finetuning import Plan, check_start, check_trainable, checked_plan
 from fastmnist.pruning.masks import MaskPruner
 from fastmnist.pruning.methods import (
     CustomMask,
@@ -31,6 +31,7 @@ from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.masks import make_permanent, untie
 from fastmnist.rewriting.selection import Names, check_not_prepared, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
+from fastmnist.training.finetuning import train_for
 
 
 def prune(
@@ -237,7 +238,7 @@ def _run(model: nn.Module, pruner: MaskPruner | NeuronPruner, plan: Plan) -> Non
         if plan.finetune is None:
             continue
         epochs = plan.epochs if is_last else schedule.every
-        going_on = train_for(model, plan, epochs)
+        going_on = train_for(model, plan.finetune, epochs, plan.batch_fn, augment=plan.augment)
         pruner.check_kept(model)
         if not going_on and not is_last:
             # Stopped from the keyboard: what was asked for still holds of the result.

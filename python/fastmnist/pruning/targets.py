@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fastmnist.layers.clusters import cluster_hook
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.pruning.methods import (
     CustomMask,
@@ -163,6 +164,11 @@ def _own_amounts(
 
 def check_prunable(name: str, layer: nn.Linear) -> None:
     """Raise ValueError where a layer's weight is computed from something, or is not finite."""
+    if cluster_hook(layer) is not None:
+        raise ValueError(
+            f"model: expected weights of their own, got '{name}', which is clustered: prune first, "
+            "then cluster, which keeps the zeros (fm.uncluster brings the weights back)"
+        )
     if parametrize.is_parametrized(layer) or own_weight(layer) is None:
         raise ValueError(
             f"model: expected plain weights, got '{name}', whose weight is computed (weight_norm, "

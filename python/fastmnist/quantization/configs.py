@@ -11,6 +11,7 @@ import torch
 from fastmnist.display.words import kind_of
 from fastmnist.layers.half import HALF_TYPES
 from fastmnist.pixels import PixelNormalization, explicit_pixels
+from fastmnist.quantization.weight_bits import WeightBits, check_weight_bits
 from fastmnist.ranges.rules import MinMax, MovingAverage, Rule, rule_of
 
 
@@ -42,7 +43,14 @@ class Static:
         "histogram", "mse", or a rule such as ``fm.Percentile(99.99)``. Pixels, and features with
         scales of their own, always cover all that was seen.
     per_channel : bool
-        Whether each output has a weight scale of its own, or the layer one for all.
+        Whether each output has a weight scale of its own, or the layer one for all. Layers that
+        :func:`fastmnist.cluster` gave one table of values have one scale anyway.
+    weight_bits : int or dict of str to int
+        Bits of a weight, from 2 to 8, for all layers or by name or pattern, such as
+        ``{"linear3": 8, "*": 4}``; layers that nothing names have 8. Codes are within
+        ±(2^(bits-1) - 1). With 8, the largest weight has the largest code; with fewer, scales are
+        those of least squared error. 4 bits halve what 8 take, in memory and files, and the time
+        of layers too large for the cache; below 4, train (:class:`QAT`).
     check : float, optional
         Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
         side: below is an error. Default: below 15 is a warning.
@@ -64,6 +72,7 @@ class Static:
     per_channel: bool = True
     check: float | None = None
     pixels: str | None = None
+    weight_bits: WeightBits = 8
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Dynamic:
         What a pixel ``p`` of a uint8 row stands for: ``(p/255 - mean)/std``. Not needed for
         models that :func:`fastmnist.train` trained on pixels, which remember it; without either,
         uint8 rows are refused.
-    pixels, per_channel, check
+    pixels, per_channel, weight_bits, check
         As for :class:`Static`.
 
     Examples
@@ -90,6 +99,7 @@ class Dynamic:
     per_channel: bool = True
     check: float | None = None
     pixels: str | None = None
+    weight_bits: WeightBits = 8
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,10 @@ class QAT:
         "histogram", "mse") search a range at every step, which takes a millisecond a layer.
     per_channel, per_feature, mean, std, pixels, check
         As for :class:`Static`; `check` is for :func:`fastmnist.convert`.
+    weight_bits : int or dict of str to int
+        As for :class:`Static`. With fewer than 8 bits scales are learned: a parameter
+        ``weight_step`` of each layer, ``[outputs]`` or ``[1]``, that begins with those of least
+        squared error (S. K. Esser et al., "Learned step size quantization", ICLR 2020).
 
     Examples
     --------
@@ -117,6 +131,7 @@ class QAT:
     std: Any = None
     check: float | None = None
     pixels: str | None = None
+    weight_bits: WeightBits = 8
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,7 @@ def check_int8(config: Static | Dynamic | QAT) -> None:
     """Raise for what is wrong with the fields of an int8 configuration."""
     if not isinstance(config.per_channel, bool):
         raise TypeError(f"per_channel: expected a bool, got {type(config.per_channel).__name__}")
+    check_weight_bits(config.weight_bits)
     if not isinstance(config, Dynamic):
         rule_of(config.observer)
         if config.per_feature not in (None, True, False):

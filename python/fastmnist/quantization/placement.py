@@ -10,8 +10,11 @@ from fastmnist.int8.network import NO_CLAMP, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.quantizer import FloatLayer, InputRule, quantize_layer
 from fastmnist.layers.batchnorm import zeros_for
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.kept import noted
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.quantization.configs import Dynamic, Static
+from fastmnist.quantization.weight_bits import weight_rule
 from fastmnist.rewriting.changes import LEFT, Change
 from fastmnist.rewriting.selection import left_in_float, switch_off_transformer_fast_path
 from fastmnist.rewriting.swapping import put
@@ -45,13 +48,21 @@ def place(
         has_bias = layer.bias is not None or bool(quantized.bias.any())
         follows_norm = isinstance(layer, FusedLinear) and layer.follows_norm
         made = QuantizedLinear(network, bias=has_bias, follows_norm=follows_norm)
+        made.kept = noted(layer).holds_of(layer.weight.detach().numpy())
         root = put(root, name, made)
-        done.append(Change(name, f"int8 {own}", why=why))
+        done.append(Change(name, f"int8 {own}", after=_of_few_bits(quantized), why=why))
     switch_off_transformer_fast_path(root)
     return root, done
 
 
-def quantize_plain(per_channel: bool) -> Quantizer:
+def _of_few_bits(layer: QuantizedLayer) -> str | None:
+    """What to say of weights that have fewer than 8 bits."""
+    largest = int(abs(layer.weight.astype(int)).max(initial=0))
+    bits = max(2, largest.bit_length() + 1)
+    return None if bits >= 8 else f"weights of {bits} bits"
+
+
+def quantize_plain(config: Static | Dynamic) -> Quantizer:
     """Quantizer of layers that are not prepared: plain ones, and fused ones."""
 
     def quantizer(linear: nn.Linear, name: str, rule: InputRule) -> QuantizedLayer:
@@ -62,7 +73,8 @@ def quantize_plain(per_channel: bool) -> Quantizer:
             weight = linear.weight.detach()
             bias = zeros_for(weight) if linear.bias is None else linear.bias.detach()
         layer = FloatLayer(name, weight.numpy(), bias.numpy(), clamp)
-        return quantize_layer(layer, rule, per_channel)
+        own = weight_rule(config.weight_bits, config.per_channel, name, linear)
+        return quantize_layer(layer, rule, own)
 
     return quantizer
 

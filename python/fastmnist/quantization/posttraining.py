@@ -29,6 +29,7 @@ from fastmnist.quantization.configs import Dynamic, Half, Static, pixels_of
 from fastmnist.quantization.placement import place, quantize_plain, what_is_left
 from fastmnist.quantization.prepared import prepared_layers
 from fastmnist.quantization.preparing import prepare_in_place
+from fastmnist.quantization.weight_bits import WeightBits, check_names, weight_rule
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.graph import Graph, Traces
 from fastmnist.rewriting.masks import make_permanent
@@ -56,6 +57,7 @@ class PostTraining(Transform):
     by_row: Collection[str] | None = ()
     # Whether the result has one way in and one way out, as what is compiled has.
     is_closed = False
+    weight_bits: WeightBits = 8
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         check_not_prepared(root)
@@ -66,6 +68,7 @@ class PostTraining(Transform):
         if self.takes_cells:
             layers |= {name: m for name, m in named_layers(root) if is_known_cell(m)}
         check_has_linear(root, layers)
+        check_names(self.weight_bits, layers)
         return layers
 
     def narrow(self, chosen: dict[str, nn.Module], traces: Traces) -> dict[str, nn.Module]:
@@ -123,7 +126,7 @@ class StaticInt8(PostTraining):
     begins_on_copy = True
 
     def __init__(self, config: Static) -> None:
-        self._config = config
+        self._config, self.weight_bits = config, config.weight_bits
         self._rules: dict[str, InputRule] = {}
         self._explicit = pixels_of(config)
 
@@ -152,8 +155,7 @@ class StaticInt8(PostTraining):
         why_not: str,
     ) -> tuple[nn.Module, list[Change]]:
         rules = {name: self._rules[name] for name in layers}
-        quantizer = quantize_plain(self._config.per_channel)
-        result, done = place(root, rules, quantizer, "static", why_not)
+        result, done = place(root, rules, quantize_plain(self._config), "static", why_not)
         if self._explicit is not None:
             set_model_pixels(result, self._explicit)
         return result, done
@@ -167,7 +169,7 @@ class DynamicInt8(PostTraining):
     by_row = None
 
     def __init__(self, config: Dynamic) -> None:
-        self._config = config
+        self._config, self.weight_bits = config, config.weight_bits
         self._explicit = pixels_of(config)
 
     def replace(
@@ -184,13 +186,15 @@ class DynamicInt8(PostTraining):
         rules = {name: InputRule() for name in linear}
         fed = [""] if "" in linear else input_layers(graph, linear)
         rules |= {name: InputRule(pixels=pixels) for name in fed}
-        per_channel = self._config.per_channel
-        result, done = place(root, rules, quantize_plain(per_channel), "dynamic", why_not)
+        config = self._config
+        result, done = place(root, rules, quantize_plain(config), "dynamic", why_not)
         for name, owner in _recurrent(layers).items():
-            result = put(result, name, QuantizedRecurrent(owner, name, per_channel))
+            rule = weight_rule(config.weight_bits, config.per_channel, name, owner)
+            result = put(result, name, QuantizedRecurrent(owner, name, rule))
             done.append(Change(name, "int8 dynamic", after=f"projections of {owner.mode}"))
         for name, cell in _cells(layers).items():
-            result = put(result, name, QuantizedCell.of(cell, name, per_channel))
+            rule = weight_rule(config.weight_bits, config.per_channel, name, cell)
+            result = put(result, name, QuantizedCell.of(cell, name, rule))
             done.append(Change(name, "int8 dynamic", after=f"projections of {type(cell).__name__}"))
         if pixels is not None:
             set_model_pixels(result, pixels)

@@ -19,6 +19,7 @@ from fastmnist.layers.simulated import Settings, SimulatedLinear
 from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
 from fastmnist.quantization.configs import QAT, Static, check_int8, pixels_of
 from fastmnist.quantization.retraining import make_trainable
+from fastmnist.quantization.weight_bits import check_names, weight_rule
 from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.rules import rule_of
 from fastmnist.rewriting.changes import Change
@@ -202,6 +203,7 @@ class Preparation(Transform):
         make_permanent(root)
         layers = quantizable(root)
         check_has_linear(root, layers)
+        check_names(self._config.weight_bits, layers)
         return layers
 
     def narrow(self, chosen: dict[str, nn.Module], traces: Traces) -> dict[str, nn.Module]:
@@ -236,6 +238,7 @@ class TrainingAware(Preparation):
         make_trainable(root)
         layers = quantizable(root)
         check_has_linear(root, layers)
+        check_names(self._config.weight_bits, layers)
         return layers
 
     def apply(
@@ -301,7 +304,8 @@ def _prepare_layers(
         assert mine is not None
         assert is_known_linear(layer)
         rule = rule_of(mine.observer)
-        settings = Settings(rule, mine.per_channel, mine.per_feature, training, mine.check)
+        weights = weight_rule(mine.weight_bits, mine.per_channel, name, layer)
+        settings = Settings(rule, weights, mine.per_feature, training, mine.check)
         made[name] = SimulatedLinear.prepare(layer, name, settings, inputs)
     switch_off_transformer_fast_path(root)
     root.register_forward_pre_hook(inputs, with_kwargs=True, prepend=True)

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.layers.clusters import cluster_as_it_is
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.kept import Kept
 from fastmnist.layers.linear import is_int8_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.pixels import PixelNormalization
+from fastmnist.rewriting.kept_weights import keep_weight
 from fastmnist.rewriting.selection import named_layers
 from fastmnist.rewriting.swapping import swap
 
@@ -35,7 +39,8 @@ class EarlierQuantization:
 def make_trainable(root: nn.Module) -> EarlierQuantization:
     """Replace every quantized layer of `root` by a float one of the same real weights.
 
-    What quantizing froze may be trained again.
+    What quantizing froze may be trained again; zeros that pruning made, and values that weights
+    share, stay.
     """
     earlier = EarlierQuantization()
     layers = {n: m for n, m in named_layers(root) if is_int8_linear(m)}
@@ -46,7 +51,9 @@ def make_trainable(root: nn.Module) -> EarlierQuantization:
                 "into an nn.Sequential"
             )
         network = layer.network()
-        swap(root, path, _float_layer(layer, network))
+        made = _float_layer(layer, network)
+        _keep(made, layer.kept)
+        swap(root, path, made)
         if network.kind != "dynamic":
             earlier.ranges[path] = _range(network)
             earlier.pixels = earlier.pixels or network.pixels
@@ -76,6 +83,17 @@ def _float_layer(layer: QuantizedLinear, network: QuantizedNetwork) -> FusedLine
         else:
             made.bias.copy_(bias)
     return made.train(layer.training)
+
+
+def _keep(made: FusedLinear, kept: Kept) -> None:
+    """Let zeros of pruning, and shared values, outlast the training that follows."""
+    kept = kept.holds_of(made.weight.detach().numpy())
+    if kept.scope:
+        cluster_as_it_is(made, kept.scope)
+    elif kept.zeros:
+        prune.custom_from_mask(made, "weight", (made.weight != 0).to(torch.float32))
+    if kept != Kept():
+        keep_weight(made)
 
 
 def _range(network: QuantizedNetwork) -> tuple[Tensor, Tensor, bool]:

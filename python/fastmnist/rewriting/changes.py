@@ -20,6 +20,8 @@ PRUNED = "pruned"
 SHRUNK = "shrunk"
 UNPRUNED = "unpruned"
 FACTORIZED = "factorized"
+CLUSTERED = "clustered"
+UNCLUSTERED = "unclustered"
 COMPILED = "compiled"
 OTHER = "other"
 NOT_RUN = "not run"
@@ -39,8 +41,9 @@ class Change:
         "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16", "fused" (`after`:
         with what; the layer's path holds what that gave), "dropped", "left" (in float, see
         `why`), "pruned" (`before`: weights; `after`: zeros among them), "shrunk" (neurons before
-        and after), "unpruned" (`after`: the tensor), "factorized" (weights before and
-        after, `why`: the rank), "compiled", or "other" (`after`: in words).
+        and after), "unpruned" (`after`: the tensor), "factorized" (weights before and after, `why`:
+        the rank), "clustered" (`before`: weights; `after`: values that they share, each output's by
+        channel), "unclustered", "compiled", or "other" (`after`: in words).
     before, after : None, int, float or str
     why : str
     checked : str
@@ -71,6 +74,10 @@ class Change:
             return f"unpruned: {self.after} as it was behind its mask"
         if self.kind == FACTORIZED:
             return f"factorized: {self.after:,} of {self.before:,} weights are left: {self.why}"
+        if self.kind == CLUSTERED:
+            return f"clustered: {self.before:,} weights share {self.after} values"
+        if self.kind == UNCLUSTERED:
+            return f"unclustered: {self.after} as it was before"
         if self.kind == OTHER:
             return str(self.after)
         about = f", {self.after}" if self.after is not None else ""
@@ -98,7 +105,7 @@ class Change:
         for name, value in (("before", before), ("after", after)):
             if value is not None and not isinstance(value, str | int | float):
                 raise ValueError(f"{name}: expected a number or words, got {type(value).__name__}")
-        counts = kind in (PRUNED, SHRUNK, FACTORIZED)
+        counts = kind in (PRUNED, SHRUNK, FACTORIZED, CLUSTERED)
         if counts and not all(type(n) is int and n > 0 for n in (before, 1 + (after or 0))):
             raise ValueError(f"changes: expected numbers of weights, got {before!r} and {after!r}")
         why, checked = record.get("why", ""), record.get("checked", "")

@@ -23,7 +23,7 @@ from fastmnist.display.words import kind_of
 from fastmnist.layers.registry import kind_of as layer_kind
 from fastmnist.pixels import unwrap
 from fastmnist.rewriting.forwards import bind_forwards, check_functions, is_compiler
-from fastmnist.rewriting.masks import is_pruned
+from fastmnist.rewriting.masks import is_computed
 
 _DEPTH = 6  # of containers in attributes that are looked through
 
@@ -86,7 +86,7 @@ def throwaway_copy(model: nn.Module) -> nn.Module:
     """
     shared: dict[int, Any] = {}
     for module in model.modules():
-        if is_pruned(module) or isinstance(module, parametrize.ParametrizationList):
+        if is_computed(module) or isinstance(module, parametrize.ParametrizationList):
             continue  # making those permanent writes into the parameter itself
         kept: list[torch.Tensor | None] = [*module._parameters.values()]
         kind = layer_kind(module)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules import module as _module
 from torch.nn.utils import prune
 
+from fastmnist.layers.clusters import ClusterHook
 from fastmnist.layers.quiet import QuietModule
 from fastmnist.ranges.model_inputs import ModelInputs
 
@@ -55,7 +56,7 @@ def _has_backward(module: nn.Module) -> bool:
 
 def _has_before(module: nn.Module) -> bool:
     return any(
-        not isinstance(hook, prune.BasePruningMethod | ModelInputs)
+        not isinstance(hook, prune.BasePruningMethod | ClusterHook | ModelInputs)
         for hook in module._forward_pre_hooks.values()
     )
 

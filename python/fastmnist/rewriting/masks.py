@@ -1,4 +1,4 @@
-"""Masks of ``torch.nn.utils.prune``: kept up to date, or made permanent."""
+"""Weights that are computed, masked or clustered: kept up to date, or made permanent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,26 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from fastmnist.layers.clusters import ClusterHook, remove_clusters, values_of
+from fastmnist.layers.kept import Kept, note_kept
+
 
 def is_pruned(module: nn.Module) -> bool:
     """Whether torch.nn.utils.prune holds masks of this very module."""
     return any(isinstance(h, prune.BasePruningMethod) for h in module._forward_pre_hooks.values())
 
 
-def make_permanent(model: nn.Module, *, keep_masks: bool = False) -> None:
-    """Make masks, norms and parametrizations permanent, in place: plain weights from here on.
+def is_computed(module: nn.Module) -> bool:
+    """Whether a hook computes the weight of this very module: masked, or clustered."""
+    kinds = prune.BasePruningMethod | ClusterHook
+    return any(isinstance(hook, kinds) for hook in module._forward_pre_hooks.values())
 
-    A weight that others share becomes the layer's own: the mask was of this use alone.
+
+def make_permanent(model: nn.Module, *, keep_masks: bool = False) -> None:
+    """Make masks, clusters, norms and parametrizations permanent, in place: plain weights.
+
+    A weight that others share becomes the layer's own: the mask was of this use alone. With
+    `keep_masks` masks and clusters stay. What zeros and values there were is noted on the layer.
     """
     uses = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
     for module in model.modules():
@@ -29,6 +39,9 @@ def make_permanent(model: nn.Module, *, keep_masks: bool = False) -> None:
             if isinstance(hook, prune.BasePruningMethod):
                 if not keep_masks:
                     _remove_mask(module, hook._tensor_name, uses)
+            elif isinstance(hook, ClusterHook):
+                if not keep_masks:
+                    _remove_clusters(module, hook)
             elif isinstance(hook, WeightNorm):
                 remove_weight_norm(module, hook.name)
             elif isinstance(hook, SpectralNorm):
@@ -47,6 +60,15 @@ def _remove_mask(module: nn.Module, name: str, uses: Counter[int]) -> None:
     if behind is not None and uses[id(behind)] > 1:
         _give_its_own(module, f"{name}_orig", behind)
     prune.remove(module, name)
+    if name == "weight":
+        note_kept(module, Kept(zeros=int((module.get_parameter(name) == 0).sum())))
+
+
+def _remove_clusters(module: nn.Module, hook: ClusterHook) -> None:
+    values = values_of(module)
+    remove_clusters(module)
+    zeros = int((module.get_parameter("weight") == 0).sum()) if hook.holds_zero else 0
+    note_kept(module, Kept(zeros, hook.scope, values))
 
 
 def untie(model: nn.Module, values: Mapping[str, Tensor]) -> None:
@@ -68,13 +90,14 @@ def _give_its_own(module: nn.Module, key: str, parameter: nn.Parameter) -> None:
 
 
 def apply_masks(model: nn.Module) -> None:
-    """Bring pruned weights up to date with what they are computed from, and free of a graph.
+    """Bring masked and clustered weights up to date with what they are computed from, and free of
+    a graph.
 
-    torch computes them in the next forward pass only: until then ``weight`` is one step behind,
-    and copying the model fails.
+    They are computed in the next forward pass only: until then ``weight`` is one step behind, and
+    copying the model fails.
     """
     for module in model.modules():
         for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
+            if isinstance(hook, prune.BasePruningMethod | ClusterHook):
                 with torch.no_grad():
                     hook(module, None)

@@ -126,12 +126,11 @@ def named_layers(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                 inside.append(f"{name}." if name else "")
 
 
-def check_not_prepared(root: nn.Module) -> None:
-    """Raise ValueError for a model between ``prepare`` and ``convert``."""
+def check_not_prepared(root: nn.Module, instead: str = "fm.convert finishes it") -> None:
+    """Raise ValueError for a model between ``prepare`` and ``convert``; `instead` is the advice."""
     if any(isinstance(module, SimulatedLinear) for module in root.modules()):
         raise ValueError(
-            "model: expected a float model, got one that is prepared already: fm.convert finishes "
-            "it"
+            f"model: expected a float model, got one that is prepared already: {instead}"
         )
 
 

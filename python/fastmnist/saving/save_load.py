@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import prune as torch_prune
 
 from fastmnist.files.container import read, write
 from fastmnist.files.fields import required_field
@@ -32,8 +31,7 @@ from fastmnist.rewriting.changes import Change, changes, record
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
-from fastmnist.rewriting.kept_masks import keep_masked
-from fastmnist.rewriting.masks import is_pruned, make_permanent
+from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
     check_not_prepared,
     named_layers,
@@ -45,6 +43,7 @@ from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
 from fastmnist.saving.chains import build_chain, describe_chain
 from fastmnist.saving.checkpoints import told_to_load_elsewhere
+from fastmnist.saving.computed import clusters_of, masks_of, restore_clusters, restore_masks
 from fastmnist.saving.layers import (
     build_layer,
     describe_layers,
@@ -65,8 +64,9 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
         Replaced whole, or left as it was if anything fails. A name that ends in .safetensors tells
         what it is; one that ends as torch's files do brings a warning.
     models : nn.Module, CompiledModel or dict of them
-        Float, fused, pruned, quantized or compiled. Weights under a mask are saved as zeros, so
-        that :func:`unprune` has nothing to bring back afterwards.
+        Float, fused, pruned, clustered, quantized or compiled. Weights under a mask are saved as
+        zeros, and clustered ones as the values that they share, so that :func:`unprune` and
+        :func:`uncluster` have nothing to bring back afterwards.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
     for module in plain.modules():
         if isinstance(module, FusedLinear):
             module.fold_norms()
-    masked = _masks_of(plain)
+    masked, clustered = masks_of(plain), clusters_of(plain)
     make_permanent(plain)
     description: dict[str, Any] = {
         "type": "module",
@@ -207,6 +207,7 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
         "pixels": pixels_to_json(model_pixels(plain)),
         "changes": [change.to_json() for change in changes(plain)],
         "masked": masked,
+        **({"clustered": clustered} if clustered else {}),
         "replaced": describe_layers(plain),
         "chain": describe_chain(plain),
     }
@@ -253,20 +254,9 @@ def _check_finished(name: str, model: nn.Module) -> None:
         ) from None
 
 
-def _masks_of(model: nn.Module) -> list[tuple[str, str]]:
-    """Path and name of each tensor under a mask."""
-    return [
-        (path, hook._tensor_name)
-        for path, module in model.named_modules()
-        if is_pruned(module)
-        for hook in module._forward_pre_hooks.values()
-        if isinstance(hook, torch_prune.BasePruningMethod)
-    ]
-
-
 def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) -> Any:
     """A model as described. The structure first, then its numbers, then what lies on top of them:
-    frozen, masked, what pixels mean, what was done."""
+    frozen, masked, clustered, what pixels mean, what was done."""
     kind = description.get("type")
     if kind == "compiled":
         return CompiledModel(network_from(description, arrays))
@@ -293,7 +283,8 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     if any(map(is_frozen, replaced.values())):
         model.requires_grad_(False)  # as quantize returns it
     model.eval()
-    _restore_masks(model, required_field(description, "masked", list))
+    restore_masks(model, required_field(description, "masked", list))
+    restore_clusters(model, description.get("clustered", []))
     pixels = pixels_from_json(description.get("pixels"))
     if pixels is not None:
         set_model_pixels(model, pixels)
@@ -325,16 +316,3 @@ def _tell_again(layer: nn.Module) -> None:
     kind = kind_of(layer)
     if kind is not None and kind.describe(layer) is None:
         mark_resized(layer)
-
-
-def _restore_masks(model: nn.Module, masked: list[Any]) -> None:
-    modules = dict(model.named_modules())
-    with torch.no_grad():
-        for entry in masked:
-            path, name = entry
-            # In a chain the names of modules in others have underscores.
-            module = modules.get(path) or model.get_submodule(path.replace(".", "_"))
-            mask = (getattr(module, name) != 0).to(torch.float32)
-            torch_prune.custom_from_mask(module, name, mask)
-            if name == "weight":
-                keep_masked(module)

@@ -1,12 +1,13 @@
-"""Pruned layers that cost what plain ones do: the masked weight is kept until it changes.
+"""Pruned and clustered layers that cost what plain ones do: the weight is kept until it changes.
 
-``torch.nn.utils.prune`` multiplies weight and mask anew in a pre-hook of every call, which takes
-longer than a small layer itself. Here the hook stays torch's own, so that everything of torch's
-goes on; only the dict that holds it says that it is empty while there is nothing to do::
+``torch.nn.utils.prune`` multiplies weight and mask anew in a pre-hook of every call, and
+:class:`~fastmnist.layers.clusters.ClusterHook` looks every weight up: that takes longer than a
+small layer itself. The hook stays, so that everything of torch's goes on; only the dict that holds
+it says that it is empty while there is nothing to do::
 
     call in eval mode, no gradients:   bool(hooks) ── numbers as they were? ──► False: no hook runs
-                                                  └── else: weight = orig * mask, kept ──► False
-    any other call:                    bool(hooks) ──► True: torch's hook runs; nothing is kept
+                                                  └── else: the weight, kept ──► False
+    any other call:                    bool(hooks) ──► True: the hook runs; nothing is kept
 
 Numbers "as they were" are the same tensors in the same memory, written as often as before (torch's
 version counters). What is written through ``.data`` is not counted: two numbers of the weight are
@@ -27,27 +28,35 @@ from torch import is_grad_enabled, nn
 from torch._C import _get_tracing_state as tracing_state  # of torch.jit.trace
 from torch.nn.utils import prune
 
+from fastmnist.layers.clusters import cluster_hook
 
-class MaskHooks(OrderedDict[int, Any]):
-    """The forward pre-hooks of a pruned layer. A copy, or a pickle, holds an ordinary dict.
+_MASKED = ("weight_orig", "weight_mask")
+_CLUSTERED = ("weight_centroids", "weight_indices")
+
+
+class KeptWeight(OrderedDict[int, Any]):
+    """The forward pre-hooks of such a layer. A copy, or a pickle, holds an ordinary dict.
 
     Parameters
     ----------
     layer : torch.nn.Module
-        A layer whose ``weight`` is pruned.
+        A layer whose ``weight`` is pruned or clustered.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer._forward_pre_hooks)
         self._own = layer.__dict__
-        # weight_orig and weight_mask, how often they had been written, and their product; a look
-        # into the memory of weight_orig, and what it showed.
+        self._cluster = cluster_hook(layer)
+        # The parameter and the buffer that the weight is computed from.
+        self._behind, self._beside = _MASKED if self._cluster is None else _CLUSTERED
+        # Both, how often they had been written, and the weight that they made; a look into the
+        # memory of the parameter, and what it showed.
         self._kept: tuple[Any, ...] | None = None
 
     def __bool__(self) -> bool:
         # In every call of the layer: no look-up that can be saved.
         own = self._own
-        behind = own["_parameters"].get("weight_orig")
+        behind = own["_parameters"].get(self._behind)
         if (
             own["training"]
             or (is_grad_enabled() and (behind is None or behind.requires_grad))
@@ -66,7 +75,7 @@ class MaskHooks(OrderedDict[int, Any]):
             and behind.data_ptr() == address
             and look[i] == at_i
             and look[j] == at_j
-            and own["_buffers"].get("weight_mask") is mask
+            and own["_buffers"].get(self._beside) is mask
             and mask._version == mask_version
             and own.get("weight") is weight
         ):
@@ -76,12 +85,12 @@ class MaskHooks(OrderedDict[int, Any]):
     def _keep(self) -> bool:
         """Compute the weight; False where only torch's hook can."""
         own, (hook,) = self._own, self.values()
-        behind, mask = own["_parameters"].get("weight_orig"), own["_buffers"].get("weight_mask")
+        behind = own["_parameters"].get(self._behind)
+        mask = own["_buffers"].get(self._beside)
         plain = type(behind) is nn.Parameter and type(mask) is torch.Tensor
         if (
             not plain
-            or not isinstance(hook, prune.BasePruningMethod)
-            or hook._tensor_name != "weight"
+            or not (hook is self._cluster or is_mask_of_weight(hook))
             or not (behind.is_cpu and mask.is_cpu)
             or behind.dtype not in (torch.float32, torch.float64)
             or behind.numel() == 0
@@ -92,7 +101,10 @@ class MaskHooks(OrderedDict[int, Any]):
             self._kept = None
             return False
         with torch.inference_mode(False), torch.no_grad():
-            weight = mask.to(behind.dtype) * behind
+            if self._cluster is not None:
+                weight = self._cluster.compute(own["_parameters"], own["_buffers"])
+            else:
+                weight = mask.to(behind.dtype) * behind
             look = _look_into(behind.detach())
             i, j = _telling(look)
         own["weight"] = weight
@@ -123,7 +135,13 @@ def _telling(look: memoryview) -> tuple[int, int]:
     return int(numbers[:half].argmax()), int(len(look) - half + numbers[-half:].argmax())
 
 
-def keep_masked(layer: nn.Module) -> None:
-    """Let a layer whose weight is pruned keep its product with the mask between calls."""
-    if not isinstance(layer._forward_pre_hooks, MaskHooks):
-        layer._forward_pre_hooks = MaskHooks(layer)
+def is_mask_of_weight(hook: Any) -> bool:
+    """Whether it is torch's, of a mask of ``weight``."""
+    return isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == "weight"
+
+
+def keep_weight(layer: nn.Module) -> None:
+    """Let a layer whose weight is pruned or clustered keep it between calls."""
+    hooks = layer._forward_pre_hooks
+    if not isinstance(hooks, KeptWeight) or hooks._cluster is not cluster_hook(layer):
+        layer._forward_pre_hooks = KeptWeight(layer)

@@ -1,0 +1,1 @@
+"""Clustering: weights that share few values, found by exact k-means in one dimension."""

@@ -1,0 +1,289 @@
+"""The transform: plain Linear layers become clustered ones, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fastmnist.clustering.configs import Clusters, check_clusters
+from fastmnist.clustering.tables import Table, cluster_weight
+from fastmnist.data.augmentation import Augment
+from fastmnist.data.batch import BatchFn
+from fastmnist.display.progress import ProgressBar
+from fastmnist.fusion.fusing import FLOOR
+from fastmnist.layers.clusters import (
+    ClusterHook,
+    cluster_hook,
+    has_weights_behind,
+    put_clusters,
+    remove_clusters,
+    values_of,
+)
+from fastmnist.layers.kept import distinct_values
+from fastmnist.measuring.metrics import MetricLike
+from fastmnist.rewriting.changes import CLUSTERED, UNCLUSTERED, Change
+from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.graph import Traces
+from fastmnist.rewriting.kept_weights import keep_weight
+from fastmnist.rewriting.masks import apply_masks, make_permanent, untie
+from fastmnist.rewriting.selection import (
+    Names,
+    check_has_linear,
+    check_not_prepared,
+    not_read,
+    quantizable,
+)
+from fastmnist.rewriting.transform import Transform, applies, transformed
+from fastmnist.training.finetuning import Finetuning
+
+
+def cluster(
+    model: Any,
+    config: Clusters,
+    data: Any = None,
+    *,
+    epochs: int | None = None,
+    lr: float = 1e-3,
+    finetune: Any = None,
+    include: Names = None,
+    exclude: Names = None,
+    inplace: bool = False,
+    example: Any = None,
+    check: float | None = None,
+    max_drop: float | None = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
+    batch_fn: BatchFn | None = None,
+    augment: Augment = None,
+) -> nn.Module:
+    """Return a copy of `model` whose Linear layers have few distinct weights.
+
+    The values of a layer are found by k-means in one dimension: those of least squared error, from
+    a linear start (S. Han, H. Mao, W. Dally, "Deep compression", ICLR 2016, section 3). Training
+    moves the values, and which weight has which stays: a gradient is the sum over the weights that
+    share the value (the same, section 3.3), so that any training loop fine-tunes a clustered
+    model. :func:`quantize` keeps the clusters: one scale a layer, of which every value has one
+    code. :func:`uncluster` brings the weights back.
+
+    It helps where size counts: 16 values are indices of 4 bits, in files and, with
+    ``scope="layer"``, in memory, so that layers too large for the cache are read in half the time
+    of int8. It hurts where a layer is small beside its tables, and below 16 values without
+    fine-tuning; it makes nothing faster before the model is quantized. Prune first: zeros stay.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it was. Masks become permanent.
+    config : Clusters
+    data : Data, DataLoader, Dataset, (x, y), optional
+        To fine-tune on, and to measure `max_drop` on.
+    epochs : int, optional
+        How often to go through `data` in fine-tuning, 0 for not at all. Default: once, or not at
+        all with `max_drop`.
+    lr : float
+        Learning rate of the fine-tuning (Adam).
+    finetune : data or function, optional
+        As for :func:`prune`: instead of `data` for training, or a function that trains the model it
+        is given in place, called instead of each epoch.
+    include, exclude, inplace, example, max_drop, metric, greater_is_better, batch_fn
+        As for :func:`fastmnist.quantize`.
+    check : float, optional
+        Least signal-to-noise ratio of the outputs on `example`, in dB, beside the model with the
+        very weights that clustering gave. Default: below 80 is a warning.
+    augment : Affine, Elastic or a sequence of them, optional
+        Moves the images that are fine-tuned on, as for :func:`fastmnist.train`.
+
+    Returns
+    -------
+    torch.nn.Module
+        Of the same class, float32 on the CPU, in eval mode. A clustered layer has
+        ``weight_centroids`` (float32 ``[n]`` or ``[outputs, n]``, a Parameter) and
+        ``weight_indices`` (uint8 ``[outputs, inputs]``) in place of ``weight``, which is computed.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module or `config` no ``Clusters``.
+    ValueError
+        If there is no Linear layer to cluster, one has fewer distinct weights than `config` asks
+        for, weights are not finite, or the model is quantized or prepared already (cluster the
+        float model first).
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> clustered = fm.cluster(fm.NeuralNetwork(), fm.Clusters(16))
+    >>> len(clustered.linear1.weight.unique())
+    16
+    >>> [*clustered.linear1.weight_centroids.shape]
+    [16]
+    """
+    config = check_clusters(config)
+    tuning = Finetuning.checked(data, finetune, epochs, lr, max_drop, batch_fn, augment)
+    return transformed(
+        model,
+        Clustering(config, tuning),
+        include=include,
+        exclude=exclude,
+        inplace=inplace,
+        example=example,
+        check=check,
+        max_drop=max_drop,
+        data=data if max_drop is not None else None,
+        metric=metric,
+        greater_is_better=greater_is_better,
+        batch_fn=batch_fn,
+    )
+
+
+class Clustering(Transform):
+    """What :func:`cluster` does."""
+
+    floor = FLOOR
+    renames_weights = True
+
+    def __init__(self, config: Clusters, tuning: Finetuning) -> None:
+        self._config, self._tuning = config, tuning
+        self._tables: dict[str, Table] = {}
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        check_not_prepared(root, "cluster the float model, then prepare it")
+        make_permanent(root)
+        layers = quantizable(root)
+        check_has_linear(root, layers, "cluster", "cluster the float model, then quantize it")
+        return layers
+
+    def narrow(self, chosen: dict[str, nn.Module], traces: Traces) -> dict[str, nn.Module]:
+        left = not_read(traces.read, chosen)
+        for name, layer in left.items():
+            weight = layer.get_parameter("weight")
+            if not bool(torch.isfinite(weight).all()):
+                raise ValueError(
+                    f"layer '{name}': expected finite numbers in its weight, got NaN or inf"
+                )
+            distinct = distinct_values(weight.detach().numpy(), self._config.scope)
+            if distinct < self._config.n:
+                raise ValueError(
+                    f"n: expected at most the {distinct} distinct weights that '{name}' has"
+                    f"{' in an output' * (self._config.scope == 'channel')}, got {self._config.n}: "
+                    f"ask for fewer, or leave it out with exclude=['{name}']"
+                )
+        return left
+
+    def begin(self, root: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+        weights = {name: layer.get_parameter("weight") for name, layer in layers.items()}
+        of: dict[int, Table] = {}
+        with ProgressBar("clustering", sum(w.numel() for w in weights.values())) as bar:
+            for name, weight in weights.items():
+                if id(weight) not in of:  # one that layers share is clustered once
+                    array = np.ascontiguousarray(weight.detach().numpy())
+                    of[id(weight)] = cluster_weight(array, self._config, bar)
+                self._tables[name] = of[id(weight)]
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        make_permanent(root)
+        shared: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}
+        done = []
+        for name in names:
+            layer, table = root.get_submodule(name), self._tables[name]
+            weight = layer.get_parameter("weight")
+            if id(weight) not in shared:
+                centroids = torch.from_numpy(table.centroids.copy())
+                shared[id(weight)] = (
+                    nn.Parameter(centroids, weight.requires_grad),
+                    torch.from_numpy(table.indices.copy()),
+                )
+            hook = ClusterHook(self._config.scope, table.holds_zero)
+            put_clusters(layer, *shared[id(weight)], hook)
+            keep_weight(layer)
+            done.append(Change(name, CLUSTERED, weight.numel(), values_of(layer)))
+        self._tuning.train(root)
+        for name in names:
+            self._tuning.check_finite(name, root.get_submodule(name))
+        return root, done
+
+    def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
+        # The original with the very weights that clustering left.
+        original, weights = plain_copy(original), plain_copy(result)
+        make_permanent(weights)
+        make_permanent(original)
+        untie(original, weights.state_dict())
+        original.load_state_dict(weights.state_dict())
+        return original
+
+
+@applies(Clusters)
+def _clustering(config: Clusters) -> Transform:
+    return Clustering(check_clusters(config), Finetuning())
+
+
+def uncluster(model: Any, *, inplace: bool = False) -> nn.Module:
+    """Return a copy of `model` without clusters: the weights from before come back.
+
+    Biases, and whatever else was fine-tuned, stay as they are. To keep the shared values as plain
+    weights instead, quantize or fuse the model, or save it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Clustered by :func:`cluster`; left as it was.
+    inplace : bool
+        Change `model` itself, and return it: float32 on the CPU, in eval mode.
+
+    Returns
+    -------
+    torch.nn.Module
+        Of the same class, float32 on the CPU, in eval mode.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module.
+    ValueError
+        If nothing of it is clustered, or the weights from before are not there any more: files
+        and state_dicts do not hold them.
+
+    Examples
+    --------
+    >>> import fastmnist as fm, torch
+    >>> model = fm.NeuralNetwork()
+    >>> back = fm.uncluster(fm.cluster(model, fm.Clusters(4)))
+    >>> torch.equal(back.linear1.weight, model.linear1.weight)
+    True
+    """
+    return transformed(model, _Unclustering(), inplace=inplace)
+
+
+class _Unclustering(Transform):
+    """What :func:`uncluster` does."""
+
+    def find(self, root: nn.Module) -> dict[str, nn.Module]:
+        clustered = {n: m for n, m in root.named_modules() if cluster_hook(m) is not None}
+        if not clustered:
+            raise ValueError(
+                "model: expected clustered layers, got a model without any: what was quantized or "
+                "fused has no weights behind it that could come back"
+            )
+        for name, layer in clustered.items():
+            if not has_weights_behind(layer):
+                raise ValueError(
+                    f"model: expected the weights from before clustering, got none behind '{name}':"
+                    " files do not hold them"
+                )
+        return clustered
+
+    def apply(
+        self, root: nn.Module, names: Collection[str], why: str
+    ) -> tuple[nn.Module, list[Change]]:
+        done = []
+        for name in names:
+            remove_clusters(root.get_submodule(name), bring_back=True)
+            done.append(Change(name, UNCLUSTERED, after="weight"))
+        apply_masks(root)
+        return root, done

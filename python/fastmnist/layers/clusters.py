@@ -1,0 +1,141 @@
+"""Weights that share few values: centroids that are trained, and each weight's place among them.
+
+A clustered layer has no ``weight`` parameter but, as under a mask of ``torch.nn.utils.prune``, one
+that a forward pre-hook computes anew in every call::
+
+    weight_centroids  float32 [n] or [outputs, n]   Parameter: what optimizers see
+    weight_indices    uint8 [outputs, inputs]       buffer: weight = table[indices]
+
+The table is the centroids, with a 0 before them where the layer keeps its zeros (``holds_zero``).
+Gradients of the weights that share a value add up in its centroid by themselves. The weights as
+they were lie behind, in a buffer that no state_dict holds, until they are wanted back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SCOPES = ("layer", "channel")
+MOST_VALUES = 256
+_BEHIND = "weight_unclustered"
+
+
+class ClusterHook:
+    """Computes ``weight`` before each call of a clustered layer.
+
+    Attributes
+    ----------
+    scope : {"layer", "channel"}
+        Whether the layer has one table, or each output its own.
+    holds_zero : bool
+        Whether index 0 stands for a 0 that is not trained.
+    """
+
+    def __init__(self, scope: str, holds_zero: bool) -> None:
+        self.scope, self.holds_zero = scope, holds_zero
+
+    def __call__(self, module: nn.Module, inputs: Any) -> None:
+        module.weight = self.compute(module._parameters, module._buffers)
+
+    def compute(
+        self, parameters: Mapping[str, Tensor | None], buffers: Mapping[str, Tensor | None]
+    ) -> Tensor:
+        """The weight ``[outputs, inputs]`` that centroids and indices make."""
+        table, indices = parameters["weight_centroids"], buffers["weight_indices"]
+        assert table is not None
+        assert indices is not None
+        if self.holds_zero:
+            table = torch.cat([table.new_zeros(*table.shape[:-1], 1), table], dim=-1)
+        if self.scope == "channel":
+            return table.gather(1, indices.long())
+        return table.index_select(0, indices.flatten().int()).view(indices.shape)
+
+
+def cluster_hook(module: nn.Module) -> ClusterHook | None:
+    """The hook of a layer that is clustered now."""
+    hooks = module._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, ClusterHook)), None)
+
+
+def values_of(module: nn.Module) -> int:
+    """How many values the weights of a clustered layer may have (each output's, by channel)."""
+    hook = cluster_hook(module)
+    assert hook is not None
+    return int(module.get_parameter("weight_centroids").shape[-1]) + hook.holds_zero
+
+
+def put_clusters(
+    layer: nn.Module,
+    centroids: nn.Parameter,
+    indices: Tensor,
+    hook: ClusterHook,
+) -> None:
+    """Cluster a layer with a plain weight; the very tensors may be those of others, too."""
+    weight = layer._parameters.pop("weight")
+    assert weight is not None
+    layer.register_parameter("weight_centroids", centroids)
+    layer.register_buffer("weight_indices", indices)
+    layer.register_buffer(_BEHIND, weight.detach(), persistent=False)
+    layer.register_forward_pre_hook(hook)
+    with torch.no_grad():
+        hook(layer, None)
+
+
+def cluster_as_it_is(layer: nn.Module, scope: str) -> None:
+    """Cluster a layer whose weights have few values already, such as one from a file."""
+    weight = layer.get_parameter("weight").detach()
+    rows = weight.reshape(1, -1) if scope == "layer" else weight
+    distinct = [np.unique(row) for row in rows.cpu().numpy()]
+    holds_zero = any(bool((values == 0).any()) for values in distinct)
+    tables = [values[values != 0] if holds_zero else values for values in distinct]
+    width = max(1, *(len(table) for table in tables))
+    if width + holds_zero > MOST_VALUES:
+        raise ValueError(f"expected at most {MOST_VALUES} distinct weights, got {width}")
+    full = np.stack(
+        [np.pad(t, (0, width - len(t)), mode="edge" if len(t) else "constant") for t in tables]
+    )
+    indices = np.stack(
+        [
+            np.where(row == 0, 0, np.searchsorted(table, row) + holds_zero)
+            if holds_zero
+            else np.searchsorted(table, row)
+            for table, row in zip(tables, rows.cpu().numpy(), strict=True)
+        ]
+    )
+    table = torch.from_numpy(full if scope == "channel" else full[0]).to(weight)
+    put_clusters(
+        layer,
+        nn.Parameter(table, requires_grad=layer.get_parameter("weight").requires_grad),
+        torch.from_numpy(indices.astype(np.uint8)).reshape(weight.shape).to(weight.device),
+        ClusterHook(scope, holds_zero),
+    )
+
+
+def remove_clusters(layer: nn.Module, *, bring_back: bool = False) -> None:
+    """Give a clustered layer a plain weight: what it has now, or what it had before."""
+    hook = cluster_hook(layer)
+    assert hook is not None
+    with torch.no_grad():
+        weight = hook.compute(layer._parameters, layer._buffers)
+        behind = layer._buffers.get(_BEHIND)
+        if bring_back and behind is not None:
+            weight = behind.to(weight).clone()
+    requires_grad = layer.get_parameter("weight_centroids").requires_grad
+    for key, found in [*layer._forward_pre_hooks.items()]:
+        if found is hook:
+            del layer._forward_pre_hooks[key]
+    vars(layer).pop("weight", None)
+    del layer._parameters["weight_centroids"], layer._buffers["weight_indices"]
+    layer._buffers.pop(_BEHIND, None)
+    layer._non_persistent_buffers_set.discard(_BEHIND)
+    layer.register_parameter("weight", nn.Parameter(weight, requires_grad))
+
+
+def has_weights_behind(layer: nn.Module) -> bool:
+    """Whether there is something that could come back."""
+    return layer._buffers.get(_BEHIND) is not None
