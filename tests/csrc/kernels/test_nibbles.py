@@ -114,7 +114,9 @@ def test_the_longest_sum_is_exact(isa: str, weight: int) -> None:
 def test_too_many_values_are_refused(isa: str) -> None:
     layer = random_layer(np.random.default_rng(4), 20, 5)
     layer.weight[:] = np.arange(1, 101).reshape(5, 20)
-    with pytest.raises(ValueError, match=r"forms: expected nibbles for at most 16 distinct weights"):
+    with pytest.raises(
+        ValueError, match=r"forms: expected nibbles for at most 16 distinct weights"
+    ):
         _core.pack([layer.native], "static", forms=[["nibbles"]])
     layer.weight[:] = 0
     layer.weight[0, :16] = np.arange(1, 17)  # and the 0 that pads
