@@ -14,13 +14,14 @@
 #include <span>
 #include <vector>
 
+#include "core/export.h"
 #include "files/logistic.h"
 
 namespace fastmnist {
 
-class BitCoder {
+class FASTMNIST_API BitCoder {
  public:
-  static constexpr std::int32_t kLeast = 4;  // of 65536
+  static constexpr std::int32_t kLeast = 32;  // of 65536
 
   enum class Direction : unsigned char { kWrite, kRead, kMeasure };
 
@@ -51,30 +52,37 @@ class BitCoder {
   // Of what was measured, in 1/1024 of a natural digit: 8 bits are 5678.
   std::int64_t cost() const { return cost_; }
 
-  // Ends the writing and gives the bytes. As few are written as tell the interval apart from what
-  // lies beside it when zeros follow them.
+  // Ends the writing and gives the bytes: as few as tell the interval apart from what lies beside
+  // it when zeros follow them.
   std::vector<std::uint8_t> finish();
 
   // Whether more was read than there is: then what was read is not what somebody wrote.
-  bool is_past_end() const { return past_ > kPast; }
+  bool is_past_end() const { return past_ > kWindow; }
 
-  bool is_at_end() const { return next_ == in_.size(); }
+  // Whether the bytes end as finish() ends them.
+  bool is_at_end() const;
 
   // The most decisions that so many bytes can hold.
   static std::int64_t most_decisions(std::int64_t bytes);
 
  private:
   static constexpr std::int32_t kLogarithmOfOne = logistic::logarithm(kProbabilityOne);
-  static constexpr int kPast = 4;  // zeros that finish() left out are read again
+  static constexpr int kWindow = 4;  // bytes
+
+  struct Ending {
+    std::uint32_t value;
+    int bytes;
+  };
 
   void shift();
+  Ending ending() const;
 
   Direction direction_;
   std::uint32_t low_ = 0;
   std::uint32_t high_ = 0xffffffff;
   std::uint32_t value_ = 0;
   std::int64_t cost_ = 0;
-  int past_ = 0;
+  int past_ = 0;  // zeros that were read behind the end
   std::size_t next_ = 0;
   std::span<const std::uint8_t> in_;
   std::vector<std::uint8_t> out_;

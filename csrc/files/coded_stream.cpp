@@ -25,10 +25,13 @@ constexpr std::array<std::uint32_t, 256> kChecksums = [] {
 
 }  // namespace
 
+void CodedStream::check(std::uint8_t byte) {
+  checksum_ = checksum_ >> 8 ^ kChecksums[(checksum_ ^ byte) & 255];
+}
+
 void CodedStream::check(const void* bytes, std::size_t count) {
   const auto* values = static_cast<const std::uint8_t*>(bytes);
-  for (std::size_t i = 0; i < count; ++i)
-    checksum_ = checksum_ >> 8 ^ kChecksums[(checksum_ ^ values[i]) & 255];
+  for (std::size_t i = 0; i < count; ++i) check(values[i]);
 }
 
 // Its length in bits, 0 to 32, then the bits below the highest.
@@ -41,6 +44,7 @@ std::uint32_t CodedStream::code_number(std::uint32_t number) {
   std::uint32_t read = width > 0;
   for (int i = width - 2; i >= 0; --i)
     read = 2 * read + static_cast<std::uint32_t>(coder_.code((number >> i) & 1, kEven));
+  for (int i = 0; i < 4; ++i) check(static_cast<std::uint8_t>(read >> (8 * i)));
   return read;
 }
 
@@ -101,6 +105,8 @@ CodedReader::CodedReader(std::span<const std::uint8_t> bytes, std::uint32_t expe
       expected_(expected),
       room_(BitCoder::most_decisions(static_cast<std::int64_t>(bytes.size()))) {}
 
+std::uint32_t CodedReader::number() { return code_number(0); }
+
 Status CodedReader::check_room_for_bytes(std::uint64_t count) const {
   if (count > static_cast<std::uint64_t>(room_ / 8))
     return Status::invalid("bytes", "no more than " + std::to_string(room_ / 8) + " coded ones",
@@ -132,9 +138,8 @@ Status CodedReader::weights(std::int8_t* values, std::int64_t outputs, std::int6
 }
 
 Status CodedReader::finish() {
-  if (coder_.is_past_end() || !coder_.is_at_end())
-    return Status::invalid("bytes", "as many as were written",
-                           coder_.is_past_end() ? "too few" : "more");
+  if (!coder_.is_at_end())
+    return Status::invalid("bytes", "as many as were written, and as they were", "others");
   if (~checksum_ != expected_)
     return Status::invalid("bytes", "a checksum of " + std::to_string(expected_),
                            std::to_string(~checksum_) + ": they were changed");

@@ -7,7 +7,7 @@
 //     …         the coder's bytes (bit_coder.h)
 //
 // A reader trusts nothing. What is asked for must fit into what bytes of that number can hold at
-// best (100,000 decisions a byte, one decision a weight, eight a byte), which is known before
+// best (11,400 decisions a byte, one decision a weight, eight a byte), which is known before
 // memory is taken; bytes that end early, go on, or give another checksum are refused. Until
 // finish() said that all is well, what was read may be anything.
 #pragma once
@@ -32,6 +32,7 @@ class CodedStream {
 
   Status code_bytes(const std::uint8_t* known, std::uint8_t* taken, std::size_t count, int stride);
   std::uint32_t code_number(std::uint32_t number);
+  void check(std::uint8_t byte);
   void check(const void* bytes, std::size_t count);
 
   BitCoder coder_;
@@ -61,7 +62,7 @@ class FASTMNIST_API CodedReader : CodedStream {
   // The bytes must live as long as the reader.
   static Result<std::unique_ptr<CodedReader>> open(std::span<const std::uint8_t> bytes);
 
-  std::uint32_t number() { return code_number(0); }
+  std::uint32_t number();
 
   // Whether so much may still come. To be asked before memory is taken; bytes() and weights() ask
   // themselves, too.
