@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmnist import _core
+from fastmnist._core import CodedReader, CodedWriter
 from fastmnist.files.fields import required_field
 from fastmnist.files.records import Arrays, averaged_zeros
 
@@ -59,7 +59,7 @@ def compressed(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]
     ValueError
         Naming an array whose dtype no file holds.
     """
-    writer = _core.CodedWriter()
+    writer = CodedWriter()
     told = {
         name: {**_shorter(description), "tensors": _listed(arrays)}
         for name, (description, arrays) in models.items()
@@ -87,27 +87,14 @@ def _shorter(value: Any) -> Any:
 
 
 def _listed(arrays: Arrays) -> list[list[Any]]:
-    """The field "tensors": layers first."""
+    """The field "tensors": int8 layers first."""
     rows: list[list[Any]] = []
     rest = dict(arrays)
     for key, array in arrays.items():
-        prefix = key.removesuffix("weight_int8")
-        if not key.endswith("weight_int8") or not _is_weights(array):
-            continue
-        sizes = {"outputs": array.shape[0], "inputs": array.shape[1]}
-        forms = ""
-        for name, dtype, of in _OF_LAYER:
-            part = rest.get(prefix + name)
-            form = "-" if part is None else _form(part, in_layer=True)
-            if part is not None and (part.dtype.str[1:], part.shape) != (
-                dtype,
-                tuple(sizes[size] for size in of),
-            ):
-                form = "-"  # not such a layer's: it stands for itself
-            forms += form
-        rows.append([prefix, *sizes.values(), forms])
-        for used, _ in _forms(rows[-1]):
-            del rest[used]
+        if key.endswith("weight_int8") and _is_weights(array):
+            rows.append(_layer_row(key.removesuffix("weight_int8"), array, rest))
+            for used, _ in _forms(rows[-1]):
+                del rest[used]
     for key, array in rest.items():
         dtype = array.dtype.str[1:]
         if not _DTYPES.fullmatch(dtype):
@@ -115,6 +102,17 @@ def _listed(arrays: Arrays) -> list[list[Any]]:
         form = "w" if _is_weights(array) else _form(array)
         rows.append([key, dtype, form, [*array.shape]])
     return rows
+
+
+def _layer_row(prefix: str, weight: _Array, arrays: Arrays) -> list[Any]:
+    sizes = {"outputs": weight.shape[0], "inputs": weight.shape[1]}
+    forms = ""
+    for name, dtype, of in _OF_LAYER:
+        part, shape = arrays.get(prefix + name), tuple(sizes[size] for size in of)
+        # What is there, but not as a layer has it, stands for itself.
+        is_its = part is not None and part.dtype == dtype and part.shape == shape
+        forms += _form(part, in_layer=True) if part is not None and is_its else "-"
+    return [prefix, *sizes.values(), forms]
 
 
 def _is_weights(array: _Array) -> bool:
@@ -134,12 +132,14 @@ def _form(array: _Array, in_layer: bool = False) -> str:
 def _forms(row: list[Any]) -> list[tuple[str, str]]:
     """The arrays of one row of the field "tensors", by name, each with its form."""
     if len(row) == 4 and isinstance(row[3], str):
-        names = [(f"{row[0]}{name}", form) for (name, *_), form in zip(_OF_LAYER, row[3])]
+        names = [
+            (f"{row[0]}{name}", form) for (name, *_), form in zip(_OF_LAYER, row[3], strict=True)
+        ]
         return [(f"{row[0]}weight_int8", "w"), *(pair for pair in names if pair[1] != "-")]
     return [(row[0], row[2])]
 
 
-def _write(writer: _core.CodedWriter, array: _Array, form: str) -> None:
+def _write(writer: CodedWriter, array: _Array, form: str) -> None:
     if form == "n":
         writer.number(int(array))
     elif form == "w":
@@ -179,7 +179,7 @@ class CompressedReader:
             raise ValueError(
                 f"tensor 'fastmnist': expected uint8 ['any'], got {tensor.dtype} {[*tensor.shape]}"
             )
-        self._reader = _core.CodedReader(tensor.tobytes())
+        self._reader = CodedReader(tensor.tobytes())
         self.content: Any = json.loads(self._reader.bytes(self._reader.number()))
 
     def arrays(self, description: dict[str, Any]) -> Arrays:

@@ -1,8 +1,8 @@
 """The file: safetensors, with a JSON description in its metadata. Free of torch.
 
 Tensors are named ``<model>/<state-dict key>``; the metadata entry ``fastmnist`` describes each
-model. Some tensors have shorter forms (:mod:`fastmnist.files.short_forms`). A compressed file has no
-metadata and one tensor, ``fastmnist``, that holds all of this (:mod:`fastmnist.files.compressed`).
+model. Some tensors have shorter forms (:mod:`fastmnist.files.short_forms`). A compressed file has
+no metadata and one tensor, ``fastmnist``, that holds all of it (:mod:`fastmnist.files.compressed`).
 Nothing in a file is executed or unpickled, nothing in it is trusted: every field and every tensor's
 dtype and shape is checked before use. ``docs/format.md`` has it byte for byte.
 """

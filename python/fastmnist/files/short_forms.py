@@ -31,9 +31,11 @@ def shortened(key: str, array: _Array) -> tuple[str | None, dict[str, _Array]]:
         (None, {key: np.ascontiguousarray(array).reshape(array.shape)})
     ]
     if (sparse := sparse_encoding.encode(array)) is not None:
-        forms.append(("sparse", {f"{key}.bitmask": sparse.bitmask, f"{key}.values": sparse.values}))
+        parts = {f"{key}.bitmask": sparse.bitmask, f"{key}.values": sparse.values}
+        forms.append(("sparse", parts))
     if (indexed := packed_indices.encode(array)) is not None:
-        forms.append(("indexed", {f"{key}.table": indexed.table, f"{key}.indices": indexed.indices}))
+        parts = {f"{key}.table": indexed.table, f"{key}.indices": indexed.indices}
+        forms.append(("indexed", parts))
     return min(forms, key=lambda form: sum(part.nbytes for part in form[1].values()))
 
 
