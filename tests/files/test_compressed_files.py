@@ -146,8 +146,9 @@ class Odd(nn.Module):
 
 def test_tensors_of_every_kind(tmp_path) -> None:
     plain, small = tmp_path / "plain.safetensors", tmp_path / "small.safetensors"
-    fm.save(plain, Odd())
-    fm.save(small, Odd(), compress=True)
+    model = Odd()
+    fm.save(plain, model)
+    fm.save(small, model, compress=True)
     expected, got = (dense_arrays(*read(path)[0]["model"]) for path in (plain, small))
     assert got.keys() == expected.keys()
     for key, array in expected.items():
