@@ -13,14 +13,12 @@
 namespace fastmnist::bindings {
 namespace {
 
-using Bytes = std::vector<std::uint8_t>;
-
 std::span<const std::uint8_t> view_of(const py::bytes& bytes) {
   const auto text = static_cast<std::string_view>(bytes);
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
-py::bytes bytes_of(const Bytes& values) {
+py::bytes bytes_of(std::span<const std::uint8_t> values) {
   return {reinterpret_cast<const char*>(values.data()), values.size()};
 }
 
@@ -68,7 +66,8 @@ Array<std::int8_t> read_weights(Reader& reader, std::int64_t outputs, std::int64
 
 // Bytes by their frequencies so far alone: what the coder itself costs, for tests.
 py::bytes encode_by_frequency(const py::bytes& values) {
-  BitCoder coder(BitCoder::Direction::kWrite);
+  ByteSink out;
+  BitCoder coder(out);
   std::array<Counter, 256> counters;
   for (const std::uint8_t value : view_of(values)) {
     std::size_t node = 1;
@@ -79,7 +78,8 @@ py::bytes encode_by_frequency(const py::bytes& values) {
       node = 2 * node + static_cast<std::size_t>(bit);
     }
   }
-  return bytes_of(coder.finish());
+  coder.finish();
+  return bytes_of(out.bytes());
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ void register_coded(py::module_& m) {
       .def("number", &CodedWriter::number, py::arg("value"))
       .def("bytes", &write_bytes, py::arg("values"), py::arg("stride") = 1)
       .def("weights", &write_weights, weights)
-      .def("finish", [](CodedWriter& writer) { return bytes_of(writer.finish()); });
+      .def("finish", [](CodedWriter& writer) { return bytes_of(unwrap(writer.finish())); });
   py::class_<Reader>(m, "CodedReader", "Reads what a CodedWriter wrote, in the same order.")
       .def(py::init<py::bytes>(), py::arg("bytes"))
       .def("number", [](Reader& reader) { return reader.stream->number(); })
@@ -103,7 +103,7 @@ void register_coded(py::module_& m) {
       [](const Array<std::int8_t>& values) {
         CodedWriter writer;
         write_weights(writer, values);
-        return bytes_of(writer.finish());
+        return bytes_of(unwrap(writer.finish()));
       },
       weights);
   m.def(
@@ -120,7 +120,7 @@ void register_coded(py::module_& m) {
       [](const py::bytes& values, int stride) {
         CodedWriter writer;
         write_bytes(writer, values, stride);
-        return bytes_of(writer.finish());
+        return bytes_of(unwrap(writer.finish()));
       },
       py::arg("values"), py::arg("stride") = 1);
   m.def(

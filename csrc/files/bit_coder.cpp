@@ -1,7 +1,5 @@
 #include "files/bit_coder.h"
 
-#include <utility>
-
 namespace fastmnist {
 
 BitCoder::BitCoder(std::span<const std::uint8_t> bytes) : direction_(Direction::kRead), in_(bytes) {
@@ -12,7 +10,7 @@ BitCoder::BitCoder(std::span<const std::uint8_t> bytes) : direction_(Direction::
 
 void BitCoder::shift() {
   if (direction_ == Direction::kWrite) {
-    out_.push_back(static_cast<std::uint8_t>(low_ >> 24));
+    out_->push(static_cast<std::uint8_t>(low_ >> 24));
   } else {
     const bool is_there = next_ < in_.size();
     value_ = value_ << 8 | (is_there ? in_[next_] : 0u);
@@ -33,11 +31,10 @@ BitCoder::Ending BitCoder::ending() const {
   return {low_, kWindow};
 }
 
-std::vector<std::uint8_t> BitCoder::finish() {
+void BitCoder::finish() {
   const Ending end = ending();
   for (int i = 0; i < end.bytes; ++i)
-    out_.push_back(static_cast<std::uint8_t>(end.value >> (24 - 8 * i)));
-  return std::move(out_);
+    out_->push(static_cast<std::uint8_t>(end.value >> (24 - 8 * i)));
 }
 
 bool BitCoder::is_at_end() const {

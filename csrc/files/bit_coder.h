@@ -12,9 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "core/export.h"
+#include "files/byte_sink.h"
 #include "files/logistic.h"
 
 namespace fastmnist {
@@ -23,10 +23,9 @@ class FASTMNIST_API BitCoder {
  public:
   static constexpr std::int32_t kLeast = 32;  // of 65536
 
-  enum class Direction : unsigned char { kWrite, kRead, kMeasure };
-
-  explicit BitCoder(Direction direction) : direction_(direction) {}  // writing or measuring
-  explicit BitCoder(std::span<const std::uint8_t> bytes);            // reading
+  BitCoder() = default;                                                            // measures
+  explicit BitCoder(ByteSink& out) : direction_(Direction::kWrite), out_(&out) {}  // writes
+  explicit BitCoder(std::span<const std::uint8_t> bytes);                          // reads
 
   // `one` is the probability of a 1, of 65536.
   int code(int bit, std::int32_t one) {
@@ -52,9 +51,9 @@ class FASTMNIST_API BitCoder {
   // Of what was measured, in 1/1024 of a natural digit: 8 bits are 5678.
   std::int64_t cost() const { return cost_; }
 
-  // Ends the writing and gives the bytes: as few as tell the interval apart from what lies beside
-  // it when zeros follow them.
-  std::vector<std::uint8_t> finish();
+  // Ends the writing with as few bytes as tell the interval apart from what lies beside it when
+  // zeros follow them.
+  void finish();
 
   // Whether more was read than there is: then what was read is not what somebody wrote.
   bool is_past_end() const { return past_ > kWindow; }
@@ -66,6 +65,7 @@ class FASTMNIST_API BitCoder {
   static std::int64_t most_decisions(std::int64_t bytes);
 
  private:
+  enum class Direction : unsigned char { kMeasure, kWrite, kRead };
   static constexpr std::int32_t kLogarithmOfOne = logistic::logarithm(kProbabilityOne);
   static constexpr int kWindow = 4;  // bytes
 
@@ -77,7 +77,7 @@ class FASTMNIST_API BitCoder {
   void shift();
   Ending ending() const;
 
-  Direction direction_;
+  Direction direction_ = Direction::kMeasure;
   std::uint32_t low_ = 0;
   std::uint32_t high_ = 0xffffffff;
   std::uint32_t value_ = 0;
@@ -85,7 +85,7 @@ class FASTMNIST_API BitCoder {
   int past_ = 0;  // zeros that were read behind the end
   std::size_t next_ = 0;
   std::span<const std::uint8_t> in_;
-  std::vector<std::uint8_t> out_;
+  ByteSink* out_ = nullptr;
 };
 
 }  // namespace fastmnist

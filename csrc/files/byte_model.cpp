@@ -12,7 +12,7 @@ Result<std::unique_ptr<ByteModel>> ByteModel::make(int stride) {
       model->past_ == nullptr)
     return Status::out_of_memory();
   if (stride == 1) {
-    BitCoder nowhere(BitCoder::Direction::kMeasure);
+    BitCoder nowhere;
     const auto* sample = reinterpret_cast<const std::uint8_t*>(kSampleText.data());
     if (Status bad = model->code(nowhere, sample, nullptr, kSampleText.size()); !bad.ok())
       return bad;

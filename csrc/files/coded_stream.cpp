@@ -63,6 +63,11 @@ Status CodedStream::code_bytes(const std::uint8_t* known, std::uint8_t* taken, s
   return {};
 }
 
+// The base class only keeps where its bytes will go.
+CodedWriter::CodedWriter() : CodedStream(BitCoder(out_)) {
+  for (std::size_t i = 0; i < kHead; ++i) out_.push(i == 0 ? kVersion : std::uint8_t{0});
+}
+
 void CodedWriter::number(std::uint32_t value) { code_number(value); }
 
 Status CodedWriter::bytes(std::span<const std::uint8_t> values, int stride) {
@@ -77,13 +82,12 @@ Status CodedWriter::weights(const std::int8_t* values, std::int64_t outputs, std
   return code_weights(coder_, values, nullptr, outputs, inputs);
 }
 
-std::vector<std::uint8_t> CodedWriter::finish() {
-  std::vector<std::uint8_t> coded = coder_.finish();
-  const std::uint32_t checksum = ~checksum_;
-  std::vector<std::uint8_t> all = {kVersion};
-  for (int i = 0; i < 4; ++i) all.push_back(static_cast<std::uint8_t>(checksum >> (8 * i)));
-  all.insert(all.end(), coded.begin(), coded.end());
-  return all;
+Result<std::span<const std::uint8_t>> CodedWriter::finish() {
+  coder_.finish();
+  if (!out_.ok()) return Status::out_of_memory();
+  const std::span<std::uint8_t> all = out_.bytes();
+  for (std::size_t i = 0; i < 4; ++i) all[1 + i] = static_cast<std::uint8_t>(~checksum_ >> (8 * i));
+  return std::span<const std::uint8_t>(all);
 }
 
 Result<std::unique_ptr<CodedReader>> CodedReader::open(std::span<const std::uint8_t> bytes) {

@@ -16,12 +16,12 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "core/export.h"
 #include "core/status.h"
 #include "files/bit_coder.h"
 #include "files/byte_model.h"
+#include "files/byte_sink.h"
 
 namespace fastmnist {
 
@@ -42,9 +42,12 @@ class CodedStream {
   std::array<std::unique_ptr<ByteModel>, ByteModel::kMostStride + 1> models_;
 };
 
+// Stays where it is made.
 class FASTMNIST_API CodedWriter : CodedStream {
  public:
-  CodedWriter() : CodedStream(BitCoder(BitCoder::Direction::kWrite)) {}
+  CodedWriter();
+  CodedWriter(const CodedWriter&) = delete;
+  CodedWriter& operator=(const CodedWriter&) = delete;
 
   // Up to 2^32 - 1.
   void number(std::uint32_t value);
@@ -53,8 +56,11 @@ class FASTMNIST_API CodedWriter : CodedStream {
   // [outputs, inputs], row-major, at least one of each.
   Status weights(const std::int8_t* values, std::int64_t outputs, std::int64_t inputs);
 
-  // Once, at the end.
-  std::vector<std::uint8_t> finish();
+  // Once, at the end. The bytes are the writer's.
+  Result<std::span<const std::uint8_t>> finish();
+
+ private:
+  ByteSink out_;
 };
 
 class FASTMNIST_API CodedReader : CodedStream {

@@ -155,7 +155,7 @@ class Search {
   }
 
   Status attempt(const WeightOrder& order) {
-    BitCoder measure(BitCoder::Direction::kMeasure);
+    BitCoder measure;
     WeightCoder coder(part_, table_, order);
     if (Status bad = coder.run(measure, nullptr); !bad.ok()) return bad;
     if (measure.cost() < least_) {

@@ -27,10 +27,15 @@ Weights sparse(Random& random, std::int64_t count, int share, int values) {
   return weights;
 }
 
+Bytes bytes_of(CodedWriter& writer) {
+  const std::span<const std::uint8_t> bytes = check::value(writer.finish());
+  return {bytes.begin(), bytes.end()};
+}
+
 Bytes written(const Weights& weights, std::int64_t outputs, std::int64_t inputs) {
   CodedWriter writer;
   check::ok(writer.weights(weights.data(), outputs, inputs));
-  return writer.finish();
+  return bytes_of(writer);
 }
 
 Status read(std::span<const std::uint8_t> bytes, std::int64_t outputs, std::int64_t inputs,
@@ -65,19 +70,20 @@ TEST(counters_are_frequencies) {
 TEST(bits_cost_what_their_probabilities_say) {
   Random random(3);
   for (const int one : {0, 32, 500, 9000, 32768, 60000, 65536}) {
-    BitCoder writer(BitCoder::Direction::kWrite);
-    BitCoder measure(BitCoder::Direction::kMeasure);
+    ByteSink bytes;
+    BitCoder writer(bytes);
+    BitCoder measure;
     std::vector<int> bits;
     for (int i = 0; i < 20000; ++i) {
       bits.push_back(integer(random, 0, 65535) < one);
       writer.code(bits.back(), one);
       measure.code(bits.back(), one);
     }
-    const Bytes bytes = writer.finish();
+    writer.finish();
     const double expected = static_cast<double>(measure.cost()) / 1024 / std::log(2.0) / 8;
     CHECK_IN(std::to_string(one),
-             std::fabs(static_cast<double>(bytes.size()) - expected) < 4 + expected / 200);
-    BitCoder reader{std::span<const std::uint8_t>(bytes)};
+             std::fabs(static_cast<double>(bytes.bytes().size()) - expected) < 4 + expected / 200);
+    BitCoder reader{std::span<const std::uint8_t>(bytes.bytes())};
     for (const int bit : bits) CHECK(reader.code(0, one) == bit);
     CHECK(reader.is_at_end());
     CHECK(!reader.is_past_end());
@@ -86,10 +92,12 @@ TEST(bits_cost_what_their_probabilities_say) {
 
 TEST(bytes_hold_no_more_decisions_than_said) {
   // What is as probable as can be, again and again, until a fifth byte is begun.
-  BitCoder writer(BitCoder::Direction::kWrite);
+  ByteSink out;
+  BitCoder writer(out);
   constexpr std::int64_t kCount = 1'000'000;
   for (std::int64_t i = 0; i < kCount; ++i) writer.code(0, 0);
-  const auto bytes = static_cast<std::int64_t>(writer.finish().size());
+  writer.finish();
+  const auto bytes = static_cast<std::int64_t>(out.bytes().size());
   CHECK(BitCoder::most_decisions(bytes) >= kCount);
   CHECK(BitCoder::most_decisions(bytes - 8) < kCount);  // and not far from it
   CHECK(BitCoder::most_decisions(std::int64_t{1} << 61) > std::int64_t{1} << 60);
@@ -122,7 +130,7 @@ TEST(a_stream_holds_one_after_the_other) {
   check::ok(writer.weights(weights.data(), 15, 20));
   check::ok(writer.bytes(floats, 4));
   check::ok(writer.bytes(letters, 1));
-  const Bytes bytes = writer.finish();
+  const Bytes bytes = bytes_of(writer);
   CHECK(bytes.size() < 5 + 6 + 20 + 100 + 12);
 
   const auto reader = check::value(CodedReader::open(bytes));
@@ -138,6 +146,20 @@ TEST(a_stream_holds_one_after_the_other) {
   CHECK(!reader->finish().ok());  // a text is left
   check::ok(reader->bytes(letters_again, 1));
   check::ok(reader->finish());
+}
+
+// Another build, or another machine, must write the same and read what this one wrote.
+TEST(the_format_stays_as_it_is) {
+  Weights weights(6 * 28 * 28);
+  std::uint32_t state = 1;
+  for (std::int8_t& weight : weights) {
+    state = state * 1664525u + 1013904223u;
+    if (state >> 28 == 0) weight = static_cast<std::int8_t>(static_cast<int>(state >> 20 & 15) - 8);
+  }
+  std::uint64_t digest = 0;
+  for (const std::uint8_t byte : written(weights, 6, 28 * 28))
+    digest = digest * 1099511628211u + byte;
+  CHECK_IN(std::to_string(digest), digest == 6480123653678820951u);
 }
 
 TEST(what_is_cut_or_changed_is_refused) {
