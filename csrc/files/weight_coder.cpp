@@ -1,5 +1,6 @@
 #include "files/weight_coder.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -75,13 +76,13 @@ class WeightCoder {
 
  private:
   bool begin() {
-    const auto outputs = static_cast<std::size_t>(grid_.outputs());
-    const auto inputs = static_cast<std::size_t>(grid_.inputs());
-    counters_.reset(new (std::nothrow) Counter[outputs + inputs]);
-    lines_.reset(new (std::nothrow) Line[outputs + inputs]);
+    outputs_ = std::min(grid_.outputs(), kMostLines);
+    const auto lines = static_cast<std::size_t>(outputs_ + std::min(grid_.inputs(), kMostLines));
+    counters_.reset(new (std::nothrow) Counter[lines]);
+    lines_.reset(new (std::nothrow) Line[lines]);
     if (counters_ == nullptr || lines_ == nullptr) return false;
     models_.reset(new (std::nothrow) Models{
-        ZeroModel(order_, counters_.get(), counters_.get() + outputs, grid_.inputs()),
+        ZeroModel(order_, counters_.get(), counters_.get() + outputs_, grid_.inputs()),
         ValueModel(order_, table_)});
     return models_ != nullptr;
   }
@@ -96,7 +97,8 @@ class WeightCoder {
       models_->zero.update(is_there);
     }
     if (is_there)
-      value = models_->value.code(coder, value, around, lines_[n], lines_[grid_.outputs() + k]);
+      value = models_->value.code(coder, value, around, lines_[line_of(n)],
+                                  lines_[outputs_ + line_of(k)]);
     if (taken != nullptr)
       taken[n * grid_.inputs() + k] = static_cast<std::int8_t>(is_there ? value : 0);
   }
@@ -104,6 +106,7 @@ class WeightCoder {
   WeightGrid grid_;
   const WeightTable& table_;
   WeightOrder order_;
+  std::int64_t outputs_ = 0;  // lines of them; those of the inputs are behind
   std::unique_ptr<Counter[]> counters_;
   std::unique_ptr<Line[]> lines_;
   std::unique_ptr<Models> models_;

@@ -18,6 +18,12 @@
 
 namespace fastmnist {
 
+// What is learned of one output, or one input, is kept for so many of them; others share.
+inline constexpr std::int64_t kMostLines = 1 << 16;
+constexpr std::int64_t line_of(std::int64_t output_or_input) {
+  return output_or_input % kMostLines;
+}
+
 // How a matrix is coded: chosen by the writer, told in the file.
 struct WeightOrder {
   bool by_inputs = false;  // input by input and there output by output, else the other way

@@ -14,7 +14,7 @@ namespace fastmnist {
 
 class ZeroModel {
  public:
-  // `outputs` and `inputs` are a counter each, all new.
+  // `outputs` and `inputs` have a counter for each line, all new.
   ZeroModel(const WeightOrder& order, Counter* outputs, Counter* inputs, std::int64_t input_count)
       : order_(order),
         outputs_(outputs),
@@ -25,7 +25,7 @@ class ZeroModel {
   // The probability, of 2^20, that weight [n, k] is not zero.
   std::int32_t predict(std::int64_t n, std::int64_t k, const Around& around) {
     level_ = lately_.logit();
-    used_ = {begun(outputs_[n]), begun(inputs_[k])};
+    used_ = {begun(outputs_[line_of(n)]), begun(inputs_[line_of(k)])};
     const std::int32_t output = used_[0]->logit() - level_;
     const std::int32_t input = used_[1]->logit() - level_;
     const std::int32_t beside = inputs_beside(k);
@@ -72,8 +72,8 @@ class ZeroModel {
     std::int64_t sum = 0;
     std::int64_t count = 0;
     const auto add = [&](std::int64_t other, int weight) {
-      if (other < 0 || other >= input_count_ || inputs_[other].is_new()) return;
-      sum += std::int64_t{weight} * inputs_[other].p();
+      if (other < 0 || other >= input_count_ || inputs_[line_of(other)].is_new()) return;
+      sum += std::int64_t{weight} * inputs_[line_of(other)].p();
       count += weight;
     };
     add(k - 1, 2);

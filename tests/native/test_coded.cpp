@@ -117,6 +117,16 @@ TEST(weights_come_back) {
       }
 }
 
+TEST(more_outputs_than_lines_come_back) {
+  Random random(9);
+  for (const auto& [n, k] : {std::pair<std::int64_t, std::int64_t>{70'000, 2}, {2, 70'000}}) {
+    const Weights weights = sparse(random, n * k, 10, 15);
+    Weights again;
+    check::ok(read(written(weights, n, k), n, k, again));
+    CHECK(again == weights);
+  }
+}
+
 TEST(a_stream_holds_one_after_the_other) {
   Random random(6);
   const Weights weights = sparse(random, 300, 20, 15);
