@@ -57,16 +57,21 @@ def encode(array: npt.NDArray[Any]) -> Indexed | None:
     """
     if array.dtype != np.int8 or array.ndim < 2 or array.size == 0:
         return None
-    table = np.flatnonzero(np.bincount(array.reshape(-1).astype(np.int16) + 128)) - 128
+    table = np.unique(array)
     if len(table) > MOST_VALUES:
         return None
     place_of = np.zeros(256, np.uint8)
-    place_of[table + 128] = np.arange(len(table))
+    place_of[table.view(np.uint8)] = np.arange(len(table))
     bits = _bits(len(table))
-    rows = place_of[array.reshape(-1, array.shape[-1]).astype(np.int16) + 128]
-    single = np.unpackbits(rows[:, :, None], axis=2, count=bits, bitorder="little")
-    packed = np.packbits(single.reshape(len(rows), -1), axis=1, bitorder="little")
-    return Indexed(table.astype(np.int8), packed, array.shape)
+
+    def packed(block: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+        places = place_of[block.view(np.uint8)]
+        single = np.unpackbits(places[:, :, None], axis=2, count=bits, bitorder="little")
+        return np.packbits(single.reshape(len(block), -1), axis=1, bitorder="little")
+
+    rows = np.ascontiguousarray(array).reshape(-1, array.shape[-1])
+    blocks = [packed(rows[block]) for block in _blocks(*rows.shape)]
+    return Indexed(table, np.concatenate(blocks), array.shape)
 
 
 def decode(encoded: Indexed) -> npt.NDArray[np.int8]:
@@ -90,14 +95,25 @@ def decode(encoded: Indexed) -> npt.NDArray[np.int8]:
         raise ValueError(
             f"indices: expected uint8 {[*expected]}, got {indices.dtype} {[*indices.shape]}"
         )
-    single = np.unpackbits(indices, axis=1, bitorder="little")
-    if single[:, columns * bits :].any():
-        raise ValueError("indices: expected zeros behind the end of each row")
-    single = single[:, : columns * bits].reshape(-1, columns, bits)
-    places = np.packbits(single, axis=2, bitorder="little")
-    if places.max() >= len(table):
-        raise ValueError(f"indices: expected places below {len(table)}, got {places.max()}")
-    return table[places.reshape(shape)]
+
+    def unpacked(block: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+        single = np.unpackbits(block, axis=1, bitorder="little")
+        if single[:, columns * bits :].any():
+            raise ValueError("indices: expected zeros behind the end of each row")
+        single = single[:, : columns * bits].reshape(-1, columns, bits)
+        places = np.packbits(single, axis=2, bitorder="little")
+        if places.max() >= len(table):
+            raise ValueError(f"indices: expected places below {len(table)}, got {places.max()}")
+        return table[places[:, :, 0]]
+
+    blocks = [unpacked(indices[block]) for block in _blocks(len(indices), columns)]
+    return np.concatenate(blocks).reshape(shape)
+
+
+def _blocks(rows: int, columns: int) -> list[slice]:
+    """Rows by some million elements: bits by themselves take eight times the room."""
+    step = max(1, 2**20 // columns)
+    return [slice(first, first + step) for first in range(0, rows, step)]
 
 
 def _bits(values: int) -> int:
