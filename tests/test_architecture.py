@@ -198,7 +198,7 @@ def sources(*folders: str, suffixes: set[str]) -> list[Path]:
 
 
 # Folders of csrc, the lowest first: an include never goes up.
-FLOORS = ["core", "kernels", "pack", "runtime", "bindings"]
+FLOORS = ["core", "kernels", "pack", "files", "runtime", "bindings"]
 # What asks the operating system, or starts threads, which some systems have not.
 OF_SYSTEMS = re.compile(r"<(sys/.*|unistd\.h|fcntl\.h|pthread\.h|sched\.h|thread)>")
 MAY_ASK = {"core/os.cpp", "core/files.cpp", "core/cpu.cpp", "core/pool.cpp"}

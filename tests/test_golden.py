@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 import fastmnist as fm
-from golden import CLASSES, FORMAT1, load
+from golden import CLASSES, FORMAT1, FORMAT2, folder_of, load
 
 KINDS = sorted(
     path.name.removesuffix(".rows.safetensors")
-    for path in FORMAT1.glob("*.rows.safetensors")
+    for folder in (FORMAT1, FORMAT2)
+    for path in folder.glob("*.rows.safetensors")
     if not path.name.startswith("several")
 )
 # What runs in float, and how far it may be from what another CPU gave, relative to the largest.
@@ -25,7 +26,7 @@ FLOAT = {
     "structured": 1e-6, "structured-module": 1e-6, "half-bfloat16": 2e-2, "half-float16": 2e-3,
     "chain-low-rank-float": 1e-6, "module-low-rank-float": 1e-6, "pruned-low-rank-float": 1e-6,
     "root-low-rank-float": 1e-6, "half-recurrent": 2e-2, "recurrent-gru": 1e-6,
-    "recurrent-lstm": 1e-6,
+    "recurrent-lstm": 1e-6, "compressed-float": 1e-6,
 }  # fmt: skip
 
 
@@ -37,13 +38,13 @@ def assert_answers(kind: str, got: torch.Tensor, want: torch.Tensor) -> None:
 
 
 def test_all_kinds_are_there():
-    assert len(KINDS) == 46
+    assert len(KINDS) == 38 + 5 + 8
     assert set(CLASSES) <= set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_it_did(kind, isa):
-    stored = load_file(FORMAT1 / f"{kind}.rows.safetensors")
+    stored = load_file(folder_of(kind) / f"{kind}.rows.safetensors")
     model = load(kind)
     with torch.no_grad():
         assert_answers(kind, torch.as_tensor(model(stored["rows"])), stored["outputs"])
@@ -54,7 +55,7 @@ def test_it_answers_as_it_did(kind, isa):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_saved_again_and_answers_the_same(kind, tmp_path):
-    stored = load_file(FORMAT1 / f"{kind}.rows.safetensors")
+    stored = load_file(folder_of(kind) / f"{kind}.rows.safetensors")
     model = load(kind)
     fm.save(tmp_path / "again.safetensors", model)
     into = CLASSES[kind]().eval() if kind in CLASSES else None
@@ -73,14 +74,18 @@ def test_several_models_in_one_file():
     assert_answers("int8", loaded["int8"](stored["rows"]), stored["int8"])
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(("chain-", "compiled-"))])
+RUNTIME = ("chain-", "compiled-", "compressed-", "indexed-")
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith(RUNTIME)])
 def test_the_runtime_reads_chains_of_int8(kind):
     from fastmnist import runtime
 
-    stored = load_file(FORMAT1 / f"{kind}.rows.safetensors")
+    stored = load_file(folder_of(kind) / f"{kind}.rows.safetensors")
     if kind in FLOAT:
         with pytest.raises(ValueError, match="torch"):
-            runtime.load(FORMAT1 / f"{kind}.safetensors")
+            runtime.load(folder_of(kind) / f"{kind}.safetensors")
         return
-    answer = runtime.load(FORMAT1 / f"{kind}.safetensors")(stored["rows"].numpy())
+    path = folder_of(kind) / f"{kind}.safetensors"
+    answer = runtime.load(path)(stored["rows"].numpy())
     assert_answers(kind, torch.from_numpy(answer), stored["outputs"])

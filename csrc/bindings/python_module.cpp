@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/coded.h"
 #include "bindings/errors.h"
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
@@ -209,5 +210,6 @@ PYBIND11_MODULE(_core, m) {
   bindings::register_testing(m);
   bindings::register_plans(m);
   bindings::register_limits(m);
+  bindings::register_coded(m);
   bindings::register_model(m);
 }

@@ -1,6 +1,6 @@
 // How the library says that it cannot do what was asked.
 //
-// core, kernels, pack and runtime throw nothing and are compiled with -fno-exceptions: a function
+// core, kernels, pack, files and runtime throw nothing and are compiled with -fno-exceptions: a function
 // that can fail returns a Status, or a Result that holds its value where there is one. What must
 // not go unread is [[nodiscard]]. Bindings turn either into exceptions (bindings/errors.h).
 //

@@ -2,7 +2,7 @@
 //
 // With 8 bits the largest magnitude maps to 127, and rounding is all that is lost. With fewer, a
 // smaller scale that clips the largest weights may lose less: the scale is the one of least squared
-// error among 40 below that of the largest magnitude, eight to an octave, then made exact for its
+// error among 80 up to that of the largest magnitude, 16 to an octave, then made exact for its
 // own codes (the s that minimizes sum (w - s q)^2 is sum w q / sum q^2) as long as that helps.
 // Sums are in double, in the order of the weights, so that every machine finds the same scale.
 #include <cmath>
@@ -14,7 +14,7 @@ namespace fastmnist::reference {
 namespace {
 
 constexpr int kOctaves = 5;
-constexpr int kSteps = 8;  // of an octave: 16/16, 15/16, ... 9/16
+constexpr int kSteps = 16;  // of an octave: 32/32, 31/32, ... 17/32
 constexpr int kRounds = 16;
 
 struct Fit {

@@ -258,6 +258,14 @@ def test_a_pruned_student_keeps_its_zeros(few, trained):
     fm.quantize(made, fm.Dynamic())
 
 
+def test_a_clustered_student_keeps_its_clusters(few, trained):
+    student = fm.cluster(network(), fm.Clusters(8))
+    made = fm.distill(student, trained, few, epochs=2)
+    assert torch.equal(made[1].weight_indices, student[1].weight_indices)
+    assert not torch.equal(made[1].weight_centroids, student[1].weight_centroids)
+    assert len(made[1].weight.unique()) == 8
+
+
 def test_a_student_with_computed_weights(few, trained):
     student = network()
     torch.nn.utils.parametrizations.weight_norm(student[1])

@@ -164,6 +164,16 @@ def test_a_pruned_model_loses_its_zeros_and_says_so():
     assert shrunk(IMAGES).shape == (40, 10)
 
 
+def test_clusters_come_after():
+    thin = fm.factorize(mlp(), HALF, X)
+    clustered = fm.cluster(thin, fm.Clusters(4))
+    assert len(clustered[0].first.weight.unique()) <= 5
+    q = fm.quantize(clustered, fm.Static(X))
+    assert torch.equal(fm.compile(q)(X), q(X))
+    with pytest.raises(ValueError, match="which is clustered: factorize first, then cluster"):
+        fm.factorize(fm.cluster(mlp(), fm.Clusters(4)), HALF)
+
+
 def test_batchnorm_around_it():
     model = make(lambda: nn.Sequential(nn.BatchNorm1d(12), *mlp(), nn.BatchNorm1d(4)))
     model(X)

@@ -10,6 +10,7 @@ from typing import Any
 import fastmnist as fm
 
 FORMAT1 = Path(__file__).resolve().parents[1] / "golden" / "format1"
+FORMAT2 = FORMAT1.parent / "format2"
 
 
 def classes() -> dict[str, Any]:
@@ -26,7 +27,12 @@ def classes() -> dict[str, Any]:
 CLASSES = classes()
 
 
+def folder_of(kind: str) -> Path:
+    """Where the golden file of this kind is."""
+    return FORMAT1 if (FORMAT1 / f"{kind}.safetensors").is_file() else FORMAT2
+
+
 def load(kind: str, path: Path | None = None) -> Any:
     """Load a golden file of this kind, or what was made of it."""
     into = CLASSES[kind]().eval() if kind in CLASSES else None
-    return fm.load(FORMAT1 / f"{kind}.safetensors" if path is None else path, into=into)
+    return fm.load(folder_of(kind) / f"{kind}.safetensors" if path is None else path, into=into)

@@ -18,6 +18,7 @@ from fastmnist.factorization.moments import Moments, moments_of
 from fastmnist.factorization.svd import Decomposition
 from fastmnist.fusion.fusing import FLOOR
 from fastmnist.int8.network import NO_CLAMP
+from fastmnist.layers.clusters import cluster_hook
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.low_rank import LowRankLinear
@@ -193,6 +194,12 @@ class Factorization(Transform):
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         check_not_prepared(root)
+        for name, module in root.named_modules():
+            if cluster_hook(module) is not None:
+                raise ValueError(
+                    f"model: expected weights of their own, got '{name}', which is clustered: "
+                    "factorize first, then cluster (fm.uncluster brings the weights back)"
+                )
         make_permanent(root)
         layers = quantizable(root)
         check_has_linear(root, layers, "factorize", "factorize before quantizing")

@@ -1,1 +1,3 @@
-"""Bytes on disk: all or nothing, a header and tensors, networks as JSON and arrays. No torch."""
+"""Bytes on disk: all or nothing, a header and tensors, networks as JSON and arrays, compressed.
+
+No torch."""

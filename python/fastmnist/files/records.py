@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist.files.fields import required_field, required_tensor
+from fastmnist.files.short_forms import dense_arrays
 from fastmnist.int8.network import KINDS, U8, QuantizedLayer, QuantizedNetwork
-from fastmnist.int8.sparse_encoding import Encoded, decode
 from fastmnist.pixels import PixelNormalization
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -207,29 +207,6 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
     return network
 
 
-def dense_arrays(description: dict[str, Any], arrays: Arrays) -> Arrays:
-    """Put the arrays that are stored without their zeros among a model's others.
-
-    Raises
-    ------
-    ValueError
-        Naming the tensor whose parts are missing or do not belong together.
-    """
-    sparse = description.get("sparse", {})
-    if not isinstance(sparse, dict):
-        raise ValueError(f"field 'sparse': expected a table of shapes, got {sparse!r}")
-    dense = dict(arrays)
-    for key, shape in sparse.items():
-        bitmask, values = (dense.pop(f"{key}.{part}", None) for part in ("bitmask", "values"))
-        if key in dense or bitmask is None or values is None or not isinstance(shape, list):
-            raise ValueError(f"tensor '{key}': expected a shape, bitmask and values, nothing else")
-        try:
-            dense[key] = decode(Encoded(bitmask, values, tuple(shape)))
-        except ValueError as error:
-            raise ValueError(f"tensor '{key}': {error}") from None
-    return dense
-
-
 # ---- small things --------------------------------------------------------------------------------
 
 
@@ -263,6 +240,14 @@ def zeros_to_json(zeros: U8 | None) -> dict[str, str]:
         return {}
     runs = ((_LETTERS[share], len([*run])) for share, run in itertools.groupby(zeros.tolist()))
     return {"input_zeros": "".join(letter + str(n) * (n > 1) for letter, n in runs)}
+
+
+def averaged_zeros(text: str) -> str:
+    """The same field with each input as often zero as all are on average, which is shorter."""
+    runs = [(k, int(n or 1)) for k, n in re.findall("([A-Za-z])([0-9]*)", text)]
+    count = sum(n for _, n in runs)
+    mean = round(sum(_LETTERS.index(k) * n for k, n in runs) / count) if count else 0
+    return f"{_LETTERS[mean]}{count}" if count else text
 
 
 def _zeros_from_json(record: Any, inputs: int) -> U8 | None:

@@ -84,7 +84,7 @@ def quantize_weights(weight: F32, bits: int = 8) -> tuple[I8, F32]:
     """Symmetric codes per output channel: ``[outputs, inputs]`` and scales ``[outputs]``.
 
     With 8 bits the largest magnitude has the largest code; with fewer, the scale is that of least
-    squared error among 40 below it, eight to an octave, then exact for its own codes.
+    squared error among 80 up to it, 16 to an octave, then exact for its own codes.
     """
     weight, most = _f32(weight), np.float32(2 ** (bits - 1) - 1)
     scale = np.max(np.abs(weight), axis=1, initial=0) / most
@@ -108,7 +108,7 @@ def _least_error(w: F32, top: np.float32, most: np.float32) -> np.float32:
         return error, products, squares
 
     best, found = top, fit(top)
-    parts = [np.float32((16 - i) / 16) / np.float32(2**o) for o in range(5) for i in range(8)]
+    parts = [np.float32((32 - i) / 32) / np.float32(2**o) for o in range(5) for i in range(16)]
     for part in parts[1:]:
         if (scale := top * part) >= FLT_MIN and (sums := fit(scale))[0] < found[0]:
             best, found = scale, sums

@@ -72,8 +72,20 @@ def encode(array: npt.NDArray[Any]) -> Encoded | None:
     return Encoded(np.packbits(rows, axis=1, bitorder="little"), array[there], array.shape)
 
 
-def _brief(shape: tuple[Any, ...]) -> str:
-    return str([*shape[:4]])[:100] + (" and more" if len(shape) > 4 else "")
+def checked_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of an encoded array, as a file tells it.
+
+    Raises
+    ------
+    ValueError
+        If it is none of two or more dimensions.
+    """
+    if not 2 <= len(shape) <= _MOST_DIMENSIONS or not all(
+        type(size) is int and 0 < size < 2**40 for size in shape
+    ):
+        brief = str([*shape[:4]])[:100] + (" and more" if len(shape) > 4 else "")
+        raise ValueError(f"shape: expected two or more positive integers, got {brief}")
+    return shape
 
 
 def decode(encoded: Encoded) -> npt.NDArray[Any]:
@@ -84,11 +96,7 @@ def decode(encoded: Encoded) -> npt.NDArray[Any]:
     ValueError
         If bitmask, values and shape do not belong together.
     """
-    shape, bitmask, values = encoded.shape, encoded.bitmask, encoded.values
-    if not 2 <= len(shape) <= _MOST_DIMENSIONS or not all(
-        type(size) is int and 0 < size < 2**40 for size in shape
-    ):
-        raise ValueError(f"shape: expected two or more positive integers, got {_brief(shape)}")
+    shape, bitmask, values = checked_shape(encoded.shape), encoded.bitmask, encoded.values
     columns = shape[-1]
     expected = (math.prod(shape[:-1]), -(-columns // 8))
     if bitmask.dtype != np.uint8 or bitmask.shape != expected:

@@ -198,7 +198,8 @@ class SimulatedLinear(FusedLinear):
         given = None
         if self._learns_steps(rule):
             most = self.settings.weights.most
-            given = np.array(self.steps().detach().cpu().expand(len(folded))), -most, most
+            steps = self.steps().detach().cpu().expand(len(folded)).contiguous()
+            given = steps.numpy(), -most, most
         elif self.weight_scales is not None:
             if rule.multiplier is not None and rule.scale == 1.0:
                 folded = folded / torch.from_numpy(rule.multiplier)  # as it will be quantized

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastmnist.files.container import KEY, read
-from fastmnist.files.records import dense_arrays, pixels_from_json
+from fastmnist.files.container import is_ours, read
+from fastmnist.files.records import pixels_from_json
+from fastmnist.files.short_forms import dense_arrays
 from fastmnist.pixels import PixelNormalization
 from fastmnist.saving.unread import Unread, load_unread
 
@@ -168,17 +169,16 @@ def _of_safetensors(path: Any) -> tuple[str, list[StateDict]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            is_ours = KEY in (file.metadata() or {})
-        tensors = {} if is_ours else load_file(path)
-        states = [*_own_models(path)] if is_ours else [StateDict((), tensors)]
+            ours = is_ours(file)
+        states = [*_own_models(path)] if ours else [StateDict((), load_file(path))]
     except Exception as error:  # a SafetensorError is one of Exception's own kinds
         got = f"a safetensors file that is damaged ({str(error).strip()})"
         raise _refused(path, got, "copy it again") from None
-    if is_ours and not states:
+    if ours and not states:
         raise _refused(path, "compiled models alone", "name the file of the float model")
     if not any(state.tensors for state in states):
         raise _refused(path, "a safetensors file without tensors", "save the weights again")
-    return "fastmnist" if is_ours else "safetensors", states
+    return "fastmnist" if ours else "safetensors", states
 
 
 def _own_models(path: Any) -> Iterator[StateDict]:

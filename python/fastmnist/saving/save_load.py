@@ -16,13 +16,13 @@ from fastmnist.files.container import read, write
 from fastmnist.files.fields import required_field
 from fastmnist.files.records import (
     Arrays,
-    dense_arrays,
     network_arrays,
     network_from,
     network_to_json,
     pixels_from_json,
     pixels_to_json,
 )
+from fastmnist.files.short_forms import dense_arrays
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.plain import mark_resized
 from fastmnist.layers.registry import kind_of, model_class, model_name
@@ -55,7 +55,7 @@ from fastmnist.saving.layers import (
 _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
-def save(path: str | os.PathLike[str], models: Any) -> None:
+def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> None:
     """Save one model, or several by name, to one safetensors file.
 
     Parameters
@@ -67,6 +67,12 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
         Float, fused, pruned, clustered, quantized or compiled. Weights under a mask are saved as
         zeros, and clustered ones as the values that they share, so that :func:`unprune` and
         :func:`uncluster` have nothing to bring back afterwards.
+    compress : bool
+        Whether to write as few bytes as can be: all of the models is one tensor then, coded by
+        what came before (``docs/format.md``). What is loaded is the same, bit for bit; only how
+        often calibration saw a zero in each input, which helps to choose kernels, becomes an
+        average. It pays for pruned and clustered weights, and costs a second for some million
+        weights when saving, less when loading.
 
     Raises
     ------
@@ -83,6 +89,8 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
     >>> [*fm.load(path)]
     ['original']
     """
+    if not isinstance(compress, bool):
+        raise TypeError(f"compress: expected a bool, got {type(compress).__name__}")
     single = not isinstance(models, Mapping)
     named = {"model": models} if single else models
     if not named:
@@ -98,14 +106,15 @@ def save(path: str | os.PathLike[str], models: Any) -> None:
             UserWarning,
             stacklevel=2,
         )
-    write(path, {name: _describe(name, model) for name, model in named.items()}, single)
+    described = {name: _describe(name, model) for name, model in named.items()}
+    write(path, described, single, compress)
 
 
-def file_size(models: Any) -> int:
+def file_size(models: Any, compress: bool = False) -> int:
     """Bytes of the file that :func:`save` writes."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.safetensors")
-        save(path, models)
+        save(path, models, compress)
         return os.path.getsize(path)
 
 
