@@ -69,8 +69,11 @@ Status check(const NetworkSpec& spec) {
   for (std::size_t i = 0; i < spec.forms.size(); ++i)
     for (const FormSize& form : spec.forms[i])
       if (!can_have(form.form, spec.layers[i]))
-        return Status::invalid("forms", "nibbles for at most 16 distinct weights, 0 counted",
-                               "more in " + layer_name(i, "weight"));
+        return Status::invalid(
+            "forms",
+            "nibbles for at most 16 distinct weights (0 counted where 64 does not divide "
+            "the inputs)",
+            "more in " + layer_name(i, "weight"));
   const std::int64_t inputs = spec.layers[0].inputs;
   for (std::int64_t k = 0; spec.input == InputKind::kAffine && k < inputs; ++k) {
     if (!std::isfinite(spec.multiplier[k]))

@@ -22,12 +22,12 @@ struct Layout {
   }
 };
 
-// The values of a layer, 0 first, as padding is 0; false where they are too many.
+// The values of a layer, with 0 among them where inputs are padded; false where they are too many.
 bool values_of(const CanonicalLayer& layer, std::int8_t (&table)[kMostNibbleValues]) {
   std::bitset<256> seen;
   const std::int64_t all = layer.inputs * layer.outputs;
   for (std::int64_t i = 0; i < all; ++i) seen.set(static_cast<std::uint8_t>(layer.weight[i]));
-  seen.set(0);
+  if (layer.inputs % kInputPadding != 0) seen.set(0);
   if (seen.count() > kMostNibbleValues) return false;
   std::memset(table, 0, sizeof table);
   int next = 0;
@@ -65,17 +65,20 @@ void pack(const CanonicalLayer& layer, std::int64_t, std::byte* section) {
   begin_section(layer, 0, at.bytes, section);
   std::int8_t table[kMostNibbleValues];
   values_of(layer, table);
-  std::byte index[256] = {};
+  std::byte index[256] = {};  // padding has that of 0; where there is none, nothing reads it
   for (int i = kMostNibbleValues; i-- > 0;)
     index[static_cast<std::uint8_t>(table[i])] = static_cast<std::byte>(i);
   for (std::int64_t i = 0; i < kTableBytes; i += kMostNibbleValues)
     std::memcpy(section + at.table + i, table, sizeof table);
   std::byte* const panels = section + at.panels;
+  const auto zero = static_cast<unsigned>(index[0]);
+  std::memset(panels, static_cast<int>(zero | zero << 4),
+              static_cast<std::size_t>(panels_of(layer.outputs) * at.stride));
   for (std::int64_t n = 0; n < layer.outputs; ++n)
     for (std::int64_t k = 0; k < layer.inputs; ++k) {
       const Place to(at.stride, n, k);
-      panels[to.byte] |= index[static_cast<std::uint8_t>(layer.weight[n * layer.inputs + k])]
-                         << to.shift;
+      const auto own = index[static_cast<std::uint8_t>(layer.weight[n * layer.inputs + k])];
+      panels[to.byte] = (panels[to.byte] & std::byte(0xf0 >> to.shift)) | own << to.shift;
     }
 }
 

@@ -116,10 +116,10 @@ def test_fine_tuning_on_data(trained, digits):
 
 
 def test_max_drop_leaves_layers(trained, digits):
-    kept = fm.cluster(trained, fm.Clusters(2), digits, max_drop=1.0)
+    kept = fm.cluster(trained, fm.Clusters(2), digits, max_drop=2.0)
     changed = {c.layer for c in fm.changes(kept) if c.kind == "clustered"}
     assert changed < {"linear1", "linear2", "linear3"}
-    assert fm.evaluate(kept, digits) >= fm.evaluate(trained, digits) - 0.01
+    assert fm.evaluate(kept, digits) >= fm.evaluate(trained, digits) - 0.02
 
 
 def test_undone_like_a_mask():
@@ -334,8 +334,9 @@ def test_weights_that_are_not_finite():
 
 
 def test_models_that_are_not_plain():
-    with pytest.raises(ValueError, match="forward"):
-        fm.cluster(ReadsWeights(), fm.Clusters(4))
+    read = fm.cluster(ReadsWeights(), fm.Clusters(4))
+    assert {c.layer for c in fm.changes(read)} < {n for n, m in read.named_modules() if n}
+    assert torch.isfinite(read(X)).all()
     attention = fm.cluster(Attention(), fm.Clusters(4))
     assert cluster_hook(attention.get_submodule("attention").out_proj) is None
     normed = nn.Sequential(parametrizations.weight_norm(nn.Linear(12, 9)), nn.ReLU())

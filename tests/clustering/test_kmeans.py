@@ -22,7 +22,7 @@ def error(values: npt.NDArray[np.float32], n: int, most: int = 1024) -> float:
     # Each value has its nearest centroid.
     distance = np.abs(values[:, None].astype(np.float64) - centroids)
     own = np.take_along_axis(distance, indices[:, None], 1)[:, 0]
-    assert (own <= distance.min(axis=1) * (1 + 1e-6) + 1e-12).all()
+    assert (own <= distance.min(axis=1) + 1e-6 * np.abs(values).max()).all()
     return float((own**2).sum())
 
 

@@ -47,7 +47,7 @@ def test_the_error_is_the_least_of_many_scales(bits):
     for share in np.linspace(0.05, 1.2, 400):
         scale = share * np.abs(weight).max(axis=1, keepdims=True) / most
         other = np.clip(np.rint(weight / scale), -most, most) * scale
-        assert (own <= ((weight - other) ** 2).sum(axis=1) * 1.01).all(), share
+        assert (own <= ((weight - other) ** 2).sum(axis=1) * 1.03).all(), share
 
 
 @pytest.mark.parametrize("bits", BITS)

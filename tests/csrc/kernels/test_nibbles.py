@@ -119,6 +119,18 @@ def test_too_many_values_are_refused(isa: str) -> None:
     ):
         _core.pack([layer.native], "static", forms=[["nibbles"]])
     layer.weight[:] = 0
-    layer.weight[0, :16] = np.arange(1, 17)  # and the 0 that pads
+    layer.weight[:] = np.arange(1, 101).reshape(5, 20) % 16 + 1  # and the 0 that pads
     with pytest.raises(ValueError, match="forms"):
         _core.pack([layer.native], "static", forms=[["nibbles"]])
+
+
+@pytest.mark.parametrize("inputs", [64, 128, 4096])
+def test_sixteen_values_without_a_zero(isa: str, inputs: int) -> None:
+    """Where no input is padded, nothing needs one."""
+    rng = np.random.default_rng(inputs)
+    layer = random_layer(rng, inputs, 37)
+    values = np.append(np.arange(-120, 120, 16), 127)
+    layer.weight[:] = rng.choice(values, layer.weight.shape)
+    for rows in (1, 2, 9, 40):
+        names = check(layer, rows, "last", rows)
+        assert any("nibbles" in name for name in names)
