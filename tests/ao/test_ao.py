@@ -149,7 +149,7 @@ def test_qconfigs_are_obeyed():
     model.linear3.qconfig = None
     prepared = tq.prepare(model)
     assert prepared.linear1.settings.rule == fm.MovingAverage(0.5)
-    assert not prepared.linear1.settings.per_channel
+    assert not prepared.linear1.settings.weights.per_channel
     assert not isinstance(prepared.linear3, SimulatedLinear)
     prepared(X)
     q = tq.convert(prepared)
@@ -159,11 +159,11 @@ def test_qconfigs_are_obeyed():
     prepared = tq.prepare(only)
     assert [n for n, m in prepared.named_modules() if isinstance(m, SimulatedLinear)] == ["linear2"]
     assert type(prepared.linear2.watcher) is tq.HistogramObserver
-    assert prepared.linear2.settings.per_channel
+    assert prepared.linear2.settings.weights.per_channel
     only.linear2.qconfig = tq.get_default_qat_qconfig("qnnpack")
     prepared = tq.prepare_qat(only.train())
     assert prepared.linear2.settings.rule == fm.MovingAverage(0.01)
-    assert not prepared.linear2.settings.per_channel
+    assert not prepared.linear2.settings.weights.per_channel
     assert tq.get_default_qat_qconfig("x86").weight().is_per_channel
 
 
@@ -174,14 +174,14 @@ def test_torchs_own_qconfigs_and_stubs_while_torch_has_them():
     model.qconfig = ao.get_default_qconfig("x86")
     prepared = tq.prepare(model)
     assert type(prepared.linear1.watcher) is ao.HistogramObserver
-    assert prepared.linear1.settings.per_channel
+    assert prepared.linear1.settings.weights.per_channel
     prepared(X)
     q = tq.convert(prepared)
     assert len([m for m in q.modules() if isinstance(m, QuantizedLinear)]) == 3
     model.qconfig = ao.get_default_qat_qconfig("x86")
     prepared = tq.prepare_qat(model.train())
     assert type(prepared.linear1.watcher) is ao.MovingAverageMinMaxObserver
-    assert prepared.linear1.settings.per_channel
+    assert prepared.linear1.settings.weights.per_channel
 
 
 def test_the_mistake_of_a_learning_path():
