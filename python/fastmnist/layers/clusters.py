@@ -46,14 +46,48 @@ class ClusterHook:
         self, parameters: Mapping[str, Tensor | None], buffers: Mapping[str, Tensor | None]
     ) -> Tensor:
         """The weight ``[outputs, inputs]`` that centroids and indices make."""
-        table, indices = parameters["weight_centroids"], buffers["weight_indices"]
-        assert table is not None
-        assert indices is not None
+        table, indices = parameters.get("weight_centroids"), buffers.get("weight_indices")
+        if table is None or indices is None:
+            raise TypeError(
+                "weight_centroids: expected a parameter of the clustered layer's own, got one that "
+                "is pruned or parametrized: do that before fm.cluster, or undo it"
+            )
         if self.holds_zero:
             table = torch.cat([table.new_zeros(*table.shape[:-1], 1), table], dim=-1)
         if self.scope == "channel":
             return table.gather(1, indices.long())
         return table.index_select(0, indices.flatten().int()).view(indices.shape)
+
+    def before_load(
+        self,
+        module: nn.Module,
+        state: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Follow a state that is about to be loaded; see ``register_load_state_dict_pre_hook``."""
+        if f"{prefix}weight" in state:
+            # An error without `strict`, too: the clusters would stay as they were, in silence.
+            error_msgs.append(
+                f"'{prefix}weight': a plain weight does not fit a clustered layer: load it into "
+                "the model from before fm.cluster, and cluster that"
+            )
+            return
+        old, new = module._buffers.get("weight_indices"), state.get(f"{prefix}weight_indices")
+        centroids = state.get(f"{prefix}weight_centroids")
+        if old is None or new is None or centroids is None or old.shape != new.shape:
+            return
+        if old.is_meta or new.is_meta or torch.equal(old, new.to(old)):
+            return
+        # Other clusters: the weights behind are not theirs, and they may keep a 0, or not. Every
+        # centroid has a weight, so that the largest index tells.
+        module._buffers.pop(_BEHIND, None)
+        module._non_persistent_buffers_set.discard(_BEHIND)
+        self.holds_zero = bool(new.max() >= centroids.shape[-1])
 
 
 def cluster_hook(module: nn.Module) -> ClusterHook | None:
@@ -82,6 +116,7 @@ def put_clusters(
     layer.register_buffer("weight_indices", indices)
     layer.register_buffer(_BEHIND, weight.detach(), persistent=False)
     layer.register_forward_pre_hook(hook)
+    layer.register_load_state_dict_pre_hook(hook.before_load)
     with torch.no_grad():
         hook(layer, None)
 
@@ -129,6 +164,9 @@ def remove_clusters(layer: nn.Module, *, bring_back: bool = False) -> None:
     for key, found in [*layer._forward_pre_hooks.items()]:
         if found is hook:
             del layer._forward_pre_hooks[key]
+    for key, wrapped in [*layer._load_state_dict_pre_hooks.items()]:
+        if getattr(getattr(wrapped, "hook", None), "__self__", None) is hook:
+            del layer._load_state_dict_pre_hooks[key]
     vars(layer).pop("weight", None)
     del layer._parameters["weight_centroids"], layer._buffers["weight_indices"]
     layer._buffers.pop(_BEHIND, None)
