@@ -155,6 +155,24 @@ def test_shared_weights_stay_shared():
     assert len(weights) == len(original)
 
 
+def test_tied_weights_stay_tied(tmp_path):
+    def tied() -> nn.Module:
+        model = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12), nn.Linear(12, 5))
+        model[2].weight = model[0].weight
+        return model
+
+    model = tied()
+    clustered = fm.cluster(model, fm.Clusters(4))
+    path = tmp_path / "tied.safetensors"
+    fm.save(path, clustered)
+    for one in (clustered, copy.deepcopy(clustered), fm.load(path, into=tied())):
+        assert one[0].weight_centroids is one[2].weight_centroids
+        assert one[0].weight_indices is one[2].weight_indices
+    back = fm.uncluster(clustered)
+    assert back[0].weight is back[2].weight
+    assert torch.equal(back[0].weight, model[0].weight)
+
+
 # ---- what comes after ----------------------------------------------------------------------------
 
 

@@ -282,8 +282,12 @@ class _Unclustering(Transform):
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
         done = []
+        shared: dict[nn.Parameter, nn.Parameter] = {}
         for name in names:
-            remove_clusters(root.get_submodule(name), bring_back=True)
+            layer = root.get_submodule(name)
+            centroids = layer.get_parameter("weight_centroids")
+            remove_clusters(layer, bring_back=True)
+            layer.weight = shared.setdefault(centroids, layer.get_parameter("weight"))
             done.append(Change(name, UNCLUSTERED, after="weight"))
         apply_masks(root)
         return root, done

@@ -151,6 +151,18 @@ def cluster_as_it_is(layer: nn.Module, scope: str) -> None:
     )
 
 
+def cluster_like(layer: nn.Module, other: nn.Module) -> None:
+    """Cluster a layer whose weight was that of `other`, which is clustered by now."""
+    hook = cluster_hook(other)
+    assert hook is not None
+    put_clusters(
+        layer,
+        other.get_parameter("weight_centroids"),
+        other.get_buffer("weight_indices"),
+        ClusterHook(hook.scope, hook.holds_zero),
+    )
+
+
 def remove_clusters(layer: nn.Module, *, bring_back: bool = False) -> None:
     """Give a clustered layer a plain weight: what it has now, or what it had before."""
     hook = cluster_hook(layer)

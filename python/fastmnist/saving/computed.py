@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from fastmnist.layers.clusters import SCOPES, cluster_as_it_is, cluster_hook
+from fastmnist.layers.clusters import SCOPES, cluster_as_it_is, cluster_hook, cluster_like
 from fastmnist.rewriting.kept_weights import keep_weight
 from fastmnist.rewriting.masks import is_pruned
 
@@ -42,7 +42,7 @@ def restore_masks(model: nn.Module, masked: list[Any]) -> None:
 
 
 def restore_clusters(model: nn.Module, clustered: Any) -> None:
-    """Cluster what was clustered, by the values that its weights have.
+    """Cluster what was clustered, by the values that its weights have; what was shared still is.
 
     Raises
     ------
@@ -51,13 +51,19 @@ def restore_clusters(model: nn.Module, clustered: Any) -> None:
     """
     if not isinstance(clustered, list):
         raise ValueError(f"clustered: expected a list, got {type(clustered).__name__}")
+    first: dict[nn.Parameter, tuple[str, nn.Module]] = {}
     for path, scope in clustered:
         module = _module_at(model, path)
         if scope not in SCOPES or not isinstance(module, nn.Linear):
             raise ValueError(
                 f"clustered: expected a Linear layer and a scope, got {path!r}, {scope!r}"
             )
-        cluster_as_it_is(module, scope)
+        weight = module.get_parameter("weight")
+        of, other = first.setdefault(weight, (scope, module))
+        if other is not module and of == scope:
+            cluster_like(module, other)
+        else:
+            cluster_as_it_is(module, scope)
         keep_weight(module)
 
 
