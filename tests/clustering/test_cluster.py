@@ -329,7 +329,9 @@ def test_weights_behind_are_those_of_the_clusters():
     other = mlp()
     with torch.no_grad():
         for name in LAYERS:
-            other.get_submodule(name).weight.mul_(torch.rand(other.get_submodule(name).weight.shape))
+            other.get_submodule(name).weight.mul_(
+                torch.rand(other.get_submodule(name).weight.shape)
+            )
     model.load_state_dict(fm.cluster(other, fm.Clusters(4)).state_dict())
     with pytest.raises(ValueError, match="weights from before clustering, got none behind '0'"):
         fm.uncluster(model)
@@ -338,7 +340,7 @@ def test_weights_behind_are_those_of_the_clusters():
 def test_a_plain_weight_is_not_loaded():
     model = fm.cluster(mlp(), fm.Clusters(4))
     for strict in (True, False):
-        with pytest.raises(RuntimeError, match="'0.weight': a plain weight does not fit"):
+        with pytest.raises(RuntimeError, match=r"'0\.weight': a plain weight does not fit"):
             model.load_state_dict(mlp().state_dict(), strict=strict)
     back = fm.uncluster(model)
     back.load_state_dict(mlp().state_dict())
@@ -348,7 +350,7 @@ def test_a_plain_weight_is_not_loaded():
 def test_centroids_that_are_pruned():
     layer = fm.cluster(mlp(), fm.Clusters(4))[0]
     prune.l1_unstructured(layer, "weight_centroids", amount=2)
-    with pytest.raises(TypeError, match="weight_centroids: .* do that before fm.cluster"):
+    with pytest.raises(TypeError, match=r"weight_centroids: .* do that before fm.cluster"):
         layer(X)
 
 

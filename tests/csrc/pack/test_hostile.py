@@ -14,7 +14,7 @@ import torch
 from guard import EDGES, Edge, guarded, guarded_empty
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import KINDS, Kind, random_network
+from oracle import KINDS, RandomNetwork, random_network
 
 from fastmnist import _core, _ops
 
@@ -27,8 +27,34 @@ NETWORKS = {
     for pixels in (False, True)
 }
 ONE_LAYER = random_network(2, (9, 20))
-CHOICES = st.sampled_from(sorted(NETWORKS))
+
+
+def in_nibbles(network: RandomNetwork, *, alone: bool) -> U8:
+    """The same sizes with weights of four bits, in nibbles: alone, or beside dense ones."""
+    for layer in network.layers:
+        layer.weight[:] = layer.weight % 15 - 7
+    packed = _core.pack(
+        [layer.native for layer in network.layers],
+        "static",
+        forms=[["nibbles"]] * len(network.layers),
+    )
+    if alone:
+        _core.plan_by_rule(packed)  # which takes nibbles where there are some
+        packed = packed[: _core.drop_unused_forms(packed)].copy()
+    return packed
+
+
+PACKED = {which: network.packed for which, network in NETWORKS.items()} | {
+    ("nibbles", alone): in_nibbles(random_network(3, WIDTHS), alone=alone)
+    for alone in (False, True)
+}
+ONE_PACKED = {
+    "dense": ONE_LAYER.packed,
+    "nibbles": in_nibbles(random_network(2, (9, 20)), alone=True),
+}
+CHOICES = st.sampled_from(sorted(PACKED))
 RECORD = 192
+COUNT = 8  # what a section of any form but the dense begins with
 HEADER = 64 + 2 * RECORD  # of the header and two layer records
 
 
@@ -67,13 +93,15 @@ def run_everything(packed: U8, edge: Edge) -> bool:
 
 
 def test_valid_bytes_are_taken() -> None:
-    for network in NETWORKS.values():
-        assert run_everything(network.packed, "last")
+    for packed in PACKED.values():
+        assert run_everything(packed, "last")
+    beside, alone = PACKED["nibbles", False], PACKED["nibbles", True]
+    assert alone.size < beside.size
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_cut_and_extended(kind: Kind) -> None:
-    packed = NETWORKS[kind, False].packed
+@pytest.mark.parametrize("which", [*((kind, False) for kind in KINDS), ("nibbles", True)], ids=str)
+def test_cut_and_extended(which: Any) -> None:
+    packed = PACKED[which]
     lengths = {*range(260), *range(0, packed.size, 61), packed.size - 64, packed.size - 1}
     for length in sorted(lengths):
         for edge in EDGES:
@@ -131,7 +159,7 @@ def test_random_words_behind_the_magic_number() -> None:
         st.sampled_from(EDGES),
     )
     def fuzz(words: dict[int, int], which: Any, edge: Edge) -> None:
-        packed = NETWORKS[which].packed.copy()
+        packed = PACKED[which].copy()
         for word, value in words.items():
             packed.view(np.uint32)[word] = value
         taken.append(run_everything(packed, edge))
@@ -145,7 +173,7 @@ def test_any_byte_flipped() -> None:
 
     @given(st.data(), CHOICES, st.sampled_from(EDGES))
     def fuzz(data: st.DataObject, which: Any, edge: Edge) -> None:
-        packed = NETWORKS[which].packed.copy()
+        packed = PACKED[which].copy()
         for _ in range(data.draw(st.integers(1, 3))):
             at = data.draw(st.integers(0, HEADER - 1) | st.integers(0, packed.size - 1))
             packed[at] ^= data.draw(st.integers(1, 255))
@@ -156,9 +184,9 @@ def test_any_byte_flipped() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", sorted(NETWORKS), ids=str)
+@pytest.mark.parametrize("which", sorted(PACKED), ids=str)
 def test_every_word_of_the_header(which: Any) -> None:
-    good = NETWORKS[which].packed
+    good = PACKED[which]
     hostile = [0, 1, 2, 3, 9, 64, 65536, 65537, 2**24 + 1, 2**31 - 1, 2**31, 2**32 - 1, 0x7FC00000]
     taken = 0
     for word in range(HEADER // 4):
@@ -171,8 +199,10 @@ def test_every_word_of_the_header(which: Any) -> None:
     assert 0 < taken < HEADER // 4 * len(hostile)
 
 
-def test_one_layer_with_every_byte_flipped(isa: str) -> None:
-    good = ONE_LAYER.packed
+@pytest.mark.parametrize("form", ONE_PACKED)
+def test_one_layer_with_every_byte_flipped(isa: str, form: str) -> None:
+    good = ONE_PACKED[form]
+    refused = 64 + RECORD + (0 if form == "dense" else COUNT)  # the weights themselves never are
     codes = guarded(np.full((7, 9), 200, np.uint8))
     out, out_codes = guarded_empty((7, 20), np.float32), guarded_empty((7, 20), np.uint8)
     one = np.ones(1, np.float32), np.full(1, 9, np.int32)
@@ -183,12 +213,12 @@ def test_one_layer_with_every_byte_flipped(isa: str) -> None:
             try:
                 _core.linear(codes, packed, *one, y)
             except ValueError as error:
-                assert at < 64 + RECORD, error  # noqa: PT017 - the weights themselves are never refused
+                assert at < refused, error  # noqa: PT017
         if at % 7 == 0:
             try:
                 torch.ops.fastmnist.linear(torch.from_numpy(codes), torch.from_numpy(packed), 20)
             except (RuntimeError, ValueError) as error:
-                assert at < 64 + RECORD, error  # noqa: PT017
+                assert at < refused, error  # noqa: PT017
 
 
 def test_foreign_weights_give_the_same_wrong_numbers_everywhere() -> None:
