@@ -24,7 +24,7 @@ _ADVICE = re.compile(
     r"\b(assign|call|calibrate|define|exclude|flatten|give|leave|let|load|make|pass|reach|remove|set"
     r"|use)\b|exclude=|fm\.\w"
 )
-FUSED, INT8, SAME, HALF = 100.0, 20.0, 80.0, 25.0
+FUSED, INT8, FEW, SAME, HALF = 100.0, 20.0, 8.0, 80.0, 25.0
 
 
 class Refusals(Counter[str]):
@@ -41,8 +41,10 @@ def run(model: Callable[..., Any], rows: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([torch.as_tensor(part).double().flatten() for part in parts])
 
 
-def noise_floor(drawn: Drawn) -> float:
+def noise_floor(drawn: Drawn, bits: int = 8) -> float:
     """dB that the float model keeps under noise of the size of int8's roundings.
+
+    With fewer `bits` for weights, as where the largest one has the largest code.
 
     Models that cancel, or saturate, lose more than others; what is asked of int8 depends on it.
     """
@@ -67,7 +69,7 @@ def noise_floor(drawn: Drawn) -> float:
 
         for module in {id(m): m for m in noisy.modules() if isinstance(m, nn.Linear)}.values():
             with torch.no_grad():
-                step = module.weight.abs().amax(1, keepdim=True) / 127
+                step = module.weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
                 own = torch.rand(module.weight.shape, generator=generator) - 0.5
                 module.weight = nn.Parameter(module.weight + step * own)
             module.register_forward_pre_hook(disturb)
@@ -106,6 +108,7 @@ class Checks:
         self.model = drawn.make()
         self.want = run(self.model, drawn.rows)
         self.int8 = min(INT8, noise_floor(drawn) - 6)
+        self.few = min(FEW, noise_floor(drawn, bits=4) - 6)
         rows = drawn.rows
         both = dict(zip(("x", "other"), rows, strict=False))
         self.calibration = rows[0] if len(rows) == 1 else both
@@ -113,13 +116,17 @@ class Checks:
     def all(self) -> None:
         state = copy.deepcopy(self.model.state_dict())
         self._fuse()
-        for name, way in self._quantizers().items():
-            self._quantize(name, way)
+        for name, way in self._quantizers(8).items():
+            self._quantize(name, way, self.int8)
+        for name, way in self._quantizers(4).items():
+            self._quantize(f"{name}, 4 bits", way, self.few)
         self._half()
         self._prune()
         self._shrink()
         self._remove_empty()
         self._factorize()
+        for scope in ("layer", "channel"):
+            self._cluster(scope)
         self._compile()
         after = self.model.state_dict()
         assert all(torch.equal(after[key], value) for key, value in state.items()), "input changed"
@@ -150,9 +157,10 @@ class Checks:
             close(self.want, run(result, self.drawn.rows), FUSED, "fuse")
             self._travels("fuse", result)
 
-    def _quantizers(self) -> dict[str, Callable[[], nn.Module]]:
+    def _quantizers(self, bits: int) -> dict[str, Callable[[], nn.Module]]:
         def aware() -> nn.Module:
-            prepared = fm.prepare_qat(self.model, fm.QAT("minmax")).train()
+            how = fm.QAT("minmax", weight_bits=bits)
+            prepared = fm.prepare_qat(self.model, how).train()
             for module in prepared.modules():
                 if isinstance(module, nn.BatchNorm1d | nn.Dropout):
                     module.eval()
@@ -160,22 +168,24 @@ class Checks:
             return fm.convert(prepared)
 
         def prepared() -> nn.Module:
-            watching = fm.prepare(self.model, fm.Static())
+            watching = fm.prepare(self.model, fm.Static(weight_bits=bits))
             run(watching, self.drawn.rows)
             return fm.convert(watching)
 
         return {
-            "Dynamic": lambda: fm.quantize(self.model, fm.Dynamic()),
-            "Static": lambda: fm.quantize(self.model, fm.Static(self.calibration)),
+            "Dynamic": lambda: fm.quantize(self.model, fm.Dynamic(weight_bits=bits)),
+            "Static": lambda: fm.quantize(
+                self.model, fm.Static(self.calibration, weight_bits=bits)
+            ),
             "prepare": prepared,
             "QAT": aware,
         }
 
-    def _quantize(self, name: str, way: Callable[[], nn.Module]) -> None:
+    def _quantize(self, name: str, way: Callable[[], nn.Module], floor: float) -> None:
         result = self.attempt(name, lambda: self._runs(way()))
         if result is None:
             return
-        close(self.want, run(result, self.drawn.rows), self.int8, name)
+        close(self.want, run(result, self.drawn.rows), floor, name)
         assert any("int8" in str(change) for change in fm.changes(result)), f"{name}: no int8"
         self._travels(name, result)
         net = self.attempt(f"compile({name})", lambda: self._runs(fm.compile(result)))
@@ -264,6 +274,29 @@ class Checks:
             floor = min(self.int8, 15.0)
             close(want, run(quantized, self.drawn.rows), floor, "factorize+Dynamic")
             self._travels("factorize+Dynamic", quantized)
+
+    def _cluster(self, scope: str) -> None:
+        name, config = f"cluster by {scope}", fm.Clusters(3, scope=scope)
+        result = self.attempt(name, lambda: self._runs(fm.cluster(self.model, config)))
+        if result is None:
+            return
+        reference = self.drawn.make()
+        mine = dict(result.named_modules(remove_duplicate=False))
+        for path, layer in reference.named_modules(remove_duplicate=False):
+            if isinstance(layer, nn.Linear):
+                layer.weight = nn.Parameter(mine[path].weight.detach().clone())
+        want = run(reference, self.drawn.rows)
+        close(want, run(result, self.drawn.rows), SAME, name)
+        self._travels(name, result)
+        back = run(fm.uncluster(result), self.drawn.rows)
+        close(self.want, back, SAME, f"uncluster({name})")
+        quantized = self.attempt(
+            f"{name}+Dynamic", lambda: self._runs(fm.quantize(result, fm.Dynamic()))
+        )
+        if quantized is not None:
+            floor = min(self.int8, 15.0)
+            close(want, run(quantized, self.drawn.rows), floor, f"{name}+Dynamic")
+            self._travels(f"{name}+Dynamic", quantized)
 
     def _compile(self) -> None:
         rows = self.drawn.rows
