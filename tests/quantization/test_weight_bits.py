@@ -205,3 +205,12 @@ def test_prepared_models_travel(trained, digits):
     assert torch.equal(other.eval()(x), want)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.isfinite(model.train()(x).float()).all()
+
+
+def test_scales_that_diverged_are_named():
+    prepared = fm.prepare_qat(mlp(), fm.QAT(weight_bits=4)).train()
+    prepared(torch.rand(20, 12))
+    with torch.no_grad():
+        prepared[3].weight_step[2] = float("nan")
+    with pytest.raises(ValueError, match="layer '3': expected finite scales in its weight_step"):
+        fm.convert(prepared)

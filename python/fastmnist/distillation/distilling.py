@@ -152,6 +152,8 @@ def distill(
         _check_alike(got, said)
         is_kl = _are_classes(got, first.target, loss_fn)
         objective = _Taught(models, config, loss_fn, is_kl=is_kl)
+        if objective.is_kl and config.alpha > 0 and not callable(config.soft_loss):
+            _check_where_classes_are(got, first.target, loss_fn)
         if config.layers:
             with torch.random.fork_rng(enabled=seed is not None):
                 if seed is not None:
@@ -193,7 +195,7 @@ class _Taught(Objective):
         self.needs_targets = config.alpha < 1
         self.hints: Hints | None = None
         self._config, self._models = config, models
-        self._is_kl = is_kl if config.soft_loss is None else config.soft_loss == "kl"
+        self.is_kl = is_kl if config.soft_loss is None else config.soft_loss == "kl"
 
     def match(self, student: nn.Module, first: Batch) -> None:
         """Look at what the hidden layers give, so that their differences can be learnt from."""
@@ -215,7 +217,7 @@ class _Taught(Objective):
     def said(self, batch: Batch) -> Tensor:
         """What the teacher, or the ensemble, says of a batch."""
         assert self._models is not None
-        temperature = self._config.temperature if self._is_kl else None
+        temperature = self._config.temperature if self.is_kl else None
         return mean_of(self._models.outputs(batch), temperature)
 
     def of(self, model: nn.Module, batch: Batch) -> tuple[Any, Tensor]:
@@ -244,7 +246,7 @@ class _Taught(Objective):
         if callable(self._config.soft_loss):
             loss = self._config.soft_loss(outputs, said)
             return loss.mean() if loss.ndim else loss
-        if not self._is_kl:
+        if not self.is_kl:
             return F.mse_loss(outputs, said)
         t = self._config.temperature
         want, got = (torch.log_softmax(logits / t, dim=1) for logits in (said, outputs))
@@ -259,6 +261,20 @@ def _are_classes(outputs: Any, target: Any, loss_fn: LossFn | None) -> bool:
     if loss_fn is not None:
         return is_cross_entropy(loss_fn)
     return target.shape == outputs.shape and are_probabilities(target)
+
+
+def _check_where_classes_are(outputs: Any, target: Any, loss_fn: LossFn | None) -> None:
+    """KL is of dimension 1: of more than two, a loss of somebody's own may mean another."""
+    if not isinstance(outputs, Tensor) or outputs.ndim == 2:
+        return
+    shapes = (outputs.shape, outputs.shape[:1] + outputs.shape[2:])
+    own_loss = loss_fn is not None and not is_cross_entropy(loss_fn)
+    if own_loss or not isinstance(target, Tensor) or target.shape not in shapes:
+        raise ValueError(
+            "student: expected classes along dimension 1 of its outputs, as cross entropy has them,"
+            f" got outputs {[*outputs.shape]}, and targets or a loss that do not say so: give "
+            "Distillation(soft_loss=...), a function of the outputs of student and teacher"
+        )
 
 
 def _check_student(student: Any) -> None:

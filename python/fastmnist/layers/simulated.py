@@ -199,6 +199,11 @@ class SimulatedLinear(FusedLinear):
         if self._learns_steps(rule):
             most = self.settings.weights.most
             steps = self.steps().detach().cpu().expand(len(folded)).contiguous()
+            if not bool(steps.isfinite().all()):
+                raise ValueError(
+                    f"layer '{self.name}': expected finite scales in its weight_step, got NaN or "
+                    "inf: train from the weights before that with a lower learning rate"
+                )
             given = steps.numpy(), -most, most
         elif self.weight_scales is not None:
             if rule.multiplier is not None and rule.scale == 1.0:
