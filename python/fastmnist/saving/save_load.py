@@ -43,7 +43,14 @@ from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
 from fastmnist.saving.chains import build_chain, describe_chain
 from fastmnist.saving.checkpoints import told_to_load_elsewhere
-from fastmnist.saving.computed import clusters_of, masks_of, restore_clusters, restore_masks
+from fastmnist.saving.computed import (
+    clusters_of,
+    joined_clusters,
+    masks_of,
+    parted_clusters,
+    restore_clusters,
+    restore_masks,
+)
 from fastmnist.saving.layers import (
     build_layer,
     describe_layers,
@@ -208,7 +215,7 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
     for module in plain.modules():
         if isinstance(module, FusedLinear):
             module.fold_norms()
-    masked, clustered = masks_of(plain), clusters_of(plain)
+    masked, clustered, parted = masks_of(plain), clusters_of(plain), parted_clusters(plain)
     make_permanent(plain)
     description: dict[str, Any] = {
         "type": "module",
@@ -227,6 +234,9 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
                 f"models: '{name}' holds '{key}', expected a tensor, got {type(value).__name__}"
             )
         arrays[key] = to_array(value)
+    for path, _ in clustered:
+        del arrays[f"{path}.weight" if path else "weight"]
+    arrays |= parted
     for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
@@ -271,7 +281,8 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         return CompiledModel(network_from(description, arrays))
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
-    arrays = dense_arrays(description, arrays)
+    clustered = description.get("clustered", [])
+    arrays = joined_clusters(clustered, dense_arrays(description, arrays))
     replaced = required_field(description, "replaced", dict)
     own_class = model_class(description.get("class"))
     if "" in replaced:
@@ -293,7 +304,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         model.requires_grad_(False)  # as quantize returns it
     model.eval()
     restore_masks(model, required_field(description, "masked", list))
-    restore_clusters(model, description.get("clustered", []))
+    restore_clusters(model, clustered)
     pixels = pixels_from_json(description.get("pixels"))
     if pixels is not None:
         set_model_pixels(model, pixels)
