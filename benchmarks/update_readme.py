@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import (
     compare,
+    few_bits,
     modules,
     pruning_accuracy,
     quantization_accuracy,
@@ -107,6 +108,10 @@ def module_speed(saved: Saved, _: Path) -> list[str]:
     return [_markdown(modules.table(saved)), f"{_ran(about)}, {about['isa']}, torch {torch}."]
 
 
+def few_bits_tables(saved: Saved, _: Path) -> list[str]:
+    return [_markdown(few_bits.table(saved)), f"{_ran(saved['about'])}."]
+
+
 def target_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, targets_tables.tables(saved)), f"{_ran(saved['about'])}."]
 
@@ -123,6 +128,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
             *results.first("pruning", pruning_accuracies),
             *results.each("sparse", sparse_speed),
         ],
+        "few-bits-table": results.each("few_bits", few_bits_tables),
         "benchmark-table": [
             *results.each("dense", dense_tables),
             *results.each("targets", target_tables),

@@ -26,7 +26,8 @@ FLOAT = {
     "structured": 1e-6, "structured-module": 1e-6, "half-bfloat16": 2e-2, "half-float16": 2e-3,
     "chain-low-rank-float": 1e-6, "module-low-rank-float": 1e-6, "pruned-low-rank-float": 1e-6,
     "root-low-rank-float": 1e-6, "half-recurrent": 2e-2, "recurrent-gru": 1e-6,
-    "recurrent-lstm": 1e-6, "compressed-float": 1e-6,
+    "recurrent-lstm": 1e-6, "compressed-float": 1e-6, "clustered-float": 1e-6,
+    "compressed-clustered": 1e-6,
 }  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def assert_answers(kind: str, got: torch.Tensor, want: torch.Tensor) -> None:
 
 
 def test_all_kinds_are_there():
-    assert len(KINDS) == 38 + 5 + 8
+    assert len(KINDS) == 38 + 5 + 12
     assert set(CLASSES) <= set(KINDS)
 
 

@@ -29,7 +29,7 @@ def report(variants, digits):
 def test_the_usual_rows_and_columns(report, trained, digits):
     assert [row.name for row in report] == [
         "original", "fused", "dynamic int8", "static int8", "bfloat16", "pruned 50 %",
-        "pruned + int8", "low-rank", "distilled",
+        "pruned + int8", "4-bit", "clustered", "low-rank", "distilled",
         "compiled (float32 rows)", "compiled (uint8 rows)",
     ]  # fmt: skip
     assert [row.rows for row in report] == ["float32"] * 10 + ["uint8"]

@@ -131,6 +131,16 @@ def assert_same(net, state):
     assert all(torch.equal(own[name], value) for name, value in state.items())
 
 
+@pytest.mark.parametrize("scope", ["layer", "channel"])
+def test_clustered(scope, tmp_path):
+    clustered = fm.cluster(NET, fm.Clusters(3, scope=scope), include="fc")
+    torch.save(under("module.", clustered.state_dict()), tmp_path / "w.pt")
+    net = made(2)
+    fit = load_weights(net, read_checkpoint(tmp_path / "w.pt"))
+    assert "shared values looked up for" in str(fit)
+    assert_same(net, {**STATE, "fc.weight": clustered.fc.weight})
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_pruned(whole, tmp_path):
     pruned = copy.deepcopy(NET)

@@ -29,6 +29,10 @@ KINDS = {
     "fused": lambda: fm.fuse(mlp()),
     "fused table": lambda: fm.fuse(table()),
     "pruned": lambda: fm.prune(mlp(), fm.L1Unstructured(0.5)),
+    "clustered": lambda: fm.cluster(fm.prune(mlp(), fm.L1Unstructured(0.3)), fm.Clusters(6)),
+    "clustered by channel": lambda: fm.cluster(mlp(), fm.Clusters(5, scope="channel")),
+    "clustered static": lambda: fm.quantize(fm.cluster(mlp(), fm.Clusters(6)), fm.Static(X)),
+    "four bits": lambda: fm.quantize(mlp(), fm.Static(X, weight_bits={"0": 4, "*": 3})),
     "low rank": lambda: fm.factorize(mlp(), fm.LowRank(ratio=0.7)),
     "low rank static": lambda: fm.quantize(
         fm.factorize(mlp(), fm.LowRank(ratio=0.7)), fm.Static(X)

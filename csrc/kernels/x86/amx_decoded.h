@@ -9,7 +9,9 @@
 //     values ─ decode ─► [ s+2 | s+3 | s | s+1 ]  ring of 4 steps x panels x 1 KB ─► tmm6, tmm7
 //
 // Up to 32 rows are done so. More rows decode two panels whole, into the second-level cache, and
-// send all rows over them by the dense blocks: each weight is decoded once either way.
+// send all rows over them by the dense blocks: each weight is decoded once either way. Rows in tile
+// order, as they are where weights come from far away, let the first 32 of them go by while a panel
+// is decoded: the unit multiplies meanwhile.
 #pragma once
 
 #include "core/types.h"
@@ -39,7 +41,8 @@ class PanelDecoder {
 };
 
 // HALVES x 16 rows by PANELS panels at a time: four accumulators, tmm0 to tmm3, panel by panel.
-template <typename Values, Output O, int HALVES, int PANELS>
+// With WHOLE the panels stay, one behind the other, as the dense blocks read them.
+template <typename Values, Output O, int HALVES, int PANELS, bool WHOLE = false>
 class FewRows {
  public:
   explicit FewRows(const TileArgs& args)
@@ -61,14 +64,17 @@ class FewRows {
     epilogue_.finish();
   }
 
- private:
-  static_assert(HALVES * PANELS == 4);
-  using Epilogue = BlockEpilogue<O, HALVES * kTileRows, PANELS>;
+  // The panels of outputs `first` ... alone, after find_codes().
+  void multiply_panels(std::int64_t first) {
+    multiply_up_to<PANELS>(first, panels_of(args_.w.outputs - first));
+    epilogue_.start(working_.sums[0], 0, args_.rows, first);
+    epilogue_.finish();
+  }
 
-  // Passed over by many panels, rows are better in tile order: 16 rows some kilobytes apart would
-  // push each other out of the first-level cache.
   void find_codes() {
     TileArgs codes(args_);
+    // Passed over by many panels, rows are better in tile order: 16 rows some kilobytes apart would
+    // push each other out of the first-level cache.
     if (!args_.x_tiled && args_.w.outputs >= kManyPanels) {
       tile_rows(args_.x, args_.x_stride, args_.rows, args_.w.inputs, working_.copies);
       codes.x = working_.copies;
@@ -80,7 +86,12 @@ class FewRows {
     });
   }
 
+ private:
+  static_assert(HALVES * PANELS == 4);
+  using Epilogue = BlockEpilogue<O, HALVES * kTileRows, PANELS>;
+
   std::byte* slot(std::int64_t step, int panel) const {
+    if constexpr (WHOLE) return ring_ + (panel * steps_ + step) * kTileBytes;
     return ring_ + (step % kRingSteps * PANELS + panel) * kTileBytes;
   }
 
@@ -152,16 +163,30 @@ void many_rows(const TileArgs& args) {
   TileArgs part(args);
   const std::int64_t stride = args.w.padded_inputs * kPanelOutputs;
   part.w.dense = {decoded, stride};
+  TileArgs few(args);
+  few.rows = kBlockRows;
+  FewRows<Values, O, 2, 2, true> first_rows(few);
+  if (args.x_tiled) {  // whatever it does has no need of copies
+    first_rows.find_codes();
+    part.rows -= kBlockRows;
+    part.x += kBlockRows * args.w.padded_inputs;
+    if (part.row_quantizers != nullptr) part.row_quantizers += kBlockRows;
+  }
   for (std::int64_t first = 0; first < args.w.outputs; first += kBlockOutputs) {
     const std::int64_t panel = first / kPanelOutputs;
     const std::int64_t left = args.w.outputs - first;
     part.w.outputs = left < kBlockOutputs ? left : kBlockOutputs;
     part.w.epilogues = args.w.epilogues + panel * args.w.epilogue_stride;
-    part.y = static_cast<std::byte*>(args.y) + first * value;
-    for (std::int64_t p = 0; p * kPanelOutputs < part.w.outputs; ++p) {
-      PanelDecoder<Values> decoder(args.w, panel + p);
-      for (std::int64_t at = 0; at < stride; at += kTileBytes)
-        decoder.tile(decoded + p * stride + at);
+    part.y =
+        static_cast<std::byte*>(args.y) + ((args.rows - part.rows) * args.y_stride + first) * value;
+    if (args.x_tiled) {
+      first_rows.multiply_panels(first);
+    } else {
+      for (std::int64_t p = 0; p * kPanelOutputs < part.w.outputs; ++p) {
+        PanelDecoder<Values> decoder(args.w, panel + p);
+        for (std::int64_t at = 0; at < stride; at += kTileBytes)
+          decoder.tile(decoded + p * stride + at);
+      }
     }
     Blocks<O>(part).run();
     part.prefetch_bytes = 0;

@@ -21,9 +21,8 @@ class Table:
     Attributes
     ----------
     centroids : float32 ``[n]`` or ``[outputs, n]``
-        Without the zero that is kept.
+        The first is 0 where `holds_zero`.
     indices : uint8 ``[outputs, inputs]``
-        Into the table, which has a 0 before the centroids where `holds_zero`.
     holds_zero : bool
     """
 
@@ -44,10 +43,11 @@ def cluster_weight(weight: F32, config: Clusters, bar: ProgressBar) -> Table:
     tables, indices = [], np.zeros(rows.shape, np.uint8)
     for row, own in zip(rows, indices, strict=True):
         taken = row != 0 if holds_zero else np.ones(row.shape, bool)
-        table = np.zeros(1, np.float32)
+        table = np.zeros(int(holds_zero), np.float32)
         if taken.any():
-            table, found = kmeans(row[taken], config.n - holds_zero, most)
-            own[taken] = found + holds_zero
+            found, places = kmeans(row[taken], config.n - holds_zero, most)
+            own[taken] = places + holds_zero
+            table = np.append(table, found)
         tables.append(table)
         bar.advance(row.size)
     width = max(map(len, tables))

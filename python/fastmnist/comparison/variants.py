@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from fastmnist.clustering.clusterer import cluster
+from fastmnist.clustering.configs import Clusters
 from fastmnist.compilation.compiling import compile as compile_model
 from fastmnist.data.batches import BatchFn, check_repeatable
 from fastmnist.display.callers import callers_level
@@ -40,8 +43,9 @@ def variants(
     ----------
     model : torch.nn.Module
         A trained model; left as it was. Variants that cannot be made of it are left out, with a
-        warning: ``compiled`` where its layers form no chain, ``low-rank`` where none would become
-        smaller, ``distilled`` where neurons cannot be removed.
+        warning: ``compiled`` where its layers form no chain, ``clustered`` where a layer has fewer
+        than 16 distinct weights, ``low-rank`` where none would become smaller, ``distilled`` where
+        neurons cannot be removed.
     data : Data, Split, DataLoader, (x, y), …
         To calibrate on, and to teach the distilled variant; of a bundle, its training half.
     prune_amount : float
@@ -58,7 +62,8 @@ def variants(
     -------
     dict of str to model
         ``original``, ``fused``, ``dynamic int8``, ``static int8``, ``bfloat16``,
-        ``pruned N %``, ``pruned + int8``, ``low-rank`` (half the weights, by
+        ``pruned N %``, ``pruned + int8``, ``4-bit`` (static, weights of 4 bits), ``clustered``
+        (static int8, 16 values a layer), ``low-rank`` (half the weights, by
         :func:`fastmnist.factorize`), ``distilled`` (half of each hidden layer's neurons, taught by
         the model) and ``compiled`` (the static int8 network as one native call).
 
@@ -89,6 +94,8 @@ def variants(
     }
     told = _told(model, pixels, mean, std)
     ways: dict[str, Callable[[], nn.Module]] = {
+        "4-bit": lambda: quantize(model, replace(config, weight_bits=4)),
+        "clustered": lambda: quantize(cluster(model, Clusters(16)), config),
         "low-rank": lambda: factorize(told, LowRank(ratio=0.5), data, batch_fn=batch_fn),
         "distilled": lambda: _distilled(told, data, epochs, batch_fn),
     }

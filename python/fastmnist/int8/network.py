@@ -80,6 +80,17 @@ class QuantizedLayer:
     def activation(self) -> str:
         return activation_name(self.clamp)
 
+    @property
+    def bits(self) -> int:
+        """Bits that symmetric codes as large as the largest take: 2 to 8."""
+        largest = int(np.abs(self.weight.astype(np.int16)).max(initial=0))
+        return min(8, max(2, largest.bit_length() + 1))
+
+    @property
+    def values(self) -> int:
+        """How many distinct codes there are."""
+        return int(np.count_nonzero(np.bincount(self.weight.view(np.uint8).ravel(), minlength=256)))
+
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the zeros, where that is smaller."""
         encoded = encode(self.weight)

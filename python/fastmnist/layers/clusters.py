@@ -4,11 +4,11 @@ A clustered layer has no ``weight`` parameter but, as under a mask of ``torch.nn
 that a forward pre-hook computes anew in every call::
 
     weight_centroids  float32 [n] or [outputs, n]   Parameter: what optimizers see
-    weight_indices    uint8 [outputs, inputs]       buffer: weight = table[indices]
+    weight_indices    uint8 [outputs, inputs]       buffer: weight = centroids[indices]
 
-The table is the centroids, with a 0 before them where the layer keeps its zeros (``holds_zero``).
-Gradients of the weights that share a value add up in its centroid by themselves. The weights as
-they were lie behind, in a buffer that no state_dict holds, until they are wanted back.
+Gradients of the weights that share a value add up in its centroid by themselves. Where a layer
+keeps its zeros (``holds_zero``), the first centroid is 0 and gets no gradient. The weights as they
+were lie behind, in a buffer that no state_dict holds, until they are wanted back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ClusterHook:
     scope : {"layer", "channel"}
         Whether the layer has one table, or each output its own.
     holds_zero : bool
-        Whether index 0 stands for a 0 that is not trained.
+        Whether the first centroid is a 0 that is not trained.
     """
 
     def __init__(self, scope: str, holds_zero: bool) -> None:
@@ -52,11 +52,9 @@ class ClusterHook:
                 "weight_centroids: expected a parameter of the clustered layer's own, got one that "
                 "is pruned or parametrized: do that before fm.cluster, or undo it"
             )
-        if self.holds_zero:
-            table = torch.cat([table.new_zeros(*table.shape[:-1], 1), table], dim=-1)
-        if self.scope == "channel":
-            return table.gather(1, indices.long())
-        return table.index_select(0, indices.flatten().int()).view(indices.shape)
+        if self.holds_zero and torch.is_grad_enabled():
+            table = torch.cat([table[..., :1].detach(), table[..., 1:]], dim=-1)
+        return looked_up(table, indices)
 
     def before_load(
         self,
@@ -83,11 +81,10 @@ class ClusterHook:
             return
         if old.is_meta or new.is_meta or torch.equal(old, new.to(old)):
             return
-        # Other clusters: the weights behind are not theirs, and they may keep a 0, or not. Every
-        # centroid has a weight, so that the largest index tells.
+        # Other clusters: the weights behind are not theirs, and they may keep a 0, or not.
         module._buffers.pop(_BEHIND, None)
         module._non_persistent_buffers_set.discard(_BEHIND)
-        self.holds_zero = bool(new.max() >= centroids.shape[-1])
+        self.holds_zero = bool((centroids[..., 0] == 0).all())
 
 
 def cluster_hook(module: nn.Module) -> ClusterHook | None:
@@ -98,9 +95,14 @@ def cluster_hook(module: nn.Module) -> ClusterHook | None:
 
 def values_of(module: nn.Module) -> int:
     """How many values the weights of a clustered layer may have (each output's, by channel)."""
-    hook = cluster_hook(module)
-    assert hook is not None
-    return int(module.get_parameter("weight_centroids").shape[-1]) + hook.holds_zero
+    return int(module.get_parameter("weight_centroids").shape[-1])
+
+
+def looked_up(table: Tensor, indices: Tensor) -> Tensor:
+    """The weight ``[outputs, inputs]`` that a table, or one of each output, and indices make."""
+    if table.dim() == 2:
+        return table.gather(1, indices.long())
+    return table.index_select(0, indices.flatten().int()).view(indices.shape)
 
 
 def put_clusters(
@@ -127,26 +129,21 @@ def cluster_as_it_is(layer: nn.Module, scope: str) -> None:
     rows = weight.reshape(1, -1) if scope == "layer" else weight
     distinct = [np.unique(row) for row in rows.cpu().numpy()]
     holds_zero = any(bool((values == 0).any()) for values in distinct)
-    tables = [values[values != 0] if holds_zero else values for values in distinct]
-    width = max(1, *(len(table) for table in tables))
-    if width + holds_zero > MOST_VALUES:
+    if holds_zero:  # first, and in every table
+        distinct = [np.append(np.float32(0), values[values != 0]) for values in distinct]
+    width = max(map(len, distinct))
+    if width > MOST_VALUES:
         raise ValueError(f"expected at most {MOST_VALUES} distinct weights, got {width}")
-    full = np.stack(
-        [np.pad(t, (0, width - len(t)), mode="edge" if len(t) else "constant") for t in tables]
-    )
-    indices = np.stack(
-        [
-            np.where(row == 0, 0, np.searchsorted(table, row) + holds_zero)
-            if holds_zero
-            else np.searchsorted(table, row)
-            for table, row in zip(tables, rows.cpu().numpy(), strict=True)
-        ]
-    )
-    table = torch.from_numpy(full if scope == "channel" else full[0]).to(weight)
+    table = np.stack([np.pad(v, (0, width - len(v)), mode="edge") for v in distinct])
+    places = np.empty(rows.shape, np.uint8)
+    for own, values, row in zip(places, distinct, rows.cpu().numpy(), strict=True):
+        order = np.argsort(values, kind="stable")
+        own[:] = order[np.searchsorted(values, row, sorter=order)]
+    centroids = torch.from_numpy(table if scope == "channel" else table[0]).to(weight)
     put_clusters(
         layer,
-        nn.Parameter(table, requires_grad=layer.get_parameter("weight").requires_grad),
-        torch.from_numpy(indices.astype(np.uint8)).reshape(weight.shape).to(weight.device),
+        nn.Parameter(centroids, requires_grad=layer.get_parameter("weight").requires_grad),
+        torch.from_numpy(places).reshape(weight.shape).to(weight.device),
         ClusterHook(scope, holds_zero),
     )
 

@@ -57,9 +57,7 @@ def place(
 
 def _of_few_bits(layer: QuantizedLayer) -> str | None:
     """What to say of weights that have fewer than 8 bits."""
-    largest = int(abs(layer.weight.astype(int)).max(initial=0))
-    bits = max(2, largest.bit_length() + 1)
-    return None if bits >= 8 else f"weights of {bits} bits"
+    return None if layer.bits >= 8 else f"weights of {layer.bits} bits"
 
 
 def quantize_plain(config: Static | Dynamic) -> Quantizer:

@@ -10,7 +10,7 @@ from typing import Any
 
 import fastmnist._core as _core
 from fastmnist.display.tables import Table
-from fastmnist.int8.network import ZEROS_OF, QuantizedNetwork
+from fastmnist.int8.network import ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
 from fastmnist.runtime.cpu import sparse_note
 from fastmnist.runtime.measurements import note
@@ -23,6 +23,7 @@ _MEASURED = ("rows", "kernel", "tile", "µs", "of limit")
 _SPARSE = ("dense µs", "sparse µs", "sparse pays from")
 _OTHERS = "others: × slower"
 _MOST_OTHERS = 3
+_NIBBLE_VALUES = 16
 _WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse kernels
 
 
@@ -49,7 +50,7 @@ def explained(
     for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
         by_class = layer_times(packed, i)
         about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
-        about += [input_rule(i), _weights(layer.weight.nbytes, zeros[i])]
+        about += [input_rule(i), _weights(layer, zeros[i])]
         even = break_even(shape) if pruned and zeros[i] >= _WORTH_ASKING else {}
         for n in rows:
             c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
@@ -83,8 +84,15 @@ def has_sparse_kernels() -> bool:
     return any(kernel.is_sparse for kernel in _core.linear_kernels())
 
 
-def _weights(size: int, zeros: float) -> str:
-    return f"{size / 1024:.1f} KB" + (f", {zeros:.0%} zeros" if zeros >= 0.01 else "")
+def _weights(layer: QuantizedLayer, zeros: float) -> str:
+    """How large they are as int8, and what is special about them."""
+    text = f"{layer.weight.nbytes / 1024:.1f} KB"
+    bits, values = layer.bits, layer.values
+    if bits < 8:
+        text += f", {bits} bits"
+    elif values <= _NIBBLE_VALUES:
+        text += f", {values} values"
+    return text + (f", {zeros:.0%} zeros" if zeros >= 0.01 else "")
 
 
 def _sparse_cells(times: Times, pays_from: float | None) -> tuple[str, str, str]:
@@ -170,6 +178,21 @@ def _tile(kernel: _core.Kernel) -> str:
     return " ".join(filter(None, (kernel.loop, f"{kernel.rows}×{kernel.panels}", form)))
 
 
+def _about_nibbles(few: list[str], network: QuantizedNetwork, plan: Plan) -> str:
+    """In what form layers of at most 16 values are held."""
+    held: dict[str, list[str]] = {"4 bits": [], "both 4 bits and bytes": [], "bytes": []}
+    for layer, kernels in zip(network.layers, plan.kernels, strict=True):
+        forms = {kernel.form for kernel in kernels}
+        how = "bytes" if "nibbles" not in forms else "both 4 bits and bytes"
+        if layer.name in few:
+            held["4 bits" if forms == {"nibbles"} else how].append(layer.name)
+    told = ", ".join(f"{', '.join(names)} as {how}" for how, names in held.items() if names)
+    return (
+        f"weights of at most {_NIBBLE_VALUES} values are held as 4 bits where they come from "
+        f"beyond the second-level cache and that is faster: here {told}"
+    )
+
+
 def _notes(
     network: QuantizedNetwork, packed: Packed, plan: Plan, isa: str, marked: bool
 ) -> list[str]:
@@ -196,6 +219,8 @@ def _notes(
             f"empty neurons, whose weights are all 0 before or behind them: {empty}; "
             "fm.prune(…, remove_empty=True) removes those that are so in the float model"
         )
+    if few := [layer.name for layer in network.layers if layer.values <= _NIBBLE_VALUES]:
+        notes.append(_about_nibbles(few, network, plan))
     if any(kernel.is_sparse for layer in plan.kernels for kernel in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
     if plan.threaded != plan.kernels:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from fastmnist.layers.clusters import looked_up
 from fastmnist.pixels import unwrap
 from fastmnist.saving.checkpoints import (
     WRAPPERS,
@@ -192,6 +193,9 @@ def _fits(state: StateDict, wanted: Mapping[str, Tensor]) -> list[Fit]:
         tensors, masked = _without_masks(tensors)
         if masked:
             notes.append(f"masks applied to {some(masked)}")
+        tensors, clustered = _without_clusters(tensors)
+        if clustered:
+            notes.append(f"shared values looked up for {some(clustered)}")
     return [
         _fit(state, prefix, tensors, wanted, notes) for prefix in _prefixes([*tensors], [*wanted])
     ]
@@ -206,6 +210,17 @@ def _without_masks(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[
             whole[bare] = whole.pop(name) * whole.pop(f"{bare}_mask")
             masked.append(bare)
     return whole, masked
+
+
+def _without_clusters(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Look up what :func:`fastmnist.cluster` parted: ``weight_centroids``, ``weight_indices``."""
+    whole, clustered = dict(tensors), []
+    for name in tensors:
+        bare = name.removesuffix("_centroids")
+        if bare != name and f"{bare}_indices" in tensors and bare not in tensors:
+            whole[bare] = looked_up(whole.pop(name), whole.pop(f"{bare}_indices"))
+            clustered.append(bare)
+    return whole, clustered
 
 
 def _prefixes(names: list[str], wanted: list[str]) -> list[str]:

@@ -23,6 +23,7 @@ from fastmnist.files.records import (
     pixels_to_json,
 )
 from fastmnist.files.short_forms import dense_arrays
+from fastmnist.int8.empty_neurons import without_empty_neurons
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.plain import mark_resized
 from fastmnist.layers.registry import kind_of, model_class, model_name
@@ -43,7 +44,15 @@ from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
 from fastmnist.saving.chains import build_chain, describe_chain
 from fastmnist.saving.checkpoints import told_to_load_elsewhere
-from fastmnist.saving.computed import clusters_of, masks_of, restore_clusters, restore_masks
+from fastmnist.saving.computed import (
+    clusters_of,
+    joined_clusters,
+    masks_of,
+    parted_clusters,
+    restore_clusters,
+    restore_masks,
+)
+from fastmnist.saving.empty_neurons import leave_out_empty_neurons
 from fastmnist.saving.layers import (
     build_layer,
     describe_layers,
@@ -69,10 +78,12 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
         :func:`uncluster` have nothing to bring back afterwards.
     compress : bool
         Whether to write as few bytes as can be: all of the models is one tensor then, coded by
-        what came before (``docs/format.md``). What is loaded is the same, bit for bit; only how
-        often calibration saw a zero in each input, which helps to choose kernels, becomes an
-        average. It pays for pruned and clustered weights, and costs a second for some million
-        weights when saving, less when loading.
+        what came before (``docs/format.md``). What is loaded gives the same bits. Chains of int8
+        layers lose the neurons that add nothing, so that their layers may come back smaller (of
+        float models ``fm.prune(..., remove_empty=True)`` removes them, whose sums then round
+        otherwise); how often calibration saw a zero in each input, which helps to choose kernels,
+        becomes an average. It pays for pruned and clustered weights, and costs a second for some
+        million weights when saving, less when loading.
 
     Raises
     ------
@@ -106,7 +117,7 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
             UserWarning,
             stacklevel=2,
         )
-    described = {name: _describe(name, model) for name, model in named.items()}
+    described = {name: _describe(name, model, compress) for name, model in named.items()}
     write(path, described, single, compress)
 
 
@@ -195,10 +206,11 @@ class Loaded(Mapping[str, Any]):
         return f"Loaded({self._path!r}: {', '.join(self._records)})"
 
 
-def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
+def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Arrays]:
     if isinstance(model, CompiledModel):
-        described = {"type": "compiled", "network": network_to_json(model.network)}
-        return described, network_arrays(model.network, "network.")
+        network = without_empty_neurons(model.network) if compress else model.network
+        described = {"type": "compiled", "network": network_to_json(network)}
+        return described, network_arrays(network, "network.")
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"models: expected modules or compiled models, got {type(model).__name__} as '{name}'"
@@ -208,7 +220,9 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
     for module in plain.modules():
         if isinstance(module, FusedLinear):
             module.fold_norms()
-    masked, clustered = masks_of(plain), clusters_of(plain)
+    if compress:
+        leave_out_empty_neurons(plain)
+    masked, clustered, parted = masks_of(plain), clusters_of(plain), parted_clusters(plain)
     make_permanent(plain)
     description: dict[str, Any] = {
         "type": "module",
@@ -227,6 +241,9 @@ def _describe(name: str, model: Any) -> tuple[dict[str, Any], Arrays]:
                 f"models: '{name}' holds '{key}', expected a tensor, got {type(value).__name__}"
             )
         arrays[key] = to_array(value)
+    for path, _ in clustered:
+        del arrays[f"{path}.weight" if path else "weight"]
+    arrays |= parted
     for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
@@ -271,7 +288,8 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         return CompiledModel(network_from(description, arrays))
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
-    arrays = dense_arrays(description, arrays)
+    clustered = description.get("clustered", [])
+    arrays = joined_clusters(clustered, dense_arrays(description, arrays))
     replaced = required_field(description, "replaced", dict)
     own_class = model_class(description.get("class"))
     if "" in replaced:
@@ -293,7 +311,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         model.requires_grad_(False)  # as quantize returns it
     model.eval()
     restore_masks(model, required_field(description, "masked", list))
-    restore_clusters(model, description.get("clustered", []))
+    restore_clusters(model, clustered)
     pixels = pixels_from_json(description.get("pixels"))
     if pixels is not None:
         set_model_pixels(model, pixels)

@@ -35,6 +35,13 @@ def few_values(zeros: float) -> nn.Module:
 
 KINDS = {
     "indexed-static": (False, lambda: fm.quantize(few_values(0.0), fm.Static(X))),
+    "clustered-float": (False, lambda: fm.cluster(few_values(0.5), fm.Clusters(9, "channel"))),
+    "clustered-static": (
+        False,
+        lambda: fm.quantize(fm.cluster(few_values(0.5), fm.Clusters(15)), fm.Static(X)),
+    ),
+    "compressed-clustered": (True, lambda: fm.cluster(few_values(0.6), fm.Clusters(12))),
+    "four-bits-dynamic": (False, lambda: fm.quantize(few_values(0.1), fm.Dynamic(weight_bits=4))),
     "compressed-static": (True, lambda: fm.quantize(few_values(0.8), fm.Static(X))),
     "compressed-float": (True, lambda: fm.prune(few_values(0.0), fm.L1Unstructured(0.7))),
     "compressed-pixels": (
