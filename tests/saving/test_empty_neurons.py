@@ -72,6 +72,30 @@ def test_a_class_comes_back_smaller(tmp_path, trained, digits):
     assert torch.equal(torch.as_tensor(fm.compile(loaded)(digits.test.images[:30])), q(x))
 
 
+@pytest.mark.parametrize("code", ["view", "reshape", "attribute"])
+def test_widths_that_forward_asks_for_stay(code, tmp_path):
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = emptied()
+
+        def forward(self, x):
+            h = self.parts[1](self.parts[0](x))
+            if code == "view":
+                h = h.view(-1, 10)
+            elif code == "reshape":
+                h = h.reshape(x.shape[0], 10)
+            elif self.parts[0].out_features != 10:
+                h = 2 * h
+            return self.parts[4](self.parts[3](self.parts[2](h)))
+
+    q = fm.quantize(Asks(), fm.Static(calibration=X))
+    fm.save(tmp_path / "m.safetensors", q, compress=True)
+    loaded = fm.load(tmp_path / "m.safetensors", into=Asks())
+    assert loaded.parts[0].out_features == 10
+    assert torch.equal(loaded(X), q(X))
+
+
 def test_models_that_are_no_chains_stay(tmp_path):
     class Branches(nn.Module):
         def __init__(self):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fastmnist.compilation.chains import network_of
 from fastmnist.int8.empty_neurons import without_empty_neurons
@@ -22,10 +23,31 @@ from fastmnist.rewriting.swapping import put
 
 
 def leave_out_empty_neurons(model: nn.Module) -> None:
-    """Remove them from a plain copy itself, where a trace shows who reads them."""
+    """Remove them from a plain copy itself, where a trace shows who reads them.
+
+    They stay where the model's own code asks for the widths, as a ``view(-1, 96)`` between does.
+    """
     layers = _chain_of_int8(model)
-    if layers:
-        _shrink(model, layers)
+    answers = _answers(model, layers)
+    if answers is None:
+        return
+    _shrink(model, layers)
+    if (now := _answers(model, layers)) is None or not torch.equal(answers, now):
+        for path, layer in layers.items():
+            put(model, path, layer)
+
+
+def _answers(model: nn.Module, layers: Mapping[str, QuantizedLinear]) -> Tensor | None:
+    """Outputs for two rows; None where there is nothing to call, or the model refuses them."""
+    for first in layers.values():
+        rows = torch.linspace(0, 1, 2 * first.in_features).view(2, -1)
+        with torch.no_grad():
+            try:
+                outputs = model(rows)
+            except Exception:  # whatever a forward of somebody's own says to widths
+                return None
+        return outputs if isinstance(outputs, Tensor) else None
+    return None
 
 
 def _chain_of_int8(model: nn.Module) -> dict[str, QuantizedLinear]:
