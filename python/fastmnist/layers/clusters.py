@@ -7,8 +7,8 @@ that a forward pre-hook computes anew in every call::
     weight_indices    uint8 [outputs, inputs]       buffer: weight = centroids[indices]
 
 Gradients of the weights that share a value add up in its centroid by themselves. Where a layer
-keeps its zeros (``holds_zero``), the first centroid is 0 and gets no gradient. The weights as they
-were lie behind, in a buffer that no state_dict holds, until they are wanted back.
+keeps its zeros (``holds_zero``), the first centroid stands for 0 and gets no gradient. The weights
+as they were lie behind, in a buffer that no state_dict holds, until they are wanted back.
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ class ClusterHook:
                 "weight_centroids: expected a parameter of the clustered layer's own, got one that "
                 "is pruned or parametrized: do that before fm.cluster, or undo it"
             )
-        if self.holds_zero and torch.is_grad_enabled():
-            table = torch.cat([table[..., :1].detach(), table[..., 1:]], dim=-1)
-        return looked_up(table, indices)
+        return looked_up(self.table(table), indices)
+
+    def table(self, centroids: Tensor) -> Tensor:
+        """The values that the weights have: the 0 whatever was written into its centroid."""
+        if not self.holds_zero:
+            return centroids
+        return torch.cat([torch.zeros_like(centroids[..., :1]), centroids[..., 1:]], dim=-1)
 
     def before_load(
         self,

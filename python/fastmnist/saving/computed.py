@@ -49,7 +49,12 @@ def parted_clusters(model: nn.Module) -> dict[str, npt.NDArray[Any]]:
     for path, _ in clusters_of(model):
         prefix = f"{path}." if path else ""
         layer = model.get_submodule(path)
-        table, places = layer.get_parameter("weight_centroids"), layer.get_buffer("weight_indices")
+        hook = cluster_hook(layer)
+        assert hook is not None
+        table, places = (
+            hook.table(layer.get_parameter("weight_centroids")),
+            layer.get_buffer("weight_indices"),
+        )
         arrays[f"{prefix}weight_table"] = table.detach().numpy().copy()
         arrays[f"{prefix}weight_places"] = (places.numpy().astype(np.int16) - 128).astype(np.int8)
     return arrays
