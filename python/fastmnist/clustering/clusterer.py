@@ -103,6 +103,7 @@ def cluster(
         Of the same class, float32 on the CPU, in eval mode. A clustered layer has
         ``weight_centroids`` (float32 ``[n]`` or ``[outputs, n]``, a Parameter) and
         ``weight_indices`` (uint8 ``[outputs, inputs]``) in place of ``weight``, which is computed.
+        An optimizer is to be made afterwards: one from before holds the weights from before.
 
     Raises
     ------

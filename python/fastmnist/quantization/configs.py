@@ -116,7 +116,8 @@ class QAT:
     weight_bits : int or dict of str to int
         As for :class:`Static`. With fewer than 8 bits scales are learned: a parameter
         ``weight_step`` of each layer, ``[outputs]`` or ``[1]``, that begins with those of least
-        squared error (S. K. Esser et al., "Learned step size quantization", ICLR 2020).
+        squared error (S. K. Esser et al., "Learned step size quantization", ICLR 2020): an
+        optimizer is to be made afterwards, as one from before does not know them.
 
     Examples
     --------
