@@ -43,10 +43,11 @@ def shrunk(
     Codes are learnt with the scale (``weight_bits=`` of :class:`fastmnist.QAT`), so that a weight
     may still move to another, or become zero.
     """
-    model = sorted_neurons(without_empty(model))
+    model = without_empty(model)
     for layer in linears(model).values():
         layer.bias.data = (layer.bias.data / how.bias_step).round() * how.bias_step
         layer.bias.requires_grad_(False)
+    model = sorted_neurons(model)
     masks = {name: layer.weight.detach() != 0 for name, layer in linears(model).items()}
     model = fm.prune(model, fm.CustomMask(masks))
     model = fm.prepare_qat(model, fm.QAT(per_channel=False, weight_bits=how.bits))
@@ -73,15 +74,16 @@ def plain(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def sorted_neurons(model: nn.Module) -> nn.Module:
-    """Put hidden neurons in order of how many weights they have, in place: the same function.
+    """Put hidden neurons in order of bias, and then of how many weights they have: in place, the
+    same function.
 
-    The coder learns as it goes how often a neuron's weights are there; what changes slowly is
-    learnt better.
+    The coder learns as it goes what comes behind what: equal biases in a row are nearly free, and
+    how often a neuron's weights are there changes slowly.
     """
-    layers = [*linears(model).values()]
-    for layer, reader in itertools.pairwise(layers):
+    for layer, reader in itertools.pairwise(linears(model).values()):
         share = (layer.weight != 0).double().mean(1) + (reader.weight != 0).double().mean(0)
         order = share.argsort(descending=True, stable=True)
+        order = order[layer.bias[order].argsort(stable=True)]
         layer.weight.copy_(layer.weight[order])
         layer.bias.copy_(layer.bias[order])
         reader.weight.copy_(reader.weight[:, order])
