@@ -97,7 +97,7 @@ def run(options: argparse.Namespace, data: fm.Data, args: list[str]) -> dict[str
     stages = Stages(folder, lambda text: print(text, file=sys.stderr, flush=True))
     halves = split(data)
     about = {
-        "command": shlex.join(["python", "-m", "benchmarks.compression", *args]),
+        "command": shlex.join(["python", "-m", "benchmarks.compression", *_told(args)]),
         "data": data.name,
         "learnt_from": len(halves.train),
         "held_out": len(halves.held_out),
@@ -121,6 +121,15 @@ def run(options: argparse.Namespace, data: fm.Data, args: list[str]) -> dict[str
         if not options.only or comparison.key in options.only:
             report["comparisons"][comparison.key] = compared(comparison, runs)
     return report
+
+
+def _told(args: list[str]) -> list[str]:
+    """The command line without the work folder, which is one machine's."""
+    told = [arg for arg in args if not arg.startswith("--work=")]
+    if "--work" in told:
+        at = told.index("--work")
+        del told[at : at + 2]
+    return told
 
 
 def measured(record: Record, path: Path, halves: Halves, run: Run) -> dict[str, Any]:
