@@ -57,8 +57,7 @@ class Record:
 
 
 _DENSE = Lesson(epochs=12, first_rate=2e-3, last_rate=3e-4)
-_TERNARY = Shrinking(bits=2, bias_step=1 / 8, lessons=(Lesson(30, 1e-3, 1e-5, moved=0.5),))
-_THREE_BITS = Shrinking(bits=3, bias_step=1 / 8, lessons=(Lesson(24, 7e-4, 1e-5, moved=0.5),))
+_THREE_BITS = Shrinking(bits=3, bias_step=1 / 8, lessons=(Lesson(14, 7e-4, 1e-5, moved=0.5),))
 _BITNET = Published("BitNetMCU", 12.3 * KB, 0.9902)
 
 RECORDS = (
@@ -73,8 +72,8 @@ RECORDS = (
         ),
         hidden=(300, 100),
         dense=_DENSE,
-        pruning=Pruning(weights=11_000, epochs=24, moved=0.5),
-        shrinking=_TERNARY,
+        pruning=Pruning(weights=9_000, epochs=24, moved=0.5),
+        shrinking=_THREE_BITS,
     ),
     Record(
         name="mlp99",
@@ -106,8 +105,8 @@ RECORDS = (
         published=(),
         hidden=(96, 256),
         dense=_DENSE,
-        pruning=Pruning(weights=8_000, epochs=24, moved=0.5),
-        shrinking=_TERNARY,
+        pruning=Pruning(weights=7_000, epochs=24, moved=0.5),
+        shrinking=_THREE_BITS,
     ),
 )
 TEACHERS = (TeacherRecipe(epochs=40),)
