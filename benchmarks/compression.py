@@ -159,11 +159,11 @@ def compared(comparison: Comparison, runs: list[Run]) -> list[dict[str, float]]:
 def checked(folder: Path, test: Split) -> dict[str, Any]:
     """Load the record files, and see what they are worth on these images."""
     report: dict[str, Any] = json.loads((folder / REPORT).read_text())
+    if test.name != report["about"]["data"]:
+        raise SystemExit(f"--check: expected the data {report['about']['data']}, got {test.name}")
     for name, found in report["records"].items():
         path = folder / f"{name}.safetensors"
         found["size"], found["accuracy"] = path.stat().st_size, accuracy(path, test)
-    report["about"]["n"] = len(test)
-    report["about"]["data"] = test.name
     report["comparisons"] = {}
     return report
 

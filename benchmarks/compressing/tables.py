@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.compressing.comparisons import COMPARISONS
-from benchmarks.compressing.records import RECORDS, Record, Target
+from benchmarks.compressing.records import RECORDS, Target
 from fastmnist.display.tables import Table
 
 
@@ -69,11 +69,6 @@ def is_met(target: Target, found: dict[str, Any]) -> bool:
     """Whether a file is as small and as accurate as that."""
     enough = round(found["accuracy"], 6) >= round(wanted(target, found), 6)
     return enough and int(found["size"]) <= target.size
-
-
-def missed(record: Record, found: dict[str, Any]) -> bool:
-    """Whether a record is short of what was asked for."""
-    return not is_met(record.asked, found)
 
 
 def _verdict(targets: Any, found: dict[str, Any]) -> str:

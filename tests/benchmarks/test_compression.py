@@ -175,6 +175,11 @@ def test_every_reported_record_is_a_file_of_that_size():
         assert path.stat().st_size == report["records"][path.stem]["size"]
 
 
+def test_records_are_checked_on_their_own_images_alone():
+    with pytest.raises(SystemExit, match="expected the data mnist, got digits"):
+        compression.main(["--check", "--data", "digits"])
+
+
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_a_record_takes_pixels_and_floats(path: Path):
     net = fm.compile(fm.load(path))
