@@ -19,7 +19,6 @@ from benchmarks.compressing.halves import Halves
 from benchmarks.compressing.records import teachers_of
 from benchmarks.compressing.stages import Stages
 from benchmarks.compressing.teaching import Lesson, TeacherRecipe, falling, steps_of, taught
-from fastmnist.data import Split
 
 _BATCH = 32  # fm.train's own
 
@@ -68,7 +67,7 @@ class Run:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        half, epochs = self.halves.train, self.lengths.further
+        half, epochs = self.halves.whole, self.lengths.further
         optimizer = falling(rate, rate / 50, steps_of(half, epochs, _BATCH))
         fm.train(model, half, epochs, optimizer=optimizer, seed=self.seed, progress=False)
         return model.eval()
@@ -81,7 +80,7 @@ class Run:
     def _trained(self) -> nn.Module:
         torch.manual_seed(self.seed)
         model = fm.NeuralNetwork()
-        fm.train(model, self.halves.train, self.lengths.original, seed=self.seed, progress=False)
+        fm.train(model, self.halves.whole, self.lengths.original, seed=self.seed, progress=False)
         return model.eval()
 
 
@@ -115,8 +114,7 @@ def clustered(run: Run) -> dict[str, float]:
 
 def low_rank(run: Run) -> dict[str, float]:
     """Half the products."""
-    half: Split = run.halves.train
-    model = fm.factorize(run.original(), fm.LowRank(ratio=0.5), half, epochs=0)
+    model = fm.factorize(run.original(), fm.LowRank(ratio=0.5), run.halves.whole, epochs=0)
     return _beside_original(run, run.further(model))
 
 

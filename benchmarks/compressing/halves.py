@@ -20,6 +20,8 @@ class Halves:
 
     Attributes
     ----------
+    whole : Split
+        All training images, for networks of which nothing is chosen.
     train : Split
         Learnt from, and calibrated on.
     held_out : Split
@@ -30,6 +32,7 @@ class Halves:
         Tells these images from all others.
     """
 
+    whole: Split
     train: Split
     held_out: Split
     test: Split
@@ -42,7 +45,7 @@ def split(data: fm.Data) -> Halves:
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(_SEED))
     n = len(whole) // _SHARE
     digest = hashlib.sha256(whole.images.numpy().tobytes()).hexdigest()[:8]
-    return Halves(_part(whole, order[n:]), _part(whole, order[:n]), data.test, digest)
+    return Halves(whole, _part(whole, order[n:]), _part(whole, order[:n]), data.test, digest)
 
 
 def _part(whole: Split, chosen: torch.Tensor) -> Split:
