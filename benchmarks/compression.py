@@ -179,15 +179,13 @@ def tables(report: dict[str, Any]) -> Iterable[Table]:
 def keep(report: dict[str, Any], work: Path, folder: Path) -> None:
     """Put report and files among the results; what was not made this time stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name in report["records"]:
+        (folder / f"{name}.safetensors").write_bytes((work / f"{name}.safetensors").read_bytes())
     path = folder / REPORT
     before = json.loads(path.read_text()) if path.exists() else {}
     for part in ("records", "comparisons"):
         report[part] = before.get(part, {}) | report[part]
     write(report, path)
-    for record in RECORDS:
-        made = work / f"{record.name}.safetensors"
-        if record.name in report["records"] and made.exists():
-            (folder / made.name).write_bytes(made.read_bytes())
 
 
 def work_folder(options: argparse.Namespace, data: fm.Data) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,15 @@ from benchmarks.compressing.tables import is_met
 from benchmarks.compressing.teaching import falling
 
 COMMITTED = sorted(compression.FOLDER.glob("*.safetensors"))
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Leave other tests the threads that they had: the command sets them."""
+    torchs, ours = torch.get_num_threads(), fm.num_threads()
+    yield
+    torch.set_num_threads(torchs)
+    fm.set_num_threads(ours)
 
 
 @pytest.fixture
