@@ -67,10 +67,16 @@ class Run:
         key = (self.halves.key, self.lengths.original, self.seed)
         return self.stages.model(f"original-{self.seed}", key, self._trained).eval()
 
-    def longer(self) -> nn.Module:
-        """The same, trained further."""
+    def settled(self) -> nn.Module:
+        """The same, trained further: what techniques are applied to."""
         return self.stages.model(
-            f"longer-{self.seed}", self.key, lambda: self.further(self.original())
+            f"settled-{self.seed}", self.key, lambda: self.further(self.original())
+        ).eval()
+
+    def longer(self) -> nn.Module:
+        """The same, trained further once more, as they are."""
+        return self.stages.model(
+            f"longer-{self.seed}", self.key, lambda: self.further(self.settled())
         ).eval()
 
     def further(self, model: nn.Module, rate: float = 1e-3) -> nn.Module:
@@ -120,20 +126,20 @@ def four_bits(run: Run) -> dict[str, float]:
     """4 and 8 bits, each by quantization-aware training."""
     made = {}
     for name, bits in (("ours", 4), ("against", 8)):
-        prepared = fm.prepare_qat(run.original(), fm.QAT(weight_bits=bits))
+        prepared = fm.prepare_qat(run.settled(), fm.QAT(weight_bits=bits))
         made[name] = run.accuracy(fm.convert(run.further(prepared)))
     return made
 
 
 def clustered(run: Run) -> dict[str, float]:
     """16 values a layer, fine-tuned."""
-    model = fm.cluster(run.original(), fm.Clusters(16), epochs=0)
+    model = fm.cluster(run.settled(), fm.Clusters(16), epochs=0)
     return {"ours": run.accuracy(run.further(model)), "against": run.accuracy(run.longer())}
 
 
 def low_rank(run: Run) -> dict[str, float]:
     """Half the products."""
-    model = fm.factorize(run.original(), fm.LowRank(ratio=0.5), run.halves.whole, epochs=0)
+    model = fm.factorize(run.settled(), fm.LowRank(ratio=0.5), run.halves.whole, epochs=0)
     return {"ours": run.accuracy(run.further(model)), "against": run.accuracy(run.longer())}
 
 

@@ -83,8 +83,8 @@ RECORDS = (
         published=(_BITNET,),
         hidden=(300, 100),
         dense=_DENSE,
-        pruning=Pruning(weights=12_900, epochs=40, moved=0.5),
-        shrinking=replace(_THREE_BITS, lessons=(Lesson(24, 7e-4, 1e-5, moved=0.35),)),
+        pruning=Pruning(weights=12_900, epochs=32, moved=0.5),
+        shrinking=replace(_THREE_BITS, lessons=(Lesson(20, 7e-4, 1e-5, moved=0.35),)),
     ),
     Record(
         name="mlp12k",
@@ -94,8 +94,8 @@ RECORDS = (
         published=(_BITNET,),
         hidden=(300, 100),
         dense=_DENSE,
-        pruning=Pruning(weights=18_500, epochs=24, moved=0.5),
-        shrinking=_THREE_BITS,
+        pruning=Pruning(weights=21_800, epochs=32, moved=0.5),
+        shrinking=replace(_THREE_BITS, lessons=(Lesson(20, 7e-4, 1e-5, moved=0.35),)),
     ),
     Record(
         name="digits",

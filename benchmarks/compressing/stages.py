@@ -2,7 +2,7 @@
 
 A stage is known by its name and by all that decides what comes out of it: its settings, and the
 keys of the stages that it begins with. Whoever changes a recipe gets new stages from there on, and
-keeps those before it.
+keeps those before it; whoever changes code deletes the files of its stages.
 """
 
 from __future__ import annotations

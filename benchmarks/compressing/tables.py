@@ -46,15 +46,16 @@ def comparisons_table(report: dict[str, Any]) -> Table:
         if not runs:
             continue
         ours, against = ([run[side] for run in runs] for side in ("ours", "against"))
-        points = 100 * (sum(ours) - sum(against)) / len(runs)
+        # Equal is what is equal to the digits that are shown.
+        points = round(100 * (sum(ours) - sum(against)) / len(runs), 2) + 0.0
         made.row(
             comparison.name,
             _spread(ours),
             comparison.against,
             _spread(against),
             f"{points:+.2f}",
-            f"{_mark(points >= comparison.asked - 1e-9)} {comparison.asked:+.1f}",
-            f"{_mark(points >= comparison.goal - 1e-9)} {comparison.goal:+.1f}",
+            f"{_mark(points >= comparison.asked)} {comparison.asked:+.1f}",
+            f"{_mark(points >= comparison.goal)} {comparison.goal:+.1f}",
         )
     made.note(f"Mean of {about['seeds']} seeds, and the range")
     return made
