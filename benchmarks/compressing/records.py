@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.compressing.halves import Halves
+from benchmarks.compressing.ordering import reordered
 from benchmarks.compressing.shrinking import Shrinking, shrunk
 from benchmarks.compressing.sparse import Pruning, pruned
 from benchmarks.compressing.stages import Stages
@@ -42,6 +43,8 @@ class Record:
     ----------
     asked, goals : Target, tuple of Target
         An accuracy of 0 stands for that of the original less 0.1 points.
+    tries : int
+        How often another order of neurons is tried in the end.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Record:
     pruning: Pruning
     shrinking: Shrinking
     seed: int = 0
+    tries: int = 0
 
 
 _DENSE = Lesson(epochs=12, first_rate=2e-3, last_rate=3e-4)
@@ -85,6 +89,7 @@ RECORDS = (
         dense=_DENSE,
         pruning=Pruning(weights=12_900, epochs=32, moved=0.5),
         shrinking=replace(_THREE_BITS, lessons=(Lesson(20, 7e-4, 1e-5, moved=0.35),)),
+        tries=4000,
     ),
     Record(
         name="mlp12k",
@@ -118,6 +123,7 @@ def quick(record: Record) -> Record:
         record,
         dense=replace(record.dense, epochs=2),
         pruning=replace(record.pruning, epochs=3),
+        tries=min(record.tries, 20),
         shrinking=replace(
             record.shrinking,
             lessons=tuple(replace(lesson, epochs=1) for lesson in record.shrinking.lessons),
@@ -155,7 +161,12 @@ def make(
         "pruned", key, lambda: pruned(whole, teachers, half, record.pruning, seed)
     )
     key = (*key, record.shrinking)
-    return stages.model("int8", key, lambda: shrunk(sparse, teachers, half, record.shrinking, seed))
+    int8 = stages.model("int8", key, lambda: shrunk(sparse, teachers, half, record.shrinking, seed))
+    if not record.tries:
+        return int8
+    return stages.model(
+        "ordered", (*key, record.tries), lambda: reordered(int8, record.tries, seed)
+    )
 
 
 def network(record: Record, inputs: int, classes: int) -> nn.Sequential:

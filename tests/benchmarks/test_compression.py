@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from torch import nn
 import fastmnist as fm
 from benchmarks import compression
 from benchmarks.compressing.halves import split
+from benchmarks.compressing.ordering import Neurons, reordered
 from benchmarks.compressing.records import RECORDS, Target
 from benchmarks.compressing.shrinking import accuracy, sorted_neurons, without_empty
-from benchmarks.compressing.sparse import best, costs
+from benchmarks.compressing.sparse import best, costs, linears
 from benchmarks.compressing.stages import Stages
 from benchmarks.compressing.tables import is_met
 from benchmarks.compressing.teaching import falling
@@ -132,6 +134,24 @@ def test_order_and_empty_neurons_change_no_output(digits, model):
     assert torch.allclose(smaller(rows), expected, atol=1e-5)
     assert torch.equal(smaller[1].bias, smaller[1].bias.sort().values)
     assert torch.equal(smaller[3].bias, smaller[3].bias.sort().values)
+
+
+def test_another_order_of_an_int8_model_changes_no_bit_and_costs_no_more(digits, model):
+    pruned = fm.prune(model, fm.CustomMask(best(model, 800, digits.train)))
+    for layer in linears(pruned).values():
+        layer.bias.data = (layer.bias.data * 8).round() / 8
+    prepared = fm.prepare_qat(pruned, fm.QAT(per_channel=False, weight_bits=3))
+    prepared.train()(digits.train.pixels.to_float(digits.train.images[:64]))
+    int8 = fm.convert(prepared)
+    neurons = Neurons(copy.deepcopy(int8.state_dict()))
+    pixels = digits.test.images[:100].flatten(1).numpy()
+    before, expected = neurons.cost(neurons.start()), fm.compile(int8)(pixels)
+    made = reordered(int8, 30, seed=0)
+    assert np.array_equal(fm.compile(made)(pixels), expected)
+    after = Neurons(made.state_dict())
+    assert not np.array_equal(after.weights[0], neurons.weights[0])
+    as_it_is = [np.arange(len(bias)) for bias in after.biases[:-1]]
+    assert after.cost(as_it_is) <= before
 
 
 def test_targets_want_size_and_accuracy():
