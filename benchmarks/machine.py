@@ -2,7 +2,8 @@
 
 Every machine has a folder of its own in ``benchmarks/results/``: the CPU's model and the best
 instruction set of ours that it has (a virtual machine's model alone tells little), and what it was
-capped to, if it was. A run never writes into another's.
+capped to, if it was. A run never writes into another's. What no machine changes lies beside them,
+in the folders of ``ANYWHERE``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import fastmnist as fm
 from benchmarks.masking.processes import native_isa, told
 
 RESULTS = Path(__file__).resolve().parent / "results"
+ANYWHERE = frozenset({"compression"})
 _SHORT = {"amx_int8": "amx", "avx512_vnni": "avx512-vnni"}
 _NOISE = re.compile(r"\((r|tm|c)\)|\b(processor|cpu|\d+-core)\b|@.*|[®™]", re.IGNORECASE)
 
@@ -75,7 +77,8 @@ def write(report: dict[str, Any], path: Path) -> None:
 
 def folders(results: Path = RESULTS) -> list[Path]:
     """List the machines' folders: whole machines first, capped ones after them."""
-    found = [path for path in results.iterdir() if any(path.glob("*.json"))]
+    inside = (path for path in results.iterdir() if path.name not in ANYWHERE)
+    found = [path for path in inside if any(path.glob("*.json"))]
     return sorted(found, key=lambda path: ("-as-" in path.name, path.name))
 
 

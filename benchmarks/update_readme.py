@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import (
     compare,
+    compression,
     few_bits,
     modules,
     pruning_accuracy,
@@ -62,6 +63,11 @@ class Results:
         found = self.of(name)
         return make(found[0][1]) if found else []
 
+    def anywhere(self, folder: str, make: Callable[[Saved], list[str]]) -> list[str]:
+        """Make the parts of a folder that is no machine's."""
+        path = self.folder / folder / compression.REPORT
+        return make(json.loads(path.read_text())) if path.exists() else []
+
 
 def compare_table(saved: Saved, _: Path) -> list[str]:
     about = saved["about"]
@@ -102,6 +108,11 @@ def quantization_accuracies(saved: Saved) -> list[str]:
     return [*tables, f"{_ran(saved['about'])}, torch {saved['about']['torch']}."]
 
 
+def compression_tables(saved: Saved) -> list[str]:
+    tables = [_markdown(table) for table in compression.tables(saved)]
+    return [*tables, f"`{saved['about']['command']}`, torch {saved['about']['torch']}."]
+
+
 def module_speed(saved: Saved, _: Path) -> list[str]:
     about = saved["about"]
     torch = about["versions"]["torch"]
@@ -129,6 +140,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
             *results.each("sparse", sparse_speed),
         ],
         "few-bits-table": results.each("few_bits", few_bits_tables),
+        "compression-table": results.anywhere("compression", compression_tables),
         "benchmark-table": [
             *results.each("dense", dense_tables),
             *results.each("targets", target_tables),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.machine import RESULTS, folders, slug, title
+from benchmarks.machine import ANYWHERE, RESULTS, folders, slug, title
 from benchmarks.update_readme import Results, blocks, filled
 
 FIRST = folders()[0]
@@ -22,8 +22,9 @@ OTHER = {
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Give one machine's files, copied."""
-    shutil.copytree(FIRST, tmp_path / FIRST.name)
+    """Give one machine's files, and those of no machine, copied."""
+    for name in (FIRST.name, *ANYWHERE):
+        shutil.copytree(RESULTS / name, tmp_path / name)
     return tmp_path
 
 
@@ -48,7 +49,14 @@ def test_every_file_lies_in_the_folder_of_its_machine():
 
 def test_one_machine_needs_no_headings(results):
     made = blocks(Results(results))
-    assert set(made) == {"compare-table", "quantization-table", "pruning-table", "benchmark-table"}
+    assert set(made) == {
+        "compare-table",
+        "quantization-table",
+        "pruning-table",
+        "few-bits-table",
+        "compression-table",
+        "benchmark-table",
+    }
     for parts in made.values():
         assert parts
         assert not any(part.startswith("####") for part in parts)

@@ -1,0 +1,1 @@
+"""How ``benchmarks/compression.py`` makes its records and its comparisons."""
