@@ -151,7 +151,9 @@ COMPARISONS = (
         "distilled", "half the weights, distilled", "the full network alone", 0.0, 0.5, distilled
     ),
     Comparison("four-bits", "4 bits, QAT", "8 bits, QAT", -0.1, 0.0, four_bits),
-    Comparison("clustered", "16 clusters, taught by itself", "trained on as long", -0.1, 0.0, clustered),
+    Comparison(
+        "clustered", "16 clusters, taught by itself", "trained on as long", -0.1, 0.0, clustered
+    ),
     Comparison(
         "low-rank", "low rank, half the products", "trained on as long", -0.3, 0.0, low_rank
     ),
