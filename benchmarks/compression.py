@@ -12,7 +12,7 @@ loaded and compiled. Then, with several seeds, the digits network: half its weig
 Each finished stage is a file in the work folder, and a rerun goes on from there. The same seeds
 and number of threads give the same files on the same machine. ``--save`` puts report and record
 files into benchmarks/results/compression; ``--check`` reads those and prints what they are worth
-here. Takes one to two hours of one core; ``--quick`` some minutes, and reaches nothing.
+here. Takes an hour of one core; ``--quick`` some minutes, and reaches nothing.
 """
 
 from __future__ import annotations

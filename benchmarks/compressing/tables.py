@@ -46,8 +46,7 @@ def comparisons_table(report: dict[str, Any]) -> Table:
         if not runs:
             continue
         ours, against = ([run[side] for run in runs] for side in ("ours", "against"))
-        # Equal is what is equal to the digits that are shown.
-        points = round(100 * (sum(ours) - sum(against)) / len(runs), 2) + 0.0
+        points = 100 * (sum(ours) - sum(against)) / len(runs) + 1e-9
         made.row(
             comparison.name,
             _spread(ours),

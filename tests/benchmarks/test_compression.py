@@ -17,7 +17,7 @@ from benchmarks import compression
 from benchmarks.compressing.halves import split
 from benchmarks.compressing.ordering import Neurons, reordered
 from benchmarks.compressing.records import RECORDS, Target
-from benchmarks.compressing.shrinking import accuracy, sorted_neurons, without_empty
+from benchmarks.compressing.shrinking import accuracy, lean, sorted_neurons, without_empty
 from benchmarks.compressing.sparse import best, costs, linears
 from benchmarks.compressing.stages import Stages
 from benchmarks.compressing.tables import is_met
@@ -152,6 +152,9 @@ def test_another_order_of_an_int8_model_changes_no_bit_and_costs_no_more(digits,
     assert not np.array_equal(after.weights[0], neurons.weights[0])
     as_it_is = [np.arange(len(bias)) for bias in after.biases[:-1]]
     assert after.cost(as_it_is) <= before
+    smaller = lean(made)
+    assert np.array_equal(fm.compile(smaller)(pixels), expected)
+    assert smaller[1].input_zeros is None
 
 
 def test_targets_want_size_and_accuracy():
