@@ -69,9 +69,9 @@ def cluster(
     model. :func:`quantize` keeps the clusters: one scale a layer, of which every value has one
     code. :func:`uncluster` brings the weights back.
 
-    It helps where size counts: 16 values are indices of 4 bits, in files and, with
-    ``scope="layer"``, in memory, so that layers too large for the cache are read in half the time
-    of int8. It hurts where a layer is small beside its tables, and below 16 values without
+    It helps where size counts: 16 values are indices of 4 bits in files; with ``scope="layer"``
+    few rows read them so from memory, which takes half the time of int8 for layers too large for
+    the cache. It hurts where a layer is small beside its tables, and below 16 values without
     fine-tuning; it makes nothing faster before the model is quantized. Prune first: zeros stay.
 
     Parameters

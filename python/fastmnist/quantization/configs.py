@@ -49,8 +49,9 @@ class Static:
         Bits of a weight, from 2 to 8, for all layers or by name or pattern, such as
         ``{"linear3": 8, "*": 4}``; layers that nothing names have 8. Codes are within
         ±(2^(bits-1) - 1). With 8, the largest weight has the largest code; with fewer, scales are
-        those of least squared error. 4 bits halve what 8 take, in memory and files, and the time
-        of layers too large for the cache; below 4, train (:class:`QAT`).
+        those of least squared error. 4 bits halve what 8 take in files, and the time of few rows
+        through layers too large for the cache, whose weights are then read as 4 bits (in memory
+        bytes stay beside them where large batches are faster so); below 4, train (:class:`QAT`).
     check : float, optional
         Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
         side: below is an error. Default: below 15 is a warning.
