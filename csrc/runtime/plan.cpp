@@ -70,8 +70,10 @@ const LinearKernel& ruled_kernel(const KernelTable& kernels, const NetworkView& 
   const Suits wanted = shape.rows < kTilesFromRows                                    ? kFewestRows
                        : shape.rows <= kFewestBlockRows || shape.inputs <= kFewInputs ? kFewRows
                                                                                       : kManyRows;
-  // Nibbles where there are some: only layers that come from far away have them.
-  const bool nibbles = network.has_form(layer, WeightForm::kNibbles);
+  // Nibbles where there are some, for few rows: only layers that come from far away have them. With
+  // many, reading weights is no longer what takes the time.
+  const bool nibbles = network.has_form(layer, WeightForm::kNibbles) &&
+                       (wanted != kManyRows || !network.has_form(layer, WeightForm::kDense));
   const auto reads = [&](const LinearKernel& kernel) {
     return !is_sparse(kernel.form) && nibbles == (kernel.form == WeightForm::kNibbles) &&
            network.has_form(layer, kernel.form) && can(kernel, shape);

@@ -61,6 +61,16 @@ std::string rows_key(const NetworkView& network, std::int64_t layer) {
   return " zeros " + std::to_string(10 * std::llround(10 * share)) + "%" + pixels;
 }
 
+// Weights of few bits, where there are kernels for those alone.
+std::string bits_key(const KernelTable& kernels, const NetworkView& network, std::int64_t layer) {
+  const LinearShape shape = shape_of(network, layer, 1);
+  LinearShape any = shape;
+  any.most_weight = LinearShape{}.most_weight;
+  for (const LinearKernel& kernel : all_of(kernels))
+    if (can(kernel, shape) != can(kernel, any)) return " of few bits";
+  return "";
+}
+
 const char* kind_of(const NetworkView& network) {
   constexpr const char* kNames[] = {"static", "affine", "dynamic"};
   return kNames[static_cast<int>(network.input())];
@@ -137,7 +147,8 @@ Result<std::int64_t> block_rows(const KernelTable& kernels, const NetworkView& n
   std::string key = std::string("blocks ") + kind_of(network);
   if (network.pixels() != PixelKind::kNone) key += " pixels";
   for (std::int64_t i = 0; i < network.layers(); ++i)
-    key += (i == 0 ? " " : ", ") + layer_key(network, i) + rows_key(network, i);
+    key += (i == 0 ? " " : ", ") + layer_key(network, i) + bits_key(kernels, network, i) +
+           rows_key(network, i);
   const auto measure = [&]() -> Result<Numbers> {
     if (Status bad = write_plan(kernels, choices, {}, kBlockRowsStep, buffer); !bad.ok())
       return bad;
@@ -158,8 +169,8 @@ Result<std::vector<KernelTime>> recalled_times(const KernelTable& kernels,
                                                Measurements& known, int threads) {
   std::vector<KernelTime> times =
       cases(kernels, network, layer, threads > 1 ? kFirstThreadedClass : 0);
-  std::string key =
-      "layer " + layer_key(network, layer) + sparse_key(network, layer) + rows_key(network, layer);
+  std::string key = "layer " + layer_key(network, layer) + bits_key(kernels, network, layer) +
+                    sparse_key(network, layer) + rows_key(network, layer);
   if (threads > 1) key += " threads " + std::to_string(threads);
   const auto measure = [&]() -> Result<Numbers> {
     Result<std::vector<KernelTime>> measured = measure_layer(kernels, network, layer, threads);
@@ -204,8 +215,7 @@ std::string machine_name(const KernelTable& kernels) {
 std::string layer_key(const NetworkView& network, std::int64_t layer) {
   const LinearShape shape = shape_of(network, layer, 1);
   return std::to_string(shape.inputs) + "x" + std::to_string(shape.outputs) +
-         (shape.codes_out ? " codes" : "") + (shape.per_row ? " rows" : "") +
-         (shape.most_weight <= 16 ? " of few bits" : "");
+         (shape.codes_out ? " codes" : "") + (shape.per_row ? " rows" : "");
 }
 
 Result<std::vector<KernelTime>> layer_times(const KernelTable& kernels, const NetworkView& network,

@@ -217,7 +217,7 @@ void decoded(const LinearArgs& args) {
 }
 
 template <typename Values>
-constexpr LinearKernel decoded_kernel(WeightForm form, int suits) {
+constexpr LinearKernel decoded_kernel(WeightForm form, int suits, bool (*can)(const LinearShape&)) {
   return {"amx_int8",
           "",
           32,
@@ -225,7 +225,7 @@ constexpr LinearKernel decoded_kernel(WeightForm form, int suits) {
           form,
           suits,
           &kAmxUnit,
-          nullptr,
+          can,
           Working::bytes,
           decoded<Values, Output::kFloats>,
           by_saturation<decoded<Values, Output::kSaturate>, decoded<Values, Output::kCodes>>};

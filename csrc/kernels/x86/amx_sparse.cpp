@@ -8,7 +8,7 @@ namespace fastmnist {
 namespace {
 
 constexpr LinearKernel kLinears[] = {
-    decoded_kernel<MaskedValues>(WeightForm::kBitmask, kWhereMeasured)};
+    decoded_kernel<MaskedValues>(WeightForm::kBitmask, kWhereMeasured, nullptr)};
 
 }  // namespace
 
