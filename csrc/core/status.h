@@ -1,8 +1,9 @@
 // How the library says that it cannot do what was asked.
 //
-// core, kernels, pack, files and runtime throw nothing and are compiled with -fno-exceptions: a function
-// that can fail returns a Status, or a Result that holds its value where there is one. What must
-// not go unread is [[nodiscard]]. Bindings turn either into exceptions (bindings/errors.h).
+// core, kernels, pack, files and runtime throw nothing and are compiled with -fno-exceptions: a
+// function that can fail returns a Status, or a Result that holds its value where there is one.
+// What must not go unread is [[nodiscard]]. Bindings turn either into exceptions
+// (bindings/errors.h).
 //
 //     Result<NetworkView> view = view_network(bytes);
 //     if (!view.ok()) return std::move(view).status();

@@ -34,9 +34,9 @@ FASTMNIST_API void dequantize(const std::uint8_t* q, std::int64_t n, const Quant
                               float* x);
 FASTMNIST_API RowRange row_range(const float* x, std::int64_t n);
 
-// Symmetric codes of 2 to 8 bits, one scale an output: weight [outputs, inputs] to codes and scales.
-// With 8 bits the largest magnitude has the largest code; with fewer, the scale is the one of least
-// squared error (reference_weights.cpp).
+// Symmetric codes of 2 to 8 bits, one scale an output: weight [outputs, inputs] to codes and
+// scales. With 8 bits the largest magnitude has the largest code; with fewer, the scale is the one
+// of least squared error (reference_weights.cpp).
 FASTMNIST_API void quantize_weights(const float* weight, std::int64_t outputs, std::int64_t inputs,
                                     int bits, std::int8_t* codes, float* scales);
 

@@ -73,8 +73,8 @@ void quantize_weights(const float* weight, std::int64_t outputs, std::int64_t in
     const float* w = weight + n * inputs;
     float largest = 0.0f;
     for (std::int64_t k = 0; k < inputs; ++k) largest = std::fmax(largest, std::fabs(w[k]));
-    scales[n] = bits == 8 ? weight_scale_from_max(largest)
-                          : scale_of_least_error(w, inputs, largest, most);
+    scales[n] =
+        bits == 8 ? weight_scale_from_max(largest) : scale_of_least_error(w, inputs, largest, most);
     for (std::int64_t k = 0; k < inputs; ++k)
       codes[n * inputs + k] = quantize_weight(w[k], scales[n], most);
   }
