@@ -137,6 +137,18 @@ def test_undone_like_a_mask():
     assert distinct(again[0], "layer") == 3
 
 
+def test_files_have_nothing_to_bring_back(tmp_path):
+    fm.save(tmp_path / "c.safetensors", fm.cluster(mlp(), fm.Clusters(4)))
+    with pytest.raises(ValueError, match="none behind"):
+        fm.uncluster(fm.load(tmp_path / "c.safetensors"))
+
+
+def test_bits_that_merge_values_say_so(trained):
+    clustered = fm.cluster(trained, fm.Clusters(16))
+    with pytest.warns(UserWarning, match=r"its 16 clustered values became \d"):
+        fm.quantize(clustered, fm.Dynamic(weight_bits={"linear1": 3}))
+
+
 def test_inplace_and_single_layers():
     model = mlp()
     assert fm.cluster(model, fm.Clusters(4), inplace=True) is model

@@ -139,6 +139,10 @@ def test_clustered(scope, tmp_path):
     fit = load_weights(net, read_checkpoint(tmp_path / "w.pt"))
     assert "shared values looked up for" in str(fit)
     assert_same(net, {**STATE, "fc.weight": clustered.fc.weight})
+    fm.save(tmp_path / "w.safetensors", clustered)
+    saved = made(2)
+    load_weights(saved, read_checkpoint(tmp_path / "w.safetensors"))
+    assert_same(saved, {**STATE, "fc.weight": clustered.fc.weight})
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -114,13 +114,19 @@ def put_clusters(
     centroids: nn.Parameter,
     indices: Tensor,
     hook: ClusterHook,
+    *,
+    keep_weight: bool = True,
 ) -> None:
-    """Cluster a layer with a plain weight; the very tensors may be those of others, too."""
+    """Cluster a layer with a plain weight; the very tensors may be those of others, too.
+
+    With `keep_weight` the weight lies behind, to be brought back.
+    """
     weight = layer._parameters.pop("weight")
     assert weight is not None
     layer.register_parameter("weight_centroids", centroids)
     layer.register_buffer("weight_indices", indices)
-    layer.register_buffer(_BEHIND, weight.detach(), persistent=False)
+    if keep_weight:
+        layer.register_buffer(_BEHIND, weight.detach(), persistent=False)
     layer.register_forward_pre_hook(hook)
     layer.register_load_state_dict_pre_hook(hook.before_load)
     with torch.no_grad():
@@ -128,7 +134,10 @@ def put_clusters(
 
 
 def cluster_as_it_is(layer: nn.Module, scope: str) -> None:
-    """Cluster a layer whose weights have few values already, such as one from a file."""
+    """Cluster a layer whose weights have few values already, such as one from a file.
+
+    What it had before is not known: nothing lies behind.
+    """
     weight = layer.get_parameter("weight").detach()
     rows = weight.reshape(1, -1) if scope == "layer" else weight
     distinct = [np.unique(row) for row in rows.cpu().numpy()]
@@ -149,6 +158,7 @@ def cluster_as_it_is(layer: nn.Module, scope: str) -> None:
         nn.Parameter(centroids, requires_grad=layer.get_parameter("weight").requires_grad),
         torch.from_numpy(places).reshape(weight.shape).to(weight.device),
         ClusterHook(scope, holds_zero),
+        keep_weight=False,
     )
 
 
@@ -161,6 +171,7 @@ def cluster_like(layer: nn.Module, other: nn.Module) -> None:
         other.get_parameter("weight_centroids"),
         other.get_buffer("weight_indices"),
         ClusterHook(hook.scope, hook.holds_zero),
+        keep_weight=has_weights_behind(other),
     )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from fastmnist.data.augmentation import Augment
 from fastmnist.data.batch import BatchFn
+from fastmnist.display.words import kind_of
 from fastmnist.fusion.fusing import FLOOR
 from fastmnist.measuring.metrics import MetricLike
 from fastmnist.pruning.empty import remove_empty_neurons
@@ -144,6 +145,8 @@ def prune(
     """
     method = checked_method(method)
     plan = checked_plan(method, finetune, schedule, epochs, batch_fn, augment)
+    if not isinstance(remove_empty, bool):
+        raise TypeError(f"remove_empty: expected a bool, got {kind_of(remove_empty)}")
     how = Pruning(method, plan, amounts, remove_empty=remove_empty)
     how.include, how.exclude = kept(include), kept(exclude)
     return transformed(

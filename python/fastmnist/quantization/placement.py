@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
+from fastmnist.display.callers import callers_level
 from fastmnist.int8.network import NO_CLAMP, QuantizedLayer, QuantizedNetwork
 from fastmnist.int8.quantizer import FloatLayer, InputRule, quantize_layer
 from fastmnist.layers.batchnorm import zeros_for
 from fastmnist.layers.fused import FusedLinear
-from fastmnist.layers.kept import noted
+from fastmnist.layers.kept import Kept, distinct_values, noted
 from fastmnist.layers.linear import is_float_linear
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.quantization.configs import Dynamic, Static
@@ -49,10 +51,29 @@ def place(
         follows_norm = isinstance(layer, FusedLinear) and layer.follows_norm
         made = QuantizedLinear(network, bias=has_bias, follows_norm=follows_norm)
         made.kept = noted(layer).holds_of(layer.weight.detach().numpy())
+        _warn_of_merged_values(name, layer.weight, quantized, made.kept)
         root = put(root, name, made)
         done.append(Change(name, f"int8 {own}", after=_of_few_bits(quantized), why=why))
     switch_off_transformer_fast_path(root)
     return root, done
+
+
+def _warn_of_merged_values(
+    name: str, weight: Tensor, quantized: QuantizedLayer, kept: Kept
+) -> None:
+    """Say where values that clusters tell apart have become one code."""
+    if kept.scope != "layer" or quantized.bits == 8:
+        return
+    before = distinct_values(weight.detach().numpy(), kept.scope)
+    if quantized.values < before:
+        warnings.warn(
+            f"layer '{name}': its {before} clustered values became {quantized.values}, as "
+            f"{quantized.bits} bits have {2**quantized.bits - 1} evenly spaced codes: leave "
+            "weight_bits=8, with which every value keeps a code (files and kernels need no more "
+            "than the indices anyway)",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
 
 
 def _of_few_bits(layer: QuantizedLayer) -> str | None:

@@ -23,6 +23,7 @@ from fastmnist.files.container import is_ours, read
 from fastmnist.files.records import pixels_from_json
 from fastmnist.files.short_forms import dense_arrays
 from fastmnist.pixels import PixelNormalization
+from fastmnist.saving.computed import joined_clusters
 from fastmnist.saving.unread import Unread, load_unread
 
 # Names under which wrappers, trainers and EMA copies hold the model itself. Other tensors may lie
@@ -186,7 +187,8 @@ def _own_models(path: Any) -> Iterator[StateDict]:
     for name, (description, arrays) in models.items():
         if description.get("type") != "module":
             continue  # a compiled model has no state_dict
-        tensors = {k: torch.tensor(a) for k, a in dense_arrays(description, arrays).items()}
+        whole = joined_clusters(description.get("clustered", []), dense_arrays(description, arrays))
+        tensors = {k: torch.tensor(a) for k, a in whole.items()}
         where = () if single else (name,)
         pixels = pixels_from_json(description.get("pixels"))
         yield StateDict(where, tensors, "model of fastmnist's", pixels)
