@@ -29,8 +29,9 @@ std::vector<FormSize> forms_worth_trying(const CanonicalLayer& layer,
   for (const WeightForm form : wanted) {
     const WeightLayout& layout = layout_of(form);
     const std::int64_t most = std::min(dense * layout.most_percent / 100, layout.most_bytes);
-    if (form == WeightForm::kDense || !can_have(form, layer)) continue;
+    if (form == WeightForm::kDense) continue;
     if (layout.only_far && dense <= caches().l2 / 2) continue;
+    if (!can_have(form, layer)) continue;
     if (is_sparse(form)) {
       if (values * 100 > all * kMostValuesPercent) continue;
       // Twice the values is the least that picks take: no need to count where that is too much.

@@ -301,3 +301,13 @@ def test_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fm.quantize(fm.factorize(mlp(), HALF, X), fm.Static(X))
+
+
+def test_what_is_left_of_a_factorized_model_must_be_named():
+    """Or the output layer alone would be taken, at a cost that nobody asked for."""
+    thin = fm.factorize(mlp(), HALF, include=["0", "2"])
+    with pytest.raises(ValueError, match=r"factorized already, got '\d': name the others"):
+        fm.factorize(thin, HALF)
+    again = fm.factorize(thin, fm.LowRank(rank=2), include="4")
+    assert again[4].rank == 2
+    assert fm.factorize(thin, fm.LowRank(rank={"4": 2}))[4].rank == 2

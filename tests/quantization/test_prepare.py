@@ -366,3 +366,9 @@ def test_errors_leave_models_as_they_were(make, call):
     with pytest.raises(ValueError, match=r"\w"):
         call(model)
     assert state(model) == before
+
+
+def test_a_prepared_model_is_to_be_converted_before_it_compiles(trained):
+    for prepared in (fm.prepare(trained), fm.prepare_qat(trained)):
+        with pytest.raises(ValueError, match=r"fm\.convert makes it int8, which compiles"):
+            fm.compile(prepared)

@@ -22,8 +22,6 @@
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kNearInputs = 1024;
-
 // The live quads by the weights of some panels.
 template <int ROWS, int PANELS>
 FASTMNIST_INLINE void add_live(__m256i (&acc)[PANELS][ROWS][2], const std::byte* weights,
@@ -63,20 +61,12 @@ FASTMNIST_INLINE void add_rests(__m256i (&acc)[ROWS][2], const Weights& weights,
 }
 
 struct Block : ByteRowsBlock {
-  // Few rows by several panels at a time, unless that would be as many streams from far away.
   template <int ROWS, Output O>
   static std::int64_t tile(const LinearArgs& args, std::byte* block, std::int64_t m,
                            std::int64_t panel, std::int64_t end) {
-    constexpr int PANELS = ROWS == 1 ? 6 : ROWS == 2 ? 3 : ROWS == 3 ? 2 : 1;
-    if (args.w.inputs > kNearInputs || panel + PANELS > end) {
-      by_panels<ROWS, 1, O>(args, block, m, panel);
-      return 1;
-    }
-    by_panels<ROWS, PANELS, O>(args, block, m, panel);
-    return PANELS;
+    return near_panels<Block, ROWS, O>(args, block, m, panel, end);
   }
 
- private:
   template <int ROWS, int PANELS, Output O>
   static void by_panels(const LinearArgs& args, std::byte* block, std::int64_t m,
                         std::int64_t panel) {

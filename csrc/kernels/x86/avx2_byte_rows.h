@@ -34,6 +34,22 @@ struct ByteRowsLayout {
         bytes(aligned(copies + kRowsOfBlock * width)) {}
 };
 
+// A tile of few rows by several panels at a time, unless that would be as many streams from far
+// away: Own::by_panels<ROWS, PANELS, O>. Returns how many.
+constexpr std::int64_t kNearInputs = 1024;
+
+template <typename Own, int ROWS, Output O>
+FASTMNIST_INLINE std::int64_t near_panels(const LinearArgs& args, std::byte* block, std::int64_t m,
+                                          std::int64_t panel, std::int64_t end) {
+  constexpr int PANELS = ROWS == 1 ? 6 : ROWS == 2 ? 3 : ROWS == 3 ? 2 : 1;
+  if (args.w.inputs > kNearInputs || panel + PANELS > end) {
+    Own::template by_panels<ROWS, 1, O>(args, block, m, panel);
+    return 1;
+  }
+  Own::template by_panels<ROWS, PANELS, O>(args, block, m, panel);
+  return PANELS;
+}
+
 struct ByteRowsBlock {
   static constexpr std::int64_t kWeightBytes = 1;
 

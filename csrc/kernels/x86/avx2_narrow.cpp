@@ -21,7 +21,6 @@
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kNearInputs = 1024;
 constexpr int kSums = 2 * kRowsOfBlock;
 constexpr std::int64_t kSumsBytes = kSums * 32;
 
@@ -67,16 +66,9 @@ struct Block : ByteRowsBlock {
   template <int ROWS, Output O>
   static std::int64_t tile(const LinearArgs& args, std::byte* block, std::int64_t m,
                            std::int64_t panel, std::int64_t end) {
-    constexpr int PANELS = ROWS == 1 ? 6 : ROWS == 2 ? 3 : ROWS == 3 ? 2 : 1;
-    if (args.w.inputs > kNearInputs || panel + PANELS > end) {
-      by_panels<ROWS, 1, O>(args, block, m, panel);
-      return 1;
-    }
-    by_panels<ROWS, PANELS, O>(args, block, m, panel);
-    return PANELS;
+    return near_panels<Block, ROWS, O>(args, block, m, panel, end);
   }
 
- private:
   template <int ROWS, int PANELS, Output O>
   static void by_panels(const LinearArgs& args, std::byte* block, std::int64_t m,
                         std::int64_t panel) {

@@ -29,7 +29,7 @@ from fastmnist.rewriting.changes import CLUSTERED, UNCLUSTERED, Change
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.graph import Traces
 from fastmnist.rewriting.kept_weights import keep_weight
-from fastmnist.rewriting.masks import apply_masks, make_permanent, untie
+from fastmnist.rewriting.masks import apply_masks, hold_weights_of, make_permanent
 from fastmnist.rewriting.selection import (
     Names,
     check_has_linear,
@@ -38,7 +38,7 @@ from fastmnist.rewriting.selection import (
     quantizable,
 )
 from fastmnist.rewriting.transform import Transform, applies, transformed
-from fastmnist.training.finetuning import Finetuning
+from fastmnist.training.finetuning import Finetuning, check_finite
 
 
 def cluster(
@@ -209,17 +209,12 @@ class Clustering(Transform):
             done.append(Change(name, CLUSTERED, weight.numel(), values_of(layer)))
         self._tuning.train(root)
         for name in names:
-            self._tuning.check_finite(name, root.get_submodule(name))
+            check_finite(name, root.get_submodule(name))
         return root, done
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
         # The original with the very weights that clustering left.
-        original, weights = plain_copy(original), plain_copy(result)
-        make_permanent(weights)
-        make_permanent(original)
-        untie(original, weights.state_dict())
-        original.load_state_dict(weights.state_dict())
-        return original
+        return hold_weights_of(plain_copy(original), plain_copy(result))
 
 
 @applies(Clusters)

@@ -21,6 +21,7 @@ from fastmnist.factorization.factorizing import factorize
 from fastmnist.fusion.fusing import fuse
 from fastmnist.pixels import explicit_pixels, set_model_pixels
 from fastmnist.pruning import L1Unstructured, Structured, prune
+from fastmnist.pruning.methods import checked_integer
 from fastmnist.quantization.configs import Dynamic, Half, Static
 from fastmnist.quantization.quantizing import quantize
 from fastmnist.rewriting.copies import plain_copy
@@ -80,6 +81,7 @@ def variants(
     ['original', 'fused', 'dynamic int8', 'static int8']
     """
     check_repeatable(data, "data", "for each variant")
+    checked_integer("epochs", epochs, 1)
     config = Static(calibration=data, batch_fn=batch_fn, pixels=pixels, mean=mean, std=std)
     static = quantize(model, config)
     pruned = prune(model, L1Unstructured(prune_amount))

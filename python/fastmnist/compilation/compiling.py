@@ -12,6 +12,7 @@ from fastmnist.layers.linear import is_int8_linear
 from fastmnist.quantization.configs import Dynamic, Static, check_config
 from fastmnist.quantization.posttraining import post_training
 from fastmnist.rewriting.copies import check_module
+from fastmnist.rewriting.selection import check_not_prepared
 from fastmnist.rewriting.transform import transformed
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import plan_mode, using
@@ -76,6 +77,7 @@ def compile(
         _refuse_options(given, "a CompiledModel")
         return model if plan in (None, model.plan) else CompiledModel(model.network, plan)
     model = check_module(model)
+    check_not_prepared(model, "fm.convert makes it int8, which compiles")
     with using("fixed"):  # what the modules pack is not kept
         if any(is_int8_linear(module) for module in model.modules()):
             _refuse_options(given, "a model that is quantized already")

@@ -66,6 +66,11 @@ class LowRank:
         rank = dict(self.rank) if isinstance(self.rank, Mapping) else self.rank
         return type(self), (rank, self.energy, self.ratio)
 
+    @property
+    def is_one_for_all(self) -> bool:
+        """Whether it names no layers."""
+        return not isinstance(self.rank, Mapping)
+
     def rank_of(self, singular: Tensor) -> int:
         """The rank for a layer of these singular values, largest first, by `energy` or `rank`."""
         if self.energy is not None:

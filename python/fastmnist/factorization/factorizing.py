@@ -38,7 +38,7 @@ from fastmnist.rewriting.selection import (
 )
 from fastmnist.rewriting.swapping import put
 from fastmnist.rewriting.transform import Transform, applies, transformed
-from fastmnist.training.finetuning import Finetuning
+from fastmnist.training.finetuning import Finetuning, check_finite
 
 _MANY_ZEROS = 0.1  # the share that is worth a word when they are lost
 
@@ -136,6 +136,7 @@ def factorize(
         epochs = 0  # with data alone, the factors are good ones already
     tuning = Finetuning.checked(data, finetune, epochs, lr, max_drop, batch_fn, augment)
     how = Factorization(config, tuning)
+    how.is_told_which = not (include is None and exclude is None and config.is_one_for_all)
     if data is not None:
         if max_drop is not None or tuning.epochs:
             check_repeatable(data, "data", "as it is gone through more than once")
@@ -187,6 +188,7 @@ class Factorization(Transform):
 
     floor = FLOOR
     data: Any = None
+    is_told_which = True
 
     def __init__(self, config: LowRank, tuning: Finetuning | None = None) -> None:
         self._config, self._tuning = config, tuning or Finetuning()
@@ -205,6 +207,12 @@ class Factorization(Transform):
         check_has_linear(root, layers, "factorize", "factorize before quantizing")
         done = tuple(f"{n}." for n, m in root.named_modules() if isinstance(m, LowRankLinear))
         left = {name: m for name, m in layers.items() if not name.startswith(done)}
+        if done and left and not self.is_told_which:
+            raise ValueError(
+                f"model: expected no layer that is factorized already, got '{done[0][:-1]}': name "
+                "the others that you mean with include=, or factorize the model that it was made "
+                "from"
+            )
         if not left:
             raise ValueError(
                 "model: expected a layer that is not factorized already, got none: factorize the "
@@ -292,7 +300,7 @@ class Factorization(Transform):
         self._tuning.train(root)
         for change in done:
             if change.kind == FACTORIZED:
-                self._tuning.check_finite(change.layer, root.get_submodule(change.layer))
+                check_finite(change.layer, root.get_submodule(change.layer))
         return root, done
 
     def called(self, names: Collection[str]) -> Collection[str]:

@@ -14,6 +14,7 @@ from fastmnist.pruning.targets import Target, own_weight
 from fastmnist.rewriting.changes import PRUNED, Change
 from fastmnist.rewriting.kept_weights import keep_weight
 from fastmnist.rewriting.masks import apply_masks, is_pruned
+from fastmnist.training.finetuning import check_finite
 
 # From the final amount to that of the present step.
 AmountNow = Callable[[float], float]
@@ -39,15 +40,6 @@ def put_mask(layer: nn.Module, keep: Tensor) -> None:
     mask.copy_(keep)
     apply_masks(layer)
     keep_weight(layer)
-
-
-def check_finite(name: str, layer: nn.Module) -> None:
-    """Raise RuntimeError if training left a layer without numbers."""
-    if not all(bool(torch.isfinite(p).all()) for p in layer.parameters()):
-        raise RuntimeError(
-            f"finetune: expected finite weights after training, got NaN or inf in '{name}': a "
-            "smaller learning rate may help"
-        )
 
 
 class MaskPruner:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from fastmnist.pruning.flow import Flow, follow, why_shared
-from fastmnist.pruning.masks import AmountNow, check_finite
+from fastmnist.pruning.masks import AmountNow
 from fastmnist.pruning.methods import Structured
 from fastmnist.pruning.shrinking import move_constants, shrink
 from fastmnist.pruning.targets import Target, check_prunable
 from fastmnist.rewriting.changes import SHRUNK, Change
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.steps import Kind
+from fastmnist.training.finetuning import check_finite
 
 
 class NeuronPruner:

@@ -29,7 +29,7 @@ from fastmnist.pruning.targets import Target, find_targets
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.graph import Graph
-from fastmnist.rewriting.masks import make_permanent, untie
+from fastmnist.rewriting.masks import hold_weights_of, make_permanent
 from fastmnist.rewriting.selection import Names, check_not_prepared, kept
 from fastmnist.rewriting.transform import Transform, applies, transformed
 from fastmnist.training.finetuning import train_for
@@ -222,11 +222,7 @@ class Pruning(Transform):
             make_permanent(original)
             return self._pruner.blind(original) if self._plan.finetune is None else None
         weights = plain_copy(result) if self._whole is None else self._whole
-        make_permanent(weights)
-        make_permanent(original)
-        untie(original, weights.state_dict())
-        original.load_state_dict(weights.state_dict())
-        return original
+        return hold_weights_of(original, weights)
 
 
 for _method in (L1Unstructured, RandomUnstructured, Structured, CustomMask):

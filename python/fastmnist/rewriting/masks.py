@@ -89,6 +89,18 @@ def _give_its_own(module: nn.Module, key: str, parameter: nn.Parameter) -> None:
     module._parameters[key] = own
 
 
+def hold_weights_of(original: nn.Module, result: nn.Module) -> nn.Module:
+    """Give a plain copy of a model the very weights that another one has, and return it.
+
+    Masks and clusters of both become permanent.
+    """
+    make_permanent(result)
+    make_permanent(original)
+    untie(original, result.state_dict())
+    original.load_state_dict(result.state_dict())
+    return original
+
+
 def apply_masks(model: nn.Module) -> None:
     """Bring masked and clustered weights up to date with what they are computed from, and free of
     a graph.

@@ -100,13 +100,14 @@ class Finetuning:
             return True
         return train_for(model, self.on, self.epochs, self.batch_fn, self.lr, self.augment)
 
-    def check_finite(self, name: str, layer: nn.Module) -> None:
-        """Raise RuntimeError if training left a layer without numbers."""
-        if not all(bool(torch.isfinite(p).all()) for p in layer.parameters()):
-            raise RuntimeError(
-                f"finetune: expected finite weights after training, got NaN or inf in '{name}': a "
-                "smaller learning rate may help"
-            )
+
+def check_finite(name: str, layer: nn.Module) -> None:
+    """Raise RuntimeError if training left a layer without numbers."""
+    if not all(bool(torch.isfinite(p).all()) for p in layer.parameters()):
+        raise RuntimeError(
+            f"finetune: expected finite weights after training, got NaN or inf in '{name}': a "
+            "smaller learning rate may help"
+        )
 
 
 def train_for(

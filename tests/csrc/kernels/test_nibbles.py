@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from guard import EDGES, Edge, guarded, guarded_empty
+from guard import EDGES, Edge
+from kernel_checks import check_kernels
 from oracle import RELU, RandomLayer, assert_same_bits, random_layer
 
 from fastmnist import _core
@@ -43,26 +44,7 @@ def with_values(layer: RandomLayer, kind: str, rng: np.random.Generator) -> Rand
 
 def check(layer: RandomLayer, rows: int, edge: Edge, seed: int, what: object = "") -> set[str]:
     """Compare every kernel that reads the layer with the reference; give their names."""
-    rng = np.random.default_rng(seed)
-    outputs, inputs = layer.weight.shape
-    codes = rng.integers(0, 256, (rows, inputs), dtype=np.uint8)
-    codes[:, rng.random(inputs) < 0.4] = 0
-    codes = guarded(codes, edge)
-    packed = guarded(_core.pack([layer.native], "static", forms=[["nibbles"]]), edge)
-    per_row = bool(seed % 2)
-    scale = rng.uniform(0.001, 0.1, rows if per_row else 1).astype(np.float32)
-    zero_point = rng.integers(0, 256, len(scale)).astype(np.int32)
-    names = set()
-    for dtype in (np.float32, np.uint8):
-        expected = np.zeros((rows, outputs), dtype)
-        _core.reference_linear(layer.native, codes, scale, zero_point, expected, 0.02, 5)
-        codes_out = dtype is np.uint8
-        for kernel in _core.layer_kernels(packed, 0, rows, codes_out, per_row and rows > 1):
-            out = guarded_empty((rows, outputs), dtype, edge)
-            _core.linear(codes, packed, scale, zero_point, out, 0.02, 5, False, kernel)
-            assert_same_bits(out, expected, (kernel, rows, inputs, outputs, what))
-            names.add(kernel.name)
-    return names
+    return check_kernels(layer, rows, edge, seed, ["nibbles"], zeros=0.4, what=what)
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS)

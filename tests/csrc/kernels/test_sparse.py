@@ -10,6 +10,7 @@ import pytest
 from guard import EDGES, Edge, guarded, guarded_empty
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_checks import check_kernels
 from oracle import RELU, RandomLayer, assert_same_bits, random_layer
 
 from fastmnist import _core
@@ -24,22 +25,8 @@ ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 70)
 
 
 def check(layer: RandomLayer, rows: int, edge: Edge, seed: int, what: object = "") -> None:
-    """Compare every kernel that reads the layer with the reference, on guarded arrays."""
-    rng = np.random.default_rng(seed)
-    outputs, inputs = layer.weight.shape
-    codes = guarded(rng.integers(0, 256, (rows, inputs), dtype=np.uint8), edge)
-    packed = guarded(_core.pack([layer.native], "static", forms=[FORMS]), edge)
-    per_row = bool(seed % 2)
-    scale = rng.uniform(0.001, 0.1, rows if per_row else 1).astype(np.float32)
-    zero_point = rng.integers(0, 256, len(scale)).astype(np.int32)
-    for dtype in (np.float32, np.uint8):
-        expected = np.zeros((rows, outputs), dtype)
-        _core.reference_linear(layer.native, codes, scale, zero_point, expected, 0.02, 5)
-        codes_out = dtype is np.uint8
-        for kernel in _core.layer_kernels(packed, 0, rows, codes_out, per_row and rows > 1):
-            out = guarded_empty((rows, outputs), dtype, edge)
-            _core.linear(codes, packed, scale, zero_point, out, 0.02, 5, False, kernel)
-            assert_same_bits(out, expected, (kernel, rows, inputs, outputs, what))
+    """Compare every kernel that reads the layer, in any of the forms, with the reference."""
+    check_kernels(layer, rows, edge, seed, FORMS, what=what)
 
 
 def with_zeros(layer: RandomLayer, share: float, rng: np.random.Generator) -> RandomLayer:
