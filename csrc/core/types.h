@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/floats.h"
 #include "core/layouts.h"
 
 namespace fastmnist {
@@ -121,6 +122,8 @@ struct KernelPart {
   const PeakProbe* peak;   // nullptr: no set of its own
   const LinearKernel* linears;
   int linear_count;
+  const FloatKernels* floats = nullptr;             // nullptr: those of the set's base
+  const FloatLinearKernel* float_linear = nullptr;  // the same
 };
 
 inline constexpr int kMaxLinearKernels = 24;
@@ -129,6 +132,8 @@ inline constexpr int kMaxLinearKernels = 24;
 struct KernelTable {
   const char* name;
   RowKernels rows;
+  FloatKernels floats;
+  FloatLinearKernel float_linear;
   const PeakProbe* peak;
   int linear_count;
   LinearKernel linears[kMaxLinearKernels];  // the first takes any shape without unit or scratch

@@ -45,6 +45,8 @@ bool add_parts(std::string_view isa, KernelTable& table) {
     any = true;
     if (!missing(part->needs).empty()) continue;
     if (part->rows != nullptr) table.rows = *part->rows;
+    if (part->floats != nullptr) table.floats = *part->floats;
+    if (part->float_linear != nullptr) table.float_linear = *part->float_linear;
     if (part->peak != nullptr) table.peak = part->peak;
     for (int i = 0; i < part->linear_count && table.linear_count < kMaxLinearKernels; ++i)
       table.linears[table.linear_count++] = part->linears[i];
