@@ -20,6 +20,7 @@ struct CanonicalLayer {
   // [inputs], or nullptr where it is not known: in how many of kZerosOf rows the input's code is 0.
   // Only for the choice of kernels, of which some skip zeros.
   const std::uint8_t* input_zeros = nullptr;
+  Activation activation{};  // after the clamp
 };
 
 }  // namespace fastmnist

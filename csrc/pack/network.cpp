@@ -38,6 +38,8 @@ Status check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
   if (std::isnan(layer.clamp.lo) || std::isnan(layer.clamp.hi) || layer.clamp.lo > layer.clamp.hi)
     return Status::invalid(layer_name(i, "clamp"), "lo <= hi",
                            number_text(layer.clamp.lo) + ", " + number_text(layer.clamp.hi));
+  if (Status bad = check_activation(layer_name(i, "activation"), layer.activation); !bad.ok())
+    return bad;
   if (!is_static) return {};
   if (Status bad = check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale); !bad.ok())
     return bad;
@@ -177,6 +179,7 @@ Status pack_network(const NetworkSpec& spec, std::span<std::byte> buffer) {
     record.outputs = static_cast<std::uint32_t>(layer.outputs);
     record.x_quantizer = layer.x_quantizer;
     record.clamp = layer.clamp;
+    record.activation = layer.activation;
     record.most_weight = most_weight(layer);
     if (i + 1 < spec.layers.size() && spec.input != InputKind::kDynamic) {
       const double inv_scale = spec.layers[i + 1].x_quantizer.inv_scale;
@@ -232,6 +235,7 @@ Result<NetworkView> view_network(std::span<const std::byte> buffer) {
     const LayerRecord& record = view.records_[i];
     if (record.inputs != before || record.inputs > kMaxInputs || record.outputs < 1 ||
         record.outputs > kMaxOutputs || record.most_weight > 128 ||
+        record.activation.function > kLastFunction ||
         !(view.has_form(i, WeightForm::kDense) || view.has_form(i, WeightForm::kNibbles)))
       return not_packed("layer record");
     for (int f = 0; f < kWeightForms; ++f) {

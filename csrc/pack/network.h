@@ -2,7 +2,7 @@
 //
 //     +--------+----------------+------------------------+----------------+-------------+- ...
 //     | header | layer records  | input tables (if any)  | layer 0: its   | its other   | layer 1
-//     | 64 B   | 192 B each     | multiplier and offset, | dense section, | sections,   |
+//     | 64 B   | 256 B each     | multiplier and offset, | dense section, | sections,   |
 //     |        |                | or 256 floats a channel| core/layouts.h | if any      |
 //     +--------+----------------+------------------------+----------------+-------------+- ...
 //
@@ -25,7 +25,7 @@
 
 namespace fastmnist {
 
-inline constexpr std::uint32_t kPackedVersion = 8;
+inline constexpr std::uint32_t kPackedVersion = 9;
 inline constexpr std::uint32_t kMaxLayers = 1024;
 
 // How float rows become codes.
@@ -78,8 +78,10 @@ struct LayerRecord {
   // Behind them [inputs] bytes, where that is known: CanonicalLayer::input_zeros.
   std::uint64_t zeros_offset;
   std::uint64_t zeros_bytes;
+  Activation activation;  // after the clamp
+  std::uint64_t reserved[6];
 };
-static_assert(sizeof(LayerRecord) == 192);
+static_assert(sizeof(LayerRecord) == 256);
 
 struct NetworkSpec {
   std::vector<CanonicalLayer> layers;
@@ -105,6 +107,9 @@ class FASTMNIST_API NetworkView {
   const LayerRecord& record(std::int64_t i) const { return records_[i]; }
   bool has_form(std::int64_t i, WeightForm form) const {
     return records_[i].forms[static_cast<int>(form)].bytes != 0;
+  }
+  bool has_function(std::int64_t i) const {
+    return records_[i].activation.function != Function::kNone;
   }
   bool has_sparse(std::int64_t i) const;
   // Values or blocks of a form that the layer has (WeightLayout::count).

@@ -1,14 +1,7 @@
 // Runs a packed network: rows of pixels or floats in, rows of float32 logits out.
 //
-// Rows go through all layers block by block, so that a block's activations stay in cache and the
-// rows themselves are read from memory once:
-//
-//     float rows --quantize--> [codes A] --linear--> [codes B] --linear--> [codes A] ... --> logits
-//     pixel rows ------------------^ (in place where a pixel is its code)
-//
-// Dynamic networks keep floats between the layers and quantize each row by its own range:
-//
-//     float rows --range, quantize--> [codes] --linear--> [floats] --range, quantize--> ...
+// Rows go through all layers block by block (block.h), so that a block's activations stay in cache
+// and the rows themselves are read from memory once.
 //
 // Blocks are independent, so any batch split and any number of threads give the same bits.
 #pragma once
@@ -19,17 +12,10 @@
 #include "core/export.h"
 #include "core/status.h"
 #include "pack/network.h"
+#include "runtime/rows.h"
 #include "runtime/scratch.h"
 
 namespace fastmnist {
-
-enum class RowType { kFloat32, kPixels };
-
-struct Rows {
-  RowType type;
-  const void* data;  // rows of inputs() values each, contiguous
-  std::int64_t count;
-};
 
 // Writes count x outputs() floats. Refused for pixels that the network cannot take, and where there
 // is no scratch memory; nothing is written then.

@@ -61,7 +61,9 @@ inline LinearShape shape_of(const NetworkView& network, std::int64_t i, std::int
 
 // What it is in a run of the whole network.
 inline LinearShape shape_of(const NetworkView& network, std::int64_t i, std::int64_t rows) {
-  const bool codes = i + 1 < network.layers() && network.input() != InputKind::kDynamic;
+  // A function stands between two layers of codes: on floats.
+  const bool codes = i + 1 < network.layers() && network.input() != InputKind::kDynamic &&
+                     !network.has_function(i);
   return shape_of(network, i, rows, codes);
 }
 
