@@ -21,6 +21,7 @@ struct LayerArrays {
   Clamp clamp;
   Quantizer x_quantizer;
   std::optional<Array<std::uint8_t>> input_zeros;
+  Activation activation;
 
   // pybind11 allocates with these: an instance without __init__ is empty, not random.
   static void* operator new(std::size_t size) {
@@ -48,7 +49,8 @@ struct LayerArrays {
             weight.shape(0),
             clamp,
             x_quantizer,
-            input_zeros ? input_zeros->data() : nullptr};
+            input_zeros ? input_zeros->data() : nullptr,
+            activation};
   }
 };
 

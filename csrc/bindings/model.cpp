@@ -3,13 +3,16 @@
 #include <pybind11/numpy.h>
 
 #include <algorithm>
-#include <cstring>
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "bindings/arrays.h"
 #include "bindings/errors.h"
 #include "bindings/results.h"
+#include "pack/float_panels.h"
 #include "runtime/executor.h"
+#include "runtime/graph_executor.h"
 #include "runtime/predict.h"
 
 namespace fastmnist::bindings {
@@ -18,30 +21,35 @@ namespace {
 // Taking the GIL back may mean waiting for other threads: not worth it for short calls.
 constexpr std::int64_t kProductsWorthReleasing = 2'000'000;
 
-std::int64_t products_per_row(const NetworkView& view) {
-  std::int64_t sum = 0;
-  for (std::int64_t i = 0; i < view.layers(); ++i)
-    sum += static_cast<std::int64_t>(view.record(i).inputs) * view.record(i).outputs;
-  return std::max<std::int64_t>(1, sum);
-}
-
 bool usable(const ArrayView& view) {
   return view.contiguous() &&
          (view.element() == Element::kFloat32 || view.element() == Element::kUint8);
 }
 
-std::int64_t count_rows(const ArrayView& view, std::int64_t inputs) {
+// Rows of x, where each has the shape, or at least as many values, as the port says.
+std::int64_t count_rows(const ArrayView& view, const InputPort& port) {
   std::int64_t features = 1;
-  for (int i = 1; i < view.dimensions(); ++i) features *= view.size(i);
-  if (view.dimensions() >= 2 && features == inputs) return view.size(0);
-  const std::string wanted = std::to_string(inputs);
+  bool same = view.dimensions() == static_cast<int>(port.shape.size()) + 1;
+  for (int i = 1; i < view.dimensions(); ++i) {
+    features *= view.size(i);
+    same = same && view.size(i) == port.shape[static_cast<std::size_t>(i - 1)];
+  }
+  if (view.dimensions() >= 2 && features == port.size && (port.shape.empty() || same))
+    return view.size(0);
+  std::string wanted = std::to_string(port.size);
+  std::string expected = "[N, ...] with " + wanted + " values per row";
+  if (!port.shape.empty()) {
+    wanted.clear();
+    for (const std::int64_t size : port.shape)
+      wanted += (wanted.empty() ? "" : ", ") + std::to_string(size);
+    expected = "[N, " + wanted + "]";
+  }
   std::string advice = ": give arrays of that shape";
-  if (view.count() == inputs)
+  if (view.count() == port.size)
     advice = "; add a batch dimension: x[None]";
-  else if (view.dimensions() > 2 && view.size(view.dimensions() - 1) == inputs)
+  else if (view.dimensions() > 2 && view.size(view.dimensions() - 1) == port.size)
     advice = ": make each position a row with x.reshape(-1, " + wanted + ")";
-  invalid("x", "[N, ...] with " + wanted + " values per row",
-          "shape " + view.shape_text() + advice);
+  invalid(port.name, expected, "shape " + view.shape_text() + advice);
 }
 
 bool overlap(const ArrayView& a, const ArrayView& b) {
@@ -54,31 +62,31 @@ bool overlap(const ArrayView& a, const ArrayView& b) {
 
 }  // namespace
 
-// Rows of x, and the array that was made of x where it could not be read as it is.
+// Rows of an input, and the array that was made of it where it could not be read as it is.
 struct Model::Input {
   ArrayView view;
   py::object converted;
   PyObject* object = nullptr;
   std::int64_t rows = 0;
 
-  void read(PyObject* x, std::int64_t inputs) {
+  void read(PyObject* x, const InputPort& port) {
     object = x;
     if (!view.read(x) || !usable(view)) {
       // Converts (float64, strides, ...) or raises an error that says what was expected.
-      converted = py::module_::import("fastmnist._inputs").attr("prepare")(py::handle(x));
+      converted =
+          py::module_::import("fastmnist._inputs").attr("prepare")(py::handle(x), port.name);
       object = converted.ptr();
       if (!view.read(object) || !usable(view))
-        throw py::type_error("x: expected an array of float32 or uint8 on the CPU");
+        throw py::type_error(port.name + ": expected an array of float32 or uint8 on the CPU");
     }
-    rows = count_rows(view, inputs);
+    rows = count_rows(view, port);
   }
 
   // After Python ran, which may have changed the array.
-  void read_again() {
-    const std::int64_t features = rows > 0 ? view.count() / rows : 0;
+  void read_again(const InputPort& port) {
     if (!view.read(object, /*ask=*/false) || !usable(view) || view.dimensions() < 1 ||
-        view.size(0) != rows || view.count() != rows * features)
-      throw std::runtime_error("x: it was changed during the call");
+        view.size(0) != rows || view.count() != rows * port.size)
+      throw std::runtime_error(port.name + ": it was changed during the call");
   }
 
   RowType type() const {
@@ -86,88 +94,199 @@ struct Model::Input {
   }
 };
 
-// What the two ways of running have of their own: what the result is.
-struct Model::Task {
-  bool indices;
-  Element element;
-  int dimensions;
-  std::int64_t outputs;
+struct Model::Inputs {
+  Few<Input> each;
+  std::int64_t rows = 0;
 
-  std::string shape_text(std::int64_t rows) const {
-    return "[" + std::to_string(rows) + (indices ? "]" : ", " + std::to_string(outputs) + "]");
+  void read(const Ports& ports, PyObject* const* xs) {
+    for (std::size_t i = 0; i < ports.inputs.size(); ++i) each.add().read(xs[i], ports.inputs[i]);
+    rows = each[0].rows;
+    for (std::size_t i = 1; i < each.size(); ++i)
+      if (each[i].rows != rows)
+        invalid(ports.inputs[i].name,
+                std::to_string(rows) + " rows, as " + ports.inputs[0].name + " has",
+                std::to_string(each[i].rows));
+    if (each.size() > 1) read_again(ports);  // reading one may have run Python
   }
 
-  void check_out(PyObject* out, const ArrayView& view, bool taken, const Input& x) const {
-    if (!taken || view.element() != element || !view.contiguous()) {
-      const py::handle object(out);
-      std::string got = py::str(py::type::of(object)).cast<std::string>();
-      if (py::hasattr(object, "dtype")) got = py::str(object.attr("dtype")).cast<std::string>();
-      if (taken && !view.contiguous()) got += ", not contiguous";
-      throw py::type_error(std::string("out: expected a writable, contiguous ") +
-                           (indices ? "int64" : "float32") + " array or CPU tensor, got " + got);
-    }
-    if (view.dimensions() != dimensions || view.size(0) != x.rows ||
-        (!indices && view.size(1) != outputs))
-      invalid("out", "shape " + shape_text(x.rows), view.shape_text());
-    if (overlap(view, x.view)) invalid("out", "memory of its own", "memory that overlaps x");
+  void read_again(const Ports& ports) {
+    for (std::size_t i = 0; i < each.size(); ++i) each[i].read_again(ports.inputs[i]);
   }
 };
 
-Model::Model(std::span<const std::byte> packed)
+// An array to write to: what it must be, and whether Python must run to look at it.
+struct Model::Out {
+  PyObject* object;
+  const OutputPort& port;
+  std::string_view name;
+  ArrayView view{};
+  bool plain = false;
+  bool taken = false;
+
+  Out(PyObject* given, const OutputPort& of, std::string_view called)
+      : object(given), port(of), name(called) {
+    if (refuses_writing(object))
+      invalid(std::string(name), "a plain tensor that does not require grad",
+              "one that does, or a negative view");
+    plain = is_plain(object);
+    if (!plain) taken = view.write(object);
+  }
+
+  std::string shape_text(std::int64_t rows) const {
+    std::string text = "[" + std::to_string(rows);
+    for (const std::int64_t size : port.shape) text += ", " + std::to_string(size);
+    return text + "]";
+  }
+
+  void take(std::int64_t rows) {
+    if (plain) taken = view.write(object);
+    const Element element = port.indexes ? Element::kInt64 : Element::kFloat32;
+    if (!taken || view.element() != element || !view.contiguous()) {
+      const py::handle given(object);
+      std::string got = py::str(py::type::of(given)).cast<std::string>();
+      if (py::hasattr(given, "dtype")) got = py::str(given.attr("dtype")).cast<std::string>();
+      if (taken && !view.contiguous()) got += ", not contiguous";
+      throw py::type_error(std::string(name) + ": expected a writable, contiguous " +
+                           (port.indexes ? "int64" : "float32") + " array or CPU tensor, got " +
+                           got);
+    }
+    bool same =
+        view.dimensions() == static_cast<int>(port.shape.size()) + 1 && view.size(0) == rows;
+    for (std::size_t i = 0; same && i < port.shape.size(); ++i)
+      same = view.size(static_cast<int>(i) + 1) == port.shape[i];
+    if (!same) invalid(std::string(name), "shape " + shape_text(rows), view.shape_text());
+  }
+};
+
+Model::Model(std::span<const std::byte> packed, const py::object& inputs, const py::object& outputs,
+             const py::object& structure)
     : bytes_(static_cast<std::int64_t>(packed.size())),
       storage_(static_cast<std::byte*>(
           ::operator new (std::max<std::size_t>(packed.size(), 1), std::align_val_t{64}))) {
   std::copy(packed.begin(), packed.end(), storage_.get());
-  view_ = unwrap(view_network(std::span(storage_.get(), packed.size())));
-  rows_that_keep_gil_ = kProductsWorthReleasing / products_per_row(view_);
-}
-
-PyObject* Model::call(PyObject* x, PyObject* out) const {
-  return run({false, Element::kFloat32, 2, view_.outputs()}, x, out);
-}
-
-PyObject* Model::predict(PyObject* x, PyObject* out) const {
-  if (view_.outputs() < 2)
-    invalid("predict", "a network with at least two outputs", std::to_string(view_.outputs()));
-  return run({true, Element::kInt64, 1, view_.outputs()}, x, out);
-}
-
-PyObject* Model::run(const Task& task, PyObject* x, PyObject* out) const {
-  Input input;
-  if (out == Py_None) {
-    input.read(x, view_.inputs());
-    unwrap(check_rows(view_, input.type()));
-    Result result(input.object, input.view.library());
-    const std::int64_t shape[2] = {input.rows, task.outputs};
-    void* data = result.allocate(task.element, {shape, static_cast<std::size_t>(task.dimensions)});
-    if (result.ran_python()) input.read_again();
-    compute(task, input, data);
-    return result.release();
+  const std::span<const std::byte> own(storage_.get(), packed.size());
+  std::int64_t products = 1;
+  if (is_graph(own)) {
+    graph_ = unwrap(view_graph(own));
+    ports_ = ports_of(*graph_, inputs, outputs, structure);
+    products = static_cast<std::int64_t>(graph_->header().products);
+  } else {
+    network_ = unwrap(view_network(own));
+    ports_ = ports_of(network_);
+    products = std::max<std::int64_t>(1, network_.products_per_row());
   }
-  // Whatever may run Python comes before the view of x.
-  if (refuses_writing(out))
-    invalid("out", "a plain tensor that does not require grad",
-            "one that does, or a negative view");
-  ArrayView view;
-  const bool plain = is_plain(out);
-  bool taken = !plain && view.write(out);
-  input.read(x, view_.inputs());
-  unwrap(check_rows(view_, input.type()));
-  if (plain) taken = view.write(out);
-  task.check_out(out, view, taken, input);
-  compute(task, input, view.data());
+  rows_that_keep_gil_ = kProductsWorthReleasing / products;
+  if (ports_.outputs.size() == 1) {
+    const OutputPort& output = ports_.outputs[0];
+    index_ = {output.size, output.shape, true};
+    classes_ = 0;
+    if (!output.indexes && !output.shape.empty()) {
+      classes_ = output.shape.back();
+      index_.shape.pop_back();
+      index_.size /= classes_;
+    }
+  }
+}
+
+bool Model::takes_pixels() const {
+  if (!graph_) return network_.pixels() != PixelKind::kNone;
+  const auto inputs = graph_->inputs();
+  return std::all_of(inputs.begin(), inputs.end(),
+                     [](const InputRecord& i) { return i.pixels != PixelKind::kNone; });
+}
+
+PyObject* Model::call(PyObject* const* xs, PyObject* out) const {
+  return run(Task::kOutputs, ports_.outputs.data(), ports_.outputs.size(), xs, out);
+}
+
+PyObject* Model::predict(PyObject* const* xs, PyObject* out) const {
+  if (ports_.outputs.size() != 1)
+    invalid("predict", "a network with one output", std::to_string(ports_.outputs.size()));
+  if (ports_.outputs[0].indexes) return call(xs, out);
+  if (classes_ < 2)
+    invalid("predict", "a network with at least two outputs", std::to_string(classes_));
+  return run(Task::kIndexes, &index_, 1, xs, out);
+}
+
+PyObject* Model::run(Task task, const OutputPort* ports, std::size_t count, PyObject* const* xs,
+                     PyObject* out) const {
+  Inputs inputs;
+  std::array<void*, kMostPorts> data;
+  if (out == Py_None) {
+    inputs.read(ports_, xs);
+    check_pixels(inputs);
+    Few<Result> results;
+    bool ran_python = false;
+    for (std::size_t i = 0; i < count; ++i) {
+      Result& result = results.add(inputs.each[0].object, inputs.each[0].view.library());
+      std::array<std::int64_t, Result::kMaxDimensions> shape;
+      shape[0] = inputs.rows;
+      std::copy(ports[i].shape.begin(), ports[i].shape.end(), shape.begin() + 1);
+      data[i] = result.allocate(ports[i].indexes ? Element::kInt64 : Element::kFloat32,
+                                {shape.data(), ports[i].shape.size() + 1});
+      ran_python = ran_python || result.ran_python();
+    }
+    if (ran_python) inputs.read_again(ports_);
+    compute(task, inputs, {data.data(), count});
+    if (count == 1 && (task == Task::kIndexes || ports_.structure.is_none()))
+      return results[0].release();
+    py::tuple all(count);
+    for (std::size_t i = 0; i < count; ++i)
+      all[i] = py::reinterpret_steal<py::object>(results[i].release());
+    return ports_.structure(*all).release().ptr();
+  }
+  const bool many = task == Task::kOutputs && !ports_.structure.is_none();
+  if (many && !PyTuple_CheckExact(out))
+    throw py::type_error("out: expected a tuple of " + std::to_string(count) +
+                         " arrays, one for each output, got " +
+                         py::str(py::type::of(py::handle(out))).cast<std::string>());
+  if (many && PyTuple_GET_SIZE(out) != static_cast<Py_ssize_t>(count))
+    invalid("out", std::to_string(count) + " arrays, one for each output",
+            std::to_string(PyTuple_GET_SIZE(out)));
+  // Whatever may run Python comes before the views of the inputs.
+  Few<Out> outs;
+  for (std::size_t i = 0; i < count; ++i)
+    outs.add(many ? PyTuple_GET_ITEM(out, static_cast<Py_ssize_t>(i)) : out, ports[i], "out");
+  inputs.read(ports_, xs);
+  check_pixels(inputs);
+  for (std::size_t i = 0; i < count; ++i) {
+    outs[i].take(inputs.rows);
+    for (std::size_t k = 0; k < inputs.each.size(); ++k)
+      if (overlap(outs[i].view, inputs.each[k].view))
+        invalid("out", "memory of its own", "memory that overlaps " + ports_.inputs[k].name);
+    for (std::size_t k = 0; k < i; ++k)
+      if (overlap(outs[i].view, outs[k].view))
+        invalid("out", "memory of its own for each output", "memory that overlaps another's");
+    data[i] = outs[i].view.data();
+  }
+  compute(task, inputs, {data.data(), count});
   Py_INCREF(out);
   return out;
 }
 
-void Model::compute(const Task& task, const Input& x, void* result) const {
-  const Rows rows{x.type(), x.view.data(), x.rows};
-  const auto run = [&] {
-    if (task.indices)
-      return predict_network(view_, rows, static_cast<std::int64_t*>(result), &scratch_, &logits_);
-    return run_network(view_, rows, static_cast<float*>(result), &scratch_);
+void Model::check_pixels(Inputs& inputs) const {
+  if (!graph_) unwrap(check_rows(network_, inputs.each[0].type()));
+  for (std::size_t i = 0; graph_ && i < inputs.each.size(); ++i)
+    unwrap(check_graph_input(*graph_, i, inputs.each[i].type(), ports_.inputs[i].name));
+}
+
+void Model::compute(Task task, Inputs& inputs, std::span<void* const> results) const {
+  std::array<GraphInput, kMostPorts> rows;
+  for (std::size_t i = 0; i < inputs.each.size(); ++i)
+    rows[i] = {inputs.each[i].type(), inputs.each[i].view.data()};
+  const auto run = [&]() -> Status {
+    if (graph_ && task == Task::kIndexes)
+      return predict_graph(*graph_, {rows.data(), inputs.each.size()}, inputs.rows, classes_,
+                           static_cast<std::int64_t*>(results[0]), &scratch_, &logits_);
+    if (graph_)
+      return run_graph(*graph_, {rows.data(), inputs.each.size()}, inputs.rows, results, &scratch_);
+    const Rows all{rows[0].type, rows[0].data, inputs.rows};
+    if (task == Task::kIndexes)
+      return predict_network(network_, all, static_cast<std::int64_t*>(results[0]), &scratch_,
+                             &logits_);
+    return run_network(network_, all, static_cast<float*>(results[0]), &scratch_);
   };
-  if (x.rows > rows_that_keep_gil_) {
+  if (inputs.rows > rows_that_keep_gil_) {
     const py::gil_scoped_release released;
     unwrap(run());
   } else {
@@ -175,17 +294,60 @@ void Model::compute(const Task& task, const Input& x, void* result) const {
   }
 }
 
+// Layers are counted over all int8 networks of a graph, in the order of its steps.
 PyObject* Model::unpack(std::int64_t i) const {
-  if (i < 0 || i >= view_.layers())
-    invalid("layer", "0 to " + std::to_string(view_.layers() - 1), std::to_string(i));
+  const auto [network, layer] = layer_at(i);
+  if (network == nullptr)
+    invalid("layer", "0 to " + std::to_string(layers() - 1), std::to_string(i));
   const WeightForm form =
-      view_.has_form(i, WeightForm::kDense) ? WeightForm::kDense : WeightForm::kNibbles;
-  const Weights layer = view_.weights(i, form);
-  py::array_t<std::int8_t> weight({layer.outputs, layer.inputs});
-  py::array_t<float> scale(layer.outputs);
-  py::array_t<float> bias(layer.outputs);
-  fastmnist::unpack(form, layer, weight.mutable_data(), scale.mutable_data(), bias.mutable_data());
+      network->has_form(layer, WeightForm::kDense) ? WeightForm::kDense : WeightForm::kNibbles;
+  const Weights packed = network->weights(layer, form);
+  py::array_t<std::int8_t> weight({packed.outputs, packed.inputs});
+  py::array_t<float> scale(packed.outputs);
+  py::array_t<float> bias(packed.outputs);
+  fastmnist::unpack(form, packed, weight.mutable_data(), scale.mutable_data(), bias.mutable_data());
   return py::make_tuple(weight, scale, bias).release().ptr();
+}
+
+std::pair<const NetworkView*, std::int64_t> Model::layer_at(std::int64_t i) const {
+  if (i < 0) return {nullptr, 0};
+  if (!graph_) return {i < network_.layers() ? &network_ : nullptr, i};
+  const auto steps = graph_->steps();
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    if (steps[s].kind != StepKind::kInt8) continue;
+    const NetworkView& network = graph_->network(s);
+    if (i < network.layers()) return {&network, i};
+    i -= network.layers();
+  }
+  return {nullptr, 0};
+}
+
+std::int64_t Model::layers() const {
+  if (!graph_) return network_.layers();
+  std::int64_t count = 0;
+  const auto steps = graph_->steps();
+  for (std::size_t s = 0; s < steps.size(); ++s)
+    if (steps[s].kind == StepKind::kInt8) count += graph_->network(s).layers();
+  return count;
+}
+
+// Of a float layer, by its step: float32 weight [outputs, inputs] and bias [outputs].
+PyObject* Model::unpack_floats(std::int64_t step) const {
+  const std::span<const StepRecord> steps =
+      graph_ ? graph_->steps() : std::span<const StepRecord>();
+  if (step < 0 || step >= static_cast<std::int64_t>(steps.size()) ||
+      steps[static_cast<std::size_t>(step)].kind != StepKind::kFloat)
+    invalid("step", "a float layer", std::to_string(step));
+  const StepRecord& record = steps[static_cast<std::size_t>(step)];
+  const std::int64_t inputs = graph_->values()[graph_->operands(record)[0]].width;
+  const std::int64_t outputs = graph_->values()[record.value].width;
+  const float* panels = graph_->floats(record.offset);
+  const float* biases = panels + float_panel_bytes(inputs, outputs) / 4;
+  py::array_t<float> weight({outputs, inputs});
+  py::array_t<float> bias(outputs);
+  unpack_float_panels(panels, inputs, outputs, weight.mutable_data());
+  std::copy(biases, biases + outputs, bias.mutable_data());
+  return py::make_tuple(weight, bias).release().ptr();
 }
 
 }  // namespace fastmnist::bindings

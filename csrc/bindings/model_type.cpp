@@ -68,80 +68,97 @@ auto guarded(F function, decltype(function()) failed = {}) noexcept -> decltype(
   }
 }
 
-// ---- x and out, by position or by name ----------------------------------------------------------
+// ---- Inputs and out, by position or by name -----------------------------------------------------
 
 PyObject* g_x = nullptr;
 PyObject* g_out = nullptr;
 
 struct Arguments {
-  PyObject* x = nullptr;
+  const char* function;
+  const Ports& ports;
+  PyObject* inputs[kMostPorts] = {};
   PyObject* out = nullptr;
 
-  // False with a TypeError set. Names are interned almost always, so that the address decides.
-  bool take(const char* function, PyObject* name, PyObject* value) {
-    const auto is = [name](PyObject* known) {
-      return name == known || (PyUnicode_Check(name) && PyUnicode_Compare(name, known) == 0);
-    };
-    PyObject** const slot = is(g_x) ? &x : is(g_out) ? &out : nullptr;
-    if (slot == nullptr) {
+  std::size_t count() const { return ports.inputs.size(); }
+
+  PyObject** slot(PyObject* name) {
+    // Names are interned almost always, so that the address decides.
+    if (name == g_out || is(name, "out")) return &out;
+    if (count() == 1 && (name == g_x || is(name, "x"))) return &inputs[0];
+    for (std::size_t i = 0; i < count(); ++i)
+      if (is(name, ports.inputs[i].name.c_str())) return &inputs[i];
+    return nullptr;
+  }
+
+  static bool is(PyObject* name, const char* known) {
+    return PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, known) == 0;
+  }
+
+  // False with a TypeError set.
+  bool take(PyObject* name, PyObject* value) {
+    PyObject** const place = slot(name);
+    if (place == nullptr) {
       PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%S'", function, name);
       return false;
     }
-    if (*slot != nullptr) {
+    if (*place != nullptr) {
       PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%S'", function, name);
       return false;
     }
-    *slot = value;
+    *place = value;
     return true;
   }
 
-  bool take_positional(const char* function, PyObject* const* values, Py_ssize_t count) {
-    if (count > 2) {
-      PyErr_Format(PyExc_TypeError, "%s() takes at most 2 positional arguments (%zd given)",
-                   function, count);
+  // The inputs, then `out`.
+  bool take_positional(PyObject* const* values, Py_ssize_t given) {
+    const auto most = static_cast<Py_ssize_t>(count()) + 1;
+    if (given > most) {
+      PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional arguments (%zd given)",
+                   function, most, given);
       return false;
     }
-    if (count > 0) x = values[0];
-    if (count > 1) out = values[1];
+    for (Py_ssize_t i = 0; i < given; ++i) (i + 1 < most ? inputs[i] : out) = values[i];
     return true;
   }
 
-  bool complete(const char* function) {
-    if (x == nullptr) {
-      PyErr_Format(PyExc_TypeError, "%s() missing required argument: 'x'", function);
-      return false;
-    }
+  bool complete() {
+    for (std::size_t i = 0; i < count(); ++i)
+      if (inputs[i] == nullptr) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%s'", function,
+                     count() == 1 ? "x" : ports.inputs[i].name.c_str());
+        return false;
+      }
     if (out == nullptr) out = Py_None;
     return true;
   }
 
-  bool from_vector(const char* function, PyObject* const* values, Py_ssize_t count,
-                   PyObject* names) {
-    if (!take_positional(function, values, count)) return false;
+  bool from_vector(PyObject* const* values, Py_ssize_t given, PyObject* names) {
+    if (!take_positional(values, given)) return false;
     const Py_ssize_t named = names != nullptr ? PyTuple_GET_SIZE(names) : 0;
     for (Py_ssize_t i = 0; i < named; ++i)
-      if (!take(function, PyTuple_GET_ITEM(names, i), values[count + i])) return false;
-    return complete(function);
+      if (!take(PyTuple_GET_ITEM(names, i), values[given + i])) return false;
+    return complete();
   }
 
-  bool from_tuple(const char* function, PyObject* values, PyObject* named) {
-    if (!take_positional(function, &PyTuple_GET_ITEM(values, 0), PyTuple_GET_SIZE(values)))
-      return false;
+  bool from_tuple(PyObject* values, PyObject* named) {
+    if (!take_positional(&PyTuple_GET_ITEM(values, 0), PyTuple_GET_SIZE(values))) return false;
     Py_ssize_t at = 0;
     PyObject* name = nullptr;
     PyObject* value = nullptr;
     while (named != nullptr && PyDict_Next(named, &at, &name, &value))
-      if (!take(function, name, value)) return false;
-    return complete(function);
+      if (!take(name, value)) return false;
+    return complete();
   }
 };
 
 // ---- Calling ------------------------------------------------------------------------------------
 
 PyObject* model_call(PyObject* self, PyObject* args, PyObject* kwargs) {
-  Arguments given;
-  if (!given.from_tuple(Py_TYPE(self)->tp_name, args, kwargs)) return nullptr;
-  return guarded([&] { return model_of(self).call(given.x, given.out); });
+  return guarded([&]() -> PyObject* {
+    const Model& model = model_of(self);
+    Arguments given{Py_TYPE(self)->tp_name, model.ports()};
+    return given.from_tuple(args, kwargs) ? model.call(given.inputs, given.out) : nullptr;
+  });
 }
 
 // For classes that got a __call__ of their own while their vectorcall was on.
@@ -162,16 +179,27 @@ PyObject* model_vectorcall(PyObject* self, PyObject* const* values, std::size_t 
                            PyObject* names) {
   const Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
   if (Py_TYPE(self)->tp_call != model_call) return call_by_tuple(self, values, count, names);
-  Arguments given;
-  if (!given.from_vector(Py_TYPE(self)->tp_name, values, count, names)) return nullptr;
-  return guarded([&] { return model_of(self).call(given.x, given.out); });
+  return guarded([&]() -> PyObject* {
+    const Model& model = model_of(self);
+    Arguments given{Py_TYPE(self)->tp_name, model.ports()};
+    return given.from_vector(values, count, names) ? model.call(given.inputs, given.out) : nullptr;
+  });
 }
 
 PyObject* model_predict(PyObject* self, PyObject* const* values, Py_ssize_t count,
                         PyObject* names) {
-  Arguments given;
-  if (!given.from_vector("predict", values, count, names)) return nullptr;
-  return guarded([&] { return model_of(self).predict(given.x, given.out); });
+  return guarded([&]() -> PyObject* {
+    const Model& model = model_of(self);
+    Arguments given{"predict", model.ports()};
+    return given.from_vector(values, count, names) ? model.predict(given.inputs, given.out)
+                                                   : nullptr;
+  });
+}
+
+PyObject* model_unpack_floats(PyObject* self, PyObject* index) {
+  const Py_ssize_t step = PyNumber_AsSsize_t(index, nullptr);
+  if (step == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  return guarded([&] { return model_of(self).unpack_floats(step); });
 }
 
 PyObject* model_unpack(PyObject* self, PyObject* index) {
@@ -191,7 +219,8 @@ PyObject* model_new(PyTypeObject* type, PyObject*, PyObject*) {
   return self;
 }
 
-std::unique_ptr<Model> model_from(PyObject* packed) {
+std::unique_ptr<Model> model_from(PyObject* packed, PyObject* inputs, PyObject* outputs,
+                                  PyObject* structure) {
   struct Buffer : Py_buffer {
     ~Buffer() { PyBuffer_Release(this); }
   } buffer;
@@ -202,17 +231,23 @@ std::unique_ptr<Model> model_from(PyObject* packed) {
   if (buffer.ndim != 1 || buffer.itemsize != 1 || (buffer.len > 1 && buffer.strides[0] != 1))
     invalid("packed", "a one-dimensional, contiguous uint8 array", "another array");
   return std::make_unique<Model>(
-      std::span(static_cast<const std::byte*>(buffer.buf), static_cast<std::size_t>(buffer.len)));
+      std::span(static_cast<const std::byte*>(buffer.buf), static_cast<std::size_t>(buffer.len)),
+      py::reinterpret_borrow<py::object>(inputs), py::reinterpret_borrow<py::object>(outputs),
+      py::reinterpret_borrow<py::object>(structure));
 }
 
 int model_init(PyObject* self, PyObject* args, PyObject* kwargs) {
-  static const char* names[] = {"packed", nullptr};
+  static const char* names[] = {"packed", "inputs", "outputs", "structure", nullptr};
   PyObject* packed = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O:Model", const_cast<char**>(names), &packed) == 0)
+  PyObject* inputs = Py_None;
+  PyObject* outputs = Py_None;
+  PyObject* structure = Py_None;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:Model", const_cast<char**>(names), &packed,
+                                  &inputs, &outputs, &structure) == 0)
     return -1;
   return guarded(
       [&] {
-        std::unique_ptr<Model> model = model_from(packed);
+        std::unique_ptr<Model> model = model_from(packed, inputs, outputs, structure);
         // Now, because reading `packed` may have run Python.
         if (as_object(self)->model != nullptr)
           throw std::runtime_error("this model is initialized already: make another one");
@@ -249,7 +284,7 @@ PyObject* get_takes_pixels(PyObject* self, void*) {
   return guarded([&] { return PyBool_FromLong(model_of(self).takes_pixels()); });
 }
 
-constexpr const char* kModelDoc = R"(Model(packed)
+constexpr const char* kModelDoc = R"(Model(packed, inputs=None, outputs=None, structure=None)
 --
 
 A packed network: rows in, logits out.
@@ -304,10 +339,16 @@ constexpr const char* kUnpackDoc = R"(unpack($self, layer, /)
 
 Return a layer's canonical numbers: int8 weight, weight_scale, bias.)";
 
+constexpr const char* kUnpackFloatsDoc = R"(unpack_floats($self, step, /)
+--
+
+Return the numbers of a graph's float layer, by its step: float32 weight, bias.)";
+
 PyMethodDef g_methods[] = {
     {"predict", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(model_predict)),
      METH_FASTCALL | METH_KEYWORDS, kPredictDoc},
     {"unpack", model_unpack, METH_O, kUnpackDoc},
+    {"unpack_floats", model_unpack_floats, METH_O, kUnpackFloatsDoc},
     {nullptr, nullptr, 0, nullptr}};
 
 PyGetSetDef g_properties[] = {

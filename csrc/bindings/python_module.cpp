@@ -10,11 +10,13 @@
 #include <set>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "bindings/coded.h"
 #include "bindings/errors.h"
+#include "bindings/graph.h"
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
@@ -59,13 +61,16 @@ py::tuple quantize_weights(const Array<float>& weight, int bits) {
 
 LayerArrays make_layer(Array<std::int8_t> weight, Array<float> weight_scale,
                        std::optional<Array<float>> bias, float lo, float hi, float input_scale,
-                       int input_zero_point, std::optional<Array<std::uint8_t>> input_zeros) {
+                       int input_zero_point, std::optional<Array<std::uint8_t>> input_zeros,
+                       std::uint32_t function, const std::tuple<float, float, float>& parameters) {
+  const auto [a, b, c] = parameters;
   return {std::move(weight),
           std::move(weight_scale),
           std::move(bias),
           {lo, hi},
           make_quantizer(input_scale, input_zero_point),
-          std::move(input_zeros)};
+          std::move(input_zeros),
+          {static_cast<Function>(function), {a, b, c}}};
 }
 
 WeightForm form_named(const std::string& name) {
@@ -201,7 +206,8 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init(&make_layer), strict("weight"), strict("weight_scale"),
            py::arg("bias").noconvert().none(true), py::arg("lo"), py::arg("hi"),
            py::arg("input_scale"), py::arg("input_zero_point"),
-           py::arg("input_zeros").noconvert().none(true) = py::none());
+           py::arg("input_zeros").noconvert().none(true) = py::none(), py::arg("function") = 0,
+           py::arg("parameters") = std::tuple<float, float, float>{0.0f, 0.0f, 0.0f});
   m.def("pack", &pack, py::arg("layers"), py::arg("input"), py::arg("pixel_codes") = false,
         py::arg("multiplier") = py::none(), py::arg("offset") = py::none(),
         py::arg("pixel_table") = py::none(), py::arg("forms") = py::none(),
@@ -211,5 +217,6 @@ PYBIND11_MODULE(_core, m) {
   bindings::register_plans(m);
   bindings::register_limits(m);
   bindings::register_coded(m);
+  bindings::register_graph(m);
   bindings::register_model(m);
 }

@@ -15,8 +15,8 @@ constexpr std::align_val_t kAlignment{64};
 // A DLPack tensor and, behind it, its numbers.
 struct alignas(64) OwnTensor {
   DLManagedTensorVersioned managed;
-  std::int64_t shape[2];
-  std::int64_t strides[2];
+  std::int64_t shape[Result::kMaxDimensions];
+  std::int64_t strides[Result::kMaxDimensions];
 
   std::byte* data() { return reinterpret_cast<std::byte*>(this + 1); }
 };

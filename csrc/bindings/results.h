@@ -6,6 +6,7 @@
 // where a mode (FakeTensorMode) wants to see tensors that are made does torch allocate.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -21,7 +22,8 @@ class Result {
   Result& operator=(const Result&) = delete;
   ~Result();
 
-  // At most two dimensions. Runs Python only where it says so afterwards by `ran_python`.
+  static constexpr std::size_t kMaxDimensions = 8;
+  // Runs Python only where it says so afterwards by `ran_python`.
   void* allocate(Element element, std::span<const std::int64_t> shape);
   bool ran_python() const { return ran_python_; }
   // A new reference. May run Python (it may collect garbage).

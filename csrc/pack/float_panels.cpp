@@ -34,8 +34,7 @@ void pack_float_panels(const float* weight, std::int64_t inputs, std::int64_t ou
 void unpack_float_panels(const float* panels, std::int64_t inputs, std::int64_t outputs,
                          float* weight) {
   for (std::int64_t n = 0; n < outputs; ++n)
-    for (std::int64_t k = 0; k < inputs; ++k)
-      weight[n * inputs + k] = panels[place(inputs, n, k)];
+    for (std::int64_t k = 0; k < inputs; ++k) weight[n * inputs + k] = panels[place(inputs, n, k)];
 }
 
 void pack_float_bias(const float* bias, std::int64_t outputs, float* padded) {

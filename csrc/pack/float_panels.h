@@ -13,8 +13,8 @@ FASTMNIST_API std::int64_t float_panel_bytes(std::int64_t inputs, std::int64_t o
 FASTMNIST_API std::int64_t float_bias_bytes(std::int64_t outputs);
 
 // weight [outputs, inputs] to panels, aligned to 64; outputs that fill the last panel are zeros.
-FASTMNIST_API void pack_float_panels(const float* weight, std::int64_t inputs,
-                                     std::int64_t outputs, float* panels);
+FASTMNIST_API void pack_float_panels(const float* weight, std::int64_t inputs, std::int64_t outputs,
+                                     float* panels);
 
 // And back.
 FASTMNIST_API void unpack_float_panels(const float* panels, std::int64_t inputs,

@@ -51,8 +51,9 @@ enum class StepKind : std::uint32_t {
   kLogSoftmax = 16,
   kLayerNorm = 17,  // section: weight, then bias, or nothing; epsilon
   kArgMax = 18,     // int64; an output only
+  kReshape = 19,    // the same numbers in other positions; nothing, but for inputs and outputs
 };
-inline constexpr StepKind kLastStepKind = StepKind::kArgMax;
+inline constexpr StepKind kLastStepKind = StepKind::kReshape;
 
 enum class Place : std::uint32_t { kInput = 0, kOutput = 1, kConstant = 2, kScratch = 3 };
 

@@ -14,7 +14,8 @@ bool is_join(StepKind kind) { return kind >= StepKind::kAdd && kind <= StepKind:
 
 bool works_in_place(StepKind kind) {
   return (kind >= StepKind::kActivate && kind <= StepKind::kDivide) || kind == StepKind::kSoftmax ||
-         kind == StepKind::kLogSoftmax || kind == StepKind::kLayerNorm;
+         kind == StepKind::kLogSoftmax || kind == StepKind::kLayerNorm ||
+         kind == StepKind::kReshape;
 }
 
 std::string text_of(const ValueSize& size) {
@@ -53,6 +54,8 @@ ValueSize size_of(StepKind kind, const std::vector<ValueSize>& operands, const V
       return {1, x.width};
     case StepKind::kSum:
       return {1, x.positions};
+    case StepKind::kReshape:
+      return x.all() == wanted.all() ? wanted : kWrong;
     case StepKind::kArgMax:
       return {1, x.positions};
     default:

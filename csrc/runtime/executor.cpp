@@ -41,13 +41,16 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
+Status no_pixels(const std::string& name) {
+  return Status::invalid(
+      name,
+      "float32 rows, as this model does not know what a uint8 pixel stands for: calibrate on "
+      "pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing",
+      "uint8");
+}
+
 Status check_rows(const NetworkView& network, RowType type) {
-  if (type == RowType::kPixels && network.pixels() == PixelKind::kNone)
-    return Status::invalid(
-        "x",
-        "float32 rows, as this model does not know what a uint8 pixel stands for: calibrate on "
-        "pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing",
-        "uint8");
+  if (type == RowType::kPixels && network.pixels() == PixelKind::kNone) return no_pixels("x");
   return {};
 }
 

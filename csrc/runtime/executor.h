@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/export.h"
 #include "core/status.h"
@@ -23,6 +24,9 @@ namespace fastmnist {
 // `max_threads` threads work where it is not 0.
 FASTMNIST_API Status run_network(const NetworkView& network, const Rows& rows, float* logits,
                                  ScratchPool* pool = nullptr, int max_threads = 0);
+
+// The refusal of uint8 rows of an input by that name.
+FASTMNIST_API Status no_pixels(const std::string& name);
 
 // Refuses pixels into a network that does not know what a pixel stands for.
 FASTMNIST_API Status check_rows(const NetworkView& network, RowType type);

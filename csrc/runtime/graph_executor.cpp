@@ -11,9 +11,11 @@
 #include "kernels/sizes.h"
 #include "kernels/tables.h"
 #include "runtime/block.h"
+#include "runtime/executor.h"
 #include "runtime/graph_steps.h"
 #include "runtime/linear.h"
 #include "runtime/plan.h"
+#include "runtime/predict.h"
 #include "runtime/shares.h"
 
 namespace fastmnist {
@@ -186,18 +188,26 @@ Needs needs_of(const KernelTable& kernels, const GraphView& graph, std::int64_t 
   return needs;
 }
 
-Status check_pixels(const GraphView& graph, std::span<const GraphInput> inputs) {
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i].type == RowType::kPixels && graph.inputs()[i].pixels == PixelKind::kNone)
-      return Status::invalid(
-          inputs.size() == 1 ? "x" : "inputs[" + std::to_string(i) + "]",
-          "float32 rows, as this model does not know what a uint8 pixel stands for: calibrate on "
-          "pixels, or give mean= and std=, or pixels=\"0..255\", when quantizing",
-          "uint8");
+}  // namespace
+
+Status check_graph_input(const GraphView& graph, std::size_t i, RowType type,
+                         const std::string& name) {
+  if (type == RowType::kPixels && graph.inputs()[i].pixels == PixelKind::kNone)
+    return no_pixels(name);
   return {};
 }
 
-}  // namespace
+Status predict_graph(const GraphView& graph, std::span<const GraphInput> inputs, std::int64_t rows,
+                     std::int64_t columns, std::int64_t* index, ScratchPool* pool,
+                     ScratchPool* logits_pool) {
+  const ValueRecord& output = graph.output(0);
+  const ScratchLease lease(logits_pool, std::max<std::int64_t>(1, rows * output.size() * 4));
+  if (!lease.ok()) return Status::out_of_memory();
+  void* logits[] = {lease.get()};
+  if (Status bad = run_graph(graph, inputs, rows, logits, pool); !bad.ok()) return bad;
+  arg_max(static_cast<const float*>(logits[0]), rows * output.size() / columns, columns, index);
+  return {};
+}
 
 std::int64_t graph_block_rows(const GraphView& graph) {
   // What a sample's values take: half of the second-level cache holds a block of them, the other
@@ -211,7 +221,8 @@ std::int64_t graph_block_rows(const GraphView& graph) {
 
 Status run_graph(const GraphView& graph, std::span<const GraphInput> inputs, std::int64_t rows,
                  std::span<void* const> outputs, ScratchPool* pool, int max_threads) {
-  if (Status bad = check_pixels(graph, inputs); !bad.ok()) return bad;
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (Status bad = check_graph_input(graph, i, inputs[i].type, "inputs"); !bad.ok()) return bad;
   if (rows == 0) return {};
   Result<const KernelTable*> active = active_kernels();
   if (!active.ok()) return std::move(active).status();

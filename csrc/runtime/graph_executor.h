@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "core/export.h"
 #include "core/status.h"
@@ -26,6 +27,15 @@ struct GraphInput {
 FASTMNIST_API Status run_graph(const GraphView& graph, std::span<const GraphInput> inputs,
                                std::int64_t rows, std::span<void* const> outputs,
                                ScratchPool* pool = nullptr, int max_threads = 0);
+
+// Refuses pixels into an input that does not know what a pixel stands for.
+FASTMNIST_API Status check_graph_input(const GraphView& graph, std::size_t i, RowType type,
+                                       const std::string& name);
+
+// The index of the largest of each `columns` values of a graph's one output, which are floats.
+FASTMNIST_API Status predict_graph(const GraphView& graph, std::span<const GraphInput> inputs,
+                                   std::int64_t rows, std::int64_t columns, std::int64_t* index,
+                                   ScratchPool* pool = nullptr, ScratchPool* logits_pool = nullptr);
 
 // Rows that go through all steps together.
 FASTMNIST_API std::int64_t graph_block_rows(const GraphView& graph);

@@ -162,6 +162,9 @@ void run_step(const KernelTable& kernels, const GraphView& graph, const StepReco
                           step.bytes != 0 ? table + aligned(x.width * 4) / 4 : nullptr,
                           step.epsilon, y + m * x.width);
       break;
+    case StepKind::kReshape:
+      if (x.data != y) copy(x.data, all, y);
+      break;
     case StepKind::kArgMax:
       arg_max(x.data, rows, x.width, static_cast<std::int64_t*>(result));
       break;

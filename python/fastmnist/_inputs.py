@@ -17,8 +17,8 @@ _MOST_DIMENSIONS = 16
 EXPECTED = "expected uint8 pixels or floats, a NumPy array or a CPU tensor of shape [N, ...]"
 
 
-def prepare(x: Any) -> Any:
-    """Return `x` as contiguous float32 or uint8, from the same library.
+def prepare(x: Any, name: str = "x") -> Any:
+    """Return `x`, which errors call `name`, as contiguous float32 or uint8, from the same library.
 
     Raises
     ------
@@ -28,38 +28,38 @@ def prepare(x: Any) -> Any:
         If it lies on another device, or has no data to read.
     """
     if isinstance(x, np.ndarray):
-        return _prepare_numpy(x)
+        return _prepare_numpy(x, name)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
-        return _prepare_torch(torch, x)
+        return _prepare_torch(torch, x, name)
     hint = " (np.asarray(x, dtype=np.float32) makes one)" if isinstance(x, list | tuple) else ""
-    raise TypeError(f"x: {EXPECTED}, got {type(x).__name__}{hint}")
+    raise TypeError(f"{name}: {EXPECTED}, got {type(x).__name__}{hint}")
 
 
-def _prepare_numpy(x: np.ndarray[Any, Any]) -> Any:
+def _prepare_numpy(x: np.ndarray[Any, Any], name: str) -> Any:
     if x.dtype == np.uint8 or np.issubdtype(x.dtype, np.floating):
         dtype = np.uint8 if x.dtype == np.uint8 else np.float32
         # requirements: contiguous, aligned, a plain ndarray (masked arrays lose their masks loudly)
         if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"x: {EXPECTED}, got a masked array: fill it first, x.filled(0)")
+            raise TypeError(f"{name}: {EXPECTED}, got a masked array: fill it first, x.filled(0)")
         with np.errstate(over="ignore"):
             plain = np.require(x, dtype=dtype, requirements=["C", "A"]).view(np.ndarray)
         return plain if plain.ndim <= _MOST_DIMENSIONS else plain.reshape(len(plain), -1)
-    raise TypeError(f"x: {EXPECTED}, got {x.dtype}: {_integer_hint()}")
+    raise TypeError(f"{name}: {EXPECTED}, got {x.dtype}: {_integer_hint()}")
 
 
 def _integer_hint() -> str:
     return "for pixels 0…255 use x.astype(np.uint8), for anything else x.astype(np.float32)"
 
 
-def _prepare_torch(torch: Any, x: Any) -> Any:
+def _prepare_torch(torch: Any, x: Any, name: str) -> Any:
     if x.device.type != "cpu":
-        raise ValueError(f"x: {EXPECTED}, got a tensor on device '{x.device}': use x.cpu()")
+        raise ValueError(f"{name}: {EXPECTED}, got a tensor on device '{x.device}': use x.cpu()")
     if x.layout != torch.strided:
-        raise TypeError(f"x: {EXPECTED}, got layout {x.layout}: use x.to_dense()")
+        raise TypeError(f"{name}: {EXPECTED}, got layout {x.layout}: use x.to_dense()")
     if not (x.dtype == torch.uint8 or x.is_floating_point()):
         raise TypeError(
-            f"x: {EXPECTED}, got {x.dtype}: for pixels 0…255 use x.to(torch.uint8), "
+            f"{name}: {EXPECTED}, got {x.dtype}: for pixels 0…255 use x.to(torch.uint8), "
             "for anything else x.float()"
         )
     plain = x.detach().resolve_conj().resolve_neg()
@@ -70,7 +70,7 @@ def _prepare_torch(torch: Any, x: Any) -> Any:
     if type(plain) is not torch.Tensor:
         plain = plain.as_subclass(torch.Tensor)
     if plain.numel() > 0 and (plain.is_meta or _has_no_data(plain)):
-        raise ValueError(f"x: {EXPECTED}, got {type(x).__name__} without data")
+        raise ValueError(f"{name}: {EXPECTED}, got {type(x).__name__} without data")
     return plain
 
 
