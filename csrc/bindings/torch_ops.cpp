@@ -5,15 +5,13 @@
 // (pack/network.h), which is checked at every call. Exceptions surface as RuntimeError, so the
 // Python layer, which knows argument names, checks first. Fake kernels live in Python (_ops.py).
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
-#include <algorithm>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "bindings/errors.h"
+#include "bindings/stable_tensor.h"
 #include "core/quantizers.h"
 #include "core/threads.h"
 #include "kernels/tables.h"
@@ -29,78 +27,7 @@ namespace {
 using fastmnist::checked_quantizer;
 using fastmnist::NetworkView;
 using fastmnist::Quantizer;
-using fastmnist::bindings::invalid;
-using fastmnist::bindings::unwrap;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
-
-// A new contiguous tensor of these sizes, with another last one where `last` is given.
-Tensor empty(Sizes sizes, ScalarType type, std::int64_t last = -1) {
-  constexpr std::size_t kUsual = 8;
-  std::int64_t usual[2 * kUsual];
-  const std::size_t dimensions = sizes.size();
-  std::vector<std::int64_t> more(dimensions > kUsual ? 2 * dimensions : 0);
-  std::int64_t* const shape = dimensions > kUsual ? more.data() : usual;
-  std::int64_t* const strides = shape + dimensions;
-  std::int64_t stride = 1;
-  for (std::size_t i = dimensions; i-- > 0; stride *= std::max<std::int64_t>(shape[i], 1)) {
-    shape[i] = i + 1 == dimensions && last >= 0 ? last : sizes[i];
-    strides[i] = stride;
-  }
-  AtenTensorHandle handle = nullptr;
-  const std::int32_t dtype =
-      type == ScalarType::Byte ? aoti_torch_dtype_uint8() : aoti_torch_dtype_float32();
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(dimensions),
-                                                         shape, strides, dtype,
-                                                         aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
-
-Tensor packed_rows(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
-
-// As Python writes it.
-std::string name_of(ScalarType type) {
-  switch (type) {
-    case ScalarType::Float:
-      return "float32";
-    case ScalarType::Double:
-      return "float64";
-    case ScalarType::Half:
-      return "float16";
-    case ScalarType::BFloat16:
-      return "bfloat16";
-    case ScalarType::Byte:
-      return "uint8";
-    case ScalarType::Char:
-      return "int8";
-    case ScalarType::Short:
-      return "int16";
-    case ScalarType::Int:
-      return "int32";
-    case ScalarType::Long:
-      return "int64";
-    case ScalarType::Bool:
-      return "bool";
-    default:
-      return torch::headeronly::toString(type);
-  }
-}
-
-std::string shape_of(const Tensor& t) {
-  std::string text = "[";
-  for (const std::int64_t size : t.sizes())
-    text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
-
-void check_type(const Tensor& t, const char* name, ScalarType expected, const char* expected_name) {
-  if (t.scalar_type() != expected)
-    invalid(name, std::string("a tensor of ") + expected_name, name_of(t.scalar_type()));
-}
-
-const fastmnist::KernelTable& kernels_in_use() { return *unwrap(fastmnist::active_kernels()); }
+using namespace fastmnist::bindings;
 
 Tensor quantize(const Tensor& x, double scale, std::int64_t zero_point) {
   check_type(x, "x", ScalarType::Float, "float32");

@@ -65,9 +65,37 @@ def _pack_sparse(
     return bitmask.new_empty((size,), dtype=torch.uint8)
 
 
-for _fake in (_quantize, _dequantize, _linear, _linear_u8, _pack_sparse, _mlp):
+def _activate(x: torch.Tensor, function: int, p0: float, p1: float, p2: float) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+def _softmax(x: torch.Tensor, log: bool) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+def _layer_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, epsilon: float
+) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+def _affine(x: torch.Tensor, multiplier: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+_ON_CODES = (_quantize, _dequantize, _linear, _linear_u8, _pack_sparse, _mlp)
+_ON_FLOATS = (_activate, _softmax, _layer_norm, _affine)
+for _fake in (*_ON_CODES, *_ON_FLOATS):
     torch.library.register_fake(f"fastmnist::{_fake.__name__[1:]}", _fake)
 
 mlp = torch.ops.fastmnist.mlp.default
 # The same without a Python frame around it; for code that no tracer reads.
 mlp_eager = getattr(mlp, "_op", mlp)
+activate = torch.ops.fastmnist.activate.default
+activate_eager = getattr(activate, "_op", activate)
+softmax = torch.ops.fastmnist.softmax.default
+softmax_eager = getattr(softmax, "_op", softmax)
+layer_norm = torch.ops.fastmnist.layer_norm.default
+layer_norm_eager = getattr(layer_norm, "_op", layer_norm)
+affine = torch.ops.fastmnist.affine.default
+affine_eager = getattr(affine, "_op", affine)
