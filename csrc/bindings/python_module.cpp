@@ -15,6 +15,7 @@
 
 #include "bindings/coded.h"
 #include "bindings/errors.h"
+#include "bindings/float_layers.h"
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
@@ -208,6 +209,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("without") = std::vector<std::string>{});
   bindings::register_kernel_record(m);
   bindings::register_testing(m);
+  bindings::register_float_layers(m);
   bindings::register_plans(m);
   bindings::register_limits(m);
   bindings::register_coded(m);
