@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PRODUCTS = re.compile(r"v?(pdpbusds?|pmaddwd|pmaddubsw)|tdpbusd")
+PRODUCTS = re.compile(r"v?(pdpbusds?|pmaddwd|pmaddubsw|fmadd(132|213|231)ps)|tdpbusd")
 PADDING = ("nop", "xchg", "data16", "cs", "int3")
 
 

@@ -16,6 +16,7 @@
 
 #include "bindings/coded.h"
 #include "bindings/errors.h"
+#include "bindings/float_layers.h"
 #include "bindings/graph.h"
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
@@ -214,6 +215,7 @@ PYBIND11_MODULE(_core, m) {
         py::arg("without") = std::vector<std::string>{});
   bindings::register_kernel_record(m);
   bindings::register_testing(m);
+  bindings::register_float_layers(m);
   bindings::register_plans(m);
   bindings::register_limits(m);
   bindings::register_coded(m);

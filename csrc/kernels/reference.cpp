@@ -38,6 +38,18 @@ void linear_u8(const Linear& layer, const std::uint8_t* x, std::int64_t rows,
           quantize_one(output(layer, x + m * layer.inputs, n, row_quantizers[m]), y_quantizer);
 }
 
+void float_linear(const FloatLinear& layer, const float* x, std::int64_t rows, float* y) {
+  for (std::int64_t m = 0; m < rows; ++m)
+    for (std::int64_t n = 0; n < layer.outputs; ++n) {
+      const float* row = x + m * layer.inputs;
+      const float* w = layer.weight + n * layer.inputs;
+      float acc = 0.0f;
+      for (std::int64_t k = 0; k < layer.inputs; ++k) acc = std::fmaf(row[k], w[k], acc);
+      const float bias = layer.bias != nullptr ? layer.bias[n] : 0.0f;
+      y[m * layer.outputs + n] = clamp(acc + bias, layer.clamp);
+    }
+}
+
 bool quantize(const float* x, std::int64_t n, const Quantizer& quantizer, std::uint8_t* q) {
   bool any_nan = false;
   for (std::int64_t i = 0; i < n; ++i) {

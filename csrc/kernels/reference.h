@@ -26,6 +26,19 @@ FASTMNIST_API void linear_u8(const Linear& layer, const std::uint8_t* x, std::in
                              const Quantizer* row_quantizers, const Quantizer& y_quantizer,
                              std::uint8_t* y);
 
+// One linear layer on floats. Row-major throughout, no strides.
+struct FloatLinear {
+  const float* weight;  // [outputs, inputs]
+  const float* bias;    // [outputs], or nullptr: zeros
+  std::int64_t inputs;
+  std::int64_t outputs;
+  Clamp clamp;
+};
+
+// One fma chain an output, from +0 and with inputs ascending; then the bias, then the clamp.
+FASTMNIST_API void float_linear(const FloatLinear& layer, const float* x, std::int64_t rows,
+                                float* y);
+
 FASTMNIST_API bool quantize(const float* x, std::int64_t n, const Quantizer& quantizer,
                             std::uint8_t* q);
 FASTMNIST_API bool quantize_affine(const float* x, std::int64_t n, const float* multiplier,

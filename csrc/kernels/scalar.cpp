@@ -97,6 +97,24 @@ void linear_u8(const LinearArgs& args) {
   linear<ACCUMULATE>(args, [out, q](std::int64_t i, float y) { out[i] = quantize_one(y, q); });
 }
 
+void float_linear(const FloatLinearArgs& args) {
+  const Clamp bounds{args.lo, args.hi};
+  for (std::int64_t first = 0; first < args.outputs; first += kPanelOutputs) {
+    const float* panel = args.panels + first * args.inputs;
+    const std::int64_t count =
+        args.outputs - first < kPanelOutputs ? args.outputs - first : kPanelOutputs;
+    for (std::int64_t m = 0; m < args.rows; ++m) {
+      const float* x = args.x + m * args.x_stride;
+      float acc[kPanelOutputs] = {};
+      for (std::int64_t k = 0; k < args.inputs; ++k)
+        for (std::int64_t j = 0; j < kPanelOutputs; ++j)
+          acc[j] = std::fmaf(x[k], panel[k * kPanelOutputs + j], acc[j]);
+      for (std::int64_t j = 0; j < count; ++j)
+        args.y[m * args.y_stride + first + j] = clamp(acc[j] + args.bias[first + j], bounds);
+    }
+  }
+}
+
 bool quantize(const float* x, std::int64_t n, Quantizer quantizer, std::uint8_t* q) {
   return reference::quantize(x, n, quantizer, q);
 }
@@ -116,11 +134,14 @@ constexpr LinearKernel kLinears[] = {
     {"scalar", "", 1, 1, WeightForm::kBitmask, kWhereMeasured, nullptr, nullptr, nullptr,
      linear_f32<accumulate_bitmask>, linear_u8<accumulate_bitmask>}};
 
+constexpr FloatLinearKernel kFloatLinear = {"scalar", float_linear};
+
 }  // namespace
 
 extern const PeakProbe kScalarPeak;
 
 extern const KernelPart kScalarPart;
-const KernelPart kScalarPart = {"scalar", 0, &kRows, &kScalarPeak, kLinears, 3};
+const KernelPart kScalarPart = {"scalar", 0, &kRows,  &kScalarPeak,
+                                kLinears, 3, nullptr, &kFloatLinear};
 
 }  // namespace fastmnist

@@ -18,7 +18,7 @@ struct Index {
 };
 
 template <int N, int I = 0, typename Body>
-FASTMNIST_INLINE void unrolled(const Body& body) {
+constexpr FASTMNIST_INLINE void unrolled(const Body& body) {
   if constexpr (I < N) {
     body(Index<I>{});
     unrolled<N, I + 1>(body);

@@ -125,6 +125,16 @@ def reference_linear(
     out_scale: float = 1.0,
     out_zero_point: int = 0,
 ) -> None: ...
+def reference_float_linear(
+    x: _F32, weight: _F32, bias: _F32 | None, lo: float, hi: float, out: _F32
+) -> None: ...
+
+class FloatLayers:
+    """Float32 layers: (weight [outputs, inputs], bias or None, lowest, highest) each."""
+
+    def __init__(self, layers: Sequence[tuple[_F32, _F32 | None, float, float]]) -> None: ...
+    def run(self, x: _F32, out: _F32) -> None: ...
+    def weight(self, layer: int) -> _F32: ...
 
 class Model:
     """A packed network: rows in, logits out."""

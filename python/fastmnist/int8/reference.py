@@ -137,9 +137,7 @@ def linear_f32(
     with np.errstate(all="ignore"):
         scale = np.reshape(_f32(x_scale), (-1, 1)) * _f32(weight_scale)
         offset = np.zeros(len(weight), np.float32) if bias is None else _f32(bias)
-        y = fma(acc.astype(np.float32), scale, offset)
-        y = np.where(np.float32(lo) > y, np.float32(lo), y)
-        return np.where(np.float32(hi) < y, np.float32(hi), y)
+        return _clamp(fma(acc.astype(np.float32), scale, offset), lo, hi)
 
 
 def linear_u8(
@@ -157,3 +155,20 @@ def linear_u8(
     """Exactly :func:`linear_f32`, then :func:`quantize`."""
     y = linear_f32(x, weight, weight_scale, bias, x_scale, x_zero_point, lo, hi)
     return quantize(y, y_scale, y_zero_point)
+
+
+def float_linear(
+    x: F32, weight: F32, bias: F32 | None, lo: float = -np.inf, hi: float = np.inf
+) -> F32:
+    """One float32 layer: an fma chain an output, inputs ascending; then the bias, then the clamp."""
+    y = np.zeros((len(x), len(weight)), np.float32)
+    for k in range(weight.shape[1]):
+        y = fma(_f32(x)[:, k, None], _f32(weight)[None, :, k], y)
+    with np.errstate(all="ignore"):
+        return _clamp(y + (np.float32(0) if bias is None else _f32(bias)), lo, hi)
+
+
+def _clamp(y: F32, lo: float, hi: float) -> F32:
+    """NaN passes through: both comparisons fail."""
+    y = np.where(np.float32(lo) > y, np.float32(lo), y)
+    return np.where(np.float32(hi) < y, np.float32(hi), y)

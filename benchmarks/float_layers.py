@@ -1,0 +1,122 @@
+"""Float32 layers against torch and ONNX Runtime in float32, in one process.
+
+    python -m benchmarks.float_layers [--threads 1] [--quick] [--isa avx2] [--save]
+
+784-96-256-10 and Linear(1024,1024) with ReLU, random weights and rows, at batch 1, 32 and 1,024.
+Every case's answers are checked first; times are medians of interleaved rounds. Takes a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.command import Benchmark
+from benchmarks.measure import FULL, QUICK, measure
+from benchmarks.ours import LIBRARY
+from benchmarks.peers import Case, FloatLayer, Network, peer_cases
+from benchmarks.peers.description import U8, Call, aligned, floats
+from benchmarks.steps import Steps
+from benchmarks.workloads import CALIBRATION_ROWS, Workload
+from fastmnist import _core
+from fastmnist.display.tables import Table
+
+BATCHES = (1, 32, 1024)
+WIDTHS = ((784, 96, 256, 10), (1024, 1024))
+
+
+def main() -> int:
+    return Benchmark("float_layers", __doc__, "float_layers").main(run, tables)
+
+
+def workload(widths: tuple[int, ...], threads: int) -> Workload:
+    """Make a network of random weights, ReLU between its layers or behind its only one."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        weight = rng.normal(scale=(2 / inputs) ** 0.5, size=(outputs, inputs)).astype(np.float32)
+        bias = rng.normal(scale=0.05, size=outputs).astype(np.float32)
+        layers.append(FloatLayer(weight, bias, i == 0 or i + 2 < len(widths)))
+    pixels = rng.integers(0, 256, (CALIBRATION_ROWS + 2048, widths[0])).astype(np.uint8)
+    name = "-".join(map(str, widths))
+    network = Network(name, tuple(layers), pixels[:CALIBRATION_ROWS], False, threads)
+    return Workload(network, pixels[CALIBRATION_ROWS:], BATCHES, "random")
+
+
+def ours(network: Network) -> Case:
+    """Build our case: the kernels, layer by layer."""
+    infinity = float("inf")
+    layers = _core.FloatLayers(
+        [
+            (layer.weight, layer.bias, 0.0 if layer.relu else -infinity, infinity)
+            for layer in network.layers
+        ]
+    )
+
+    def prepare(pixels: U8) -> Call:
+        x = floats(pixels)
+        out = aligned(np.empty((len(x), network.layers[-1].outputs), np.float32))
+        return partial(_run, layers, x, out)
+
+    return Case(f"{LIBRARY} float32", LIBRARY, "float32", prepare)
+
+
+def _run(layers: Any, x: Any, out: Any) -> Any:
+    layers.run(x, out)
+    return out
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure all."""
+    effort = QUICK if options.quick else FULL
+    report: dict[str, Any] = {"missing": {}, "networks": []}
+    with Steps(len(WIDTHS) * (1 + len(BATCHES))) as steps:
+        for widths in WIDTHS:
+            made = workload(widths, options.threads)
+            with steps.step(f"building {made.network.name}"):
+                peers, missing = peer_cases(made.network, only=("torch", "ONNX Runtime"))
+                peers = [case for case in peers if " float32" in case.name]
+                cases = [ours(made.network), *peers]
+            report["missing"] |= missing
+            batches = []
+            for batch in made.batches:
+                with steps.step(f"{made.network.name}, batch {batch:,}"):
+                    results, failed = measure(made, cases, batch, effort)
+                batches.append({"batch": batch, "cases": results, "failed": failed})
+            report["networks"].append({"name": made.network.name, "batches": batches})
+    return report
+
+
+def tables(report: dict[str, Any]) -> list[Table]:
+    """One table a network: microseconds, and how many times as long as ours."""
+    made = []
+    for network in report["networks"]:
+        batches = network["batches"]
+        table = Table(
+            f"{network['name']} in float32, µs per call",
+            ["", *(f"batch {b['batch']:,}" for b in batches)],
+        )
+        names = [case["name"] for case in batches[0]["cases"]]
+        for name in names:
+            cells = []
+            for batch in batches:
+                case = next((c for c in batch["cases"] if c["name"] == name), None)
+                ratio = "" if case is None or name == names[0] else case["slower_than_ours"]
+                cells.append(
+                    "–"
+                    if case is None
+                    else f"{case['microseconds']:,.1f}" + (f" ({ratio:.2f} ×)" if ratio else "")
+                )
+            table.row(name, *cells)
+        table.note(f"in brackets: times slower than {names[0]}")
+        made.append(table)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
