@@ -171,6 +171,8 @@ Model::Model(std::span<const std::byte> packed, const py::object& inputs, const 
     ports_ = ports_of(*graph_, inputs, outputs, structure);
     products = static_cast<std::int64_t>(graph_->header().products);
   } else {
+    if (!inputs.is_none() || !outputs.is_none() || !structure.is_none())
+      throw py::type_error("inputs, outputs, structure: expected none for a packed network");
     network_ = unwrap(view_network(own));
     ports_ = ports_of(network_);
     products = std::max<std::int64_t>(1, network_.products_per_row());

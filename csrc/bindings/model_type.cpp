@@ -242,7 +242,7 @@ int model_init(PyObject* self, PyObject* args, PyObject* kwargs) {
   PyObject* inputs = Py_None;
   PyObject* outputs = Py_None;
   PyObject* structure = Py_None;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:Model", const_cast<char**>(names), &packed,
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:Model", const_cast<char**>(names), &packed,
                                   &inputs, &outputs, &structure) == 0)
     return -1;
   return guarded(
@@ -284,7 +284,7 @@ PyObject* get_takes_pixels(PyObject* self, void*) {
   return guarded([&] { return PyBool_FromLong(model_of(self).takes_pixels()); });
 }
 
-constexpr const char* kModelDoc = R"(Model(packed, inputs=None, outputs=None, structure=None)
+constexpr const char* kModelDoc = R"(Model(packed, *, inputs=None, outputs=None, structure=None)
 --
 
 A packed network: rows in, logits out.

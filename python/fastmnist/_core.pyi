@@ -1,7 +1,7 @@
 """Native kernels and the whole-network executor of fastmnist."""
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Layer:
         input_scale: float,
         input_zero_point: int,
         input_zeros: _U8 | None = None,
+        function: int = 0,
+        parameters: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None: ...
 
 def pack(
@@ -49,6 +51,33 @@ def pack(
     forms: list[list[str]] | None = None,
     without: Sequence[str] = (),
 ) -> _U8: ...
+
+class GraphStep:
+    """One step of a graph, as it is packed."""
+
+    def __init__(
+        self,
+        kind: str,
+        operands: Sequence[int],
+        value: int,
+        network: _U8 | None = None,
+        weight: _F32 | None = None,
+        bias: _F32 | None = None,
+        function: int = 0,
+        parameters: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        lo: float = ...,
+        hi: float = ...,
+        epsilon: float = 0.0,
+        begin: int = 0,
+    ) -> None: ...
+
+def pack_graph(
+    values: Sequence[tuple[int, int, _F32 | None]],
+    inputs: Sequence[tuple[int, str, _F32 | None]],
+    steps: Sequence[GraphStep],
+    outputs: Sequence[int],
+) -> _U8: ...
+def graph_memory(packed: _U8) -> tuple[int, int, list[tuple[str, int]]]: ...
 def linear(
     codes: _U8,
     packed: _U8,
@@ -139,10 +168,18 @@ class FloatLayers:
 class Model:
     """A packed network: rows in, logits out."""
 
-    def __init__(self, packed: Any) -> None: ...
-    def __call__(self, x: Any, out: Any = None) -> Any: ...
-    def predict(self, x: Any, out: Any = None) -> Any: ...
+    def __init__(
+        self,
+        packed: Any,
+        *,
+        inputs: Sequence[tuple[str, Sequence[int] | None]] | None = None,
+        outputs: Sequence[Sequence[int]] | None = None,
+        structure: Callable[..., Any] | None = None,
+    ) -> None: ...
+    def __call__(self, *inputs: Any, out: Any = None, **named: Any) -> Any: ...
+    def predict(self, *inputs: Any, out: Any = None, **named: Any) -> Any: ...
     def unpack(self, layer: int, /) -> tuple[_I8, _F32, _F32]: ...
+    def unpack_floats(self, step: int, /) -> tuple[_F32, _F32]: ...
     @property
     def nbytes(self) -> int: ...
     @property

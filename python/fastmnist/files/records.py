@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from fastmnist.files.fields import required_field, required_tensor
 from fastmnist.files.short_forms import dense_arrays
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.network import KINDS, U8, QuantizedLayer, QuantizedNetwork
 from fastmnist.pixels import PixelNormalization
 
@@ -107,6 +108,7 @@ def _layer_from(
         weight_scale=required_tensor(arrays, f"{prefix}weight_scale", np.float32, (outputs,)),
         bias=bias,
         clamp=clamp_from_json(description),
+        function=function_from_json(description),
         input_scale=scale,
         input_zero_point=zero_point,
         input_zeros=_zeros_from_json(description, int(weight.shape[1])),
@@ -141,6 +143,7 @@ def network_to_json(network: QuantizedNetwork) -> dict[str, Any]:
             {
                 "name": layer.name,
                 "clamp": clamp_to_json(layer.clamp),
+                **function_to_json(layer.function),
                 **zeros_to_json(layer.input_zeros),
             }
             for layer in network.layers
@@ -165,8 +168,7 @@ def network_from_arrays(
     parts = []
     for i, row in enumerate(rows):
         about = {"name": required_field(row, "name", str), "clamp": row.get("clamp")}
-        if "input_zeros" in row:
-            about["input_zeros"] = row["input_zeros"]
+        about |= {key: row[key] for key in ("input_zeros", "function") if key in row}
         first = {"kind": kind, "pixels": description.get("pixels")}
         later = {"kind": "dynamic" if kind == "dynamic" else "static"}
         whole = {**about, **(later if i else first)}
@@ -208,6 +210,17 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
 
 
 # ---- small things --------------------------------------------------------------------------------
+
+
+def function_to_json(function: Activation | None) -> dict[str, Any]:
+    """The field of a layer's description that tells of its function; none where it has none."""
+    return {} if function is None else {"function": function.to_json()}
+
+
+def function_from_json(record: Any) -> Activation | None:
+    """The reverse."""
+    told = record.get("function")
+    return None if told is None else Activation.from_json(told)
 
 
 def clamp_to_json(clamp: tuple[float, float]) -> list[float | str]:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
 from fastmnist.pixels import PixelNormalization
 
@@ -39,7 +40,7 @@ ZEROS_OF = 51
 
 @dataclass(frozen=True, eq=False)
 class QuantizedLayer:
-    """One fused Linear(+activation): ``clamp(x @ weight.T * scale + bias)``.
+    """One fused Linear(+activation): ``function(clamp(x @ weight.T * scale + bias))``.
 
     Attributes
     ----------
@@ -57,6 +58,8 @@ class QuantizedLayer:
         In how many of :data:`ZEROS_OF` rows each input's code was 0 when calibrating; None where
         that is not known, or such a code is no zero. Behind other layers all have the average.
         Only for the choice of kernels, as some skip zeros.
+    function : Activation or None
+        What follows the clamp: GELU, Sigmoid and others that are no clamps.
     """
 
     name: str
@@ -67,6 +70,7 @@ class QuantizedLayer:
     input_scale: float = 1.0
     input_zero_point: int = 0
     input_zeros: U8 | None = None
+    function: Activation | None = None
 
     @property
     def inputs(self) -> int:
@@ -78,7 +82,10 @@ class QuantizedLayer:
 
     @property
     def activation(self) -> str:
-        return activation_name(self.clamp)
+        clamp = activation_name(self.clamp)
+        if self.function is None:
+            return clamp
+        return f"{clamp}, {self.function.title}" if clamp else self.function.title
 
     @property
     def bits(self) -> int:
@@ -132,10 +139,17 @@ class QuantizedNetwork:
         return self.layers[-1].outputs
 
     def clamped(self, clamp: tuple[float, float]) -> QuantizedNetwork:
-        """Put an activation behind the last layer's own."""
+        """Put a clamp behind the last layer's own; it must have no function."""
         last = self.layers[-1]
+        assert last.function is None
         last = replace(last, clamp=compose(last.clamp, clamp))
         return replace(self, layers=(*self.layers[:-1], last))
+
+    def activated(self, function: Activation) -> QuantizedNetwork:
+        """Put a function behind the last layer, which must have none."""
+        last = self.layers[-1]
+        assert last.function is None
+        return replace(self, layers=(*self.layers[:-1], replace(last, function=function)))
 
     def then(self, other: QuantizedNetwork) -> QuantizedNetwork:
         """Hand this network's outputs to `other` as codes (or rows, if both are dynamic)."""

@@ -28,11 +28,13 @@ from torch.compiler import is_dynamo_compiling
 from fastmnist._ops import mlp, mlp_eager
 from fastmnist.files.records import (
     clamp_to_json,
+    function_to_json,
     layer_arrays,
     layer_from_arrays,
     pixels_to_json,
     zeros_to_json,
 )
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.network import U8, QuantizedNetwork, activation_name
 from fastmnist.int8.quantizer import pins_pixels
 from fastmnist.int8.sparse_encoding import Encoded, decode, encode
@@ -51,7 +53,7 @@ _OF_INPUT = ("input_scale", "input_zero_point", "input_multiplier", "input_offse
 
 @saved("int8", is_frozen=True, takes_numbers=True)
 class QuantizedLinear(QuietModule, nn.Linear):
-    """One int8 Linear(+activation): ``clamp(x @ weight.T + bias)``, callable alone.
+    """One int8 Linear(+activation): ``function(clamp(x @ weight.T + bias))``, callable alone.
 
     Parameters
     ----------
@@ -69,6 +71,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
     kind : {"static", "affine", "dynamic"}
     clamp : (float, float)
         Bounds of the output; ``(0, inf)`` is ReLU.
+    function : Activation or None
+        What follows the clamp.
     pixels : PixelNormalization or None
         What a uint8 pixel stands for; None where uint8 rows are refused.
     input_zeros : uint8 ``[in_features]`` or None
@@ -94,6 +98,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
     # Also of those that were pickled before these were known.
     input_zeros: U8 | None = None
     kept: Kept = Kept()
+    function: Activation | None = None
 
     def __init__(
         self, network: QuantizedNetwork, *, bias: bool = True, follows_norm: bool = False
@@ -102,7 +107,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         (layer,) = network.layers
         self.name, self.kind, self.clamp = layer.name, network.kind, layer.clamp
         self.pixels, self.follows_norm = network.pixels, follows_norm
-        self.input_zeros = layer.input_zeros
+        self.input_zeros, self.function = layer.input_zeros, layer.function
         self.in_features, self.out_features = layer.inputs, layer.outputs
         # Whether uint8 rows need no look at their shape: one mean and std stand for any.
         self.takes_pixels = network.pixels is not None and network.pixels.channels == 1
@@ -175,6 +180,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
             "kind": self.kind,
             "name": self.name,
             "clamp": clamp_to_json(self.clamp),
+            **function_to_json(self.function),
             "bias": self.bias is not None,
             "follows_norm": self.follows_norm,
             "pixels": pixels_to_json(self.pixels),
@@ -190,6 +196,13 @@ class QuantizedLinear(QuietModule, nn.Linear):
         made = cls(network, bias=description.get("bias") is not False, follows_norm=follows_norm)
         made.kept = Kept.from_json(description)
         return made
+
+    def take_function(self, function: Activation) -> None:
+        """Apply a function to the outputs from now on; there must be none yet."""
+        if self.function is not None:
+            raise ValueError(f"function: expected none yet, got {self.function.title}")
+        self.function = function
+        self.repack()
 
     def repack(self) -> None:
         """Lay the weights out for this machine again, after a change of the numbers."""
@@ -369,7 +382,9 @@ class QuantizedLinear(QuietModule, nn.Linear):
 
     def extra_repr(self) -> str:
         text = f"{self.in_features}, {self.out_features}, int8 {self.kind}"
-        text += f", bias={self.bias is not None}, activation={activation_name(self.clamp) or None}"
+        names = (activation_name(self.clamp), self.function.title if self.function else "")
+        activation = ", ".join(filter(None, names)) or None
+        text += f", bias={self.bias is not None}, activation={activation}"
         if self.kind != "dynamic":
             scale, zero_point = self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
             text += f", input_scale={scale.item():.4g}, input_zero_point={zero_point.item()}"

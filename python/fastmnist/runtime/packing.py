@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastmnist._core as _core
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.network import F32, QuantizedLayer, QuantizedNetwork
 from fastmnist.pixels import PixelNormalization
 
@@ -57,4 +58,10 @@ def _native(layer: QuantizedLayer) -> _core.Layer:
         layer.input_scale,
         layer.input_zero_point,
         layer.input_zeros,
+        *native_function(layer.function),
     )
+
+
+def native_function(function: Activation | None) -> tuple[int, tuple[float, float, float]]:
+    """The number of a function, and its parameters, as native code takes them."""
+    return (0, (0.0, 0.0, 0.0)) if function is None else (function.number, function.parameters)
