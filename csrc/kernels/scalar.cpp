@@ -121,6 +121,7 @@ constexpr LinearKernel kLinears[] = {
 extern const PeakProbe kScalarPeak;
 
 extern const KernelPart kScalarPart;
-const KernelPart kScalarPart = {"scalar", 0, &kRows, &kScalarPeak, kLinears, 3};
+const KernelPart kScalarPart = {"scalar",           0, &kRows, &kScalarPeak, kLinears, 3,
+                                &reference::kFloats};
 
 }  // namespace fastmnist
