@@ -216,6 +216,7 @@ PYBIND11_MODULE(_core, m) {
   bindings::register_kernel_record(m);
   bindings::register_testing(m);
   bindings::register_float_layers(m);
+  bindings::register_testing_floats(m);
   bindings::register_plans(m);
   bindings::register_limits(m);
   bindings::register_coded(m);

@@ -8,4 +8,7 @@ namespace fastmnist::bindings {
 // Behind the registration of _core.Layer.
 void register_testing(pybind11::module_& m);
 
+// The part that calls kernels on rows of floats.
+void register_testing_floats(pybind11::module_& m);
+
 }  // namespace fastmnist::bindings

@@ -47,6 +47,9 @@ FASTMNIST_API void dequantize(const std::uint8_t* q, std::int64_t n, const Quant
                               float* x);
 FASTMNIST_API RowRange row_range(const float* x, std::int64_t n);
 
+// Rows of floats to floats; what each computes is written in kernels/functions.h.
+FASTMNIST_API extern const FloatKernels kFloats;
+
 // Symmetric codes of 2 to 8 bits, one scale an output: weight [outputs, inputs] to codes and
 // scales. With 8 bits the largest magnitude has the largest code; with fewer, the scale is the one
 // of least squared error (reference_weights.cpp).

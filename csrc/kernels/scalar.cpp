@@ -141,7 +141,7 @@ constexpr FloatLinearKernel kFloatLinear = {"scalar", float_linear};
 extern const PeakProbe kScalarPeak;
 
 extern const KernelPart kScalarPart;
-const KernelPart kScalarPart = {"scalar", 0, &kRows,  &kScalarPeak,
-                                kLinears, 3, nullptr, &kFloatLinear};
+const KernelPart kScalarPart = {
+    "scalar", 0, &kRows, &kScalarPeak, kLinears, 3, &reference::kFloats, &kFloatLinear};
 
 }  // namespace fastmnist

@@ -2,8 +2,8 @@
 
 What each computes, operation by operation in float32, says ``int8/reference_functions.py``; the
 numbers are those of ``Function`` in ``csrc/core/floats.h``, which knows what parameters mean:
-``leaky_relu`` has its slope, ``softplus`` beta and threshold, ``elu`` the factors of positive values,
-of ``expm1`` and of its argument, so that it is SELU and CELU, too.
+``leaky_relu`` has its slope, ``softplus`` beta and threshold, ``elu`` the factors of positive
+values, of ``expm1`` and of its argument, so that it is SELU and CELU, too.
 """
 
 from __future__ import annotations
