@@ -53,7 +53,7 @@ ONE_PACKED = {
     "nibbles": in_nibbles(random_network(2, (9, 20)), alone=True),
 }
 CHOICES = st.sampled_from(sorted(PACKED))
-RECORD = 192
+RECORD = 256
 COUNT = 8  # what a section of any form but the dense begins with
 HEADER = 64 + 2 * RECORD  # of the header and two layer records
 
@@ -120,7 +120,7 @@ def forged(middle: int) -> U8:
     words[:2] = ONE_LAYER.packed.view(np.uint32)[:2]  # magic number and version
     longs[1], words[4], longs[4] = packed.size, 2, HEADER
     words[16:18], longs[14:16] = (1, middle), (HEADER, panels[0])
-    words[64:66], longs[38:40] = (middle, 1), (HEADER + panels[0], panels[1])
+    words[80:82], longs[46:48] = (middle, 1), (HEADER + panels[0], panels[1])
     return packed
 
 
