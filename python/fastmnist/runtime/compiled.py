@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import fastmnist._core as _core
 from fastmnist.display.tables import Table
+from fastmnist.int8.graph import GraphStep, NetworkGraph
 from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.explanation import explained
-from fastmnist.runtime.planning import pack_and_plan
+from fastmnist.runtime.graph_explanation import described, explained_graph
+from fastmnist.runtime.graph_packing import pack_graph, ports_of
+from fastmnist.runtime.planning import pack_and_plan, plan_mode
+from fastmnist.runtime.unpacking import (
+    filled_graph,
+    filled_network,
+    hollow_graph,
+    hollow_network,
+)
 
 
 class CompiledModel(_core.Model):
-    """A quantized network that runs as one native call: rows in, float32 logits out.
+    """A network that runs as one native call: rows in, float32 outputs out.
 
     Made by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
     threads may call one model at once. Pickles and deep-copies as canonical layers, which do not
@@ -28,8 +35,10 @@ class CompiledModel(_core.Model):
 
     Parameters
     ----------
-    network : QuantizedNetwork
-        The layers, and how rows become codes.
+    network : QuantizedNetwork or NetworkGraph
+        The layers, and how rows become codes; or a graph of such networks, float32 layers and what
+        joins them. With several inputs they are given in the order, or by the names, of the
+        model's forward; with several outputs `out` is a tuple of arrays.
     plan : {"measured", "fixed"}, optional
         How kernels are chosen: by measuring them here (some 15 ms for the digits network, once per
         shape and CPU), or by a rule. The default is ``FASTMNIST_PLAN``, else "measured". The
@@ -49,57 +58,83 @@ class CompiledModel(_core.Model):
     torch.Size([2, 10])
     """
 
-    def __init__(self, network: QuantizedNetwork, plan: str | None = None) -> None:
-        packed, chosen = pack_and_plan(network, plan)
-        super().__init__(packed)
-        self._plan, self._wanted_plan = chosen, plan
+    def __init__(self, network: QuantizedNetwork | NetworkGraph, plan: str | None = None) -> None:
+        chain = network.as_network() if isinstance(network, NetworkGraph) else network
+        self._wanted_plan = plan
         # Everything but the numbers, which the packed form already holds: they are unpacked when
         # somebody asks. What stands in for them has their shapes and takes no memory.
-        self._network_without_weights = replace(
-            network, layers=tuple(_without_numbers(layer) for layer in network.layers)
-        )
+        self._hollow: QuantizedNetwork | NetworkGraph
+        if chain is not None:
+            packed, chosen = pack_and_plan(chain, plan)
+            super().__init__(packed)
+            self._plans, self._hollow = (chosen,), hollow_network(chain)
+        else:
+            assert isinstance(network, NetworkGraph)
+            whole = pack_graph(network, plan)
+            super().__init__(whole.packed, **ports_of(network))
+            self._plans, self._hollow = whole.plans, hollow_graph(network)
 
     @property
-    def network(self) -> QuantizedNetwork:
-        """The canonical network that this model was made from, unpacked again."""
-        layers = []
-        for i, layer in enumerate(self._network_without_weights.layers):
-            weight, weight_scale, bias = self.unpack(i)
-            layers.append(replace(layer, weight=weight, weight_scale=weight_scale, bias=bias))
-        return replace(self._network_without_weights, layers=tuple(layers))
+    def network(self) -> QuantizedNetwork | NetworkGraph:
+        """The canonical form that this model was made from, unpacked again."""
+        if isinstance(self._hollow, NetworkGraph):
+            return filled_graph(self, self._hollow)
+        return filled_network(self, self._hollow, 0)
 
     @property
-    def layers(self) -> tuple[QuantizedLayer, ...]:
-        """The fused layers: name, weight, weight_scale, bias, clamp, input scale, zero point."""
-        return self.network.layers
+    def layers(self) -> tuple[QuantizedLayer | GraphStep, ...]:
+        """The fused layers: name, weight, weight_scale, bias, clamp, input scale, zero point.
+
+        Of a graph those of its int8 parts, and its float32 layers: name, weight, bias, clamp.
+        """
+        network = self.network
+        if isinstance(network, QuantizedNetwork):
+            return network.layers
+        found: list[QuantizedLayer | GraphStep] = []
+        for step in network.steps:
+            if step.network is not None:
+                found += step.network.layers
+            elif step.kind == "float":
+                found.append(step)
+        return tuple(found)
 
     @property
     def plan(self) -> str:
         """How kernels were chosen: "measured" or "fixed"."""
-        return self._plan.mode
+        return self._plans[0].mode if self._plans else plan_mode(self._wanted_plan)
 
     @property
     def pixels(self) -> Any:
         """What a uint8 pixel stands for (mean, std), or None if uint8 rows are refused."""
-        return self._network_without_weights.pixels
+        return self._hollow.pixels
 
-    def predict_proba(self, x: Any) -> Any:
-        """Return each row's softmax: float32 ``[N, classes]``, of `x`'s library.
+    def predict_proba(self, *inputs: Any, **named: Any) -> Any:
+        """Return each class's probability: float32 ``[N, classes]``, of `x`'s library.
+
+        The softmax of the outputs; of a network that ends in Softmax, LogSoftmax or Sigmoid what it
+        gives, or its exponential.
 
         Raises
         ------
         ValueError
-            If the network has a single output; otherwise as calling the model does.
+            If the network has a single output, several tensors as outputs, indexes, or one that
+            ends in another activation, whose outputs are no logits; otherwise as calling the model
+            does.
         """
-        if self.out_features < 2:
+        ending = _ending(self._hollow)
+        if ending == "logits" and self.out_features < 2:
             raise ValueError("predict_proba: expected a network with at least two outputs, got 1")
-        logits = self(x)
-        if not isinstance(logits, np.ndarray):
-            return logits.softmax(dim=1)
-        logits -= logits.max(axis=1, keepdims=True)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+        outputs = self(*inputs, **named)
+        if ending == "probabilities":
+            return outputs
+        if not isinstance(outputs, np.ndarray):
+            return outputs.exp() if ending == "logarithms" else outputs.softmax(dim=-1)
+        if ending == "logits":
+            outputs -= outputs.max(axis=-1, keepdims=True)
+        np.exp(outputs, out=outputs)
+        if ending == "logits":
+            outputs /= outputs.sum(axis=-1, keepdims=True)
+        return outputs
 
     def explain(self, rows: Sequence[int] = (1, 32, 1024)) -> Table:
         """Say what runs, how near it comes to what one core can do, and why others lost.
@@ -123,18 +158,15 @@ class CompiledModel(_core.Model):
         ValueError
             If `rows` holds something else than positive integers.
         """
-        return explained(self.network, self._plan, rows, self._input_rule)
-
-    def _input_rule(self, i: int) -> str:
-        layer = self._network_without_weights.layers[i]
-        if self._network_without_weights.kind == "dynamic":
-            return "scale per row"
-        if i == 0 and self._network_without_weights.kind == "affine":
-            return "multiplier and offset per feature"
-        return f"scale {layer.input_scale:.4g}, zero point {layer.input_zero_point}"
+        network = self.network
+        if isinstance(network, NetworkGraph):
+            return explained_graph(network, self._plans, rows)
+        return explained(network, self._plans[0], rows)
 
     def __repr__(self) -> str:
-        network = self._network_without_weights
+        network = self._hollow
+        if isinstance(network, NetworkGraph):
+            return f"CompiledModel({described(network)}, {self.nbytes:,} bytes)"
         chain = "-".join(str(n) for n in (network.inputs, *(x.outputs for x in network.layers)))
         return f"CompiledModel({chain}, int8 {network.kind}, {self.nbytes:,} bytes)"
 
@@ -145,13 +177,34 @@ class CompiledModel(_core.Model):
         return self  # immutable
 
 
-def _without_numbers(layer: QuantizedLayer) -> QuantizedLayer:
-    def shape_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.broadcast_to(np.zeros((), array.dtype), array.shape)
-
-    return replace(
-        layer,
-        weight=shape_of(layer.weight),
-        weight_scale=shape_of(layer.weight_scale),
-        bias=shape_of(layer.bias),
+def _ending(network: QuantizedNetwork | NetworkGraph) -> str:
+    """What the outputs are: "logits", "probabilities" or "logarithms" of those."""
+    if isinstance(network, QuantizedNetwork):
+        function = network.layers[-1].function
+        kind = "activate" if function is not None else ""
+    else:
+        tail = network.tail
+        if tail is None:
+            raise ValueError(
+                f"predict_proba: expected a network with one output, got {len(network.outputs)}: "
+                "call the model, and take the one that you mean"
+            )
+        kind, function = tail.kind, tail.function
+        if tail.network is not None:
+            function = tail.network.layers[-1].function
+    if kind == "softmax":
+        return "probabilities"
+    if kind == "log_softmax":
+        return "logarithms"
+    if kind == "argmax":
+        raise ValueError("predict_proba: expected logits, got a network that gives indexes")
+    if function is None:
+        return "logits"
+    if function.name == "sigmoid":
+        return "probabilities"
+    if function.name == "log_sigmoid":
+        return "logarithms"
+    raise ValueError(
+        f"predict_proba: expected logits or probabilities, got a network that ends in "
+        f"{function.title}: call the model, and make of its outputs what they mean"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fastmnist._core as _core
@@ -27,9 +27,7 @@ _NIBBLE_VALUES = 16
 _WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse kernels
 
 
-def explained(
-    network: QuantizedNetwork, plan: Plan, rows: Sequence[int], input_rule: Callable[[int], str]
-) -> Table:
+def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> Table:
     """See :meth:`fastmnist.CompiledModel.explain`."""
     rows = _checked(rows)
     isa = _core.cpu_info()["isa"]
@@ -50,7 +48,7 @@ def explained(
     for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
         by_class = layer_times(packed, i)
         about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
-        about += [input_rule(i), _weights(layer, zeros[i])]
+        about += [input_rule(network, i), _weights(layer, zeros[i])]
         even = break_even(shape) if pruned and zeros[i] >= _WORTH_ASKING else {}
         for n in rows:
             c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
@@ -77,6 +75,16 @@ def explained(
     if ignored:
         table.note("the plan was made for another instruction set: here the rule decides")
     return table
+
+
+def input_rule(network: QuantizedNetwork, i: int) -> str:
+    """How a layer's inputs become codes."""
+    layer = network.layers[i]
+    if network.kind == "dynamic":
+        return "scale per row"
+    if i == 0 and network.kind == "affine":
+        return "multiplier and offset per feature"
+    return f"scale {layer.input_scale:.4g}, zero point {layer.input_zero_point}"
 
 
 def has_sparse_kernels() -> bool:
