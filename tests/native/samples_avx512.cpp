@@ -28,6 +28,12 @@ __m512 numbers(const Operands& o, int i) {
   return _mm512_cvtepi32_ps(_mm512_max_epi32(ints(o, i), _mm512_set1_epi32(-1000000)));
 }
 
+// Integers from -256 to 255, as floats.
+__m512 exponents(const Operands& o, int i) {
+  const __m512i low = _mm512_and_si512(ints(o, i), _mm512_set1_epi32(511));
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(low, _mm512_set1_epi32(256)));
+}
+
 #define INTS(name, ...)                                                                 \
   {                                                                                     \
 #name, false, [](const Operands& o, std::uint8_t* y) { put(y, name(__VA_ARGS__)); } \
@@ -53,15 +59,21 @@ constexpr Sample kSamples[] = {
     INTS(_mm512_adds_epi16, ints(o, 0), ints(o, 1)),
     INTS(_mm512_broadcastd_epi32, quarter(o, 0)),
     INTS(_mm512_cmp_ps_mask, reals(o, 0), reals(o, 1), _CMP_UNORD_Q),
+    {"_mm512_cmp_ps_mask", false,
+     [](const Operands& o, std::uint8_t* y) {
+       put(y, _mm512_cmp_ps_mask(reals(o, 0), reals(o, 1), _CMP_LT_OQ));
+     }},
     INTS(_mm512_cmpeq_epi16_mask, ints(o, 0), ints(o, 1)),
     REALS(_mm512_cvtepi32_ps, ints(o, 0)),
     INTS(_mm512_cvtepu8_epi32, quarter(o, 0)),
     INTS(_mm512_cvtps_epi32, reals(o, 0)),
     INTS(_mm512_cvtusepi32_epi8, ints(o, 0)),
+    REALS(_mm512_div_ps, reals(o, 0), reals(o, 1)),
     INTS(_mm512_dpbusd_epi32, ints(o, 0), ints(o, 1), ints(o, 2)),
     INTS(_mm512_extracti32x4_epi32, ints(o, 0), 3),
     INTS(_mm512_extracti64x4_epi64, ints(o, 0), 1),
     REALS(_mm512_fmadd_ps, reals(o, 0), reals(o, 1), reals(o, 2)),
+    INTS(_mm512_mask_blend_ps, mask(o), reals(o, 0), reals(o, 1)),
     INTS(_mm512_mask_cmp_ps_mask, mask(o), reals(o, 0), reals(o, 1), _CMP_LT_OQ),
     INTS(_mm512_mask_mov_epi32, ints(o, 0), mask(o), ints(o, 1)),
     {"_mm512_mask_storeu_ps", false,
@@ -87,8 +99,12 @@ constexpr Sample kSamples[] = {
     REALS(_mm512_reduce_max_ps, numbers(o, 0)),
     REALS(_mm512_reduce_min_ps, numbers(o, 0)),
     INTS(_mm512_or_si512, ints(o, 0), ints(o, 1)),
+    REALS(_mm512_scalef_ps, reals(o, 0), exponents(o, 1)),
+    INTS(_mm512_slli_epi32, ints(o, 0), 23),
     INTS(_mm512_sub_epi32, ints(o, 0), ints(o, 1)),
+    REALS(_mm512_sub_ps, reals(o, 0), reals(o, 1)),
     INTS(_mm512_test_epi32_mask, ints(o, 0), ints(o, 1)),
+    INTS(_mm512_xor_si512, ints(o, 0), ints(o, 1)),
     {"_mm_mask_storeu_epi8", false,
      [](const Operands& o, std::uint8_t* y) {
        _mm_mask_storeu_epi8(o.tail, static_cast<__mmask16>(o.tail_mask(1)), quarter(o, 0));

@@ -20,6 +20,7 @@ from fastmnist.layers.batchnorm import (
 )
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.own_forward import has_own_forward
 from fastmnist.layers.quiet import Identity
 from fastmnist.rewriting.changes import DROPPED, FUSED, Change
 from fastmnist.rewriting.graph import Graph
@@ -27,7 +28,7 @@ from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.mentions import run_in_several_places
 from fastmnist.rewriting.selection import Names, check_not_prepared, named_layers
-from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step, has_own_forward
+from fastmnist.rewriting.steps import DROPOUTS, Clamp, Kind, Step
 from fastmnist.rewriting.swapping import swap
 from fastmnist.rewriting.transform import Transform, transformed
 

@@ -39,7 +39,7 @@ def _float32(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"parameters: expected three finite numbers for {name}, got {value!r}")
     try:
-        return float(struct.unpack("f", struct.pack("f", value))[0])
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
     except OverflowError:
         raise ValueError(
             f"parameters: expected numbers that float32 holds for {name}, got {value!r}"

@@ -11,6 +11,7 @@ from typing import TypeGuard
 from torch import nn
 
 from fastmnist.layers.fused import FusedLinear
+from fastmnist.layers.own_forward import is_forward_of_torch
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.simulated import SimulatedLinear
 
@@ -29,8 +30,3 @@ def is_known_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:
     """Whether it is one whose arithmetic we know: no subclass or instance with its own."""
     known = type(module) in (nn.Linear, FusedLinear, SimulatedLinear)
     return known and "forward" not in vars(module) and is_forward_of_torch(nn.Linear)
-
-
-def is_forward_of_torch(cls: type[nn.Module]) -> bool:
-    """Whether a class of torch's still has its own forward: some replace it for all at once."""
-    return str(getattr(cls.forward, "__module__", "")).startswith("torch.")

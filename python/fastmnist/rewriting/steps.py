@@ -17,7 +17,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from fastmnist.layers.batchnorm import RowNorm
-from fastmnist.layers.linear import is_forward_of_torch, is_known_linear
+from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.own_forward import has_own_forward
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
 from fastmnist.layers.registry import kind_of
@@ -167,13 +168,6 @@ def _whole_of(node: fx.Node, root: nn.Module) -> str | None:
     path = str(node.target).rpartition(".")[0]
     kind = kind_of(root.get_submodule(path)) if str(node.target) else None
     return path if kind is not None and kind.in_parts else None
-
-
-def has_own_forward(module: nn.Module) -> bool:
-    """Whether it computes something else than its class does, or did before somebody patched it."""
-    cls = type(module)
-    patched = cls.__module__.startswith("torch.nn.") and not is_forward_of_torch(cls)
-    return "forward" in vars(module) or patched
 
 
 def module_clamp(module: nn.Module | None) -> Clamp | None:

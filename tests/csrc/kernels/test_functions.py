@@ -264,7 +264,7 @@ def test_rows_against_float64(n: int) -> None:
     out = np.empty((n,), np.float32)
     for row, want_row in zip(x, wide, strict=True):
         _core.softmax(row, False, out)
-        np.testing.assert_allclose(out, torch.softmax(want_row, 0).numpy(), rtol=1.5e-6, atol=1e-37)
+        np.testing.assert_allclose(out, torch.softmax(want_row, 0).numpy(), rtol=5e-6, atol=1e-37)
         _core.softmax(row, True, out)
         np.testing.assert_allclose(out, torch.log_softmax(want_row, 0).numpy(), atol=4e-6)
         _core.layer_norm(row, None, None, 1e-5, out)

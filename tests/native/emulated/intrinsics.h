@@ -4,6 +4,7 @@
 //     fmadd                   rounds twice there
 //     round to nearest        takes halves away from zero there, not to even
 //     conversions to integers what is out of range is INT_MIN, and that is all that happens
+//     scaling by powers of 2  goes by exp2 there, which need not be exact
 //     absolute values         NaN and -0 keep their sign there
 //     masked loads            read bytes there that the mask leaves out: they may not exist
 //     aligned loads, stores   take any address there
@@ -99,6 +100,15 @@ inline __m128i cvtusepi32_epi8(__m512i a) {
 inline __m512 abs_ps(__m512 a) {
   auto x = lanes_of<std::uint32_t>(a);
   for (std::uint32_t& v : x) v &= 0x7fffffffu;
+  return std::bit_cast<__m512>(x);
+}
+
+// By integers, which is all that kernels ask for. NaN stays one.
+inline __m512 scalef_ps(__m512 a, __m512 exponents) {
+  auto x = lanes_of<float>(a);
+  const auto n = lanes_of<float>(exponents);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x[i] = std::isnan(n[i]) ? n[i] : std::ldexp(x[i], static_cast<int>(n[i]));
   return std::bit_cast<__m512>(x);
 }
 
@@ -229,6 +239,7 @@ inline float* floats(void* p) { return static_cast<float*>(p); }
 #undef _mm512_maskz_loadu_ps
 #undef _mm512_reduce_max_ps
 #undef _mm512_reduce_min_ps
+#undef _mm512_scalef_ps
 #undef _mm512_store_si512
 #undef _mm_mask_storeu_epi8
 #undef _mm_maskz_loadu_epi8
@@ -267,6 +278,7 @@ inline float* floats(void* p) { return static_cast<float*>(p); }
   fastmnist::emulated::maskz_load<__m512>(k, fastmnist::emulated::floats(from))
 #define _mm512_reduce_max_ps(a) fastmnist::emulated::reduce_max_ps(a)
 #define _mm512_reduce_min_ps(a) fastmnist::emulated::reduce_min_ps(a)
+#define _mm512_scalef_ps(a, n) fastmnist::emulated::scalef_ps(a, n)
 #define _mm512_store_si512(to, a) fastmnist::emulated::store_aligned<__m512i>(to, a)
 #define _mm_mask_storeu_epi8(to, k, a) \
   fastmnist::emulated::mask_store(fastmnist::emulated::bytes(to), k, a)
