@@ -24,7 +24,10 @@
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kStripBytes = 512 * 1024;
+constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+// Rows and inputs of 512 KB.
+constexpr std::int64_t kStripRows = 128;
+constexpr std::int64_t kStretchInputs = 1024;
 
 // One tile's share of a layer, from input `from` to input `to`.
 struct FloatTile {
@@ -180,44 +183,50 @@ std::int64_t most_panels(std::int64_t rows) {
   return panels;
 }
 
-// The size of the next of evenly shared parts, none above `most`.
-inline std::int64_t even_part(std::int64_t left, std::int64_t most) {
-  return divide_up(left, divide_up(left, most));
+struct Span {
+  std::int64_t first;
+  std::int64_t end;
+};
+
+// The fewest parts of at most `most`, as even as can be.
+template <typename Body>
+FASTMNIST_INLINE void for_parts(const Span& whole, std::int64_t most, const Body& body) {
+  std::int64_t parts = divide_up(whole.end - whole.first, most);
+  for (Span part{whole.first, whole.first}; parts > 0; --parts, part.first = part.end) {
+    part.end = part.first + divide_up(whole.end - part.first, parts);
+    body(part);
+  }
 }
 
+// All rows of a strip by one group of panels, with the inputs of a stretch.
 template <typename Lanes>
-void group_of_panels(const FloatLinearArgs& args, std::int64_t first, std::int64_t end,
-                     std::int64_t panel, std::int64_t panels) {
+void group_of_panels(const FloatLinearArgs& args, const Span& strip, const Span& stretch,
+                     const Span& group) {
+  const std::int64_t panels = group.end - group.first;
   const std::int64_t most_rows = Lanes::kMostRows[panels - 1];
   // Weights that are used once need not stay anywhere.
-  const std::int64_t depth = end - first <= most_rows ? args.inputs : Lanes::kDepth;
-  std::int64_t from = 0;
-  do {
-    const std::int64_t to = args.inputs - from < depth ? args.inputs : from + depth;
-    for (std::int64_t m = first; m < end;) {
-      const std::int64_t rows = even_part(end - m, most_rows);
-      kTiles<Lanes>.at[rows - 1][panels - 1]({args, m, panel, from, to});
-      m += rows;
-    }
-    from = to;
-  } while (from < args.inputs);
+  const std::int64_t depth = strip.end - strip.first <= most_rows
+                                 ? args.inputs
+                                 : Lanes::kNearBytes / (panels * kPanelOutputs * kFloatBytes);
+  for_parts(stretch, depth, [&](const Span& inputs) {
+    for_parts(strip, most_rows, [&](const Span& rows) {
+      kTiles<Lanes>.at[rows.end - rows.first - 1][panels - 1](
+          {args, rows.first, group.first, inputs.first, inputs.end});
+    });
+  });
 }
 
 template <typename Lanes>
 void float_linear(const FloatLinearArgs& args) {
-  const std::int64_t panels = panels_of(args.outputs);
   const std::int64_t most = most_panels<Lanes>(args.rows);
-  const std::int64_t fit = kStripBytes / (static_cast<std::int64_t>(sizeof(float)) * args.inputs);
-  const std::int64_t strip = fit > Lanes::kLeastStrip ? fit : Lanes::kLeastStrip;
-  for (std::int64_t first = 0; first < args.rows;) {
-    const std::int64_t rows = even_part(args.rows - first, strip);
-    for (std::int64_t panel = 0; panel < panels;) {
-      const std::int64_t group = even_part(panels - panel, most);
-      group_of_panels<Lanes>(args, first, first + rows, panel, group);
-      panel += group;
-    }
-    first += rows;
-  }
+  const std::int64_t stretch =
+      args.rows <= Lanes::kMostRows[most - 1] ? args.inputs : kStretchInputs;
+  for_parts({0, args.rows}, kStripRows, [&](const Span& strip) {
+    for_parts({0, args.inputs}, stretch, [&](const Span& inputs) {
+      for_parts({0, panels_of(args.outputs)}, most,
+                [&](const Span& group) { group_of_panels<Lanes>(args, strip, inputs, group); });
+    });
+  });
 }
 
 }  // namespace
