@@ -36,6 +36,7 @@ struct FloatTile {
   std::int64_t panel;
   std::int64_t from;
   std::int64_t to;
+  const float* next;  // a panel's weights that other tiles will read, from their input `from` on
 };
 
 template <typename Lanes, int ROWS, int VECTORS>
@@ -119,6 +120,7 @@ void run_tile(const FloatTile& tile) {
   const std::int64_t x_stride = tile.layer.x_stride;
   const float* w = tile.layer.panels + tile.panel * panel_stride + tile.from * kPanelOutputs;
   const float* x = tile.layer.x + tile.row * x_stride + tile.from;
+  const float* next = tile.next;
   for (std::int64_t k = tile.to - tile.from; k > 0; --k, ++x, w += kPanelOutputs) {
     if constexpr (ROWS <= 3) {  // fewer registers for x than for weights
       typename Lanes::Vector inputs[ROWS];
@@ -132,6 +134,8 @@ void run_tile(const FloatTile& tile) {
         });
       });
     } else {
+      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+      next += kPanelOutputs;
       typename Lanes::Vector weights[VECTORS];
       unrolled<VECTORS>([&](auto v) FASTMNIST_INLINE_BODY {
         weights[v] = Lanes::load(w + v / PER_PANEL * panel_stride + v % PER_PANEL * Lanes::kWidth);
@@ -208,10 +212,22 @@ void group_of_panels(const FloatLinearArgs& args, const Span& strip, const Span&
   const std::int64_t depth = strip.end - strip.first <= most_rows
                                  ? args.inputs
                                  : Lanes::kNearBytes / (panels * kPanelOutputs * kFloatBytes);
+  const std::int64_t panel_floats = args.inputs * kPanelOutputs;
   for_parts(stretch, depth, [&](const Span& inputs) {
+    // What follows: the next inputs of these panels, or the next panels, or the first.
+    std::int64_t next_panel = group.first;
+    std::int64_t next_input = inputs.end;
+    if (inputs.end == stretch.end) {
+      next_panel = group.end + panels <= panels_of(args.outputs) ? group.end : 0;
+      next_input = stretch.first;
+    }
+    const float* next = args.panels + next_panel * panel_floats + next_input * kPanelOutputs;
+    std::int64_t asked = 0;
     for_parts(strip, most_rows, [&](const Span& rows) {
       kTiles<Lanes>.at[rows.end - rows.first - 1][panels - 1](
-          {args, rows.first, group.first, inputs.first, inputs.end});
+          {args, rows.first, group.first, inputs.first, inputs.end,
+           next + (asked < panels ? asked : panels - 1) * panel_floats});
+      ++asked;
     });
   });
 }
