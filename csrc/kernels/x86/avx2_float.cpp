@@ -9,8 +9,7 @@ struct Lanes256 {
   static constexpr std::int64_t kWidth = 8;
   static constexpr int kMostRows[] = {6, 3, 2, 1, 1, 1};
   static constexpr int kPanelsOfManyRows = 1;
-  static constexpr std::int64_t kDepth = 256;  // of one panel: 16 KB
-  static constexpr std::int64_t kLeastStrip = 48;
+  static constexpr std::int64_t kNearBytes = 16 * 1024;
 
   // The first n of a vector's values.
   static __m256i there(std::int64_t n) {

@@ -9,8 +9,7 @@ struct Lanes512 {
   static constexpr std::int64_t kWidth = 16;
   static constexpr int kMostRows[] = {8, 8, 8, 6, 3, 3, 3, 3};
   static constexpr int kPanelsOfManyRows = 4;
-  static constexpr std::int64_t kDepth = 128;  // four panels of them: 32 KB
-  static constexpr std::int64_t kLeastStrip = 48;
+  static constexpr std::int64_t kNearBytes = 32 * 1024;
 
   // The first n of a vector's values.
   static __mmask16 there(std::int64_t n) {

@@ -24,7 +24,10 @@
 namespace fastmnist {
 namespace {
 
-constexpr std::int64_t kStripBytes = 512 * 1024;
+constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+// Rows and inputs of 512 KB.
+constexpr std::int64_t kStripRows = 128;
+constexpr std::int64_t kStretchInputs = 1024;
 
 // One tile's share of a layer, from input `from` to input `to`.
 struct FloatTile {
@@ -33,6 +36,7 @@ struct FloatTile {
   std::int64_t panel;
   std::int64_t from;
   std::int64_t to;
+  const float* next;  // a panel's weights that other tiles will read, from their input `from` on
 };
 
 template <typename Lanes, int ROWS, int VECTORS>
@@ -116,6 +120,7 @@ void run_tile(const FloatTile& tile) {
   const std::int64_t x_stride = tile.layer.x_stride;
   const float* w = tile.layer.panels + tile.panel * panel_stride + tile.from * kPanelOutputs;
   const float* x = tile.layer.x + tile.row * x_stride + tile.from;
+  const float* next = tile.next;
   for (std::int64_t k = tile.to - tile.from; k > 0; --k, ++x, w += kPanelOutputs) {
     if constexpr (ROWS <= 3) {  // fewer registers for x than for weights
       typename Lanes::Vector inputs[ROWS];
@@ -129,6 +134,8 @@ void run_tile(const FloatTile& tile) {
         });
       });
     } else {
+      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+      next += kPanelOutputs;
       typename Lanes::Vector weights[VECTORS];
       unrolled<VECTORS>([&](auto v) FASTMNIST_INLINE_BODY {
         weights[v] = Lanes::load(w + v / PER_PANEL * panel_stride + v % PER_PANEL * Lanes::kWidth);
@@ -180,44 +187,62 @@ std::int64_t most_panels(std::int64_t rows) {
   return panels;
 }
 
-// The size of the next of evenly shared parts, none above `most`.
-inline std::int64_t even_part(std::int64_t left, std::int64_t most) {
-  return divide_up(left, divide_up(left, most));
+struct Span {
+  std::int64_t first;
+  std::int64_t end;
+};
+
+// The fewest parts of at most `most`, as even as can be.
+template <typename Body>
+FASTMNIST_INLINE void for_parts(const Span& whole, std::int64_t most, const Body& body) {
+  std::int64_t parts = divide_up(whole.end - whole.first, most);
+  for (Span part{whole.first, whole.first}; parts > 0; --parts, part.first = part.end) {
+    part.end = part.first + divide_up(whole.end - part.first, parts);
+    body(part);
+  }
 }
 
+// All rows of a strip by one group of panels, with the inputs of a stretch.
 template <typename Lanes>
-void group_of_panels(const FloatLinearArgs& args, std::int64_t first, std::int64_t end,
-                     std::int64_t panel, std::int64_t panels) {
+void group_of_panels(const FloatLinearArgs& args, const Span& strip, const Span& stretch,
+                     const Span& group) {
+  const std::int64_t panels = group.end - group.first;
   const std::int64_t most_rows = Lanes::kMostRows[panels - 1];
   // Weights that are used once need not stay anywhere.
-  const std::int64_t depth = end - first <= most_rows ? args.inputs : Lanes::kDepth;
-  std::int64_t from = 0;
-  do {
-    const std::int64_t to = args.inputs - from < depth ? args.inputs : from + depth;
-    for (std::int64_t m = first; m < end;) {
-      const std::int64_t rows = even_part(end - m, most_rows);
-      kTiles<Lanes>.at[rows - 1][panels - 1]({args, m, panel, from, to});
-      m += rows;
+  const std::int64_t depth = strip.end - strip.first <= most_rows
+                                 ? args.inputs
+                                 : Lanes::kNearBytes / (panels * kPanelOutputs * kFloatBytes);
+  const std::int64_t panel_floats = args.inputs * kPanelOutputs;
+  for_parts(stretch, depth, [&](const Span& inputs) {
+    // What follows: the next inputs of these panels, or the next panels, or the first.
+    std::int64_t next_panel = group.first;
+    std::int64_t next_input = inputs.end;
+    if (inputs.end == stretch.end) {
+      next_panel = group.end + panels <= panels_of(args.outputs) ? group.end : 0;
+      next_input = stretch.first;
     }
-    from = to;
-  } while (from < args.inputs);
+    const float* next = args.panels + next_panel * panel_floats + next_input * kPanelOutputs;
+    std::int64_t asked = 0;
+    for_parts(strip, most_rows, [&](const Span& rows) {
+      kTiles<Lanes>.at[rows.end - rows.first - 1][panels - 1](
+          {args, rows.first, group.first, inputs.first, inputs.end,
+           next + (asked < panels ? asked : panels - 1) * panel_floats});
+      ++asked;
+    });
+  });
 }
 
 template <typename Lanes>
 void float_linear(const FloatLinearArgs& args) {
-  const std::int64_t panels = panels_of(args.outputs);
   const std::int64_t most = most_panels<Lanes>(args.rows);
-  const std::int64_t fit = kStripBytes / (static_cast<std::int64_t>(sizeof(float)) * args.inputs);
-  const std::int64_t strip = fit > Lanes::kLeastStrip ? fit : Lanes::kLeastStrip;
-  for (std::int64_t first = 0; first < args.rows;) {
-    const std::int64_t rows = even_part(args.rows - first, strip);
-    for (std::int64_t panel = 0; panel < panels;) {
-      const std::int64_t group = even_part(panels - panel, most);
-      group_of_panels<Lanes>(args, first, first + rows, panel, group);
-      panel += group;
-    }
-    first += rows;
-  }
+  const std::int64_t stretch =
+      args.rows <= Lanes::kMostRows[most - 1] ? args.inputs : kStretchInputs;
+  for_parts({0, args.rows}, kStripRows, [&](const Span& strip) {
+    for_parts({0, args.inputs}, stretch, [&](const Span& inputs) {
+      for_parts({0, panels_of(args.outputs)}, most,
+                [&](const Span& group) { group_of_panels<Lanes>(args, strip, inputs, group); });
+    });
+  });
 }
 
 }  // namespace
