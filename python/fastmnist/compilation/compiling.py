@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from fastmnist.compilation.chains import network_of
-from fastmnist.layers.linear import is_int8_linear
-from fastmnist.quantization.configs import Dynamic, Static, check_config
+from fastmnist.compilation.graphs import as_model, graph_of
+from fastmnist.fusion.fusing import fuse_in_place
+from fastmnist.layers.linear import is_int8_linear, is_known_linear
+from fastmnist.layers.registry import kind_of
+from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
+from fastmnist.quantization.configs import Dynamic, Static, check_config, pixels_of
 from fastmnist.quantization.posttraining import post_training
-from fastmnist.rewriting.copies import check_module
+from fastmnist.rewriting.copies import check_module, plain_copy
 from fastmnist.rewriting.selection import check_not_prepared
 from fastmnist.rewriting.transform import transformed
+from fastmnist.rewriting.verify import Rows
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import plan_mode, using
 
@@ -28,17 +33,23 @@ def compile(
     pixels: str | None = None,
     max_samples: int = 512,
     batch_fn: Callable[[Any], Any] | None = None,
+    example: Any = None,
     plan: str | None = None,
 ) -> CompiledModel:
-    """Turn a chain of layers into one native call.
+    """Turn a model into one native call.
 
     Parameters
     ----------
     model : torch.nn.Module
-        A quantized model, or a float one with `calibration` or ``dynamic=True``. Its forward
-        must be a chain of Flatten, Linear, ReLU, ReLU6, Hardtanh, Dropout, Identity and
-        BatchNorm1d, modules or functions. Nothing is requantized: the answers are bit for bit
-        those of the quantized module.
+        A quantized model, or a float one: with `calibration` or ``dynamic=True`` it is quantized
+        first, with neither it stays float32. Its forward may be a chain or a small graph of Linear
+        layers, activations (ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU,
+        Mish, Hardswish, Hardsigmoid, Sigmoid, Tanh, Softplus, LogSigmoid, Softsign), BatchNorm1d,
+        LayerNorm, Softmax, LogSoftmax, GLU, Flatten, Dropout, Identity, additions,
+        multiplications, concatenations, slices and arg max, modules or functions, with several
+        inputs and outputs, and layers that are called twice. Nothing is requantized: the answers
+        are bit for bit those of the quantized module, but for float layers, and for activations
+        and norms that forward calls as functions, which torch sums and rounds in its own order.
     calibration : optional
         Data to quantize a float model with, as for :class:`fastmnist.Static`.
     dynamic : bool
@@ -48,6 +59,10 @@ def compile(
         What a pixel stands for, as for the two: "0..255" for a model trained on ``images.float()``.
     max_samples, batch_fn
         As for :class:`fastmnist.Static`.
+    example : tensor, tuple of arguments, or dict of keywords, optional
+        Rows like those that it will be called with. Needed where layers do not tell how wide the
+        inputs are, or rows have several dimensions that matter (``[N, positions, features]``);
+        calibration data serve as well.
     plan : {"measured", "fixed"}, optional
         How kernels are chosen, as for :class:`fastmnist.CompiledModel`.
 
@@ -58,9 +73,8 @@ def compile(
     Raises
     ------
     TypeError, ValueError
-        If `plan` is unknown; if `model` is no chain (the module that cannot be taken is named), or
-        is float and neither `calibration` nor ``dynamic=True`` is given, or is quantized and one
-        of them is.
+        If `plan` is unknown; if a step of `model` cannot be part of one call (it is named); or if
+        the model is quantized, and calibration, ``dynamic=True``, mean, std or pixels is given.
 
     Examples
     --------
@@ -68,6 +82,8 @@ def compile(
     >>> net = fm.compile(fm.NeuralNetwork(), dynamic=True)
     >>> net.predict(torch.rand(3, 784)).shape
     torch.Size([3])
+    >>> fm.compile(fm.NeuralNetwork())  # float32
+    CompiledModel(784 → 10, 3 float32 layers, 3 steps, 408,960 bytes)
     """
     plan_mode(plan)  # refused before anything is done
     options = {"calibration": calibration, "mean": mean, "std": std, "pixels": pixels}
@@ -78,14 +94,16 @@ def compile(
         return model if plan in (None, model.plan) else CompiledModel(model.network, plan)
     model = check_module(model)
     check_not_prepared(model, "fm.convert makes it int8, which compiles")
+    told: PixelNormalization | None = None
+    rows = None if example is None else Rows.of(example, model_pixels(model))
     with using("fixed"):  # what the modules pack is not kept
         if any(is_int8_linear(module) for module in model.modules()):
             _refuse_options(given, "a model that is quantized already")
-            quantized = model
+            ready = model
         elif dynamic and calibration is not None:
             raise ValueError("dynamic: expected calibration or dynamic=True, got both")
         elif dynamic:
-            quantized = _closed(model, Dynamic(mean, std, pixels=pixels))
+            ready, _ = _closed(model, Dynamic(mean, std, pixels=pixels))
         elif calibration is not None:
             config = Static(
                 calibration,
@@ -95,19 +113,39 @@ def compile(
                 max_samples=max_samples,
                 batch_fn=batch_fn,
             )
-            quantized = _closed(model, config)
+            ready, calibrated = _closed(model, config)
+            rows = calibrated if rows is None else rows
         else:
-            raise ValueError(
-                "model: expected a quantized model, got a float one: give calibration=data (static "
-                "int8) or dynamic=True, or quantize it first with fm.quantize"
-            )
-        network = network_of(quantized)
-    return CompiledModel(network, plan)
+            told = pixels_of(Dynamic(mean, std, pixels=pixels))
+            ready = _float(model, told)
+        graph = graph_of(as_model(ready), _by_name(ready, rows), told)
+    return CompiledModel(graph, plan)
 
 
-def _closed(model: nn.Module, config: Static | Dynamic) -> nn.Module:
-    """As fm.quantize, but for a result that is entered at its beginning only."""
-    return transformed(model, post_training(check_config(config), is_closed=True))
+def _closed(model: nn.Module, config: Static | Dynamic) -> tuple[nn.Module, Rows | None]:
+    """As fm.quantize, but for a result that is entered at its beginning only; and its rows."""
+    how = post_training(check_config(config), is_closed=True)
+    return transformed(model, how), how.rows
+
+
+def _float(model: nn.Module, told: PixelNormalization | None) -> nn.Module:
+    """A fused copy."""
+    copied = plain_copy(model)
+    with_pixels = model_pixels(model) if told is None else told
+    fuse_in_place(copied, anywhere=True)
+    if with_pixels is not None:
+        set_model_pixels(copied, with_pixels)
+    return copied.eval()
+
+
+def _by_name(model: nn.Module, rows: Rows | None) -> Mapping[str, Any] | None:
+    """Rows by the names of forward's arguments."""
+    if rows is None:
+        return None
+    if kind_of(model) is not None or is_known_linear(model):
+        return {"input": rows.args[0]} if rows.args else rows.kwargs
+    names = [*inspect.signature(model.forward).parameters]
+    return {**dict(zip(names, rows.args, strict=False)), **rows.kwargs}
 
 
 def _refuse_options(given: list[str], what: str) -> None:

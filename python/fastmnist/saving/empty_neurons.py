@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fastmnist.compilation.chains import network_of
+from fastmnist.compilation.graphs import network_of
 from fastmnist.int8.empty_neurons import without_empty_neurons
 from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork
 from fastmnist.layers.linear import is_int8_linear

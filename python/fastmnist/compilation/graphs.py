@@ -1,0 +1,246 @@
+"""A torch module read as a canonical graph: its trace, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import fx, nn
+
+from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
+from fastmnist.compilation.merging import merged
+from fastmnist.compilation.operations import translate
+from fastmnist.compilation.running import Seen, inputs_of, made_up_rows, run_on
+from fastmnist.int8.graph import GraphStep, Input, NetworkGraph
+from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.registry import kind_of
+from fastmnist.pixels import PixelNormalization, model_pixels
+from fastmnist.rewriting.graph import Graph, Traces
+from fastmnist.rewriting.hooks import has_hooks
+from fastmnist.rewriting.steps import Kind, Step
+
+
+def graph_of(
+    model: nn.Module,
+    rows: Mapping[str, Any] | None = None,
+    pixels: PixelNormalization | None = None,
+) -> NetworkGraph:
+    """Read a model, quantized or float, as one graph.
+
+    Parameters
+    ----------
+    rows : dict of str to tensor, optional
+        Rows like those that it will be called with, by the names of forward's arguments.
+    pixels : PixelNormalization, optional
+        What a uint8 pixel stands for, where its layers do not tell.
+
+    Raises
+    ------
+    ValueError
+        Naming the step that cannot be part of one native call.
+    """
+    _check_no_hooks("", model)
+    graph = _traced(model, rows)
+    given = made_up_rows(graph) if rows is None else rows
+    missing = [s.node.target for s in inputs_of(graph) if given.get(str(s.node.target)) is None]
+    if missing:
+        raise ValueError(f"example: expected rows of '{missing[0]}', too, got none")
+    seen = _seen(graph, given)
+    builder = Builder(seen)
+    inputs = []
+    for step in inputs_of(graph):
+        if step.node not in seen.shapes:
+            raise Refused(step, "expected a tensor of rows as input")
+        value = builder.value(seen.shapes[step.node])
+        builder.of[step.node] = value
+        inputs.append(Input(str(step.node.target), value))
+    _check_writes(graph)
+    for step in graph.steps:
+        if step.module is not None:
+            _check_no_hooks(step.path, step.module)
+        is_value = step.node in seen.shapes or step.node in seen.parts or step.node in seen.uneven
+        if is_value and step.users and step.kind not in (Kind.INPUT, Kind.OUTPUT, Kind.SIZES):
+            builder.of[step.node] = translate(builder, step)
+    outputs, structure = _outputs(builder, graph.steps[-1])
+    whole = NetworkGraph(
+        tuple(builder.values), tuple(inputs), tuple(builder.steps), outputs, structure
+    )
+    return _with_pixels(merged(whole), pixels or model_pixels(model))
+
+
+def network_of(model: nn.Module) -> QuantizedNetwork:
+    """Read a quantized model as one chain of int8 layers.
+
+    Raises
+    ------
+    ValueError
+        Naming the step that is no part of such a chain.
+    """
+    network = graph_of(as_model(model)).as_network()
+    if network is None:
+        raise ValueError(f"model: expected a chain of int8 layers, got more: {USE_THE_MODULE}")
+    return network
+
+
+def as_model(model: nn.Module) -> nn.Module:
+    """A layer alone is a model of one layer."""
+    alone = kind_of(model) is not None or is_known_linear(model)
+    return nn.Sequential(model) if alone else model
+
+
+def _traced(model: nn.Module, rows: Mapping[str, Any] | None) -> Graph:
+    traces = Traces.of(model)
+    if traces.graph is not None:
+        return traces.graph
+    # What forward does depends on whether it gets its optional arguments.
+    way = traces.ways.get("without")
+    if rows is not None and "with" in traces.ways:
+        named = {str(step.node.target) for step in inputs_of(traces.ways["with"])}
+        if named <= {name for name, value in rows.items() if value is not None}:
+            way = traces.ways["with"]
+    if way is None:
+        raise ValueError(
+            f"model: expected a forward that torch.fx can trace, got one that it cannot "
+            f"({traces.why_not}): {USE_THE_MODULE}"
+        )
+    return way
+
+
+def _seen(graph: Graph, rows: Mapping[str, Any]) -> Seen:
+    try:
+        return run_on(graph, rows)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        shapes = {name: [*getattr(value, "shape", ())] for name, value in rows.items()}
+        raise ValueError(
+            f"model: expected it to run on rows of shapes {shapes}, and it raised "
+            f"{type(error).__name__}: {first}: give example= (rows like those that it will be "
+            f"called with); or {USE_THE_MODULE}"
+        ) from error
+
+
+def _check_no_hooks(name: str, module: nn.Module) -> None:
+    if has_hooks(module):
+        where = f"'{name}'" if name else "the model itself"
+        raise ValueError(
+            f"model: expected no hooks, got one on {where}, or a __call__ of its own, which one "
+            f"native call would not run: remove it; or {USE_THE_MODULE}"
+        )
+
+
+# ---- what writes into its input ------------------------------------------------------------------
+
+_VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "unsqueeze", "squeeze", "getitem",
+          "chunk", "split", "detach", "contiguous", "float"}  # fmt: skip
+
+
+def _check_writes(graph: Graph) -> None:
+    """Refuse a step that writes into a value that is read again, under its old name, later."""
+    memory: dict[fx.Node, fx.Node] = {}  # whose memory a value lies in
+    position = {step.node: i for i, step in enumerate(graph.steps)}
+    written: list[Step] = []
+    for step in graph.steps:
+        node = step.node
+        source = step.inputs[0].node if step.inputs else None
+        for before in written:
+            target = memory[before.node]
+            for read in step.inputs:
+                again = memory.get(read.node) is target and read.node is not before.node
+                if again and position[read.node] < position[before.node]:
+                    raise Refused(
+                        before,
+                        f"it writes into '{before.inputs[0].node.name}', which '{step.name}' reads "
+                        "after that: use the form that returns a new tensor",
+                    )
+        shares = source is not None and (_writes(step) or _is_view(step))
+        memory[node] = memory.get(source, source) if shares and source is not None else node
+        if _writes(step):
+            written.append(step)
+
+
+def _is_view(step: Step) -> bool:
+    return step.kind in (Kind.FLATTEN, Kind.ROWS, Kind.PASS, Kind.DROPOUT) or (
+        step.module is None and step.function in _VIEWS
+    )
+
+
+def _writes(step: Step) -> bool:
+    if not step.inputs:
+        return False
+    if step.module is not None:
+        return bool(getattr(step.module, "inplace", False))
+    name = step.function
+    by_name = (name.endswith("_") and not name.endswith("__")) or name in (
+        "iadd", "isub", "imul", "itruediv",
+    )  # fmt: skip
+    return by_name or step.node.kwargs.get("inplace") is True
+
+
+# ---- what goes in and out ------------------------------------------------------------------------
+
+
+def _outputs(builder: Builder, step: Step) -> tuple[tuple[int, ...], str | tuple[str, ...] | None]:
+    """The values that are handed back, each by a step of its own, and how."""
+    given: Any = step.node.args[0]
+    structure: str | tuple[str, ...] | None = None
+    parts: list[Any] = [given]
+    if isinstance(given, dict):
+        if not all(isinstance(key, str) for key in given):
+            raise ValueError(f"model: expected text as keys of its outputs: {USE_THE_MODULE}")
+        structure, parts = tuple(given), [*given.values()]
+    elif isinstance(given, tuple | list):
+        structure, parts = "list" if isinstance(given, list) else "tuple", [*given]
+    if not parts:
+        raise ValueError(f"model: expected outputs, got none: {USE_THE_MODULE}")
+    values: list[int] = []
+    fresh = {made.value for made in builder.steps}
+    for part in parts:
+        if not isinstance(part, fx.Node) or not isinstance(builder.of.get(part), int):
+            what = f"'{part.name}'" if isinstance(part, fx.Node) else repr(part)
+            raise ValueError(
+                f"model: expected outputs that are tensors with a row for each of the input's, "
+                f"got {what}: {USE_THE_MODULE}"
+            )
+        value = builder.read(step, part)
+        read_again = any(value in made.operands for made in builder.steps)
+        is_indexes = any(s.kind == "argmax" and s.value == value for s in builder.steps)
+        if value not in fresh or value in values or (is_indexes and read_again):
+            shape = builder.shape(value)
+            shaped = builder.reshaped(value, shape or (1,), part.name)
+            value = builder.add("concat", part.name, [shaped], shape or (1,))
+            value = builder.reshaped(value, shape, part.name)
+        values.append(value)
+    return tuple(values), structure
+
+
+def _with_pixels(graph: NetworkGraph, told: PixelNormalization | None) -> NetworkGraph:
+    """Say of each input what its pixels stand for, and of int8 parts which of them read pixels."""
+    inputs = []
+    reading: dict[int, PixelNormalization] = {}
+    for given in graph.inputs:
+        readers = [step for step in graph.steps if given.value in step.operands]
+        layers = {step.network.pixels if step.network else None for step in readers}
+        known = layers.pop() if len(layers) == 1 else told
+        pixels = known or told
+        size = graph.values[given.value].size
+        if pixels is not None and size % pixels.channels:
+            pixels = None
+        inputs.append(replace(given, pixels=pixels))
+        if pixels is not None:
+            reading[given.value] = pixels
+    return replace(graph, inputs=tuple(inputs), steps=tuple(_of_floats(graph, reading)))
+
+
+def _of_floats(
+    graph: NetworkGraph, reading: Mapping[int, PixelNormalization]
+) -> list[GraphStep]:
+    """Int8 parts that read no input take no pixels."""
+    steps = []
+    for step in graph.steps:
+        network = step.network
+        if network is not None and network.pixels != reading.get(step.operands[0]):
+            step = replace(step, network=replace(network, pixels=None))
+        steps.append(step)
+    return steps

@@ -1,0 +1,202 @@
+"""A traced model, run on a few rows: what shape each of its values has, and which are constants.
+
+One native call treats every row of the caller's by itself. So a value must have as many rows as the
+input had, whatever their number, and one shape behind them; that is seen by running the steps on
+two rows and on three. Where nobody gave rows, they are made up of what layers say they take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.rewriting.graph import Graph
+from fastmnist.rewriting.steps import CONSTANT, Kind, Step
+
+_FEW, _MORE = 2, 3
+
+
+class NotByRow(ValueError):
+    """A value has another number of rows than the inputs."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What running showed.
+
+    Attributes
+    ----------
+    shapes : dict of Node to tuple of int
+        Of what depends on the inputs and is a tensor with a row for each of theirs: the shape of a
+        row.
+    constants : dict of Node to Tensor
+        What depends on no input.
+    parts : dict of Node to list of tuple of int
+        The same of steps that give several tensors.
+    uneven : dict of Node to tuple of int
+        Shapes of tensors that depend on the inputs and have another number of rows.
+    """
+
+    shapes: dict[fx.Node, tuple[int, ...]]
+    constants: dict[fx.Node, Tensor]
+    parts: dict[fx.Node, list[tuple[int, ...]]]
+    uneven: dict[fx.Node, tuple[int, ...]]
+
+
+def inputs_of(graph: Graph) -> list[Step]:
+    """The arguments that forward reads."""
+    return [step for step in graph.steps if step.kind is Kind.INPUT and step.users]
+
+
+def run_on(graph: Graph, rows: Mapping[str, Any]) -> Seen:
+    """Run the steps on rows by the names of arguments; see :class:`Seen`."""
+    few, dependent = _run(graph, _cut(rows, _FEW))
+    more, _ = _run(graph, _cut(rows, _MORE))
+    seen = Seen({}, {}, {}, {})
+    for node, value in few.items():
+        other = more[node]
+        if node not in dependent:
+            if isinstance(value, Tensor):
+                seen.constants[node] = value.detach()
+        elif isinstance(value, Tensor):
+            if (shape := _row_shape(value, other)) is not None:
+                seen.shapes[node] = shape
+            else:
+                seen.uneven[node] = tuple(value.shape)
+        elif isinstance(value, tuple | list) and all(isinstance(v, Tensor) for v in value):
+            pairs = zip(value, other, strict=True)
+            shapes = [_row_shape(one, another) for one, another in pairs]
+            if None not in shapes:
+                seen.parts[node] = [shape for shape in shapes if shape is not None]
+    return seen
+
+
+def _row_shape(few: Tensor, more: Any) -> tuple[int, ...] | None:
+    fits = (
+        few.ndim > 0
+        and few.shape[0] == _FEW
+        and isinstance(more, Tensor)
+        and more.shape == (_MORE, *few.shape[1:])
+    )
+    return tuple(few.shape[1:]) if fits else None
+
+
+def _cut(rows: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """So many rows, the first ones, again and again where there are fewer."""
+
+    def cut(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.ndim == 0 or len(value) == 0:
+            return value
+        return value[torch.arange(count) % len(value)].clone()
+
+    return {name: cut(value) for name, value in rows.items()}
+
+
+def _run(graph: Graph, rows: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], set[fx.Node]]:
+    values: dict[fx.Node, Any] = {}
+    dependent: set[fx.Node] = set()
+
+    def of(argument: Any) -> Any:
+        return fx.map_arg(argument, lambda node: values[node])
+
+    with torch.no_grad():
+        for step in graph.steps:
+            node = step.node
+            if any(source in dependent for source in node.all_input_nodes):
+                dependent.add(node)
+            if node.op == "placeholder":
+                values[node] = rows.get(str(node.target))
+                if isinstance(values[node], Tensor):
+                    dependent.add(node)
+            elif node.op == "get_attr":
+                constant = node.meta.get(CONSTANT)
+                values[node] = _attribute(graph.root, str(node.target)) if constant is None else (
+                    constant
+                )
+            elif node.op == "call_module":
+                assert step.module is not None
+                values[node] = step.module(*of(node.args), **of(node.kwargs))
+            elif node.op == "call_method":
+                itself, *others = of(node.args)
+                values[node] = getattr(itself, str(node.target))(*others, **of(node.kwargs))
+            elif node.op == "call_function":
+                assert callable(node.target)
+                values[node] = node.target(*of(node.args), **of(node.kwargs))
+    return values, dependent
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(root.get_submodule(owner), name)
+
+
+# ---- Rows that nobody gave -----------------------------------------------------------------------
+
+
+def made_up_rows(graph: Graph) -> dict[str, Tensor]:
+    """Rows of zeros, as wide as the layers that read the inputs say.
+
+    Raises
+    ------
+    ValueError
+        Naming the input whose width no layer tells.
+    """
+    rows = {}
+    for step in inputs_of(graph):
+        width = _width_of(step, set())
+        if width is None:
+            raise ValueError(
+                f"model: expected to find out how wide rows of '{step.node.target}' are from the "
+                "layer that reads them, and cannot: give example= (rows like those that it will "
+                "be called with)"
+            )
+        rows[str(step.node.target)] = torch.zeros(_FEW, width)
+    return rows
+
+
+_KEEPS_WIDTH = {Kind.PASS, Kind.DROPOUT, Kind.CLAMP, Kind.ELEMENTWISE, Kind.FLATTEN, Kind.ROWS}
+
+
+def _width_of(step: Step, seen: set[fx.Node]) -> int | None:
+    """How wide a step's value is, by what reads it."""
+    if step.node in seen:
+        return None
+    seen.add(step.node)
+    for user in step.users:
+        width = _width_by(user)
+        if width is None and user.kind in _KEEPS_WIDTH:
+            width = _width_of(user, seen)
+        if width is None and user.kind is Kind.ARITHMETIC:
+            others = [_width_given(other) for other in user.inputs if other is not step]
+            width = next((w for w in others if w), None) or _width_of(user, seen)
+        if width is not None:
+            return width
+    return None
+
+
+def _width_by(step: Step) -> int | None:
+    module = step.module
+    if is_known_linear(module) or isinstance(module, QuantizedLinear):
+        return module.in_features
+    if isinstance(module, nn.BatchNorm1d):
+        return module.num_features
+    if isinstance(module, nn.LayerNorm):
+        return int(module.normalized_shape[-1])
+    return None
+
+
+def _width_given(step: Step) -> int | None:
+    """How wide what it gives is, by its own layer or those before it."""
+    if isinstance(step.module, nn.Linear):
+        return int(step.module.out_features)
+    keeps = step.kind in (*_KEEPS_WIDTH, Kind.NORM, Kind.ARITHMETIC)
+    if keeps or isinstance(step.module, nn.LayerNorm):
+        widths = (_width_given(before) for before in step.inputs)
+        return next((width for width in widths if width), None)
+    return None
