@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
 from fastmnist.compilation.merging import merged
-from fastmnist.compilation.operations import translate
+from fastmnist.compilation.operations import check_modules, translate
 from fastmnist.compilation.running import Seen, inputs_of, made_up_rows, run_on
 from fastmnist.int8.graph import GraphStep, Input, NetworkGraph
 from fastmnist.int8.network import QuantizedNetwork
@@ -43,6 +43,7 @@ def graph_of(
     """
     _check_no_hooks("", model)
     graph = _traced(model, rows)
+    check_modules(graph.steps)
     given = made_up_rows(graph) if rows is None else rows
     missing = [s.node.target for s in inputs_of(graph) if given.get(str(s.node.target)) is None]
     if missing:
@@ -102,7 +103,7 @@ def _traced(model: nn.Module, rows: Mapping[str, Any] | None) -> Graph:
             way = traces.ways["with"]
     if way is None:
         raise ValueError(
-            f"model: expected a forward that torch.fx can trace, got one that it cannot "
+            f"model: expected layers and joins, got a forward that torch.fx cannot trace "
             f"({traces.why_not}): {USE_THE_MODULE}"
         )
     return way

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,14 @@ def translate(builder: Builder, step: Step) -> Result:
     if handler is None or step.node.op not in ("call_function", "call_method"):
         raise Refused(step, "it is no step that one native call can run")
     return handler(builder, step)
+
+
+def check_modules(steps: Iterable[Step]) -> None:
+    """Refuse modules that nothing is known of, by name, before anything is run."""
+    for step in steps:
+        known = step.kind in _KINDS or type(step.module) in _MODULES
+        if step.module is not None and not known:
+            raise Refused(step, "it is no layer that one native call can run")
 
 
 # ---- arguments -----------------------------------------------------------------------------------

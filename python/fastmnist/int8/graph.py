@@ -15,7 +15,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fastmnist.int8.activation import Activation
-from fastmnist.int8.network import F32, NO_CLAMP, QuantizedNetwork, activation_name
+from fastmnist.int8.network import (
+    F32,
+    NO_CLAMP,
+    QuantizedLayer,
+    QuantizedNetwork,
+    activation_name,
+)
 from fastmnist.pixels import PixelNormalization
 
 # What a step does, as csrc/pack/graph.h has it. Joins take two values of as many numbers.
@@ -151,6 +157,17 @@ class NetworkGraph:
     def networks(self) -> tuple[QuantizedNetwork, ...]:
         """The int8 parts, in order."""
         return tuple(step.network for step in self.steps if step.network is not None)
+
+    @property
+    def layers(self) -> tuple[QuantizedLayer | GraphStep, ...]:
+        """The layers in order: those of the int8 parts, and the steps that are float32 ones."""
+        found: list[QuantizedLayer | GraphStep] = []
+        for step in self.steps:
+            if step.network is not None:
+                found += step.network.layers
+            elif step.kind == "float":
+                found.append(step)
+        return tuple(found)
 
     @property
     def tail(self) -> GraphStep | None:

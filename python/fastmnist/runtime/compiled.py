@@ -87,16 +87,7 @@ class CompiledModel(_core.Model):
 
         Of a graph those of its int8 parts, and its float32 layers: name, weight, bias, clamp.
         """
-        network = self.network
-        if isinstance(network, QuantizedNetwork):
-            return network.layers
-        found: list[QuantizedLayer | GraphStep] = []
-        for step in network.steps:
-            if step.network is not None:
-                found += step.network.layers
-            elif step.kind == "float":
-                found.append(step)
-        return tuple(found)
+        return self.network.layers
 
     @property
     def plan(self) -> str:

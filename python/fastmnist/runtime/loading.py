@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fastmnist.files.container import read
-from fastmnist.files.records import network_from
+from fastmnist.files.graph_records import compiled_from
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
 
@@ -38,6 +38,6 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel
     if name not in models:
         raise KeyError(f"{path} holds {', '.join(models)}, not '{name}'")
     try:
-        return CompiledModel(network_from(*models[name]))
+        return CompiledModel(compiled_from(*models[name]))
     except ValueError as error:
         raise ValueError(f"{path}: model '{name}': {error}") from None

@@ -14,16 +14,17 @@ from torch import nn
 
 from fastmnist.files.container import read, write
 from fastmnist.files.fields import required_field
+from fastmnist.files.graph_records import compiled_from, graph_arrays, graph_to_json
 from fastmnist.files.records import (
     Arrays,
     network_arrays,
-    network_from,
     network_to_json,
     pixels_from_json,
     pixels_to_json,
 )
 from fastmnist.files.short_forms import dense_arrays
 from fastmnist.int8.empty_neurons import without_empty_neurons
+from fastmnist.int8.graph import NetworkGraph
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.plain import mark_resized
 from fastmnist.layers.registry import kind_of, model_class, model_name
@@ -208,7 +209,11 @@ class Loaded(Mapping[str, Any]):
 
 def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Arrays]:
     if isinstance(model, CompiledModel):
-        network = without_empty_neurons(model.network) if compress else model.network
+        network = model.network
+        if isinstance(network, NetworkGraph):
+            described = {"type": "compiled", "graph": graph_to_json(network)}
+            return described, graph_arrays(network, "graph.")
+        network = without_empty_neurons(network) if compress else network
         described = {"type": "compiled", "network": network_to_json(network)}
         return described, network_arrays(network, "network.")
     if not isinstance(model, nn.Module):
@@ -285,7 +290,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     frozen, masked, clustered, what pixels mean, what was done."""
     kind = description.get("type")
     if kind == "compiled":
-        return CompiledModel(network_from(description, arrays))
+        return CompiledModel(compiled_from(description, arrays))
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
     clustered = description.get("clustered", [])

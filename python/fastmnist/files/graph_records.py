@@ -1,0 +1,225 @@
+"""A graph as plain JSON and arrays, and back, trusting neither.
+
+The arrays of step `i` are called ``steps.<i>.…``: of an int8 part those of its layers
+(:mod:`fastmnist.files.records`), else ``weight`` and ``bias``; a value that is the same for all
+rows is ``values.<i>``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmnist.files.fields import required_field, required_tensor
+from fastmnist.files.records import (
+    Arrays,
+    clamp_from_json,
+    clamp_to_json,
+    function_from_json,
+    function_to_json,
+    network_arrays,
+    network_from,
+    network_from_arrays,
+    network_to_json,
+    pixels_from_json,
+    pixels_to_json,
+)
+from fastmnist.files.short_forms import dense_arrays
+from fastmnist.int8.graph import KINDS, GraphStep, Input, NetworkGraph, Value
+from fastmnist.int8.network import F32, NO_CLAMP, QuantizedNetwork
+
+_MOST = 4096  # steps, and values beside theirs
+_MOST_NUMBERS = 1 << 26  # of a value
+_STRUCTURES = (None, "tuple", "list")
+_Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+# ---- to JSON -------------------------------------------------------------------------------------
+
+
+def graph_arrays(graph: NetworkGraph, prefix: str) -> Arrays:
+    """All numbers of a graph."""
+    arrays: Arrays = {}
+    for i, value in enumerate(graph.values):
+        if value.constant is not None:
+            arrays[f"{prefix}values.{i}"] = np.ascontiguousarray(value.constant)
+    for i, step in enumerate(graph.steps):
+        if step.network is not None:
+            arrays |= network_arrays(step.network, f"{prefix}steps.{i}.")
+        for name, array in (("weight", step.weight), ("bias", step.bias)):
+            if array is not None:
+                arrays[f"{prefix}steps.{i}.{name}"] = np.ascontiguousarray(array)
+    return arrays
+
+
+def graph_to_json(graph: NetworkGraph) -> dict[str, Any]:
+    """What :func:`graph_arrays` leaves out."""
+    structure = graph.structure
+    return {
+        "values": [
+            {"shape": [*value.shape], **({"constant": True} if value.constant is not None else {})}
+            for value in graph.values
+        ],
+        "inputs": [
+            {
+                "name": given.name,
+                "value": given.value,
+                "pixels": pixels_to_json(given.pixels),
+                "any_shape": given.any_shape,
+            }
+            for given in graph.inputs
+        ],
+        "steps": [_step_to_json(step) for step in graph.steps],
+        "outputs": [*graph.outputs],
+        "structure": [*structure] if isinstance(structure, tuple) else structure,
+    }
+
+
+def _step_to_json(step: GraphStep) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "kind": step.kind,
+        "name": step.name,
+        "operands": [*step.operands],
+        "value": step.value,
+    }
+    if step.network is not None:
+        told["network"] = network_to_json(step.network)
+    if step.clamp != NO_CLAMP:
+        told["clamp"] = clamp_to_json(step.clamp)
+    told |= function_to_json(step.function)
+    if step.kind == "layer_norm":
+        told["epsilon"] = float(step.epsilon)
+    if step.begin:
+        told["begin"] = step.begin
+    return told
+
+
+# ---- from JSON -----------------------------------------------------------------------------------
+
+
+def graph_from_arrays(arrays: _Arrays, prefix: str, description: Any) -> NetworkGraph:
+    """Rebuild a graph; that its sizes fit together is checked where it is packed.
+
+    Raises
+    ------
+    ValueError
+        Naming the tensor or field that is missing or not as it should be.
+    """
+    values = [
+        _value(arrays, f"{prefix}values.{i}", told)
+        for i, told in enumerate(_some(description, "values"))
+    ]
+    inputs = [_input(told) for told in _some(description, "inputs")]
+    steps = [
+        _step(arrays, f"{prefix}steps.{i}.", told)
+        for i, told in enumerate(_some(description, "steps"))
+    ]
+    outputs = [_index(value, "outputs") for value in _some(description, "outputs")]
+    structure = description.get("structure")
+    if isinstance(structure, list) and all(isinstance(key, str) for key in structure):
+        structure = tuple(structure)
+        if len(structure) != len(outputs):
+            raise ValueError(f"structure: expected {len(outputs)} keys, got {len(structure)}")
+    elif structure not in _STRUCTURES:
+        raise ValueError(f"structure: expected tuple, list or keys, got {structure!r}")
+    graph = NetworkGraph(tuple(values), tuple(inputs), tuple(steps), tuple(outputs), structure)
+    _check_indexes(graph)
+    return graph
+
+
+def compiled_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwork | NetworkGraph:
+    """Read one model's record as a graph, or as a chain of int8 layers.
+
+    Raises
+    ------
+    ValueError
+        If the record is damaged, or is neither.
+    """
+    if description.get("type") == "compiled" and "graph" in description:
+        arrays = dense_arrays(description, arrays)
+        return graph_from_arrays(arrays, "graph.", required_field(description, "graph", dict))
+    return network_from(description, arrays)
+
+
+def _some(description: Any, field: str) -> list[Any]:
+    rows: list[Any] = required_field(description, field, list)
+    if not 1 <= len(rows) <= 2 * _MOST:
+        raise ValueError(f"{field}: expected 1 to {2 * _MOST}, got {len(rows)}")
+    return rows
+
+
+def _index(value: Any, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{field}: expected indexes, got {value!r}")
+    return value
+
+
+def _value(arrays: _Arrays, name: str, told: Any) -> Value:
+    sizes = required_field(told, "shape", list)
+    shape = tuple(_index(size, "shape") for size in sizes)
+    if len(shape) > 7 or not 1 <= math.prod(shape) <= _MOST_NUMBERS:
+        raise ValueError(f"shape: expected 1 to {_MOST_NUMBERS} numbers, got {sizes}")
+    if told.get("constant") is not True:
+        return Value(shape)
+    return Value(shape, required_tensor(arrays, name, np.float32, shape))
+
+
+def _input(told: Any) -> Input:
+    return Input(
+        required_field(told, "name", str),
+        _index(told.get("value"), "value"),
+        pixels_from_json(told.get("pixels")),
+        told.get("any_shape") is True,
+    )
+
+
+def _step(arrays: _Arrays, prefix: str, told: Any) -> GraphStep:
+    kind = required_field(told, "kind", str)
+    if kind not in KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got '{kind}'")
+    epsilon = told.get("epsilon", 0.0)
+    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool):
+        raise ValueError(f"epsilon: expected a number, got {epsilon!r}")
+    network = None
+    if kind == "int8":
+        about = required_field(told, "network", dict)
+        network = network_from_arrays(arrays, prefix, about)
+    return GraphStep(
+        kind,
+        required_field(told, "name", str),
+        tuple(_index(i, "operands") for i in required_field(told, "operands", list)),
+        _index(told.get("value"), "value"),
+        network,
+        _table(arrays, f"{prefix}weight"),
+        _table(arrays, f"{prefix}bias"),
+        function_from_json(told),
+        clamp_from_json(told) if "clamp" in told else NO_CLAMP,
+        float(epsilon),
+        _index(told.get("begin", 0), "begin"),
+    )
+
+
+def _table(arrays: _Arrays, name: str) -> F32 | None:
+    array = arrays.get(name)
+    if array is None:
+        return None
+    return required_tensor(arrays, name, np.float32, (None,) * array.ndim)
+
+
+def _check_indexes(graph: NetworkGraph) -> None:
+    count = len(graph.values)
+    named = [given.value for given in graph.inputs] + [*graph.outputs]
+    for step in graph.steps:
+        named += [step.value, *step.operands]
+        if not step.operands:
+            raise ValueError(f"operands: expected some for '{step.name}', got none")
+        if step.kind == "float" and (step.weight is None or step.weight.ndim != 2):
+            raise ValueError(f"weight: expected two dimensions for '{step.name}'")
+    if max(named) >= count:
+        raise ValueError(f"values: expected indexes below {count}, got {max(named)}")
+    if not {*graph.outputs} <= {step.value for step in graph.steps}:
+        raise ValueError("outputs: expected values that steps give, got others")
