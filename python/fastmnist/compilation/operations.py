@@ -16,6 +16,7 @@ from fastmnist.layers.batchnorm import affine
 from fastmnist.layers.functions import activation_of, activation_of_call
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.native import torch_class
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.rewriting.steps import Kind, Step
 
@@ -38,7 +39,7 @@ def translate(builder: Builder, step: Step) -> Result:
     if step.kind in _KINDS:
         return _KINDS[step.kind](builder, step)
     if step.module is not None:
-        handler = _MODULES.get(type(step.module))
+        handler = _MODULES.get(torch_class(step.module))
         if handler is None:
             raise Refused(step, "it is no layer that one native call can run")
         return handler(builder, step)
@@ -51,7 +52,7 @@ def translate(builder: Builder, step: Step) -> Result:
 def check_modules(steps: Iterable[Step]) -> None:
     """Refuse modules that nothing is known of, by name, before anything is run."""
     for step in steps:
-        known = step.kind in _KINDS or type(step.module) in _MODULES
+        known = step.kind in _KINDS or torch_class(step.module) in _MODULES
         if step.module is not None and not known:
             raise Refused(step, "it is no layer that one native call can run")
 
@@ -116,12 +117,13 @@ def _float(builder: Builder, step: Step) -> Result:
     layer = step.module
     if not is_known_linear(layer) or type(layer) not in (nn.Linear, FusedLinear):
         raise Refused(step, "it is no Linear whose arithmetic is known")
-    clamp, weight, bias = NO_CLAMP, layer.weight, layer.bias
+    clamp, weight, bias, function = NO_CLAMP, layer.weight, layer.bias, None
     if isinstance(layer, FusedLinear):
-        clamp = layer.clamp
+        clamp, function = layer.clamp, layer.function
         weight, bias = layer.folded()
     own_bias = None if bias is None else _floats(bias)
-    return _float_layer(builder, step, _input(builder, step), _floats(weight), own_bias, clamp)
+    x = _input(builder, step)
+    return _float_layer(builder, step, x, _floats(weight), own_bias, clamp, function)
 
 
 def _float_layer(
@@ -131,6 +133,7 @@ def _float_layer(
     weight: F32,
     bias: F32 | None,
     clamp: tuple[float, float] = NO_CLAMP,
+    function: Activation | None = None,
 ) -> int:
     shape = builder.shape(x)
     outputs, inputs = weight.shape
@@ -142,7 +145,8 @@ def _float_layer(
         raise Refused(step, "expected finite weights, got NaN or inf")
     bias = np.zeros(outputs, np.float32) if bias is None else bias
     out = (*shape[:-1], outputs)
-    return builder.add("float", step.name, [x], out, weight=weight, bias=bias, clamp=clamp)
+    about = {"weight": weight, "bias": bias, "clamp": clamp, "function": function}
+    return builder.add("float", step.name, [x], out, **about)
 
 
 def _functional_linear(builder: Builder, step: Step) -> Result:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from fastmnist.int8.activation import Activation, celu, elu, selu
@@ -60,10 +60,10 @@ _OF_MODULES: dict[type[nn.Module], Callable[[Any], Activation | None]] = {
 
 
 def activation_of(module: nn.Module | None) -> Activation | None:
-    """The activation that a module of torch's is, or None."""
+    """The activation that a module of torch's, or a native one in its place, is; or None."""
     if module is None or has_own_forward(module):
         return None
-    made = _OF_MODULES.get(type(module))
+    made = _OF_MODULES.get(getattr(module, "torch_class", type(module)))
     return None if made is None else _if_known(made, module)
 
 
@@ -121,3 +121,30 @@ def activation_of_call(node: fx.Node) -> Activation | None:
     if not plain or not isinstance(inplace, bool):
         return None
     return _if_known(lambda: made(**given))
+
+
+def _torchs_elu(p0: float, p1: float, p2: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.where(x > 0, p0 * x, p1 * torch.expm1(p2 * x.clamp(max=0)))
+
+
+# By name of an Activation: the same of torch's, with gradients, for its parameters.
+_TORCHS: dict[str, Callable[[float, float, float], Callable[[Tensor], Tensor]]] = {
+    "leaky_relu": lambda slope, _, __: lambda x: F.leaky_relu(x, slope),
+    "elu": _torchs_elu,
+    "gelu": lambda *_: F.gelu,
+    "gelu_tanh": lambda *_: lambda x: F.gelu(x, approximate="tanh"),
+    "silu": lambda *_: F.silu,
+    "mish": lambda *_: F.mish,
+    "hardswish": lambda *_: F.hardswish,
+    "hardsigmoid": lambda *_: F.hardsigmoid,
+    "sigmoid": lambda *_: torch.sigmoid,
+    "tanh": lambda *_: torch.tanh,
+    "softplus": lambda beta, threshold, _: lambda x: F.softplus(x, beta, threshold),
+    "log_sigmoid": lambda *_: F.logsigmoid,
+    "softsign": lambda *_: F.softsign,
+}
+
+
+def torchs(function: Activation) -> Callable[[Tensor], Tensor]:
+    """The function as torch computes it, with a gradient."""
+    return _TORCHS[function.name](*function.parameters)

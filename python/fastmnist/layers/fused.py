@@ -9,9 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastmnist.files.records import clamp_from_json, clamp_to_json
+from fastmnist.files.records import (
+    clamp_from_json,
+    clamp_to_json,
+    function_from_json,
+    function_to_json,
+)
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.network import NO_CLAMP, activation_name
 from fastmnist.layers.batchnorm import check_rows, fold_after, fold_before, zeros_for
+from fastmnist.layers.functions import torchs
 from fastmnist.layers.registry import Arrays, Description, saved, shape_of_weight
 
 
@@ -23,6 +30,8 @@ class FusedLinear(nn.Linear):
     ----------
     clamp : (float, float)
         Bounds of the output; ``(0, inf)`` is ReLU.
+    function : Activation or None
+        What follows the clamp, of layers that were quantized with it and train on.
     columns_differ : bool
         Whether a BatchNorm1d that led here was folded in: the inputs are raw columns then, and
         quantization gives each a scale of its own.
@@ -36,6 +45,7 @@ class FusedLinear(nn.Linear):
     """
 
     clamp: tuple[float, float]
+    function: Activation | None = None
     columns_differ: bool
     norm_before: nn.BatchNorm1d | None
     norm_after: nn.BatchNorm1d | None
@@ -89,8 +99,10 @@ class FusedLinear(nn.Linear):
         """Clamp outputs; exactly torch's functions, for their gradients too."""
         lo, hi = self.clamp
         if self.clamp == (0.0, math.inf):
-            return torch.relu(y)
-        return y if self.clamp == NO_CLAMP else F.hardtanh(y, lo, hi)
+            y = torch.relu(y)
+        elif self.clamp != NO_CLAMP:
+            y = F.hardtanh(y, lo, hi)
+        return y if self.function is None else torchs(self.function)(y)
 
     def forward(self, input: Tensor) -> Tensor:
         if self.follows_norm:
@@ -106,6 +118,7 @@ class FusedLinear(nn.Linear):
             "type": "fused",
             "shape": [self.in_features, self.out_features],
             "clamp": clamp_to_json(self.clamp),
+            **function_to_json(self.function),
             "columns_differ": self.columns_differ,
             "follows_norm": self.follows_norm,
             "name": self.name,
@@ -121,9 +134,11 @@ class FusedLinear(nn.Linear):
         layer = FusedLinear(inputs, outputs, clamp_from_json(description), differ)
         layer.follows_norm = description.get("follows_norm") is True
         layer.name = str(description.get("name", ""))
+        layer.function = function_from_json(description)
         if not has_bias:
             layer.bias = None  # type: ignore[assignment]
         return layer
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, activation={activation_name(self.clamp) or None}"
+        names = (activation_name(self.clamp), self.function.title if self.function else "")
+        return f"{super().extra_repr()}, activation={', '.join(filter(None, names)) or None}"

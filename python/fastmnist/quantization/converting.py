@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fastmnist.fusion.functions import fuse_functions
 from fastmnist.int8.network import QuantizedLayer
 from fastmnist.int8.quantizer import InputRule
 from fastmnist.layers.simulated import SimulatedLinear
@@ -100,4 +101,4 @@ class _Conversion(Transform):
         left = what_is_left(root, layers, traces.read, why)
         result, done = place(root, rules, quantizer, "static", traces.why_not)
         result, more = place(result, dynamic, quantizer, "dynamic", traces.why_not)
-        return freeze(result), [*left, *done, *more]
+        return freeze(result), [*left, *done, *more, *fuse_functions(result)]

@@ -12,6 +12,7 @@ from torch import nn
 
 from fastmnist.data.batches import check_repeatable
 from fastmnist.data.meaning import meaning_of
+from fastmnist.fusion.functions import fuse_functions
 from fastmnist.fusion.fusing import fuse_in_place
 from fastmnist.int8.quantizer import InputRule
 from fastmnist.layers.cells import QuantizedCell, is_known_cell
@@ -89,7 +90,8 @@ class PostTraining(Transform):
         traces = Traces.of(root)
         done += what_is_left(root, layers, traces.read, why)
         result, replaced = self.replace(root, layers, traces.graph, traces.why_not)
-        return freeze(result), [*done, *replaced]
+        functions = fuse_functions(result, anywhere=self.is_closed)
+        return freeze(result), [*done, *replaced, *functions]
 
     def _fuse(self, root: nn.Module) -> list[Change]:
         return fuse_in_place(

@@ -75,6 +75,7 @@ def _float_layer(layer: QuantizedLinear, network: QuantizedNetwork) -> FusedLine
         bias = bias + weight @ (offset / multiplier)
         differ = network.pixels is None
     made = FusedLinear(network.inputs, network.outputs, layer.clamp, differ)
+    made.function = layer.function
     made.follows_norm, made.name = layer.follows_norm, layer.name
     with torch.no_grad():
         made.weight.copy_(weight)

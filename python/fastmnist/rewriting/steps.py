@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from fastmnist.layers.batchnorm import RowNorm
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.own_forward import has_own_forward
+from fastmnist.layers.native import torch_class
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
 from fastmnist.layers.registry import kind_of
@@ -199,11 +200,12 @@ def kind_of_step(node: fx.Node, module: nn.Module | None) -> Kind:
 def _module_kind(module: nn.Module) -> Kind:
     if is_known_linear(module):
         return Kind.LINEAR
+    cls = torch_class(module)
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return Kind.FLATTEN
-    if type(module) is nn.PReLU and module.num_parameters == 1:
+    if cls is nn.PReLU and module.num_parameters == 1:
         return Kind.ELEMENTWISE
-    return _MODULE_KINDS.get(type(module), Kind.OTHER)
+    return _MODULE_KINDS.get(cls, Kind.OTHER)
 
 
 _MODULE_KINDS: dict[type, Kind] = {

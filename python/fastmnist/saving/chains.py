@@ -12,6 +12,7 @@ from torch import nn
 from fastmnist.files.fields import required_field
 from fastmnist.files.records import clamp_from_json, clamp_to_json
 from fastmnist.layers.linear import is_float_linear
+from fastmnist.layers.native import Native
 from fastmnist.layers.plain import describe_batchnorm, describe_linear
 from fastmnist.layers.quiet import Identity
 from fastmnist.layers.registry import Arrays, kind_of
@@ -56,6 +57,8 @@ def _ours(step: Step) -> dict[str, Any] | None:
 
 def _norm(step: Step) -> dict[str, Any] | None:
     assert isinstance(step.module, nn.BatchNorm1d)
+    if isinstance(step.module, Native):
+        return _ours(step)
     return describe_batchnorm(step.module) if step.module.track_running_stats else None
 
 
@@ -83,9 +86,9 @@ def _rows(step: Step) -> dict[str, Any] | None:
 
 
 def _other(step: Step) -> dict[str, Any] | None:
-    """16-bit layers, whose arithmetic is torch's."""
-    kind = kind_of(step.module) if step.module is not None else None
-    return {"type": kind.name} if kind is not None and is_float_linear(step.module) else None
+    """16-bit layers, whose arithmetic is torch's, and native activations and norms."""
+    known = is_float_linear(step.module) or isinstance(step.module, Native)
+    return _ours(step) if known else None
 
 
 _WRITERS: dict[Kind, Callable[[Step], dict[str, Any] | None]] = {
@@ -98,6 +101,7 @@ _WRITERS: dict[Kind, Callable[[Step], dict[str, Any] | None]] = {
     Kind.ROWS: _rows,
     Kind.PASS: lambda step: {"type": "identity"},
     Kind.OTHER: _other,
+    Kind.ELEMENTWISE: _other,
 }
 
 

@@ -1,0 +1,238 @@
+"""Activations, norms and softmax as modules that run native kernels: one arithmetic everywhere.
+
+What stands between int8 layers and cannot be part of them is computed by the same kernels as in a
+compiled network, so that both give the same bits on every machine; torch's own functions round as
+the machine's vector width has it. Each is of torch's class, has its attributes and parameters, and
+falls back to torch's forward where the kernels do not serve: in training, on other devices and
+dtypes, where a gradient is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.compiler import is_dynamo_compiling
+
+from fastmnist._ops import activate, affine, layer_norm, softmax
+from fastmnist.files.fields import required_field
+from fastmnist.layers.batchnorm import affine as gain_and_shift
+from fastmnist.layers.functions import activation_of
+from fastmnist.layers.own_forward import has_own_forward
+from fastmnist.layers.quiet import Missing, QuietModule
+from fastmnist.layers.registry import Arrays, Description, Kind, register
+
+# By torch's class: the arguments that make one like it.
+_ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.LeakyReLU: ("negative_slope",),
+    nn.PReLU: ("num_parameters",),
+    nn.ELU: ("alpha",),
+    nn.CELU: ("alpha",),
+    nn.SELU: (),
+    nn.GELU: ("approximate",),
+    nn.SiLU: (),
+    nn.Mish: (),
+    nn.Hardswish: (),
+    nn.Hardsigmoid: (),
+    nn.Sigmoid: (),
+    nn.Tanh: (),
+    nn.Softplus: ("beta", "threshold"),
+    nn.LogSigmoid: (),
+    nn.Softsign: (),
+    nn.Softmax: ("dim",),
+    nn.LogSoftmax: ("dim",),
+    nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine"),
+    nn.BatchNorm1d: ("num_features", "eps", "affine"),
+}
+
+
+class Native(QuietModule):
+    """What all of these have in common: when kernels serve, and how files tell of them."""
+
+    torch_class: type[nn.Module]
+
+    def __call__(self, input: Any = Missing, /, *args: Any, **kwargs: Any) -> Any:
+        quick = (
+            type(input) is Tensor
+            and not (args or kwargs or input.requires_grad or is_dynamo_compiling())
+            and self.is_quiet()
+        )
+        if quick:
+            return self.forward(input)
+        if input is not Missing:
+            args = (input, *args)
+        return nn.Module.__call__(self, *args, **kwargs)
+
+    def _serves(self, x: Tensor) -> bool:
+        """Whether kernels give what torch's forward would."""
+        if isinstance(x, fx.Proxy) or not isinstance(x, Tensor):
+            return False
+        wants_gradient = torch.is_grad_enabled() and (
+            x.requires_grad or any(p.requires_grad for p in self.parameters(recurse=False))
+        )
+        plain = x.dtype is torch.float32 and x.device.type == "cpu" and x.layout is torch.strided
+        return plain and not self.training and not wants_gradient
+
+    def _torchs(self, x: Tensor) -> Tensor:
+        """What torch's own class computes."""
+        result: Tensor = self.torch_class.forward(self, x)
+        return result
+
+    def _get_name(self) -> str:
+        return self.torch_class.__name__
+
+    def describe(self) -> Description:
+        """What the tensors leave out."""
+        arguments = {name: getattr(self, name) for name in _ARGUMENTS[self.torch_class]}
+        shape = arguments.get("normalized_shape")
+        if shape is not None:
+            arguments["normalized_shape"] = [*shape]
+        return {"type": "native", "class": self.torch_class.__name__, "arguments": arguments}
+
+
+class _Activation(Native):
+    """One number in, one out."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        function = activation_of(self)
+        if function is None or not self._serves(input):
+            return self._torchs(input)
+        y: Tensor = activate(input, function.number, *function.parameters)
+        return y
+
+
+class _Softmax(Native):
+    """Over the last dimension; over others it is torch's."""
+
+    dim: int | None
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self._serves(input) or self.dim not in (-1, input.dim() - 1):
+            return self._torchs(input)
+        y: Tensor = softmax(input, self.torch_class is nn.LogSoftmax)
+        return y
+
+
+class _LayerNorm(Native):
+    """Over the last dimensions, which count as one."""
+
+    normalized_shape: tuple[int, ...]
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+    def forward(self, input: Tensor) -> Tensor:
+        over = tuple(self.normalized_shape)
+        if not self._serves(input) or input.shape[-len(over) :] != over:
+            return self._torchs(input)
+        rows = input.flatten(-len(over))
+        parts = [None if p is None else p.detach().reshape(-1) for p in (self.weight, self.bias)]
+        if parts[0] is None and parts[1] is not None:
+            parts[0] = torch.ones_like(parts[1])
+        if parts[1] is None and parts[0] is not None:
+            parts[1] = torch.zeros_like(parts[0])
+        y: Tensor = layer_norm(rows, *parts, self.eps)
+        return y.view(input.shape)
+
+
+class _BatchNorm1d(Native):
+    """By its statistics, as gain and shift: ``fma(x, gain, shift)``."""
+
+    running_mean: Tensor | None
+    num_features: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        fits = input.dim() in (2, 3) and input.shape[1] == self.num_features
+        if not self._serves(input) or self.running_mean is None or not fits:
+            return self._torchs(input)
+        parts = [part.float() for part in gain_and_shift(self)]  # type: ignore[arg-type]
+        if input.dim() == 3:
+            parts = [part[:, None].expand(input.shape[1:]).contiguous() for part in parts]
+        y: Tensor = affine(input, *(part.detach() for part in parts))
+        return y
+
+
+def _made(base: type[nn.Module], how: type[Native]) -> type[nn.Module]:
+    name = f"Native{base.__name__}"
+    # QuietModule's __call__ is not inherited: each class says that it wants it.
+    about = {"torch_class": base, "__module__": __name__, "__call__": Native.__call__}
+    made = type(name, (how, base), about)
+    globals()[name] = made  # pickles find it by that
+    return made
+
+
+_OTHERS = {
+    nn.Softmax: _Softmax,
+    nn.LogSoftmax: _Softmax,
+    nn.LayerNorm: _LayerNorm,
+    nn.BatchNorm1d: _BatchNorm1d,
+}
+_NATIVE: dict[type[nn.Module], type[nn.Module]] = {
+    base: _made(base, _OTHERS.get(base, _Activation)) for base in _ARGUMENTS
+}
+
+
+def torch_class(module: nn.Module | None) -> type:
+    """The class of torch's that a module stands for; else its own."""
+    return module.torch_class if isinstance(module, Native) else type(module)
+
+
+def make_native(module: nn.Module) -> bool:
+    """Make a module itself one that runs native kernels; whether it can be."""
+    cls = _NATIVE.get(type(module))
+    if cls is None or has_own_forward(module):
+        return False
+    module.__class__ = cls
+    return True
+
+
+def _rebuild(description: Description, prefix: str, arrays: Arrays) -> nn.Module:
+    name = required_field(description, "class", str)
+    base = next((cls for cls in _ARGUMENTS if cls.__name__ == name), None)
+    if base is None:
+        raise ValueError(f"class: expected one of torch's activations or norms, got '{name}'")
+    given = required_field(description, "arguments", dict)
+    arguments = {key: given[key] for key in _ARGUMENTS[base] if key in given}
+    _check_sizes(base, arguments, prefix, arrays)
+    try:
+        made: nn.Module = base(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"arguments of '{prefix}': {error}") from None
+    if base is nn.LayerNorm and f"{prefix}bias" not in arrays:
+        made.register_parameter("bias", None)
+    make_native(made)
+    return made.eval()
+
+
+def _check_sizes(
+    base: type[nn.Module], arguments: dict[str, Any], prefix: str, arrays: Arrays
+) -> None:
+    """Only so large as the file's tensors are: a file must not make us allocate more."""
+    sizes: dict[type[nn.Module], tuple[str, Callable[[Any], Any]]] = {
+        nn.PReLU: ("num_parameters", lambda n: (n,)),
+        nn.BatchNorm1d: ("num_features", lambda n: (n,)),
+        nn.LayerNorm: ("normalized_shape", tuple),
+    }
+    for key, value in arguments.items():
+        parts = value if isinstance(value, list) else [value]
+        if not all(part is None or isinstance(part, bool | int | float | str) for part in parts):
+            raise ValueError(f"{key}: expected plain values, got {value!r}")
+    if base not in sizes:
+        return
+    name, shape_of = sizes[base]
+    if base is nn.LayerNorm and arguments.get("elementwise_affine") is not True:
+        return
+    key = f"{prefix}running_mean" if base is nn.BatchNorm1d else f"{prefix}weight"
+    array = arrays.get(key)
+    try:
+        fits = array is not None and array.shape == shape_of(arguments.get(name))
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}: expected the shape of tensor '{key}', got {arguments.get(name)}")
+
+
+for _cls in _NATIVE.values():
+    register(_cls, Kind("native", lambda m: m.describe(), _rebuild))
