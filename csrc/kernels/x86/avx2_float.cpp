@@ -19,6 +19,8 @@ struct Lanes256 {
   static Vector zero() { return _mm256_setzero_ps(); }
   static Vector broadcast(const float* x) { return _mm256_set1_ps(*x); }
   static Vector load(const float* x) { return _mm256_loadu_ps(x); }
+  // Clang makes two halves of one that need not be aligned.
+  static Vector load_aligned(const float* x) { return _mm256_load_ps(x); }
   static Vector load(const float* x, __m256i mask) { return _mm256_maskload_ps(x, mask); }
   static void store(float* y, Vector x) { _mm256_storeu_ps(y, x); }
   static void store(float* y, __m256i mask, Vector x) { _mm256_maskstore_ps(y, mask, x); }

@@ -20,6 +20,7 @@ struct Lanes512 {
   static Vector zero() { return _mm512_setzero_ps(); }
   static Vector broadcast(const float* x) { return _mm512_set1_ps(*x); }
   static Vector load(const float* x) { return _mm512_loadu_ps(x); }
+  static Vector load_aligned(const float* x) { return _mm512_load_ps(x); }
   static Vector load(const float* x, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, x); }
   static void store(float* y, Vector x) { _mm512_storeu_ps(y, x); }
   static void store(float* y, __mmask16 mask, Vector x) { _mm512_mask_storeu_ps(y, mask, x); }

@@ -80,7 +80,7 @@ FASTMNIST_INLINE void finish(const FloatTile& tile, Sums<Lanes, ROWS, VECTORS>& 
   const typename Lanes::Vector lo = Lanes::broadcast(&tile.layer.lo);
   const typename Lanes::Vector hi = Lanes::broadcast(&tile.layer.hi);
   unrolled<VECTORS>([&](auto v) FASTMNIST_INLINE_BODY {
-    const typename Lanes::Vector offset = Lanes::load(bias + v * Lanes::kWidth);
+    const typename Lanes::Vector offset = Lanes::load_aligned(bias + v * Lanes::kWidth);
     unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
       // The order of operands is core/arithmetic.h's: NaN passes through.
       const typename Lanes::Vector value = Lanes::add(sums.at[r][v], offset);
@@ -128,7 +128,7 @@ void run_tile(const FloatTile& tile) {
                          FASTMNIST_INLINE_BODY { inputs[r] = Lanes::broadcast(x + r * x_stride); });
       unrolled<VECTORS>([&](auto v) FASTMNIST_INLINE_BODY {
         const typename Lanes::Vector weights =
-            Lanes::load(w + v / PER_PANEL * panel_stride + v % PER_PANEL * Lanes::kWidth);
+            Lanes::load_aligned(w + v / PER_PANEL * panel_stride + v % PER_PANEL * Lanes::kWidth);
         unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
           sums.at[r][v] = Lanes::fma(inputs[r], weights, sums.at[r][v]);
         });
@@ -138,7 +138,8 @@ void run_tile(const FloatTile& tile) {
       next += kPanelOutputs;
       typename Lanes::Vector weights[VECTORS];
       unrolled<VECTORS>([&](auto v) FASTMNIST_INLINE_BODY {
-        weights[v] = Lanes::load(w + v / PER_PANEL * panel_stride + v % PER_PANEL * Lanes::kWidth);
+        weights[v] =
+            Lanes::load_aligned(w + v / PER_PANEL * panel_stride + v % PER_PANEL * Lanes::kWidth);
       });
       unrolled<ROWS>([&](auto r) FASTMNIST_INLINE_BODY {
         const typename Lanes::Vector input = Lanes::broadcast(x + r * x_stride);
