@@ -7,9 +7,10 @@ namespace {
 struct Lanes256 {
   using Vector = __m256;
   static constexpr std::int64_t kWidth = 8;
+  // Of a tile of 1, 2, ... panels.
   static constexpr int kMostRows[] = {6, 3, 2, 1, 1, 1};
   static constexpr int kPanelsOfManyRows = 1;
-  static constexpr std::int64_t kNearBytes = 16 * 1024;
+  static constexpr std::int64_t kNearBytes = 16 * 1024;  // of weights: a panel of 256 inputs
 
   // The first n of a vector's values.
   static __m256i there(std::int64_t n) {

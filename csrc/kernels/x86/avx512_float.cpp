@@ -7,9 +7,10 @@ namespace {
 struct Lanes512 {
   using Vector = __m512;
   static constexpr std::int64_t kWidth = 16;
+  // Of a tile of 1, 2, ... panels.
   static constexpr int kMostRows[] = {8, 8, 8, 6, 3, 3, 3, 3};
   static constexpr int kPanelsOfManyRows = 4;
-  static constexpr std::int64_t kNearBytes = 32 * 1024;
+  static constexpr std::int64_t kNearBytes = 32 * 1024;  // of weights: four panels of 128 inputs
 
   // The first n of a vector's values.
   static __mmask16 there(std::int64_t n) {
