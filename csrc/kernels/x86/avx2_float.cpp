@@ -11,6 +11,8 @@ struct Lanes256 {
   static constexpr int kMostRows[] = {6, 3, 2, 1, 1, 1};
   static constexpr int kPanelsOfManyRows = 1;
   static constexpr std::int64_t kNearBytes = 16 * 1024;  // of weights: a panel of 256 inputs
+  // A tile of 12 products has no turn to spare: 2 to 5 % were lost.
+  static constexpr bool kAsksAhead = false;
 
   // The first n of a vector's values.
   static __m256i there(std::int64_t n) {

@@ -104,7 +104,7 @@ void run_tile(const FloatTile& tile) {
   const std::int64_t x_stride = tile.layer.x_stride;
   const float* w = tile.layer.panels + tile.panel * panel_stride + tile.from * kPanelOutputs;
   const float* x = tile.layer.x + tile.row * x_stride + tile.from;
-  const float* next = tile.next;
+  [[maybe_unused]] const float* next = tile.next;
   for (std::int64_t k = tile.to - tile.from; k > 0; --k, ++x, w += kPanelOutputs) {
     if constexpr (ROWS <= 3) {  // fewer registers for x than for weights
       typename Lanes::Vector inputs[ROWS];
@@ -118,8 +118,10 @@ void run_tile(const FloatTile& tile) {
         });
       });
     } else {
-      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
-      next += kPanelOutputs;
+      if constexpr (Lanes::kAsksAhead) {
+        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+        next += kPanelOutputs;
+      }
       typename Lanes::Vector weights[VECTORS];
       unrolled<VECTORS>([&](auto v) FASTMNIST_INLINE_BODY {
         weights[v] =

@@ -7,7 +7,7 @@
 //     strip of rows, stretch of inputs: both together stay in the second-level cache
 //       group of panels
 //         so many of the inputs that the group's weights stay in the first-level cache
-//           tiles of rows, of which the first ask for the weights that come next
+//           tiles of rows; the first ask for the weights that come next, where that pays
 //
 // Between some inputs and the next, sums wait in y: a chain that is interrupted is the same chain,
 // and has the same bits.
@@ -81,22 +81,22 @@ void group_of_panels(const FloatLinearArgs& args, const Span& strip, const Span&
   const std::int64_t depth = strip.end - strip.first <= most_rows
                                  ? args.inputs
                                  : Lanes::kNearBytes / (panels * kPanelOutputs * kFloatBytes);
-  const std::int64_t panel_floats = args.inputs * kPanelOutputs;
+  const auto weights = [&](std::int64_t panel, std::int64_t input) {
+    return args.panels + (panel * args.inputs + input) * kPanelOutputs;
+  };
   for_parts(stretch, depth, [&](const Span& inputs) {
-    // What follows: the next inputs of these panels, or the next panels, or the first.
-    std::int64_t next_panel = group.first;
-    std::int64_t next_input = inputs.end;
-    if (inputs.end == stretch.end) {
-      next_panel = group.end + panels <= panels_of(args.outputs) ? group.end : 0;
-      next_input = stretch.first;
-    }
-    const float* next = args.panels + next_panel * panel_floats + next_input * kPanelOutputs;
-    std::int64_t asked = 0;
+    // What follows: the next inputs of these panels, or the next panels, or the first. A tile asks
+    // for one panel; when all are asked for, for what is near anyway.
+    const bool others = inputs.end == stretch.end;
+    const std::int64_t next_input = others ? stretch.first : inputs.end;
+    std::int64_t next = !others ? group.first : group.end < panels_of(args.outputs) ? group.end : 0;
+    const std::int64_t end =
+        next + panels < panels_of(args.outputs) ? next + panels : panels_of(args.outputs);
     for_parts(strip, most_rows, [&](const Span& rows) {
       kTiles<Lanes>.at[rows.end - rows.first - 1][panels - 1](
           {args, rows.first, group.first, inputs.first, inputs.end,
-           next + (asked < panels ? asked : panels - 1) * panel_floats});
-      ++asked;
+           next < end ? weights(next, next_input) : weights(group.first, inputs.first)});
+      ++next;
     });
   });
 }
