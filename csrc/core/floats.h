@@ -47,11 +47,11 @@ struct FloatLinearArgs {
   std::int64_t rows;
   const float* panels;  // aligned to 64
   const float* bias;    // [outputs, rounded up to 16], aligned to 64
-  std::int64_t inputs;
+  std::int64_t inputs;  // at least 1
   std::int64_t outputs;
   float lo;  // of the clamp
   float hi;
-  float* y;  // no row is written past its outputs
+  float* y;  // no row is written past its outputs; holds sums meanwhile, so it must not overlap x
   std::int64_t y_stride;
 };
 

@@ -160,7 +160,7 @@ def linear_u8(
 def float_linear(
     x: F32, weight: F32, bias: F32 | None, lo: float = -np.inf, hi: float = np.inf
 ) -> F32:
-    """One float32 layer: an fma chain an output, inputs ascending; then the bias, then the clamp."""
+    """One float32 layer: an fma chain an output, inputs ascending; then bias and clamp."""
     y = np.zeros((len(x), len(weight)), np.float32)
     for k in range(weight.shape[1]):
         y = fma(_f32(x)[:, k, None], _f32(weight)[None, :, k], y)
