@@ -8,6 +8,7 @@
 #include "bindings/errors.h"
 #include "bindings/numpy_arrays.h"
 #include "bindings/testing_module.h"
+#include "core/activations.h"
 #include "core/quantizers.h"
 #include "kernels/reference.h"
 #include "kernels/tables.h"
@@ -27,25 +28,19 @@ void check_size(const char* name, const py::array& array, py::ssize_t size) {
     invalid(name, std::to_string(size) + " values, as many as x has", std::to_string(array.size()));
 }
 
-Activation activation_of(int function, float p0, float p1, float p2) {
-  if (function < 0 || function > static_cast<int>(kLastFunction))
-    invalid("function", "a number from 0 to " + std::to_string(static_cast<int>(kLastFunction)),
-            std::to_string(function));
-  return {static_cast<Function>(function), {p0, p1, p2}};
-}
-
 void activate(const Floats& x, int function, float p0, float p1, float p2, Floats& out,
               bool by_reference) {
   check_size("out", out, x.size());
   kernels(by_reference)
-      .activate(x.data(), x.size(), activation_of(function, p0, p1, p2), out.mutable_data());
+      .activate(x.data(), x.size(), unwrap(checked_activation(function, p0, p1, p2)),
+                out.mutable_data());
 }
 
 bool activate_codes(const Floats& x, int function, float p0, float p1, float p2, float scale,
                     int zero_point, Array<std::uint8_t>& out, bool by_reference) {
   check_size("out", out, x.size());
   return kernels(by_reference)
-      .activate_codes(x.data(), x.size(), activation_of(function, p0, p1, p2),
+      .activate_codes(x.data(), x.size(), unwrap(checked_activation(function, p0, p1, p2)),
                       unwrap(checked_quantizer(scale, zero_point)), out.mutable_data());
 }
 

@@ -10,6 +10,7 @@
 
 #include "bindings/errors.h"
 #include "bindings/stable_tensor.h"
+#include "core/activations.h"
 #include "core/threads.h"
 #include "kernels/tables.h"
 
@@ -60,15 +61,8 @@ const FloatKernels& float_kernels() { return kernels_in_use().floats; }
 
 Tensor activate(const Tensor& x, std::int64_t function, double p0, double p1, double p2) {
   check_type(x, "x", ScalarType::Float, "float32");
-  constexpr auto kLast = static_cast<std::int64_t>(fastmnist::kLastFunction);
-  if (function < 0 || function > kLast)
-    invalid("function", "a number from 0 to " + std::to_string(kLast), std::to_string(function));
-  const fastmnist::Activation activation = {
-      static_cast<fastmnist::Function>(function),
-      {static_cast<float>(p0), static_cast<float>(p1), static_cast<float>(p2)}};
-  for (int i = 0; i < 3; ++i)
-    if (!std::isfinite(activation.parameters[i]))
-      invalid("p" + std::to_string(i), "a finite number", std::to_string(activation.parameters[i]));
+  const fastmnist::Activation activation = unwrap(fastmnist::checked_activation(
+      function, static_cast<float>(p0), static_cast<float>(p1), static_cast<float>(p2)));
   const Tensor values = packed_rows(x);
   Tensor out = empty(x.sizes(), ScalarType::Float);
   const float* from = values_of(values);

@@ -1,8 +1,9 @@
 // The vocabulary of kernels on rows of floats: activations, joins, norms and float32 layers. Plain
 // structs, no functions, for the reason that core/types.h gives, which includes this.
 //
-// What each computes, operation by operation, is defined in kernels/functions.h and, for layers, in
-// kernels/reference.h; every instruction set gives the same bits.
+// What each computes, operation by operation, is defined in kernels/functions.h and float_rows.h
+// and, for layers, in kernels/reference.h; every instruction set gives the same bits. Here is what
+// is meant in mathematics.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,9 @@ namespace fastmnist {
 struct Quantizer;
 struct Clamp;
 
-// One number in, one out, the same for every neuron. Clamps (ReLU) are no function: layers have one
-// of their own, before the function.
+// One number in, one out, the same for every neuron; never NaN unless it comes in, given parameters
+// that core/activations.h lets pass. Clamps (ReLU) are no function: layers have one of their own,
+// before the function.
 enum class Function : std::uint32_t {
   kNone = 0,
   kLeakyRelu = 1,    // x < 0: x * p0

@@ -7,10 +7,20 @@
 // was NaN, whether or not the results were floats in between. Comparisons are ordered such that a
 // NaN passes: least(bound, x), most(bound, x).
 //
-// Largest error against float64 over all floats, as tests/csrc/kernels/test_functions.py bounds it,
-// in units in the last place of the result (ulp), for results that are no denormals:
+// Largest error against float64, of 14 million floats of all sizes and 8 million about 0, in units
+// in the last place of the larger of the result and 1, and of the result itself as far as 2^-100.
+// tests/csrc/kernels/test_functions.py holds these bounds, by a little.
 //
-// TABLE
+//     LeakyReLU    0.48  0.48      ELU          0.36  0.86
+//     GELU         0.80   6.2      GELU(tanh)   1.50    78
+//     SiLU         1.50   3.2      Mish         1.92   4.3
+//     Hardswish    1.65   1.9      Hardsigmoid  0.50   1.0
+//     Sigmoid      0.76   2.3      Tanh         1.25   2.5
+//     Softplus     1.19   2.8      LogSigmoid   1.17   2.7
+//     Softsign     0.75   1.5
+//
+// In its tail GELU(tanh) is exp of a product that float32 rounds: its last result above 2^-100 is
+// off by 78 units, those above 0.001 by 4.
 #pragma once
 
 #include "core/types.h"

@@ -76,7 +76,6 @@ def test_tables_of_a_sample() -> None:
 def test_no_result_depends_on_threads() -> None:
     x = floats(513, 129)
     weight = floats(129)
-    before = _core.num_threads()
     results = []
     try:
         for threads in (1, 4):
@@ -90,7 +89,7 @@ def test_no_result_depends_on_threads() -> None:
                 ]
             )
     finally:
-        _core.set_num_threads(before)
+        _core.set_num_threads(0)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -109,8 +108,10 @@ def test_what_is_refused() -> None:
     raises("x: expected a tensor of float32, got float64", OPS.activate, x.double(), 3, 0, 0, 0)
     raises("function: expected a number from 0 to 13, got 14", OPS.activate, x, 14, 0, 0, 0)
     raises("function: expected a number from 0 to 13, got -1", OPS.activate, x, -1, 0, 0, 0)
-    raises("p1: expected a finite number", OPS.activate, x, 2, 1.0, float("nan"), 1.0)
-    raises("p0: expected a finite number", OPS.activate, x, 1, 1e39, 0, 0)
+    raises("p1: expected a finite float32", OPS.activate, x, 2, 1.0, float("nan"), 1.0)
+    raises("p0: expected a finite float32", OPS.activate, x, 1, 1e39, 0, 0)
+    raises("p2: expected a positive factor", OPS.activate, x, 2, 1.0, 1.0, 0.0)
+    raises("p0: expected a beta of softplus other than 0", OPS.activate, x, 11, 0.0, 20.0, 0.0)
     raises("x: expected rows of values, got a single number", OPS.softmax, torch.tensor(1.0), True)
     raises("weight: expected 5 values, as x has in a row", OPS.layer_norm, x, wide, None, 1e-5)
     raises("bias: expected a tensor of float32", OPS.layer_norm, x, w, w.double(), 1e-5)
