@@ -11,7 +11,7 @@ struct Lanes512 {
   static constexpr int kMostRows[] = {8, 8, 8, 6, 3, 3, 3, 3};
   static constexpr int kPanelsOfManyRows = 4;
   static constexpr std::int64_t kNearBytes = 32 * 1024;  // of weights: four panels of 128 inputs
-  // 1 to 5 % for many rows, more where weights come from memory.
+  // 1 to 5 % for many rows.
   static constexpr bool kAsksAhead = true;
 
   // The first n of a vector's values.
