@@ -106,5 +106,3 @@ def _renumbered(graph: NetworkGraph, steps: Sequence[GraphStep]) -> NetworkGraph
         tuple(number[value] for value in graph.outputs),
         graph.structure,
     )
-
-
