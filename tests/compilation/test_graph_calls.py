@@ -60,7 +60,7 @@ def test_indexes_have_an_out_of_integers() -> None:
     out = torch.empty(300, dtype=torch.int64)
     assert net(X, out=out) is out
     assert torch.equal(out, want)
-    with pytest.raises((TypeError, ValueError), match="out.*int64"):
+    with pytest.raises((TypeError, ValueError), match=r"out.*int64"):
         net(X, out=torch.empty(300))
 
 
@@ -80,11 +80,11 @@ def test_outs_that_do_not_fit(two: fm.CompiledModel, out: Any) -> None:
 def test_outs_that_overlap(two: fm.CompiledModel) -> None:
     memory = torch.zeros(1500)
     policy, value = memory[:1200].view(300, 4), memory[1199:1499].view(300, 1)
-    with pytest.raises(ValueError, match="out.*(overlap|memory)"):
+    with pytest.raises(ValueError, match=r"out.*(overlap|memory)"):
         two(X, OTHER, out=(policy, value))
     inside = X.clone()
     mine = inside.view(-1)[:1200].view(300, 4)
-    with pytest.raises(ValueError, match="out.*(overlap|memory)|(overlap|memory).*out"):
+    with pytest.raises(ValueError, match=r"out.*(overlap|memory)|(overlap|memory).*out"):
         two(inside, OTHER, out=(mine, outs()[1]))
 
 
@@ -229,7 +229,7 @@ def test_classes_and_probabilities(head: str, tail: str, options: dict[str, Any]
 def test_what_has_no_classes(two: fm.CompiledModel) -> None:
     with pytest.raises(ValueError, match="predict_proba: expected a network with one output"):
         two.predict_proba(X, OTHER)
-    with pytest.raises(ValueError, match="predict.*output"):
+    with pytest.raises(ValueError, match=r"predict.*output"):
         two.predict(X, OTHER)
     single = dynamic(made(lambda: nn.Sequential(nn.Linear(12, 9), Block(9), nn.Linear(9, 1))))
     with pytest.raises(ValueError, match="two outputs"):

@@ -1,4 +1,4 @@
-"""A compiled graph gives what its quantized module gives, bit for bit: activations, joins, tails."""
+"""A compiled graph gives its quantized module's bits: activations, joins, tails."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 class Joined(nn.Module):
-    """Layers a, b, c, d, those that a function names, and what a function makes of them and the inputs."""
+    """What a function makes of its input with layers a, b, c, d: those that it names."""
 
     def __init__(self, function: Callable[..., Any], *layers: nn.Module) -> None:
         super().__init__()
