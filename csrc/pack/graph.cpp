@@ -108,6 +108,21 @@ struct Packer {
     return {};
   }
 
+  // Pixels are used in place by int8 networks that know them only.
+  Status check_pixels() const {
+    for (const GraphSpec::Input& input : spec.inputs)
+      for (std::size_t i = 0; i < spec.steps.size(); ++i) {
+        const GraphSpec::Step& step = spec.steps[i];
+        const bool reads = std::find(step.operands.begin(), step.operands.end(), input.value) !=
+                           step.operands.end();
+        const bool good = step.kind == StepKind::kInt8 &&
+                          view_network(step.network)->pixels() != PixelKind::kNone;
+        if (input.pixels == PixelKind::kCodes && reads && !good)
+          return Status::invalid(step_name(i), "an int8 network that takes pixels", "another step");
+      }
+    return {};
+  }
+
   Status check_all() const {
     if (Status bad = check_values(); !bad.ok()) return bad;
     std::vector<bool> known(spec.values.size());
@@ -129,6 +144,7 @@ struct Packer {
       if (Status bad = check_step(i, known); !bad.ok()) return bad;
       known[static_cast<std::size_t>(spec.steps[i].value)] = true;
     }
+    if (Status bad = check_pixels(); !bad.ok()) return bad;
     std::vector<bool> taken = is_input;
     for (const std::int64_t output : spec.outputs) {
       if (!is_value(output) || !known[static_cast<std::size_t>(output)] ||

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/export.h"
+
 namespace fastmnist {
 
 struct Lifetime {
@@ -28,6 +30,6 @@ struct ScratchPlan {
 };
 
 // Lifetimes in the order of their first steps; each is put at the lowest place that is free.
-ScratchPlan plan_scratch(const std::vector<Lifetime>& lifetimes);
+FASTMNIST_API ScratchPlan plan_scratch(const std::vector<Lifetime>& lifetimes);
 
 }  // namespace fastmnist
