@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -204,6 +205,32 @@ def test_rows_whose_width_nobody_tells(model):
 def test_one_of_several_inputs_is_missing_in_the_example():
     with pytest.raises(ValueError, match="example: expected rows of 'numbers', too, got none"):
         fm.compile(TwoInputs(), example=X)
+
+
+def doubled(self, x):
+    return type(self).forward(self, x) * 2
+
+
+PATCHED = [
+    nn.LayerNorm(16), nn.BatchNorm1d(16), nn.PReLU(16), nn.PReLU(), nn.GLU(), nn.Softmax(-1),
+    nn.LogSoftmax(-1), nn.GELU(), nn.Sigmoid(), nn.ReLU(), nn.Hardtanh(), nn.Flatten(),
+    nn.Identity(), nn.Dropout(), nn.Linear(16, 16), nn.Unflatten(1, (2, 8)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", PATCHED, ids=str)
+@pytest.mark.parametrize("options", [{}, {"dynamic": True}, {"calibration": X}], ids=str)
+def test_a_layer_with_a_forward_of_its_own_is_right_or_refused(layer, options):
+    model = nn.Sequential(nn.Linear(12, 16), copy.deepcopy(layer)).eval()
+    model[1].forward = types.MethodType(doubled, model[1])
+    with torch.no_grad():
+        want = model(X)
+    try:
+        net = fm.compile(model, **options)
+    except ValueError as refused:
+        assert re.search(r"'1'.*(forward|no layer)", str(refused)), refused  # noqa: PT017
+    else:
+        assert sqnr(want, net(X)) > 20
 
 
 def test_a_float_layer_among_int8_ones():

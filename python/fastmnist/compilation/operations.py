@@ -17,6 +17,7 @@ from fastmnist.layers.functions import activation_of, activation_of_call
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.native import torch_class
+from fastmnist.layers.own_forward import has_own_forward
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.rewriting.steps import Kind, Step
 
@@ -39,7 +40,7 @@ def translate(builder: Builder, step: Step) -> Result:
     if step.kind in _KINDS:
         return _KINDS[step.kind](builder, step)
     if step.module is not None:
-        handler = _MODULES.get(torch_class(step.module))
+        handler = _handler(step.module)
         if handler is None:
             raise Refused(step, "it is no layer that one native call can run")
         return handler(builder, step)
@@ -52,9 +53,16 @@ def translate(builder: Builder, step: Step) -> Result:
 def check_modules(steps: Iterable[Step]) -> None:
     """Refuse modules that nothing is known of, by name, before anything is run."""
     for step in steps:
-        known = step.kind in _KINDS or torch_class(step.module) in _MODULES
-        if step.module is not None and not known:
-            raise Refused(step, "it is no layer that one native call can run")
+        if step.module is None or step.kind in _KINDS or _handler(step.module) is not None:
+            continue
+        if has_own_forward(step.module):
+            raise Refused(step, "its forward is another than its class's")
+        raise Refused(step, "it is no layer that one native call can run")
+
+
+def _handler(module: nn.Module) -> Handler | None:
+    """What reads a module of torch's; None where its forward is not torch's own."""
+    return None if has_own_forward(module) else _MODULES.get(torch_class(module))
 
 
 # ---- arguments -----------------------------------------------------------------------------------
