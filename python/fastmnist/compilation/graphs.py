@@ -234,9 +234,7 @@ def _with_pixels(graph: NetworkGraph, told: PixelNormalization | None) -> Networ
     return replace(graph, inputs=tuple(inputs), steps=tuple(_of_floats(graph, reading)))
 
 
-def _of_floats(
-    graph: NetworkGraph, reading: Mapping[int, PixelNormalization]
-) -> list[GraphStep]:
+def _of_floats(graph: NetworkGraph, reading: Mapping[int, PixelNormalization]) -> list[GraphStep]:
     """Int8 parts that read no input take no pixels."""
     steps = []
     for step in graph.steps:

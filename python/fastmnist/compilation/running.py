@@ -116,8 +116,8 @@ def _run(graph: Graph, rows: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], set
                     dependent.add(node)
             elif node.op == "get_attr":
                 constant = node.meta.get(CONSTANT)
-                values[node] = _attribute(graph.root, str(node.target)) if constant is None else (
-                    constant
+                values[node] = (
+                    _attribute(graph.root, str(node.target)) if constant is None else (constant)
                 )
             elif node.op == "call_module":
                 assert step.module is not None

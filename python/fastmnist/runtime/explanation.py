@@ -48,8 +48,7 @@ def explained_parts(
     ruled = [pack_and_plan(network, "fixed")[1] for network, _ in parts]
     kept = [plan.made_for == own.made_for for (_, plan), own in zip(parts, ruled, strict=True)]
     plans = [
-        plan if as_made else own
-        for (_, plan), own, as_made in zip(parts, ruled, kept, strict=True)
+        plan if as_made else own for (_, plan), own, as_made in zip(parts, ruled, kept, strict=True)
     ]
     networks = [network for network, _ in parts]
     zeros = [[float((la.weight == 0).mean()) for la in network.layers] for network in networks]
@@ -223,9 +222,7 @@ def _about_nibbles(
     )
 
 
-def _of_all(
-    about: Callable[[QuantizedNetwork], str], networks: Sequence[QuantizedNetwork]
-) -> str:
+def _of_all(about: Callable[[QuantizedNetwork], str], networks: Sequence[QuantizedNetwork]) -> str:
     return ", ".join(filter(None, map(about, networks)))
 
 

@@ -1,4 +1,4 @@
-"""What a compiled graph runs: a drawing, its memory, and a table of its int8 layers. Free of torch."""
+"""What a compiled graph runs: a drawing, its memory, its int8 layers. Free of torch."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def explained_graph(
         )
     apart = [graph.values[s.value].size for s in graph.steps if places[s.value][0] == "scratch"]
     table.note(
-        f"memory between steps: {scratch:,} bytes a row, planned once (each value apart would take "
-        f"{4 * sum(apart):,}); up to {block} rows go through all steps together; int8 parts take codes "
-        "beside it"
+        f"memory between steps: {scratch:,} bytes a row, planned once (each value apart would "
+        f"take {4 * sum(apart):,}); up to {block} rows go through all steps together; int8 parts "
+        "take codes beside it"
     )
     for given in graph.inputs:
         told = "refused" if given.pixels is None else f"pixel p stands for {given.pixels.formula}"

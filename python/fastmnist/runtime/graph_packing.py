@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def pack_graph(graph: NetworkGraph, mode: str | None = None) -> PackedGraph:
     return PackedGraph(packed, tuple(plans))
 
 
-def ports_of(graph: NetworkGraph) -> dict[str, object]:
+def ports_of(graph: NetworkGraph) -> dict[str, Any]:
     """How ``_core.Model`` is to name and shape what goes in and out."""
     return {
         "inputs": [
@@ -90,9 +91,7 @@ class Structure:
 def pixels_in_place(graph: NetworkGraph, given: Input) -> bool:
     """Whether only int8 networks read an input, all of which take its pixels as they are."""
     readers = [step for step in graph.steps if given.value in step.operands]
-    return all(
-        step.network is not None and step.network.pixels == given.pixels for step in readers
-    )
+    return all(step.network is not None and step.network.pixels == given.pixels for step in readers)
 
 
 def _native_input(graph: NetworkGraph, given: Input) -> tuple[int, str, F32 | None]:
@@ -110,5 +109,3 @@ def _native_value(value: Value) -> tuple[int, int, F32 | None]:
 
 def _contiguous(array: F32 | None) -> F32 | None:
     return None if array is None else np.ascontiguousarray(array, np.float32)
-
-

@@ -54,7 +54,7 @@ def picture(graph: NetworkGraph) -> str:
         x0, x1, y0 = x0 + _WIDTH / 2, x1 + _WIDTH / 2, y0 + _HEIGHT
         bend = _DOWN
         if boxes[end].row - boxes[start].row > 1 and abs(x0 - x1) < 1:
-            side = x0 + _WIDTH / 2 + _ACROSS / 2  # around what stands between
+            side = x0 + 2 * _WIDTH / 3  # around what stands between: a curve goes 3/4 of the way
             path = f"M{x0 + _WIDTH / 4:.0f} {y0:.0f} C{side:.0f} {y0 + bend:.0f} {side:.0f} " + (
                 f"{y1 - bend:.0f} {x1 + _WIDTH / 4:.0f} {y1:.0f}"
             )
