@@ -65,7 +65,9 @@ def _pack_sparse(
     return bitmask.new_empty((size,), dtype=torch.uint8)
 
 
-def _activate(x: torch.Tensor, function: int, p0: float, p1: float, p2: float) -> torch.Tensor:
+def _activate(
+    x: torch.Tensor, function: int, p0: float = 0.0, p1: float = 0.0, p2: float = 0.0
+) -> torch.Tensor:
     return x.new_empty(x.shape)
 
 
