@@ -125,6 +125,15 @@ def test_what_is_refused() -> None:
     raises("multiplier: expected a size", OPS.affine, x, torch.tensor(1.0), torch.tensor(1.0))
 
 
+def test_tensors_of_no_memory_among_others_are_refused() -> None:
+    x, w = floats(2, 5), floats(5)
+    meta = w.to("meta")
+    raises("weight: expected a tensor on 'cpu', as the rows are", OPS.layer_norm, x, meta, w, 1e-5)
+    raises("bias: expected a tensor on 'cpu', as the rows are", OPS.layer_norm, x, None, meta, 1e-5)
+    raises("multiplier: expected a tensor on 'cpu'", OPS.affine, x, meta, meta)
+    raises("offset: expected a tensor on 'cpu'", OPS.affine, x, w, meta)
+
+
 def test_compile() -> None:
     def function(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         y = _ops.layer_norm(_ops.affine(x, w, w), w, None, 1e-5)
