@@ -6,19 +6,22 @@ import concurrent.futures
 import copy
 import io
 import pickle
+import re
 import threading
 
 import numpy as np
 import pytest
 import torch
 from models import (
+    IMAGES,
+    SEQUENCES,
     Attention,
     ControlFlow,
     Convolutional,
+    Encoder,
     Functional,
     MyModel,
     Nested,
-    Residual,
     SharedActivation,
     Tied,
     TwoInputs,
@@ -29,6 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
+from fastmnist.measuring.sqnr import sqnr
 
 X = torch.randn(50, 12, generator=torch.Generator().manual_seed(2))
 
@@ -99,44 +103,121 @@ def test_same_bits_as_the_module(name, config):
     assert [layer.name for layer in direct.layers] == [layer.name for layer in net.layers]
 
 
-REFUSED = {
-    "softmax": (lambda: nn.Sequential(nn.Linear(12, 4), nn.Softmax(1)), r"'1' \(Softmax\)"),
-    "sigmoid": (lambda: two(lambda m, x: m.layers[1](m.layers[0](x).sigmoid())), "sigmoid"),
-    "relu before": (lambda: nn.Sequential(nn.ReLU(), nn.Linear(12, 4)), r"'0' \(ReLU\)"),
-    "residual": (Residual, "is used 2 times"),
+STEPWISE = {
+    "flatten of all": (
+        lambda: nn.Sequential(nn.Flatten(0), nn.Linear(12, 4)), r"'1' \(\w*Linear\) raised"
+    ),
+    "convolution": (Convolutional, r"'features.0' \(Conv2d\)"),
+    "attention": (Attention, r"'attention' \(MultiheadAttention\)"),
+    "encoder": (Encoder, r"'encoder' \(TransformerEncoder\)"),
+    "norm of groups": (lambda: nn.Sequential(nn.Linear(12, 4), nn.GroupNorm(2, 4)), "GroupNorm"),
+    "a norm of each batch": (
+        lambda: nn.Sequential(nn.Linear(12, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+        r"'1' \(BatchNorm1d\): it has no running statistics",
+    ),
+    "no dimension": (lambda: nn.Sequential(nn.Linear(12, 4), nn.Softmax()), r"'1' \(Softmax\)"),
+    "sine": (lambda: after(torch.sin), "'sin'"),
+    "power": (lambda: after(lambda h: h**3), "'pow_1'"),
+    "running sum": (lambda: after(lambda h: torch.cumsum(h, 1)), "'cumsum'"),
+    "rows times rows": (lambda: after(lambda h: h @ h.t()), "'t'|'matmul'"),
+    "a mean of rows": (lambda: after(lambda h: h - h.mean(0)), "'mean'"),
+    "a mean of all": (lambda: after(lambda h: h - h.mean()), "'mean'"),
+    "a sum of rows": (lambda: after(lambda h: h.sum(0)), "'sum_1': dimension 0 is that of"),
+    "softmax of rows": (lambda: after(lambda h: h.softmax(0)), "'softmax': dimension 0"),
+    "cat of rows": (lambda: after(lambda h: torch.cat([h, h])), "'cat'"),
+    "every other number": (lambda: after(lambda h: h[:, ::2]), "'getitem'.*slice"),
+    "fewer rows": (lambda: after(lambda h: h[1:]), "'getitem'.*slice"),
+    "nothing": (lambda: after(lambda h: h[:, 3:3]), "'getitem'.*not empty"),
+    "a factor of a join": (lambda: after(lambda h: torch.add(h, h, alpha=2)), "'add'.*further"),
+    "indexes of all": (lambda: after(lambda h: h.argmax()), "'argmax'.*one dimension"),
+    "indexes are computed with": (lambda: after(lambda h: h.argmax(1) + 1), "'add'.*indexes"),
+    "indexes twice": (lambda: after(lambda h: (h.argmax(1),) * 2), "indexes"),
+    "written, and read again": (
+        lambda: after(lambda h: F.relu(h, inplace=True) + h),
+        "'relu': it writes into 'layer', which 'add' reads after that",
+    ),
+    "other numbers each time": (lambda: after(lambda h: h + torch.rand(16)), "each time"),
+}  # fmt: skip
+WHOLE = {
     "control flow": (ControlFlow, "torch.fx cannot trace"),
-    "two inputs": (TwoInputs, "expected one input, got 2"),
-    "convolution": (Convolutional, "Conv2d"),
-    "attention": (Attention, "attention|used 3 times"),
-    "two outputs": (lambda: two(lambda m, x: (m.layers[1](m.layers[0](x)), 3)), "one output"),
-    "dict": (lambda: two(lambda m, x: {"y": m.layers[1](m.layers[0](x))}), "one output"),
-    "flatten of all": (lambda: nn.Sequential(nn.Flatten(0), nn.Linear(12, 4)), "Flatten"),
-    "flatten between": (
-        lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(), nn.Linear(8, 4)), "inputs|outputs"
+    "a number as output": (lambda: after(lambda h: (h, 3)), "outputs that are tensors.*got 3"),
+    "nested outputs": (lambda: after(lambda h: (h, (h,))), "outputs that are tensors"),
+    "no outputs": (lambda: after(lambda h: ()), "expected outputs, got none"),
+    "keys that are no text": (lambda: after(lambda h: {1: h}), "text as keys"),
+    "rows that do not fit": (
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(), nn.Linear(8, 4)), "run on rows of"
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_chain_is_named(name):
-    make, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message):
-        fm.compile(make(), dynamic=True)
-    with pytest.raises(ValueError, match=r"fm.quantize\(\.\.\.\)"):
-        fm.compile(make(), dynamic=True)
+class After(nn.Module):
+    """A function of what a layer gives."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.layer = nn.Linear(12, 16)
+
+    def forward(self, x):
+        return self.function(self.layer(x))
 
 
-def test_float_layers_inside_are_named():
+def after(function):
+    return After(function)
+
+
+def example_of(model):
+    if isinstance(model, Convolutional):
+        return IMAGES
+    return SEQUENCES if isinstance(model, Attention | Encoder) else X
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+@pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=str)
+def test_a_step_that_is_no_part_of_one_call_is_named(name, options):
+    make, message = STEPWISE[name]
+    model = make().eval()
+    with pytest.raises(ValueError, match=message) as refused:
+        fm.compile(model, example=example_of(model), **options)
+    assert re.search(r"fm.quantize\(\.\.\.\)|use the form that", str(refused.value))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=str)
+def test_a_model_that_is_no_graph_of_steps(name, options):
+    make, message = WHOLE[name]
+    with pytest.raises(ValueError, match=message) as refused:
+        fm.compile(make().eval(), **options)
+    assert "fm.quantize(...)" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [nn.Sequential(nn.Flatten(0), nn.Linear(12, 4)), nn.ReLU(), nn.Identity(), nn.Softmax(-1)],
+    ids=str,
+)
+def test_rows_whose_width_nobody_tells(model):
+    with pytest.raises(ValueError, match=r"how wide rows of 'input' are.*give example="):
+        fm.compile(model)
+
+
+def test_one_of_several_inputs_is_missing_in_the_example():
+    with pytest.raises(ValueError, match="example: expected rows of 'numbers', too, got none"):
+        fm.compile(TwoInputs(), example=X)
+
+
+def test_a_float_layer_among_int8_ones():
     q = fm.quantize_dynamic(mlp(), {"0"})
-    with pytest.raises(ValueError, match=r"'3' \(Linear\): it is a float layer"):
-        fm.compile(q)
+    net = fm.compile(q)
+    assert [type(layer).__name__ for layer in net.layers] == ["QuantizedLayer", "GraphStep"]
+    assert sqnr(q(X), net(X)) > 100
 
 
-def test_mixed_kinds_are_refused():
-    q = fm.quantize(mlp(), fm.Static(X))
-    other = fm.quantize(nn.Linear(4, 4), fm.Dynamic())
-    with pytest.raises(ValueError, match="quantize the whole model one way"):
-        fm.compile(nn.Sequential(q, other))
+def test_both_kinds_of_int8_in_one_model():
+    first = fm.quantize(mlp(), fm.Static(X))
+    q = nn.Sequential(first, fm.quantize(nn.Linear(4, 4), fm.Dynamic()))
+    assert torch.equal(fm.compile(q)(X), q(X))
+    assert [network.kind for network in fm.compile(q).network.networks] == ["static", "dynamic"]
 
 
 def test_hooks_inside_are_refused():
@@ -147,17 +228,22 @@ def test_hooks_inside_are_refused():
             fm.compile(model, dynamic=True)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, r"give calibration=data \(static int8\) or dynamic=True"),
-        ({"dynamic": True, "calibration": X}, "got both"),
-        ({"mean": 0.5}, "give calibration=data"),
-    ],
-)
-def test_float_models_need_to_know_how(options, message):
-    with pytest.raises(ValueError, match=message):
-        fm.compile(mlp(), **options)
+def test_a_model_is_quantized_one_way():
+    with pytest.raises(ValueError, match="dynamic: expected calibration or dynamic=True, got both"):
+        fm.compile(mlp(), X, dynamic=True)
+
+
+def test_a_float_model_stays_float():
+    model = mlp().eval().requires_grad_(False)
+    net = fm.compile(model)
+    assert sqnr(model(X), net(X)) > 100
+    assert [layer.kind for layer in net.layers] == ["float", "float"]
+    assert "float32" in repr(net)
+    pixels = torch.arange(24, dtype=torch.uint8).view(2, 12)
+    with pytest.raises(ValueError, match=r"uint8|pixel"):
+        net(pixels)
+    told = fm.compile(model, mean=0.5, std=0.25)
+    assert sqnr(model((pixels / 255 - 0.5) / 0.25), told(pixels)) > 100
 
 
 @pytest.mark.parametrize("options", [{"dynamic": True}, {"calibration": X}, {"mean": 0.0}])
@@ -316,7 +402,7 @@ def test_pickle_deepcopy_and_torch_save(net):
     ):
         assert torch.equal(again(X), net(X))
         # Not what explain() measures: that is another figure each time.
-        assert again._plan == net._plan
+        assert again._plans == net._plans
         assert again.explain().columns == net.explain().columns
 
 
@@ -394,5 +480,5 @@ def test_what_is_compiled_has_one_way_in():
     q = fm.quantize(model, fm.Static(X))
     rows = model.norm(X).detach()
     assert (q.net(rows) - model.net(rows)).abs().max() < 0.05
-    with pytest.raises(ValueError, match=r"'norm' \(BatchNorm1d\)"):
-        fm.compile(q)
+    assert torch.equal(fm.compile(q)(X), q(X))
+    assert [step.kind for step in fm.compile(q).network.steps] == ["affine", "int8"]

@@ -26,7 +26,7 @@ def test_a_second_model_measures_nothing(memory: Path) -> None:
     SHARED.forget()  # as in a new process
     third = compiled()
     assert SHARED.added == measured
-    assert first._plan == second._plan == third._plan
+    assert first._plans == second._plans == third._plans
     assert {path.name for path in memory.parent.iterdir()} == {memory.name, "measurements.lock"}
 
 
@@ -80,7 +80,7 @@ def test_the_latest_entries_are_kept(memory: Path) -> None:
 
 def test_no_home_no_file(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastmnist.runtime.measurements.default_path", lambda: None)
-    assert compiled()._plan.mode == "measured"
+    assert compiled().plan == "measured"
     assert not memory.parent.exists()
 
 
@@ -88,7 +88,7 @@ def test_a_folder_that_is_read_only(memory: Path) -> None:
     memory.parent.mkdir(parents=True)
     memory.parent.chmod(0o500)
     try:
-        assert compiled()._plan.mode == "measured"
+        assert compiled().plan == "measured"
     finally:
         memory.parent.chmod(0o700)
 
@@ -99,7 +99,7 @@ def test_a_lock_that_somebody_keeps(memory: Path) -> None:
     memory.parent.mkdir(parents=True)
     with memory.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert compiled()._plan.mode == "measured"
+        assert compiled().plan == "measured"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -139,7 +139,7 @@ def test_a_memory_that_cannot_be_written_does_no_harm(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory.parent.parent.joinpath("fastmnist").write_text("a file where a folder should be")
-    assert compiled()._plan.mode == "measured"
+    assert compiled().plan == "measured"
 
 
 @pytest.mark.slow

@@ -89,11 +89,11 @@ def test_a_kernel_is_a_record(isa: str) -> None:
 
 def test_fixed_measures_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = SHARED.added
-    assert compiled("fixed")._plan.mode == "fixed"
+    assert compiled("fixed").plan == "fixed"
     monkeypatch.setenv("FASTMNIST_PLAN", "fixed")
     net = compiled()
-    assert net._plan.mode == "fixed"
-    assert pickle.loads(pickle.dumps(compiled("fixed")))._plan.mode == "fixed"
+    assert net.plan == "fixed"
+    assert pickle.loads(pickle.dumps(compiled("fixed"))).plan == "fixed"
     fm.quantize(model(90, 20, 5), fm.Dynamic())
     assert SHARED.added == before
     assert not memory.exists()
@@ -201,7 +201,7 @@ def test_threads_have_a_plan_of_their_own(isa: str, memory: Path, two_threads: N
     net = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
     sparse = any(kernel.is_sparse for kernel in _core.linear_kernels())
     assert any(key.endswith(" threads 2") for key in entries(memory)) == sparse
-    kernels, threaded = net._plan.kernels, net._plan.threaded
+    kernels, threaded = net._plans[0].kernels, net._plans[0].threaded
     assert [layer[:5] for layer in kernels] == [layer[:5] for layer in threaded]
     fixed = fm.CompiledModel(net.network, "fixed")
     for threads in (1, 2, 3):
@@ -212,7 +212,7 @@ def test_threads_have_a_plan_of_their_own(isa: str, memory: Path, two_threads: N
     fm.set_num_threads(2)
     again = fm.compile(pruned_and_wide(), calibration=torch.from_numpy(rows[:64]))
     assert SHARED.added == measured
-    assert again._plan == net._plan
+    assert again._plans == net._plans
     assert net.explain(rows=(1, 64)).rows
 
 

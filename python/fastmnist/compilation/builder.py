@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from fastmnist.compilation.running import Seen
 from fastmnist.int8.graph import GraphStep, Value
 from fastmnist.int8.network import F32
+from fastmnist.layers.native import torch_class
 from fastmnist.rewriting.steps import Step
 
 USE_THE_MODULE = (
@@ -24,7 +25,7 @@ class Refused(ValueError):
     """A step that cannot be compiled, by its name, and why."""
 
     def __init__(self, step: Step, why: str) -> None:
-        kind = f" ({type(step.module).__name__})" if step.module is not None else ""
+        kind = f" ({torch_class(step.module).__name__})" if step.module is not None else ""
         super().__init__(f"model: cannot compile '{step.name}'{kind}: {why}; {USE_THE_MODULE}")
 
 

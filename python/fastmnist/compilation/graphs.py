@@ -11,7 +11,7 @@ from torch import fx, nn
 from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
 from fastmnist.compilation.merging import merged
 from fastmnist.compilation.operations import check_modules, translate
-from fastmnist.compilation.running import Seen, inputs_of, made_up_rows, run_on
+from fastmnist.compilation.running import CannotRun, Seen, inputs_of, made_up_rows, repeats, run_on
 from fastmnist.int8.graph import GraphStep, Input, NetworkGraph
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.layers.linear import is_known_linear
@@ -49,6 +49,11 @@ def graph_of(
     if missing:
         raise ValueError(f"example: expected rows of '{missing[0]}', too, got none")
     seen = _seen(graph, given)
+    if not repeats(model, given, seen.outputs):
+        raise ValueError(
+            "model: expected a forward that gives the same each time that it gets the same rows, "
+            f"got one that does not, or that keeps something from call to call: {USE_THE_MODULE}"
+        )
     builder = Builder(seen)
     inputs = []
     for step in inputs_of(graph):
@@ -61,6 +66,7 @@ def graph_of(
     for step in graph.steps:
         if step.module is not None:
             _check_no_hooks(step.path, step.module)
+        _check_no_indexes(builder, step)
         is_value = step.node in seen.shapes or step.node in seen.parts or step.node in seen.uneven
         if is_value and step.users and step.kind not in (Kind.INPUT, Kind.OUTPUT, Kind.SIZES):
             builder.of[step.node] = translate(builder, step)
@@ -112,13 +118,11 @@ def _traced(model: nn.Module, rows: Mapping[str, Any] | None) -> Graph:
 def _seen(graph: Graph, rows: Mapping[str, Any]) -> Seen:
     try:
         return run_on(graph, rows)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+    except CannotRun as error:
         shapes = {name: [*getattr(value, "shape", ())] for name, value in rows.items()}
         raise ValueError(
-            f"model: expected it to run on rows of shapes {shapes}, and it raised "
-            f"{type(error).__name__}: {first}: give example= (rows like those that it will be "
-            f"called with); or {USE_THE_MODULE}"
+            f"model: expected it to run on rows of shapes {shapes}, and {error}: give example= "
+            f"(rows like those that it will be called with); or {USE_THE_MODULE}"
         ) from error
 
 
@@ -129,6 +133,16 @@ def _check_no_hooks(name: str, module: nn.Module) -> None:
             f"model: expected no hooks, got one on {where}, or a __call__ of its own, which one "
             f"native call would not run: remove it; or {USE_THE_MODULE}"
         )
+
+
+def _check_no_indexes(builder: Builder, step: Step) -> None:
+    """Refuse to compute with what arg max gives: indexes are outputs only."""
+    if step.kind is Kind.OUTPUT:
+        return
+    indexes = {made.value for made in builder.steps if made.kind == "argmax"}
+    for source in step.inputs:
+        if builder.of.get(source.node) in indexes:
+            raise Refused(step, f"it computes with the indexes that '{source.name}' gives")
 
 
 # ---- what writes into its input ------------------------------------------------------------------
@@ -205,9 +219,12 @@ def _outputs(builder: Builder, step: Step) -> tuple[tuple[int, ...], str | tuple
                 f"got {what}: {USE_THE_MODULE}"
             )
         value = builder.read(step, part)
-        read_again = any(value in made.operands for made in builder.steps)
-        is_indexes = any(s.kind == "argmax" and s.value == value for s in builder.steps)
-        if value not in fresh or value in values or (is_indexes and read_again):
+        if value in values and any(s.kind == "argmax" and s.value == value for s in builder.steps):
+            raise ValueError(
+                f"model: expected the indexes '{part.name}' once among its outputs, got them "
+                f"twice: {USE_THE_MODULE}"
+            )
+        if value not in fresh or value in values:
             shape = builder.shape(value)
             shaped = builder.reshaped(value, shape or (1,), part.name)
             value = builder.add("concat", part.name, [shaped], shape or (1,))

@@ -7,7 +7,7 @@ two rows and on three. Where nobody gave rows, they are made up of what layers s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastmnist.layers.linear import is_known_linear
+from fastmnist.layers.native import torch_class
 from fastmnist.layers.quantized import QuantizedLinear
+from fastmnist.rewriting.copies import throwaway_copy
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.steps import CONSTANT, Kind, Step
 
 _FEW, _MORE = 2, 3
-
-
-class NotByRow(ValueError):
-    """A value has another number of rows than the inputs."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,24 @@ class Seen:
         The same of steps that give several tensors.
     uneven : dict of Node to tuple of int
         Shapes of tensors that depend on the inputs and have another number of rows.
+    outputs : nested tuples, lists and dicts
+        What the steps gave for two rows.
     """
 
     shapes: dict[fx.Node, tuple[int, ...]]
     constants: dict[fx.Node, Tensor]
     parts: dict[fx.Node, list[tuple[int, ...]]]
     uneven: dict[fx.Node, tuple[int, ...]]
+    outputs: Any
+
+
+class CannotRun(ValueError):
+    """A step raised on the rows that it was run on."""
+
+    def __init__(self, step: Step, error: Exception) -> None:
+        kind = f" ({torch_class(step.module).__name__})" if step.module is not None else ""
+        first = (str(error).strip().splitlines() or [""])[0]
+        super().__init__(f"'{step.name}'{kind} raised {type(error).__name__}: {first}")
 
 
 def inputs_of(graph: Graph) -> list[Step]:
@@ -58,7 +68,8 @@ def run_on(graph: Graph, rows: Mapping[str, Any]) -> Seen:
     """Run the steps on rows by the names of arguments; see :class:`Seen`."""
     few, dependent = _run(graph, _cut(rows, _FEW))
     more, _ = _run(graph, _cut(rows, _MORE))
-    seen = Seen({}, {}, {}, {})
+    outputs = fx.map_arg(graph.steps[-1].node.args[0], lambda node: few[node])
+    seen = Seen({}, {}, {}, {}, outputs)
     for node, value in few.items():
         other = more[node]
         if node not in dependent:
@@ -110,25 +121,53 @@ def _run(graph: Graph, rows: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], set
             node = step.node
             if any(source in dependent for source in node.all_input_nodes):
                 dependent.add(node)
-            if node.op == "placeholder":
-                values[node] = rows.get(str(node.target))
-                if isinstance(values[node], Tensor):
-                    dependent.add(node)
-            elif node.op == "get_attr":
-                constant = node.meta.get(CONSTANT)
-                values[node] = (
-                    _attribute(graph.root, str(node.target)) if constant is None else (constant)
-                )
-            elif node.op == "call_module":
-                assert step.module is not None
-                values[node] = step.module(*of(node.args), **of(node.kwargs))
-            elif node.op == "call_method":
-                itself, *others = of(node.args)
-                values[node] = getattr(itself, str(node.target))(*others, **of(node.kwargs))
-            elif node.op == "call_function":
-                assert callable(node.target)
-                values[node] = node.target(*of(node.args), **of(node.kwargs))
+            try:
+                values[node] = _value_of(graph, step, rows, of)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise CannotRun(step, error) from error
+            if node.op == "placeholder" and isinstance(values[node], Tensor):
+                dependent.add(node)
     return values, dependent
+
+
+def _value_of(graph: Graph, step: Step, rows: Mapping[str, Any], of: Callable[[Any], Any]) -> Any:
+    node = step.node
+    if node.op == "placeholder":
+        return rows.get(str(node.target))
+    if node.op == "get_attr":
+        constant = node.meta.get(CONSTANT)
+        return _attribute(graph.root, str(node.target)) if constant is None else constant
+    if node.op == "call_module":
+        assert step.module is not None
+        return step.module(*of(node.args), **of(node.kwargs))
+    if node.op == "call_method":
+        itself, *others = of(node.args)
+        return getattr(itself, str(node.target))(*others, **of(node.kwargs))
+    if node.op == "call_function":
+        assert callable(node.target)
+        return node.target(*of(node.args), **of(node.kwargs))
+    return None
+
+
+def repeats(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> bool:
+    """Whether a model itself gives what its steps gave: each time the same."""
+    given = {name: value for name, value in _cut(rows, _FEW).items() if value is not None}
+    with torch.no_grad():
+        again = throwaway_copy(model).eval()(**given)
+    one, other = _tensors(outputs), _tensors(again)
+    return len(one) == len(other) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors of nested outputs, in order."""
+    if isinstance(value, Mapping):
+        value = [*value.values()]
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors(part)]
+    return [value] if isinstance(value, Tensor) else []
 
 
 def _attribute(root: nn.Module, path: str) -> Any:
