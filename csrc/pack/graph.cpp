@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/activations.h"
 #include "core/quantizers.h"
 #include "kernels/sizes.h"
 #include "pack/float_panels.h"
@@ -69,7 +70,7 @@ struct Packer {
       return Status::invalid(
           step_name(i), "sizes that fit its kind",
           sizes.empty() ? "no operands" : text_of(sizes[0]) + " to " + text_of(wanted));
-    if (Status bad = check_activation(step_name(i), step.activation); !bad.ok()) return bad;
+    if (Status bad = check_activation(step.activation); !bad.ok()) return bad;
     return check_numbers(i, sizes[0], wanted);
   }
 

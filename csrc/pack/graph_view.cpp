@@ -2,6 +2,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/activations.h"
 #include "kernels/sizes.h"
 #include "pack/graph.h"
 #include "pack/graph_steps.h"
@@ -98,8 +99,8 @@ Result<GraphView> view_graph(std::span<const std::byte> buffer) {
   std::vector<std::uint32_t> written(header.values);
   for (std::uint32_t i = 0; i < header.steps; ++i) {
     const StepRecord& step = view.steps_[i];
-    if (step.kind > kLastStepKind || step.activation.function > kLastFunction ||
-        step.operands < 1 || step.first_operand > header.operands ||
+    if (step.kind > kLastStepKind || !check_activation(step.activation).ok() || step.operands < 1 ||
+        step.first_operand > header.operands ||
         step.operands > header.operands - step.first_operand || step.value >= header.values ||
         !in_buffer(step.offset, step.bytes))
       return not_packed("step");

@@ -100,11 +100,24 @@ class _Activation(Native):
     """One number in, one out."""
 
     def forward(self, input: Tensor) -> Tensor:
-        function = activation_of(self)
+        function = self._function()
         if function is None or not self._serves(input):
             return self._torchs(input)
-        y: Tensor = activate(input, function.number, *function.parameters)
+        y: Tensor = activate(input, *function)
         return y
+
+    def _function(self) -> tuple[Any, ...] | None:
+        """Number and parameters as the operator takes them, looked up where attributes changed."""
+        own = self.__dict__
+        weight = own["_parameters"].get("weight")  # of PReLU
+        told = [own.get(name) for name in _ARGUMENTS[self.torch_class]]
+        key = (*told, None if weight is None else (id(weight), weight._version))
+        if own.get("_looked_up", ((), None))[0] != key:
+            function = activation_of(self)
+            found = None if function is None else (function.number, *function.arguments)
+            own["_looked_up"] = (key, found)
+        looked_up: tuple[Any, ...] | None = own["_looked_up"][1]
+        return looked_up
 
 
 class _Softmax(Native):
