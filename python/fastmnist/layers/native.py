@@ -114,7 +114,7 @@ class _Activation(Native):
         key = (*told, None if weight is None else (id(weight), weight._version))
         if own.get("_looked_up", ((), None))[0] != key:
             function = activation_of(self)
-            found = None if function is None else (function.number, *function.arguments)
+            found = None if function is None else function.arguments
             own["_looked_up"] = (key, found)
         looked_up: tuple[Any, ...] | None = own["_looked_up"][1]
         return looked_up
