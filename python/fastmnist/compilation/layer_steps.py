@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastmnist.compilation.arguments import Result, argument, floats, input_of
 from fastmnist.compilation.builder import Builder, Refused, Shape
 from fastmnist.int8.activation import Activation
-from fastmnist.int8.network import F32, MAX_INPUTS, NO_CLAMP
+from fastmnist.int8.network import F32, NO_CLAMP
 from fastmnist.layers.batchnorm import affine
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.linear import is_known_linear
@@ -56,8 +56,6 @@ def _float_layer(
     outputs, inputs = weight.shape
     if not shape or shape[-1] != inputs:
         raise Refused(step, f"expected rows of {inputs} numbers, got shape {[*shape]}")
-    if inputs > MAX_INPUTS:
-        raise Refused(step, f"expected at most {MAX_INPUTS} inputs, got {inputs}")
     if not (np.isfinite(weight).all() and (bias is None or np.isfinite(bias).all())):
         raise Refused(step, "expected finite weights, got NaN or inf")
     bias = np.zeros(outputs, np.float32) if bias is None else bias
