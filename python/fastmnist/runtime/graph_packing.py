@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,26 @@ class Structure:
         if self._how == "tuple":
             return outputs
         return [*outputs] if self._how == "list" else dict(zip(self._how, outputs, strict=True))
+
+    def parts(self, out: object) -> tuple[object, ...]:
+        """The arrays of an `out` that is put together in the same way.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not.
+        """
+        if isinstance(self._how, tuple) and isinstance(out, Mapping):
+            if set(out) != set(self._how):
+                keys, came = ", ".join(self._how), ", ".join(map(str, out))
+                raise ValueError(f"out: expected arrays by the keys {keys}, got {came or 'none'}")
+            return tuple(out[key] for key in self._how)
+        if isinstance(out, tuple | list):
+            return tuple(out)
+        kind = "a dict" if isinstance(self._how, tuple) else "a tuple"
+        raise TypeError(
+            f"out: expected {kind} of arrays, one for each output, got {type(out).__name__}"
+        )
 
 
 def pixels_in_place(graph: NetworkGraph, given: Input) -> bool:
