@@ -141,7 +141,8 @@ def _check_no_indexes(builder: Builder, step: Step) -> None:
         return
     indexes = {made.value for made in builder.steps if made.kind == "argmax"}
     for source in step.inputs:
-        if builder.of.get(source.node) in indexes:
+        value = builder.of.get(source.node)
+        if isinstance(value, int) and value in indexes:
             raise Refused(step, f"it computes with the indexes that '{source.name}' gives")
 
 

@@ -18,6 +18,7 @@ from torch.compiler import is_dynamo_compiling
 
 from fastmnist._ops import activate, affine, layer_norm, softmax
 from fastmnist.files.fields import required_field
+from fastmnist.int8.activation import Activation
 from fastmnist.layers.batchnorm import affine as gain_and_shift
 from fastmnist.layers.functions import activation_of
 from fastmnist.layers.own_forward import has_own_forward
@@ -41,11 +42,15 @@ _ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Softplus: ("beta", "threshold"),
     nn.LogSigmoid: (),
     nn.Softsign: (),
+    nn.GLU: ("dim",),
     nn.Softmax: ("dim",),
     nn.LogSoftmax: ("dim",),
     nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine"),
     nn.BatchNorm1d: ("num_features", "eps", "affine"),
 }
+
+
+_SIGMOID = Activation("sigmoid").number, *Activation("sigmoid").parameters
 
 
 class Native(QuietModule):
@@ -132,6 +137,20 @@ class _Softmax(Native):
         return y
 
 
+class _Glu(Native):
+    """One half of the last dimension times the sigmoid of the other."""
+
+    dim: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        is_last = self.dim in (-1, input.dim() - 1)
+        if not self._serves(input) or not is_last or input.shape[-1] % 2:
+            return self._torchs(input)
+        value, gate = input.chunk(2, dim=-1)
+        y: Tensor = value * activate(gate.contiguous(), *_SIGMOID)
+        return y
+
+
 class _LayerNorm(Native):
     """Over the last dimensions, which count as one."""
 
@@ -184,6 +203,7 @@ def _made(base: type[nn.Module], how: type[Native]) -> type[nn.Module]:
 
 
 _OTHERS = {
+    nn.GLU: _Glu,
     nn.Softmax: _Softmax,
     nn.LogSoftmax: _Softmax,
     nn.LayerNorm: _LayerNorm,
