@@ -36,6 +36,9 @@ _STRIP = "two integers of a struct, stored as one vector once in 16 rows: no sum
 ALLOWANCES = [
     Allowance("amx_int8.cpp", "::Narrow<", 1, _STRIP),
     Allowance("avx2_few.cpp", "", 2, "two rows: 8 sums, 4 operands, weights, ones, two products"),
+    Allowance(
+        "avx2_functions.cpp", "", 7, "no sums: polynomials of two vectors and their constants"
+    ),
     Allowance("avx2_windows.cpp", "panel_of<2", 3, "two rows: 4 sums, 4 picks, weights, constants"),
 ]
 

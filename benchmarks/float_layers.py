@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+import fastmnist as fm
 from benchmarks.command import Benchmark
 from benchmarks.measure import FULL, QUICK, measure
 from benchmarks.ours import LIBRARY
 from benchmarks.peers import Case, FloatLayer, Network, peer_cases
 from benchmarks.peers.description import U8, Call, aligned, floats
+from benchmarks.peers.torch_eager import chain
 from benchmarks.steps import Steps
 from benchmarks.workloads import CALIBRATION_ROWS, Workload
-from fastmnist import _core
 from fastmnist.display.tables import Table
 
 BATCHES = (1, 32, 1024)
@@ -49,26 +50,15 @@ def workload(widths: tuple[int, ...], threads: int) -> Workload:
 
 
 def ours(network: Network) -> Case:
-    """Build our case: the kernels, layer by layer."""
-    infinity = float("inf")
-    layers = _core.FloatLayers(
-        [
-            (layer.weight, layer.bias, 0.0 if layer.relu else -infinity, infinity)
-            for layer in network.layers
-        ]
-    )
+    """Build our case: the float model as one native call, as it is usually called."""
+    net = fm.compile(chain(network))
 
     def prepare(pixels: U8) -> Call:
         x = floats(pixels)
         out = aligned(np.empty((len(x), network.layers[-1].outputs), np.float32))
-        return partial(_run, layers, x, out)
+        return partial(net, x, out)
 
     return Case(f"{LIBRARY} float32", LIBRARY, "float32", prepare)
-
-
-def _run(layers: Any, x: Any, out: Any) -> Any:
-    layers.run(x, out)
-    return out
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from benchmarks import (
     compare,
     compression,
     few_bits,
+    float_layers,
+    graphs,
     modules,
     pruning_accuracy,
     quantization_accuracy,
@@ -123,6 +125,14 @@ def few_bits_tables(saved: Saved, _: Path) -> list[str]:
     return [_markdown(few_bits.table(saved)), f"{_ran(saved['about'])}."]
 
 
+def graph_tables(saved: Saved, _: Path) -> list[str]:
+    return [*map(_markdown, graphs.tables(saved)), f"{_ran(saved['about'])}."]
+
+
+def float_tables(saved: Saved, _: Path) -> list[str]:
+    return [*map(_markdown, float_layers.tables(saved)), f"{_ran(saved['about'])}."]
+
+
 def target_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, targets_tables.tables(saved)), f"{_ran(saved['about'])}."]
 
@@ -141,6 +151,10 @@ def blocks(results: Results) -> dict[str, list[str]]:
         ],
         "few-bits-table": results.each("few_bits", few_bits_tables),
         "compression-table": results.anywhere("compression", compression_tables),
+        "graphs-table": [
+            *results.each("graphs", graph_tables),
+            *results.each("float_layers", float_tables),
+        ],
         "benchmark-table": [
             *results.each("dense", dense_tables),
             *results.each("targets", target_tables),

@@ -1,4 +1,4 @@
-// _core.FloatLayers: float32 layers, each by its kernel, for tests and benchmarks of these kernels.
+// _core.FloatLayers: float32 layers, each by its kernel, for tests of these kernels.
 #pragma once
 
 #include <pybind11/pybind11.h>

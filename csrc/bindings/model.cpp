@@ -238,17 +238,18 @@ PyObject* Model::run(Task task, const OutputPort* ports, std::size_t count, PyOb
     return ports_.structure(*all).release().ptr();
   }
   const bool many = task == Task::kOutputs && !ports_.structure.is_none();
-  if (many && !PyTuple_CheckExact(out))
-    throw py::type_error("out: expected a tuple of " + std::to_string(count) +
-                         " arrays, one for each output, got " +
-                         py::str(py::type::of(py::handle(out))).cast<std::string>());
-  if (many && PyTuple_GET_SIZE(out) != static_cast<Py_ssize_t>(count))
+  py::object parts = py::reinterpret_borrow<py::object>(out);
+  if (many && !PyTuple_CheckExact(out)) parts = ports_.structure.attr("parts")(parts);
+  if (many && !PyTuple_CheckExact(parts.ptr()))
+    throw py::type_error("out: expected a tuple of arrays, one for each output");
+  if (many && PyTuple_GET_SIZE(parts.ptr()) != static_cast<Py_ssize_t>(count))
     invalid("out", std::to_string(count) + " arrays, one for each output",
-            std::to_string(PyTuple_GET_SIZE(out)));
+            std::to_string(PyTuple_GET_SIZE(parts.ptr())));
   // Whatever may run Python comes before the views of the inputs.
   Few<Out> outs;
   for (std::size_t i = 0; i < count; ++i)
-    outs.add(many ? PyTuple_GET_ITEM(out, static_cast<Py_ssize_t>(i)) : out, ports[i], "out");
+    outs.add(many ? PyTuple_GET_ITEM(parts.ptr(), static_cast<Py_ssize_t>(i)) : out, ports[i],
+             "out");
   inputs.read(ports_, xs);
   check_pixels(inputs);
   for (std::size_t i = 0; i < count; ++i) {

@@ -138,7 +138,7 @@ Tensor affine(const Tensor& x, const Tensor& multiplier, const Tensor& offset) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastmnist, m) {
-  m.def("activate(Tensor x, int function, float p0, float p1, float p2) -> Tensor");
+  m.def("activate(Tensor x, int function, float p0=0.0, float p1=0.0, float p2=0.0) -> Tensor");
   m.def("softmax(Tensor x, bool log) -> Tensor");
   m.def("layer_norm(Tensor x, Tensor? weight, Tensor? bias, float epsilon) -> Tensor");
   m.def("affine(Tensor x, Tensor multiplier, Tensor offset) -> Tensor");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "core/floats.h"
 #include "core/status.h"
@@ -26,6 +27,13 @@ inline Result<Activation> checked_activation(std::int64_t function, float p0, fl
   if (activation.function == Function::kSoftplus && p0 == 0)
     return Status::invalid("p0", "a beta of softplus other than 0", std::to_string(p0));
   return activation;
+}
+
+inline Status check_activation(const Activation& activation) {
+  const float* p = activation.parameters;
+  Result<Activation> checked =
+      checked_activation(static_cast<std::int64_t>(activation.function), p[0], p[1], p[2]);
+  return checked.ok() ? Status() : std::move(checked).status();
 }
 
 }  // namespace fastmnist

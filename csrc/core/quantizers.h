@@ -26,16 +26,6 @@ inline Status check_zero_point(const std::string& name, std::int64_t zero_point)
   return Status::invalid(name, "0 to 255", std::to_string(zero_point));
 }
 
-inline Status check_activation(const std::string& name, const Activation& activation) {
-  if (activation.function > kLastFunction)
-    return Status::invalid(name, "a known function",
-                           std::to_string(static_cast<std::uint32_t>(activation.function)));
-  for (const float parameter : activation.parameters)
-    if (!std::isfinite(parameter))
-      return Status::invalid(name, "finite parameters", number_text(parameter));
-  return {};
-}
-
 inline Result<Quantizer> checked_quantizer(double scale, std::int64_t zero_point) {
   if (Status bad = check_scale("scale", scale); !bad.ok()) return bad;
   if (Status bad = check_zero_point("zero_point", zero_point); !bad.ok()) return bad;

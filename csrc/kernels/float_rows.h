@@ -30,10 +30,10 @@ FASTMNIST_INLINE void over_row(std::int64_t n, float* y, const F& f, const X*...
   }
 }
 
-// The sum of values(x[i]) over a row, which store() may keep.
-template <typename V, typename Values, typename Store>
+// The sum of values(x[i]) over a row; keep(i, values, mask or nothing) may store them.
+template <typename V, typename Values, typename Keep>
 FASTMNIST_INLINE float sum_of(const float* x, std::int64_t n, const Values& values,
-                              const Store& keep) {
+                              const Keep& keep) {
   constexpr int kCount = kLanesOf<V>;
   constexpr int kParts = kPartialSums / kCount;
   V sums[kParts];

@@ -9,7 +9,7 @@
 //     a < b               a mask: for float, bool; select(mask, yes, no) takes lane by lane
 //     magnitude(x), with_sign(x, sign)   of bits; x has none
 //     power_of_two(t)     2^n for n from -126 to 127, where t is n + kPowerShift
-//     times_power(x, n, t)    x * 2^n, rounded once, for n from -252 to 256 and x from 0.5 to 2,
+//     times_power(x, n, t)    x * 2^n, rounded once, for n from -252 to 254 and x from 0.5 to 2,
 //                             where t is n + kTimesPowerShift
 //     first_lanes<V>(n)   the mask of the first n lanes, of all where there are fewer
 //     load<V>(p), load<V>(p, mask), store(p, v), store(p, v, mask)   nothing is touched where the

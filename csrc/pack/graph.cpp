@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/activations.h"
 #include "core/quantizers.h"
 #include "kernels/sizes.h"
 #include "pack/float_panels.h"
@@ -69,7 +70,7 @@ struct Packer {
       return Status::invalid(
           step_name(i), "sizes that fit its kind",
           sizes.empty() ? "no operands" : text_of(sizes[0]) + " to " + text_of(wanted));
-    if (Status bad = check_activation(step_name(i), step.activation); !bad.ok()) return bad;
+    if (Status bad = check_activation(step.activation); !bad.ok()) return bad;
     return check_numbers(i, sizes[0], wanted);
   }
 
@@ -80,8 +81,7 @@ struct Packer {
     };
     bool good = true;
     if (step.kind == StepKind::kFloat)
-      good = step.weight != nullptr && x.width <= kMaxInputs &&
-             finite(step.weight, x.width * y.width) &&
+      good = step.weight != nullptr && finite(step.weight, x.width * y.width) &&
              (step.bias == nullptr || finite(step.bias, y.width));
     if (step.kind == StepKind::kSlopes)
       good = step.weight != nullptr && finite(step.weight, x.all());
@@ -93,8 +93,7 @@ struct Packer {
           (step.weight == nullptr) == (step.bias == nullptr) && step.epsilon >= 0 &&
           (step.weight == nullptr || (finite(step.weight, x.width) && finite(step.bias, x.width)));
     if (!good)
-      return Status::invalid(step_name(i), "finite numbers, at most 65536 inputs",
-                             "others, or none");
+      return Status::invalid(step_name(i), "finite numbers of its sizes", "others, or none");
     if (std::isnan(step.clamp.lo) || std::isnan(step.clamp.hi) || step.clamp.lo > step.clamp.hi)
       return Status::invalid(step_name(i), "a clamp with lo <= hi",
                              number_text(step.clamp.lo) + ", " + number_text(step.clamp.hi));

@@ -164,6 +164,14 @@ class FASTMNIST_API GraphView {
 
  private:
   friend FASTMNIST_API Result<GraphView> view_graph(std::span<const std::byte> buffer);
+  bool in_buffer(std::uint64_t offset, std::uint64_t bytes) const;
+  bool in_scratch(std::uint64_t offset, std::int64_t floats) const;
+  bool is_codes(std::uint32_t operand) const;
+  Status find_tables(std::span<const std::byte> buffer);
+  Status check_values() const;
+  Status check_inputs() const;
+  Status check_step(std::uint32_t i, std::span<const std::byte> buffer);
+  Status check_flow() const;
   const std::byte* base_ = nullptr;
   const GraphHeader* header_ = nullptr;
   const InputRecord* inputs_ = nullptr;

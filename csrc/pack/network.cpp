@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/activations.h"
 #include "core/quantizers.h"
 #include "kernels/sizes.h"
 
@@ -38,8 +39,7 @@ Status check_layer(const CanonicalLayer& layer, std::size_t i, bool is_static) {
   if (std::isnan(layer.clamp.lo) || std::isnan(layer.clamp.hi) || layer.clamp.lo > layer.clamp.hi)
     return Status::invalid(layer_name(i, "clamp"), "lo <= hi",
                            number_text(layer.clamp.lo) + ", " + number_text(layer.clamp.hi));
-  if (Status bad = check_activation(layer_name(i, "activation"), layer.activation); !bad.ok())
-    return bad;
+  if (Status bad = check_activation(layer.activation); !bad.ok()) return bad;
   if (!is_static) return {};
   if (Status bad = check_scale(layer_name(i, "input_scale"), layer.x_quantizer.scale); !bad.ok())
     return bad;
@@ -235,7 +235,7 @@ Result<NetworkView> view_network(std::span<const std::byte> buffer) {
     const LayerRecord& record = view.records_[i];
     if (record.inputs != before || record.inputs > kMaxInputs || record.outputs < 1 ||
         record.outputs > kMaxOutputs || record.most_weight > 128 ||
-        record.activation.function > kLastFunction ||
+        !check_activation(record.activation).ok() ||
         !(view.has_form(i, WeightForm::kDense) || view.has_form(i, WeightForm::kNibbles)))
       return not_packed("layer record");
     for (int f = 0; f < kWeightForms; ++f) {

@@ -8,6 +8,7 @@
 #include "core/arithmetic.h"
 #include "kernels/sizes.h"
 #include "runtime/linear.h"
+#include "runtime/pixels.h"
 
 namespace fastmnist {
 namespace {
@@ -142,13 +143,6 @@ void run_static(const Block& job, const BlockScratch& s, std::int64_t first, std
     if (s.bad[m]) fill_nan(job.y + (first + m) * net.outputs(), net.outputs());
 }
 
-// The real values of one row of pixels: a table of 256 values per channel, channel-major features.
-void look_up_pixels(const NetworkView& net, const std::uint8_t* pixels, float* row) {
-  const std::int64_t per_channel = net.inputs() / net.channels();
-  for (std::int64_t k = 0; k < net.inputs(); ++k)
-    row[k] = net.tables()[k / per_channel * 256 + pixels[k]];
-}
-
 void run_dynamic(const Block& job, const BlockScratch& s, std::int64_t first, std::int64_t count) {
   const NetworkView& net = job.network;
   const float* x = nullptr;
@@ -157,7 +151,8 @@ void run_dynamic(const Block& job, const BlockScratch& s, std::int64_t first, st
   if (job.rows.type == RowType::kPixels) {
     const auto* pixels = static_cast<const std::uint8_t*>(job.rows.data) + first * net.inputs();
     for (std::int64_t m = 0; m < count; ++m)
-      look_up_pixels(net, pixels + m * net.inputs(), s.floats[0] + m * s.strides[0]);
+      look_up_pixels(net.tables(), net.channels(), pixels + m * net.inputs(), net.inputs(),
+                     s.floats[0] + m * s.strides[0]);
     x = s.floats[0];
     x_stride = s.strides[0];
   } else {

@@ -14,6 +14,7 @@
 #include "runtime/executor.h"
 #include "runtime/graph_steps.h"
 #include "runtime/linear.h"
+#include "runtime/pixels.h"
 #include "runtime/plan.h"
 #include "runtime/predict.h"
 #include "runtime/shares.h"
@@ -81,16 +82,14 @@ struct BlockOfRows {
   }
 };
 
-// The real values of pixels, by a table of 256 a channel.
-void look_up_pixels(const BlockOfRows& block, const InputRecord& input) {
+// An input's pixels as numbers, into scratch memory.
+void look_up_input(const BlockOfRows& block, const InputRecord& input) {
   const ValueRecord& value = block.job.graph.values()[input.value];
   const auto* pixels = reinterpret_cast<const std::uint8_t*>(block.input(value));
-  const float* table = block.job.graph.floats(input.table);
-  const std::int64_t channel = value.size() / input.channels;
-  float* to = block.in_scratch(input.scratch);
+  float* const to = block.in_scratch(input.scratch);
   for (std::int64_t m = 0; m < block.count; ++m)
-    for (std::int64_t c = 0; c < input.channels; ++c)
-      for (std::int64_t k = 0; k < channel; ++k) *to++ = table[c * 256 + *pixels++];
+    look_up_pixels(block.job.graph.floats(input.table), input.channels, pixels + m * value.size(),
+                   value.size(), to + m * value.size());
 }
 
 // An int8 network on a block: each position of each sample is one of its rows.
@@ -147,7 +146,7 @@ void run_range(void* context, std::int64_t begin, std::int64_t end) {
     for (const InputRecord& input : job.graph.inputs())
       if (input.pixels == PixelKind::kTable &&
           job.inputs[job.graph.values()[input.value].index].type == RowType::kPixels)
-        look_up_pixels(block, input);
+        look_up_input(block, input);
     const std::span<const StepRecord> steps = job.graph.steps();
     for (std::size_t i = 0; i < steps.size(); ++i) {
       if (steps[i].kind == StepKind::kInt8)

@@ -16,11 +16,11 @@ import fastmnist._core as _core
 torch.ops.load_library(str(Path(_core.__file__).with_name("_torch.so")))
 
 
-def _same_device(rows: torch.Tensor, packed: torch.Tensor) -> None:
+def _same_device(rows: torch.Tensor, other: torch.Tensor | None, name: str = "packed") -> None:
     # A meta tensor among real ones would select the fake kernel and return memory of no value.
-    if rows.device != packed.device:
+    if other is not None and rows.device != other.device:
         raise RuntimeError(
-            f"packed: expected a tensor on '{rows.device}', as the rows are, got '{packed.device}'"
+            f"{name}: expected a tensor on '{rows.device}', as the rows are, got '{other.device}'"
         )
 
 
@@ -65,7 +65,9 @@ def _pack_sparse(
     return bitmask.new_empty((size,), dtype=torch.uint8)
 
 
-def _activate(x: torch.Tensor, function: int, p0: float, p1: float, p2: float) -> torch.Tensor:
+def _activate(
+    x: torch.Tensor, function: int, p0: float = 0.0, p1: float = 0.0, p2: float = 0.0
+) -> torch.Tensor:
     return x.new_empty(x.shape)
 
 
@@ -76,10 +78,14 @@ def _softmax(x: torch.Tensor, log: bool) -> torch.Tensor:
 def _layer_norm(
     x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, epsilon: float
 ) -> torch.Tensor:
+    _same_device(x, weight, "weight")
+    _same_device(x, bias, "bias")
     return x.new_empty(x.shape)
 
 
 def _affine(x: torch.Tensor, multiplier: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    _same_device(x, multiplier, "multiplier")
+    _same_device(x, offset, "offset")
     return x.new_empty(x.shape)
 
 

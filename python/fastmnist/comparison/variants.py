@@ -12,19 +12,23 @@ from torch import nn
 from fastmnist.clustering.clusterer import cluster
 from fastmnist.clustering.configs import Clusters
 from fastmnist.compilation.compiling import compile as compile_model
-from fastmnist.data.batches import BatchFn, check_repeatable
+from fastmnist.data.batches import BatchFn, check_repeatable, iter_batches
+from fastmnist.data.meaning import meaning_of
 from fastmnist.display.callers import callers_level
 from fastmnist.distillation.config import Distillation
 from fastmnist.distillation.distilling import distill
 from fastmnist.factorization.config import LowRank
 from fastmnist.factorization.factorizing import factorize
 from fastmnist.fusion.fusing import fuse
-from fastmnist.pixels import explicit_pixels, set_model_pixels
+from fastmnist.pixels import PixelNormalization, explicit_pixels, set_model_pixels
 from fastmnist.pruning import L1Unstructured, Structured, prune
 from fastmnist.pruning.methods import checked_integer
 from fastmnist.quantization.configs import Dynamic, Half, Static
 from fastmnist.quantization.quantizing import quantize
 from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.verify import Rows
+
+_ROWS = 8  # as an example
 
 
 def variants(
@@ -44,9 +48,9 @@ def variants(
     ----------
     model : torch.nn.Module
         A trained model; left as it was. Variants that cannot be made of it are left out, with a
-        warning: ``compiled`` where its layers form no chain, ``clustered`` where a layer has fewer
-        than 16 distinct weights, ``low-rank`` where none would become smaller, ``distilled`` where
-        neurons cannot be removed.
+        warning: the compiled ones where a step of it cannot be part of one call, ``clustered``
+        where a layer has fewer than 16 distinct weights, ``low-rank`` where none would become
+        smaller, ``distilled`` where neurons cannot be removed.
     data : Data, Split, DataLoader, (x, y), …
         To calibrate on, and to teach the distilled variant; of a bundle, its training half.
     prune_amount : float
@@ -66,7 +70,8 @@ def variants(
         ``pruned N %``, ``pruned + int8``, ``4-bit`` (static, weights of 4 bits), ``clustered``
         (static int8, 16 values a layer), ``low-rank`` (half the weights, by
         :func:`fastmnist.factorize`), ``distilled`` (half of each hidden layer's neurons, taught by
-        the model) and ``compiled`` (the static int8 network as one native call).
+        the model), ``compiled float32`` (the original as one native call) and ``compiled`` (the
+        static int8 network as one).
 
     Raises
     ------
@@ -95,28 +100,52 @@ def variants(
         "pruned + int8": quantize(pruned, config),
     }
     told = _told(model, pixels, mean, std)
-    ways: dict[str, Callable[[], nn.Module]] = {
+    rows = _first_rows(told, data, batch_fn)
+    ways: dict[str, Callable[[], Any]] = {
         "4-bit": lambda: quantize(model, replace(config, weight_bits=4)),
         "clustered": lambda: quantize(cluster(model, Clusters(16)), config),
         "low-rank": lambda: factorize(told, LowRank(ratio=0.5), data, batch_fn=batch_fn),
         "distilled": lambda: _distilled(told, data, epochs, batch_fn),
+        "compiled float32": lambda: compile_model(told, example=rows),
+        "compiled": lambda: _compiled(
+            static,
+            lambda: compile_model(
+                model, data, batch_fn=batch_fn, pixels=pixels, mean=mean, std=std
+            ),
+            rows,
+        ),
     }
     for name, way in ways.items():
         try:
             made[name] = way()
         except ValueError as error:
             warnings.warn(f"left out '{name}': {error}", UserWarning, stacklevel=callers_level())
-    try:
-        try:
-            made["compiled"] = compile_model(static)
-        except ValueError:
-            # Of the float model more can be joined: what is compiled has one way in.
-            made["compiled"] = compile_model(
-                model, data, batch_fn=batch_fn, pixels=pixels, mean=mean, std=std
-            )
-    except ValueError as error:
-        warnings.warn(f"left out 'compiled': {error}", UserWarning, stacklevel=callers_level())
     return made
+
+
+def _compiled(static: nn.Module, anew: Callable[[], Any], rows: Rows) -> Any:
+    """The static model as one call; made anew of the float one where that can be joined to more:
+    what is compiled has one way in."""
+    try:
+        return compile_model(static, example=rows)
+    except ValueError:
+        return anew()
+
+
+def _first_rows(model: nn.Module, data: Any, batch_fn: BatchFn | None) -> Rows:
+    """Some rows as the model is called with."""
+    pixels = meaning_of(data, model).pixels or PixelNormalization()
+    batches = iter_batches(
+        data,
+        split="train",
+        batch_size=_ROWS,
+        batch_fn=batch_fn,
+        max_samples=_ROWS,
+        pixels=pixels,
+        model=model,
+        name="data",
+    )
+    return Rows.first_of(next(batches), "data")
 
 
 def _told(model: nn.Module, pixels: str | None, mean: Any, std: Any) -> nn.Module:

@@ -95,7 +95,11 @@ def compile(
     model = check_module(model)
     check_not_prepared(model, "fm.convert makes it int8, which compiles")
     told: PixelNormalization | None = None
-    rows = None if example is None else Rows.of(example, model_pixels(model))
+    rows = (
+        example
+        if example is None or isinstance(example, Rows)
+        else (Rows.of(example, model_pixels(model)))
+    )
     with using("fixed"):  # what the modules pack is not kept
         if any(is_int8_linear(module) for module in model.modules()):
             _refuse_options(given, "a model that is quantized already")

@@ -63,7 +63,9 @@ def _together(before: GraphStep, step: GraphStep) -> GraphStep | None:
     if before.kind == "int8" and before.network is not None:
         network = _network_of_both(before.network, step)
         named = before.name if step.network is None else f"{before.name} … {step.name}"
-        return network and replace(before, name=named, value=step.value, network=network)
+        if network is None:
+            return None
+        return replace(before, name=named, value=step.value, network=network)
     if before.kind not in ("float", "clamp") or before.function is not None:
         return None
     if step.kind == "clamp":

@@ -90,6 +90,15 @@ class Activation:
         return FUNCTIONS[self.name][0]
 
     @property
+    def arguments(self) -> tuple[float, ...]:
+        """What ``torch.ops.fastmnist.activate`` takes behind its input, the number first.
+
+        As few as will do, because each takes the call time.
+        """
+        number, _, count = FUNCTIONS[self.name]
+        return (number, *self.parameters[:count])
+
+    @property
     def title(self) -> str:
         """How people write it: ``GELU``, ``LeakyReLU(0.1)``, ``ELU(1)``."""
         word = FUNCTIONS[self.name][1]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
 from fastmnist._ops import activate, affine, layer_norm, softmax
@@ -72,13 +72,17 @@ class Native(QuietModule):
 
     def _serves(self, x: Tensor) -> bool:
         """Whether kernels give what torch's forward would."""
-        if isinstance(x, fx.Proxy) or not isinstance(x, Tensor):
-            return False
-        wants_gradient = torch.is_grad_enabled() and (
-            x.requires_grad or any(p.requires_grad for p in self.parameters(recurse=False))
+        return (
+            isinstance(x, Tensor)
+            and x.dtype is torch.float32
+            and x.device.type == "cpu"
+            and x.layout is torch.strided
+            and not self.training
+            and not (torch.is_grad_enabled() and (x.requires_grad or self._learns()))
         )
-        plain = x.dtype is torch.float32 and x.device.type == "cpu" and x.layout is torch.strided
-        return plain and not self.training and not wants_gradient
+
+    def _learns(self) -> bool:
+        return any(p is not None and p.requires_grad for p in self._parameters.values())
 
     def _torchs(self, x: Tensor) -> Tensor:
         """What torch's own class computes."""
@@ -101,11 +105,24 @@ class _Activation(Native):
     """One number in, one out."""
 
     def forward(self, input: Tensor) -> Tensor:
-        function = activation_of(self)
+        function = self._function()
         if function is None or not self._serves(input):
             return self._torchs(input)
-        y: Tensor = activate(input, function.number, *function.parameters)
+        y: Tensor = activate(input, *function)
         return y
+
+    def _function(self) -> tuple[Any, ...] | None:
+        """Number and parameters as the operator takes them, looked up where attributes changed."""
+        own = self.__dict__
+        weight = own["_parameters"].get("weight")  # of PReLU
+        told = [own.get(name) for name in _ARGUMENTS[self.torch_class]]
+        key = (*told, None if weight is None else (id(weight), weight._version))
+        if own.get("_looked_up", ((), None))[0] != key:
+            function = activation_of(self)
+            found = None if function is None else function.arguments
+            own["_looked_up"] = (key, found)
+        looked_up: tuple[Any, ...] | None = own["_looked_up"][1]
+        return looked_up
 
 
 class _Softmax(Native):
@@ -143,17 +160,20 @@ class _LayerNorm(Native):
     eps: float
 
     def forward(self, input: Tensor) -> Tensor:
-        over = tuple(self.normalized_shape)
+        over = self.normalized_shape
         if not self._serves(input) or input.shape[-len(over) :] != over:
             return self._torchs(input)
-        rows = input.flatten(-len(over))
-        parts = [None if p is None else p.detach().reshape(-1) for p in (self.weight, self.bias)]
-        if parts[0] is None and parts[1] is not None:
-            parts[0] = torch.ones_like(parts[1])
-        if parts[1] is None and parts[0] is not None:
-            parts[1] = torch.zeros_like(parts[0])
-        y: Tensor = layer_norm(rows, *parts, self.eps)
-        return y.view(input.shape)
+        weight, bias = self.weight, self.bias
+        if (weight is None) != (bias is None):
+            some = weight if bias is None else bias
+            weight = torch.ones_like(some) if weight is None else weight  # type: ignore[arg-type]
+            bias = torch.zeros_like(some) if bias is None else bias  # type: ignore[arg-type]
+        if len(over) == 1:
+            y: Tensor = layer_norm(input, weight, bias, self.eps)
+            return y
+        parts = (None if part is None else part.reshape(-1) for part in (weight, bias))
+        rows: Tensor = layer_norm(input.flatten(-len(over)), *parts, self.eps)
+        return rows.view(input.shape)
 
 
 class _BatchNorm1d(Native):

@@ -31,8 +31,10 @@ def quantize(
 ) -> nn.Module:
     """Return a copy of `model` whose Linear layers run in int8, or in 16-bit floats.
 
-    Linear layers are first fused with what follows them (:func:`fastmnist.fuse`), then each is
-    replaced at its own path by a layer that takes and gives floats: every way into the model
+    Linear layers are first fused with what follows them (:func:`fastmnist.fuse`, and in int8 with
+    other activation modules, GELU and the like, too), then each is replaced at its own path by a
+    layer that takes and gives floats; activations, norms and softmax that stand apart run the
+    kernels of compiled networks, so that both give the same bits. Every way into the model
     (``model[:-1]``, ``model.encode(x)``, hooks) stays one. :func:`fastmnist.compile` alone makes
     one call of many. ``Dynamic`` and ``Half`` take LSTM, GRU and RNN too, ``Dynamic`` their cells.
     :func:`fastmnist.changes` tells what was done, and which layers were left.

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from fastmnist.layers.batchnorm import RowNorm
 from fastmnist.layers.linear import is_known_linear
-from fastmnist.layers.own_forward import has_own_forward
 from fastmnist.layers.native import torch_class
+from fastmnist.layers.own_forward import has_own_forward
 from fastmnist.layers.quantized import QuantizedLinear
 from fastmnist.layers.quiet import DeQuantStub, Identity, QuantStub
 from fastmnist.layers.registry import kind_of

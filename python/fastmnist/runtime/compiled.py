@@ -14,7 +14,7 @@ from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.explanation import explained
 from fastmnist.runtime.graph_explanation import described, explained_graph
 from fastmnist.runtime.graph_packing import pack_graph, ports_of
-from fastmnist.runtime.planning import pack_and_plan, plan_mode
+from fastmnist.runtime.planning import Plan, pack_and_plan, plan_mode
 from fastmnist.runtime.unpacking import (
     filled_graph,
     filled_network,
@@ -64,6 +64,7 @@ class CompiledModel(_core.Model):
         # Everything but the numbers, which the packed form already holds: they are unpacked when
         # somebody asks. What stands in for them has their shapes and takes no memory.
         self._hollow: QuantizedNetwork | NetworkGraph
+        self._plans: tuple[Plan, ...]
         if chain is not None:
             packed, chosen = pack_and_plan(chain, plan)
             super().__init__(packed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import fastmnist._core as _core
@@ -29,52 +29,71 @@ _WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse ke
 
 def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> Table:
     """See :meth:`fastmnist.CompiledModel.explain`."""
+    return explained_parts(
+        [(network, plan)],
+        rows,
+        f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
+        f"kernels up to {_core.cpu_info()['isa']}, blocks of {plan.block_rows} rows",
+    )
+
+
+def explained_parts(
+    parts: Sequence[tuple[QuantizedNetwork, Plan]], rows: Sequence[int], title: str
+) -> Table:
+    """A line per layer and batch, of one network or of several that are parts of a graph."""
     rows = _checked(rows)
     isa = _core.cpu_info()["isa"]
-    packed = pack(network)  # with all forms of weights, also those that the plan has no use for
-    ruled = pack_and_plan(network, "fixed")[1]
-    ignored = plan.made_for != ruled.made_for
-    if ignored:
-        plan = ruled
-    zeros = [float((layer.weight == 0).mean()) for layer in network.layers]
-    asks = max(zeros) >= _WORTH_ASKING
+    # With all forms of weights, also those that the plan has no use for.
+    packed = [pack(network) for network, _ in parts]
+    ruled = [pack_and_plan(network, "fixed")[1] for network, _ in parts]
+    kept = [plan.made_for == own.made_for for (_, plan), own in zip(parts, ruled, strict=True)]
+    plans = [
+        plan if as_made else own for (_, plan), own, as_made in zip(parts, ruled, kept, strict=True)
+    ]
+    networks = [network for network, _ in parts]
+    zeros = [[float((la.weight == 0).mean()) for la in network.layers] for network in networks]
+    asks = max(max(shares) for shares in zeros) >= _WORTH_ASKING
     pruned = asks and has_sparse_kernels()
-    table = Table(
-        f"{network.inputs} → {network.outputs}, {network.kind}, plan: {plan.mode}, "
-        f"kernels up to {isa}, blocks of {plan.block_rows} rows",
-        [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS],
-    )
+    table = Table(title, [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS])
     marked = False
-    for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
-        by_class = layer_times(packed, i)
-        about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
-        about += [input_rule(network, i), _weights(layer, zeros[i])]
-        even = break_even(shape) if pruned and zeros[i] >= _WORTH_ASKING else {}
-        for n in rows:
-            c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
-            chosen, times = plan.kernels[i][c], by_class[c]
-            measured = n if n <= ROWS[-2] else ROWS[-1]
-            share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
-            others = _others(times, chosen)
-            marked = marked or _FASTER in others
-            table.row(
-                *about,
-                f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
-                chosen.isa,
-                _tile(chosen),
-                f"{times[chosen]:,.2f}",
-                f"{share:.0%}",
-                *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
-                others,
-            )
-            about = [""] * len(about)
-    for text in _notes(network, packed, plan, isa, marked):
+    for network, plan, whole, shares in zip(networks, plans, packed, zeros, strict=True):
+        for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
+            by_class = layer_times(whole, i)
+            about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
+            about += [input_rule(network, i), _weights(layer, shares[i])]
+            even = break_even(shape) if pruned and shares[i] >= _WORTH_ASKING else {}
+            for n in rows:
+                c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
+                chosen, times = plan.kernels[i][c], by_class[c]
+                measured = n if n <= ROWS[-2] else ROWS[-1]
+                share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
+                others = _others(times, chosen)
+                marked = marked or _FASTER in others
+                table.row(
+                    *about,
+                    f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
+                    chosen.isa,
+                    _tile(chosen),
+                    f"{times[chosen]:,.2f}",
+                    f"{share:.0%}",
+                    *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
+                    others,
+                )
+                about = [""] * len(about)
+    pixels = [_about_pixels(networks[0])] if len(networks) == 1 else []
+    for text in [*pixels, *_notes(networks, packed, plans, isa, marked)]:
         table.note(text)
     if asks and not pruned:
         table.note(sparse_note([]))
-    if ignored:
+    if not all(kept):
         table.note("the plan was made for another instruction set: here the rule decides")
     return table
+
+
+def _about_pixels(network: QuantizedNetwork) -> str:
+    if network.pixels is None:
+        return "uint8 rows are refused: the model does not know what a pixel stands for"
+    return f"uint8 rows: pixel p stands for {network.pixels.formula}"
 
 
 def input_rule(network: QuantizedNetwork, i: int) -> str:
@@ -186,10 +205,12 @@ def _tile(kernel: _core.Kernel) -> str:
     return " ".join(filter(None, (kernel.loop, f"{kernel.rows}×{kernel.panels}", form)))
 
 
-def _about_nibbles(few: list[str], network: QuantizedNetwork, plan: Plan) -> str:
+def _about_nibbles(
+    few: list[str], layers: Sequence[QuantizedLayer], chosen: Sequence[Sequence[_core.Kernel]]
+) -> str:
     """In what form layers of at most 16 values are held."""
     held: dict[str, list[str]] = {"4 bits": [], "both 4 bits and bytes": [], "bytes": []}
-    for layer, kernels in zip(network.layers, plan.kernels, strict=True):
+    for layer, kernels in zip(layers, chosen, strict=True):
         forms = {kernel.form for kernel in kernels}
         how = "bytes" if "nibbles" not in forms else "both 4 bits and bytes"
         if layer.name in few:
@@ -201,14 +222,19 @@ def _about_nibbles(few: list[str], network: QuantizedNetwork, plan: Plan) -> str
     )
 
 
+def _of_all(about: Callable[[QuantizedNetwork], str], networks: Sequence[QuantizedNetwork]) -> str:
+    return ", ".join(filter(None, map(about, networks)))
+
+
 def _notes(
-    network: QuantizedNetwork, packed: Packed, plan: Plan, isa: str, marked: bool
+    networks: Sequence[QuantizedNetwork],
+    packed: Sequence[Packed],
+    plans: Sequence[Plan],
+    isa: str,
+    marked: bool,
 ) -> list[str]:
     limits = _limits(isa)
     notes = [
-        "uint8 rows are refused: the model does not know what a pixel stands for"
-        if network.pixels is None
-        else f"uint8 rows: pixel p stands for {network.pixels.formula}",
         "tile: rows × panels of 16 outputs; before it the loop, behind it the form of weights, "
         "where there are several (csrc/README.md names them)",
         "µs: these rows through one layer alone, one thread, codes in cache; a number of rows is "
@@ -217,27 +243,31 @@ def _notes(
         f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
         f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
     ]
-    if zeros := _zeros(network):
+    if zeros := _of_all(_zeros, networks):
         notes.append(
             f"these rows have as many zeros as calibration saw ({zeros}); kernels that leave them "
             "out may pass the limit"
         )
-    if empty := _empty(network):
+    if empty := _of_all(_empty, networks):
         notes.append(
             f"empty neurons, whose weights are all 0 before or behind them: {empty}; "
             "fm.prune(…, remove_empty=True) removes those that are so in the float model"
         )
-    if few := [layer.name for layer in network.layers if layer.values <= _NIBBLE_VALUES]:
-        notes.append(_about_nibbles(few, network, plan))
-    if any(kernel.is_sparse for layer in plan.kernels for kernel in layer):
+    every = [layer for network in networks for layer in network.layers]
+    kernels = [chosen for plan in plans for chosen in plan.kernels]
+    if few := [layer.name for layer in every if layer.values <= _NIBBLE_VALUES]:
+        notes.append(_about_nibbles(few, every, kernels))
+    if any(kernel.is_sparse for layer in kernels for kernel in layer):
         notes.append("of limit: of what dense weights allow; sparse ones may take less time")
-    if plan.threaded != plan.kernels:
-        notes.append("batches that several threads share: " + _differences(network, plan))
-    if plan.mode == "fixed":
+    if any(plan.threaded != plan.kernels for plan in plans):
+        pairs = zip(networks, plans, strict=True)
+        told = filter(None, (_differences(network, plan) for network, plan in pairs))
+        notes.append("batches that several threads share: " + ", ".join(told))
+    if plans[0].mode == "fixed":
         notes.append("the kernels were chosen by rule (plan='fixed'), not by these times")
         if marked:
             notes.append(f"{_FASTER} faster: a measured plan may take it")
-    elif len(_core.layer_kernels(packed, 0, ROWS[-1])) > 1:
+    elif any(len(_core.layer_kernels(whole, 0, ROWS[-1])) > 1 for whole in packed):
         notes.append(
             "the others lost because they were slower, or not faster by more than the noise (3 %)"
         )

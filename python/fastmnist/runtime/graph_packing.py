@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +65,7 @@ def pack_graph(graph: NetworkGraph, mode: str | None = None) -> PackedGraph:
     return PackedGraph(packed, tuple(plans))
 
 
-def ports_of(graph: NetworkGraph) -> dict[str, object]:
+def ports_of(graph: NetworkGraph) -> dict[str, Any]:
     """How ``_core.Model`` is to name and shape what goes in and out."""
     return {
         "inputs": [
@@ -86,13 +88,31 @@ class Structure:
             return outputs
         return [*outputs] if self._how == "list" else dict(zip(self._how, outputs, strict=True))
 
+    def parts(self, out: object) -> tuple[object, ...]:
+        """The arrays of an `out` that is put together in the same way.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not.
+        """
+        if isinstance(self._how, tuple) and isinstance(out, Mapping):
+            if set(out) != set(self._how):
+                keys, came = ", ".join(self._how), ", ".join(map(str, out))
+                raise ValueError(f"out: expected arrays by the keys {keys}, got {came or 'none'}")
+            return tuple(out[key] for key in self._how)
+        if isinstance(out, tuple | list):
+            return tuple(out)
+        kind = "a dict" if isinstance(self._how, tuple) else "a tuple"
+        raise TypeError(
+            f"out: expected {kind} of arrays, one for each output, got {type(out).__name__}"
+        )
+
 
 def pixels_in_place(graph: NetworkGraph, given: Input) -> bool:
     """Whether only int8 networks read an input, all of which take its pixels as they are."""
     readers = [step for step in graph.steps if given.value in step.operands]
-    return all(
-        step.network is not None and step.network.pixels == given.pixels for step in readers
-    )
+    return all(step.network is not None and step.network.pixels == given.pixels for step in readers)
 
 
 def _native_input(graph: NetworkGraph, given: Input) -> tuple[int, str, F32 | None]:
@@ -110,5 +130,3 @@ def _native_value(value: Value) -> tuple[int, int, F32 | None]:
 
 def _contiguous(array: F32 | None) -> F32 | None:
     return None if array is None else np.ascontiguousarray(array, np.float32)
-
-

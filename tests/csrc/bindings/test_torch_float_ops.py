@@ -35,7 +35,8 @@ def rows_of(x: torch.Tensor) -> Any:
 def test_opcheck(layout: Any) -> None:
     for shape in ((2, 3, 7), (5,), (0, 4)):
         x, w, b = layout(floats(*shape)), floats(shape[-1]), floats(shape[-1])
-        torch.library.opcheck(OPS.activate, (x, GELU, 0.0, 0.0, 0.0))
+        torch.library.opcheck(OPS.activate, (x, GELU))
+        torch.library.opcheck(OPS.activate, (x, *selu().arguments))
         torch.library.opcheck(OPS.softmax, (x, True))
         torch.library.opcheck(OPS.layer_norm, (x, w, b, 1e-5))
         torch.library.opcheck(OPS.layer_norm, (x, None, None, 1e-5))
@@ -64,7 +65,9 @@ def test_the_kernels_bits(isa: str, shape: Any, layout: Any) -> None:
         assert_same_bits(_ops.layer_norm(x, *mine, 1e-5).numpy(), expected.reshape(shape))
     expected = reference_functions.affine(rows, w, b)
     assert_same_bits(_ops.affine(x, weight, bias).numpy(), expected.reshape(shape))
-    assert torch.equal(_ops.activate_eager(x, GELU, 0, 0, 0), _ops.activate(x, GELU, 0, 0, 0))
+    for activation in (s, Activation("gelu"), Activation("softplus", (2, 20, 0))):
+        whole = _ops.activate(x, activation.number, *activation.parameters)
+        assert torch.equal(_ops.activate_eager(x, *activation.arguments), whole)
 
 
 def test_tables_of_a_sample() -> None:
@@ -120,6 +123,15 @@ def test_what_is_refused() -> None:
     raises(r"multiplier: expected a size in which x's ends, \[2, 5\]", OPS.affine, x, wide, wide)
     raises(r"offset: expected the size of multiplier, \[5\], got \[6\]", OPS.affine, x, w, wide)
     raises("multiplier: expected a size", OPS.affine, x, torch.tensor(1.0), torch.tensor(1.0))
+
+
+def test_tensors_of_no_memory_among_others_are_refused() -> None:
+    x, w = floats(2, 5), floats(5)
+    meta = w.to("meta")
+    raises("weight: expected a tensor on 'cpu', as the rows are", OPS.layer_norm, x, meta, w, 1e-5)
+    raises("bias: expected a tensor on 'cpu', as the rows are", OPS.layer_norm, x, None, meta, 1e-5)
+    raises("multiplier: expected a tensor on 'cpu'", OPS.affine, x, meta, meta)
+    raises("offset: expected a tensor on 'cpu'", OPS.affine, x, w, meta)
 
 
 def test_compile() -> None:
