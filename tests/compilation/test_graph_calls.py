@@ -39,10 +39,16 @@ def outs(count: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_outs_are_written_to(two: fm.CompiledModel) -> None:
     want = [*two(X, OTHER).values()]
-    given = outs()
-    two(X, OTHER, out=given)
-    for a, b in zip(want, given, strict=True):
-        assert torch.equal(a, b)
+    policy, value = outs()
+    for given in (
+        (policy, value), [policy, value], {"policy": policy, "value": value},
+        {"value": value, "policy": policy},
+    ):  # fmt: skip
+        policy.fill_(torch.nan)
+        value.fill_(torch.nan)
+        assert two(X, OTHER, out=given) is given
+        assert torch.equal(policy, want[0])
+        assert torch.equal(value, want[1])
     arrays = tuple(out.numpy() for out in outs())
     two(X.numpy(), OTHER.numpy(), out=arrays)
     assert all(np.array_equal(a.numpy(), b) for a, b in zip(want, arrays, strict=True))
@@ -67,9 +73,10 @@ def test_indexes_have_an_out_of_integers() -> None:
 @pytest.mark.parametrize(
     "out",
     [
-        outs()[0], [*outs()], outs()[:1], (*outs(), outs()[0]), (), (outs()[0], None), (3, "out"),
+        outs()[0], [outs()[0]], outs()[:1], (*outs(), outs()[0]), (), (outs()[0], None), (3, "out"),
         outs()[::-1], outs(299), (outs()[0].double(), outs()[1]), (outs()[0].t(), outs()[1]),
-        {"policy": outs()[0], "value": outs()[1]}, (outs()[0], outs()[1].to("meta")),
+        {"policy": outs()[0]}, {"policy": outs()[0], "other": outs()[1]}, {},
+        {"policy": outs()[1], "value": outs()[0]}, (outs()[0], outs()[1].to("meta")),
     ],
 )  # fmt: skip
 def test_outs_that_do_not_fit(two: fm.CompiledModel, out: Any) -> None:
@@ -96,7 +103,7 @@ def test_outs_that_overlap(two: fm.CompiledModel) -> None:
     [
         ((), {}, "state|input|x"),
         ((X,), {}, "goal"),
-        ((X, OTHER, X), {}, "2|two|argument"),
+        ((X, OTHER, X), {}, "out|argument"),
         ((X,), {"state": X}, "state|goal"),
         ((X, OTHER), {"goal": OTHER}, "goal|more than once|twice|multiple|2"),
         ((X, OTHER), {"other": X}, "other"),

@@ -28,7 +28,7 @@ def good(tmp_path_factory) -> bytes:
     models = {
         "float": table(), "fused": fm.fuse(table()), "pruned": KINDS["pruned"](),
         "static": KINDS["static"](), "affine": KINDS["affine"](),
-        "net": KINDS["compiled dynamic"](),
+        "net": KINDS["compiled dynamic"](), "graph": KINDS["compiled graph"](),
     }  # fmt: skip
     fm.save(path, models)
     return path.read_bytes()
@@ -142,6 +142,15 @@ PLACES = [
     ("models", "net", "network"), ("models", "net", "network", "layers"),
     ("models", "net", "network", "pixels"), ("models", "net", "network", "pixels", "mean"),
     ("models", "net", "network", "pixels", "std"),
+    *((("models", "graph", "graph", *rest)) for rest in (
+        (), ("values",), ("values", 0), ("values", 0, "shape"),
+        ("inputs",), ("inputs", 0), ("inputs", 0, "name"), ("inputs", 0, "value"),
+        ("inputs", 0, "pixels"), ("inputs", 0, "any_shape"),
+        ("steps",), ("steps", 0), ("steps", 0, "kind"), ("steps", 0, "name"),
+        ("steps", 0, "operands"), ("steps", 0, "value"), ("steps", 0, "network"),
+        ("steps", 1, "epsilon"), ("steps", 1, "kind"), ("steps", 3, "operands"),
+        ("steps", 4, "function"), ("steps", 4, "clamp"), ("outputs",), ("structure",),
+    )),
 ]  # fmt: skip
 VALUES = [
     None, True, 0, -1, 3, 10**9, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x",
@@ -166,6 +175,10 @@ FREE = {
     ("models", "float", "chain", 3, "p"), ("models", "fused", "replaced", "1", "clamp"),
     ("models", "pruned", "masked"), ("models", "net", "network", "pixels"),
     ("models", "net", "network", "pixels", "mean"), ("models", "net", "network", "pixels", "std"),
+    *((("models", "graph", "graph", *rest)) for rest in (
+        ("inputs", 0, "name"), ("steps", 0, "name"), ("steps", 1, "epsilon"),
+        ("steps", 3, "operands"), ("steps", 4, "function"), ("steps", 4, "clamp"), ("outputs",),
+    )),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from graph_models import Block
 from models import Functional, randomize
 from torch import nn
 
@@ -20,6 +21,14 @@ def mlp():
 
 def table():
     return randomize(nn.Sequential(nn.BatchNorm1d(12), *mlp(), nn.BatchNorm1d(4)))
+
+
+def graph():
+    """A residual block with LayerNorm and GELU, and a clamp and a function at the end."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        layers = nn.Linear(12, 16), Block(16), nn.Linear(16, 4), nn.Hardtanh(), nn.Sigmoid()
+        return nn.Sequential(*layers).eval()
 
 
 KINDS = {
@@ -45,6 +54,8 @@ KINDS = {
     "compiled affine": lambda: fm.compile(table(), X),
     "compiled pixels": lambda: fm.compile(mlp(), PIXELS),
     "compiled dynamic": lambda: fm.compile(mlp(), dynamic=True, mean=0.1, std=0.2),
+    "compiled graph": lambda: fm.compile(fm.quantize(graph(), fm.Static(X), exclude="2")),
+    "compiled float": lambda: fm.compile(graph()),
     "functional": lambda: Functional().eval(),
     "functional static": lambda: fm.quantize(Functional(), fm.Static(X)),
     "root": lambda: fm.quantize(nn.Linear(12, 3), fm.Static(X)),

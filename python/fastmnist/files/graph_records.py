@@ -173,7 +173,7 @@ def _input(told: Any) -> Input:
         required_field(told, "name", str),
         _index(told.get("value"), "value"),
         pixels_from_json(told.get("pixels")),
-        told.get("any_shape") is True,
+        required_field(told, "any_shape", bool),
     )
 
 
@@ -182,8 +182,9 @@ def _step(arrays: _Arrays, prefix: str, told: Any) -> GraphStep:
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got '{kind}'")
     epsilon = told.get("epsilon", 0.0)
-    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool):
-        raise ValueError(f"epsilon: expected a number, got {epsilon!r}")
+    is_number = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
+    if not is_number or not 0 <= epsilon <= float(np.finfo(np.float32).max):
+        raise ValueError(f"epsilon: expected a finite number from 0 on, got {epsilon!r}")
     network = None
     if kind == "int8":
         about = required_field(told, "network", dict)
