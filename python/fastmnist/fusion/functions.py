@@ -46,7 +46,12 @@ def fuse_functions(root: nn.Module, *, anywhere: bool = False) -> list[Change]:
             path = user.path
             graph.replace(user, Identity())
             done.append(Change(step.path, FUSED, after=path))
-    for step in whole.steps:
+    run_natively(whole)
+    return done
+
+
+def run_natively(graph: Graph) -> None:
+    """Let activations and norms that a forward calls run our kernels, where those serve."""
+    for step in graph.steps:
         if step.module is not None and not has_hooks(step.module):
             make_native(step.module)
-    return done

@@ -70,21 +70,37 @@ class Native(QuietModule):
             args = (input, *args)
         return nn.Module.__call__(self, *args, **kwargs)
 
-    def _serves(self, x: Tensor) -> bool:
-        """Whether kernels give what torch's forward would."""
-        return (
-            isinstance(x, Tensor)
-            and x.dtype is torch.float32
-            and x.device.type == "cpu"
-            and x.layout is torch.strided
+    def forward(self, input: Tensor) -> Tensor:
+        serves = (
+            isinstance(input, Tensor)
+            and input.dtype is torch.float32
+            and input.device.type == "cpu"
+            and input.layout is torch.strided
             and not self.training
-            and not (torch.is_grad_enabled() and (x.requires_grad or self._learns()))
+            and self._fits(input)
         )
+        if not serves:
+            return self.torchs(input)
+        if torch.is_grad_enabled() and (input.requires_grad or self._learns()):
+            if is_dynamo_compiling():
+                return self.torchs(input)
+            learning = [p for p in self._parameters.values() if p is not None and p.requires_grad]
+            y: Tensor = _WithGradient.apply(self, input, *learning)
+            return y
+        return self.natively(input)
 
     def _learns(self) -> bool:
         return any(p is not None and p.requires_grad for p in self._parameters.values())
 
-    def _torchs(self, x: Tensor) -> Tensor:
+    def _fits(self, x: Tensor) -> bool:
+        """Whether kernels compute this on rows like these."""
+        return True
+
+    def natively(self, x: Tensor) -> Tensor:
+        """By our kernels, on rows that fit."""
+        raise NotImplementedError
+
+    def torchs(self, x: Tensor) -> Tensor:
         """What torch's own class computes."""
         result: Tensor = self.torch_class.forward(self, x)
         return result
@@ -101,26 +117,47 @@ class Native(QuietModule):
         return {"type": "native", "class": self.torch_class.__name__, "arguments": arguments}
 
 
+class _WithGradient(torch.autograd.Function):
+    """Our kernels' values, so that a prepared model in eval mode gives the converted one's bits;
+    and the gradient that torch's own function has there."""
+
+    @staticmethod
+    def forward(ctx: Any, module: Native, x: Tensor, *learning: Tensor) -> Tensor:
+        ctx.module = module
+        ctx.save_for_backward(x, *learning)
+        return module.natively(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x, *learning = ctx.saved_tensors
+        with torch.enable_grad():
+            again = x.detach().requires_grad_()
+            y = ctx.module.torchs(again)
+            wanted = torch.autograd.grad(y, [again, *learning], gradients[0], allow_unused=True)
+        return None, *wanted
+
+
 class _Activation(Native):
     """One number in, one out."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _fits(self, x: Tensor) -> bool:
+        return self._function() is not None
+
+    def natively(self, x: Tensor) -> Tensor:
         function = self._function()
-        if function is None or not self._serves(input):
-            return self._torchs(input)
-        y: Tensor = activate(input, *function)
+        assert function is not None
+        y: Tensor = activate(x, *function)
         return y
 
     def _function(self) -> tuple[Any, ...] | None:
         """Number and parameters as the operator takes them, looked up where attributes changed."""
         own = self.__dict__
         weight = own["_parameters"].get("weight")  # of PReLU
-        told = [own.get(name) for name in _ARGUMENTS[self.torch_class]]
-        key = (*told, None if weight is None else (id(weight), weight._version))
+        slope = float(weight.detach()) if weight is not None and weight.numel() == 1 else None
+        key = (*(own.get(name) for name in _ARGUMENTS[self.torch_class]), slope)
         if own.get("_looked_up", ((), None))[0] != key:
             function = activation_of(self)
-            found = None if function is None else function.arguments
-            own["_looked_up"] = (key, found)
+            own["_looked_up"] = (key, None if function is None else function.arguments)
         looked_up: tuple[Any, ...] | None = own["_looked_up"][1]
         return looked_up
 
@@ -130,10 +167,11 @@ class _Softmax(Native):
 
     dim: int | None
 
-    def forward(self, input: Tensor) -> Tensor:
-        if not self._serves(input) or self.dim not in (-1, input.dim() - 1):
-            return self._torchs(input)
-        y: Tensor = softmax(input, self.torch_class is nn.LogSoftmax)
+    def _fits(self, x: Tensor) -> bool:
+        return self.dim in (-1, x.dim() - 1)
+
+    def natively(self, x: Tensor) -> Tensor:
+        y: Tensor = softmax(x, self.torch_class is nn.LogSoftmax)
         return y
 
 
@@ -142,11 +180,11 @@ class _Glu(Native):
 
     dim: int
 
-    def forward(self, input: Tensor) -> Tensor:
-        is_last = self.dim in (-1, input.dim() - 1)
-        if not self._serves(input) or not is_last or input.shape[-1] % 2:
-            return self._torchs(input)
-        value, gate = input.chunk(2, dim=-1)
+    def _fits(self, x: Tensor) -> bool:
+        return self.dim in (-1, x.dim() - 1) and x.shape[-1] % 2 == 0
+
+    def natively(self, x: Tensor) -> Tensor:
+        value, gate = x.chunk(2, dim=-1)
         y: Tensor = value * activate(gate.contiguous(), *_SIGMOID)
         return y
 
@@ -159,21 +197,22 @@ class _LayerNorm(Native):
     bias: Tensor | None
     eps: float
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _fits(self, x: Tensor) -> bool:
         over = self.normalized_shape
-        if not self._serves(input) or input.shape[-len(over) :] != over:
-            return self._torchs(input)
+        return x.shape[-len(over) :] == over
+
+    def natively(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
         if (weight is None) != (bias is None):
             some = weight if bias is None else bias
             weight = torch.ones_like(some) if weight is None else weight  # type: ignore[arg-type]
             bias = torch.zeros_like(some) if bias is None else bias  # type: ignore[arg-type]
-        if len(over) == 1:
-            y: Tensor = layer_norm(input, weight, bias, self.eps)
+        if len(self.normalized_shape) == 1:
+            y: Tensor = layer_norm(x, weight, bias, self.eps)
             return y
         parts = (None if part is None else part.reshape(-1) for part in (weight, bias))
-        rows: Tensor = layer_norm(input.flatten(-len(over)), *parts, self.eps)
-        return rows.view(input.shape)
+        rows: Tensor = layer_norm(x.flatten(-len(self.normalized_shape)), *parts, self.eps)
+        return rows.view(x.shape)
 
 
 class _BatchNorm1d(Native):
@@ -182,14 +221,15 @@ class _BatchNorm1d(Native):
     running_mean: Tensor | None
     num_features: int
 
-    def forward(self, input: Tensor) -> Tensor:
-        fits = input.dim() in (2, 3) and input.shape[1] == self.num_features
-        if not self._serves(input) or self.running_mean is None or not fits:
-            return self._torchs(input)
-        parts = [part.float() for part in gain_and_shift(self)]  # type: ignore[arg-type]
-        if input.dim() == 3:
-            parts = [part[:, None].expand(input.shape[1:]).contiguous() for part in parts]
-        y: Tensor = affine(input, *(part.detach() for part in parts))
+    def _fits(self, x: Tensor) -> bool:
+        known = self.running_mean is not None
+        return known and x.dim() in (2, 3) and x.shape[1] == self.num_features
+
+    def natively(self, x: Tensor) -> Tensor:
+        parts = [part.detach().float() for part in gain_and_shift(self)]  # type: ignore[arg-type]
+        if x.dim() == 3:
+            parts = [part[:, None].expand(x.shape[1:]).contiguous() for part in parts]
+        y: Tensor = affine(x, *parts)
         return y
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from fastmnist.display.words import kind_of
+from fastmnist.fusion.functions import run_natively
 from fastmnist.fusion.fusing import FLOOR, fuse_in_place
 from fastmnist.layers.linear import is_known_linear
 from fastmnist.layers.simulated import Settings, SimulatedLinear
@@ -24,7 +25,7 @@ from fastmnist.ranges.model_inputs import ModelInputs
 from fastmnist.ranges.rules import rule_of
 from fastmnist.rewriting.changes import Change
 from fastmnist.rewriting.copies import check_module, has_computed_weights
-from fastmnist.rewriting.graph import Traces
+from fastmnist.rewriting.graph import Graph, Traces
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
     Names,
@@ -307,6 +308,8 @@ def _prepare_layers(
         weights = weight_rule(mine.weight_bits, mine.per_channel, name, layer)
         settings = Settings(rule, weights, mine.per_feature, training, mine.check)
         made[name] = SimulatedLinear.prepare(layer, name, settings, inputs)
+    if (graph := Graph.of(root)[0]) is not None:
+        run_natively(graph)  # as the converted model will, so that both give the same bits
     switch_off_transformer_fast_path(root)
     root.register_forward_pre_hook(inputs, with_kwargs=True, prepend=True)
     return made
