@@ -206,8 +206,9 @@ def test_a_norm_that_levels_the_columns_stays():
     for q in (quantize_dynamic(model), fm.quantize(model, fm.Dynamic())):
         assert torch_class(q[0]) is nn.BatchNorm1d
         assert quality(model, q, x) > 38
-    with pytest.raises(ValueError, match="expected a chain of"):
-        fm.compile(model, dynamic=True)
+        assert torch.equal(fm.compile(q)(x), q(x))
+    net = fm.compile(model, dynamic=True)
+    assert [step.kind for step in net.network.steps] == ["affine", "int8"]
     alike = nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 16)).eval()
     assert type(quantize_dynamic(alike)[0]) is not nn.BatchNorm1d  # it costs nothing to fold it
     assert quality(alike, quantize_dynamic(alike), torch.randn(64, 12)) > 38
