@@ -85,7 +85,7 @@ class Native(QuietModule):
             if is_dynamo_compiling():
                 return self.torchs(input)
             learning = [p for p in self._parameters.values() if p is not None and p.requires_grad]
-            y: Tensor = _WithGradient.apply(self, input, *learning)
+            y: Tensor = _WithGradient.apply(self, input, *learning)  # type: ignore[no-untyped-call]
             return y
         return self.natively(input)
 

@@ -367,7 +367,9 @@ def test_layouts_that_do_not_mix() -> None:
 
 
 def test_what_it_says_of_itself() -> None:
-    assert str(inspect.signature(_core.Model)) == "(packed)"
+    assert str(inspect.signature(_core.Model)) == (
+        "(packed, *, inputs=None, outputs=None, structure=None)"
+    )
     assert str(inspect.signature(_core.Model.predict)) == "(self, /, x, out=None)"
     assert callable(_core.Model(NETWORK.packed))
     assert "out : optional" in (_core.Model.__doc__ or "")
