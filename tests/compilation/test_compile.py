@@ -482,3 +482,72 @@ def test_what_is_compiled_has_one_way_in():
     assert (q.net(rows) - model.net(rows)).abs().max() < 0.05
     assert torch.equal(fm.compile(q)(X), q(X))
     assert [step.kind for step in fm.compile(q).network.steps] == ["affine", "int8"]
+
+
+# ---- never silently another model ----------------------------------------------------------------
+
+
+def doubled_in_place(self, x):
+    h = self.layers[0](x)
+    same = h
+    h *= 2  # torch.fx sees a new tensor
+    return self.layers[1](h) + same
+
+
+def times_noise(self, x):
+    return self.layers[0](x * torch.rand(12))
+
+
+@pytest.mark.parametrize("function", [doubled_in_place, times_noise])
+@pytest.mark.parametrize("example", [None, torch.zeros(1, 12)], ids=["made up", "zeros"])
+def test_rows_of_zeros_hide_nothing(function, example):
+    layers = [nn.Linear(12, 12, bias=False) for _ in range(2)]
+    with pytest.raises(ValueError, match="gives the same each time"):
+        fm.compile(Wrapped(function, *layers), dynamic=True, example=example)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h.softmax(-1, torch.float64),
+        lambda h: h.sum(-1, dtype=torch.float64),
+        lambda h: h * torch.ones(4, dtype=torch.float64),
+    ],
+)
+def test_what_is_not_float32_is_refused(function):
+    model = Wrapped(lambda self, x: function(self.layers[0](x)), nn.Linear(12, 4))
+    with pytest.raises(ValueError, match=r"gives torch.float64.*computes in float32"):
+        fm.compile(model)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: h.chunk(2, 1)[1],
+        lambda h: h.chunk(2, -1)[0] * 2,
+        lambda h: h.split([3, 1, 12], dim=1)[2],
+        lambda h: h.split(7, -1)[2],
+        lambda h: torch.tensor_split(h, [3, 5], dim=1)[2],
+    ],
+)
+def test_parts(function):
+    model = Wrapped(lambda self, x: function(self.layers[0](x)), nn.Linear(12, 16)).eval()
+    quantized = fm.quantize(model, fm.Dynamic())
+    with torch.no_grad():
+        assert torch.equal(fm.compile(quantized)(X), quantized(X))
+
+
+def test_parts_that_overlap():
+    def overlapping(self, x):
+        return torch.tensor_split(self.layers[0](x), [5, 2], dim=1)[2]
+
+    with pytest.raises(ValueError, match="'tensor_split': expected parts that lie side by side"):
+        fm.compile(Wrapped(overlapping, nn.Linear(12, 8)))
+
+
+def test_a_norm_over_a_shape_that_is_read_from_rows():
+    def normalized(self, x):
+        return F.layer_norm(self.layers[0](x), x.shape[1:])
+
+    with pytest.raises(ValueError, match="'layer_norm': expected a normalized_shape that is"):
+        fm.compile(Wrapped(normalized, nn.Linear(12, 12)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
@@ -49,7 +50,7 @@ def graph_of(
     if missing:
         raise ValueError(f"example: expected rows of '{missing[0]}', too, got none")
     seen = _seen(graph, given)
-    if not repeats(model, given, seen.outputs):
+    if not repeats(graph, model, given):
         raise ValueError(
             "model: expected a forward that gives the same each time that it gets the same rows, "
             f"got one that does not, or that keeps something from call to call: {USE_THE_MODULE}"
@@ -70,6 +71,7 @@ def graph_of(
         is_value = step.node in seen.shapes or step.node in seen.parts or step.node in seen.uneven
         if is_value and step.users and step.kind not in (Kind.INPUT, Kind.OUTPUT, Kind.SIZES):
             builder.of[step.node] = translate(builder, step)
+            _check_dtype(builder, step)
     outputs, structure = _outputs(builder, graph.steps[-1])
     whole = NetworkGraph(
         tuple(builder.values), tuple(inputs), tuple(builder.steps), outputs, structure
@@ -135,13 +137,21 @@ def _check_no_hooks(name: str, module: nn.Module) -> None:
         )
 
 
+def _check_dtype(builder: Builder, step: Step) -> None:
+    """Refuse what is not float32, as what is multiplied with float64 is; indexes are int64."""
+    dtype = builder.seen.dtypes.get(step.node, torch.float32)
+    if dtype is not torch.float32 and step.function != "argmax":
+        raise Refused(step, f"it gives {dtype}, and one native call computes in float32")
+
+
 def _check_no_indexes(builder: Builder, step: Step) -> None:
     """Refuse to compute with what arg max gives: indexes are outputs only."""
     if step.kind is Kind.OUTPUT:
         return
     indexes = {made.value for made in builder.steps if made.kind == "argmax"}
     for source in step.inputs:
-        if builder.of.get(source.node) in indexes:
+        value = builder.of.get(source.node)
+        if isinstance(value, int) and value in indexes:
             raise Refused(step, f"it computes with the indexes that '{source.name}' gives")
 
 

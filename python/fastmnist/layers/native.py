@@ -26,16 +26,16 @@ from fastmnist.layers.registry import Arrays, Description, Kind, register
 
 # By torch's class: the arguments that make one like it.
 _ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.LeakyReLU: ("negative_slope",),
+    nn.LeakyReLU: ("negative_slope", "inplace"),
     nn.PReLU: ("num_parameters",),
-    nn.ELU: ("alpha",),
-    nn.CELU: ("alpha",),
-    nn.SELU: (),
+    nn.ELU: ("alpha", "inplace"),
+    nn.CELU: ("alpha", "inplace"),
+    nn.SELU: ("inplace",),
     nn.GELU: ("approximate",),
-    nn.SiLU: (),
-    nn.Mish: (),
-    nn.Hardswish: (),
-    nn.Hardsigmoid: (),
+    nn.SiLU: ("inplace",),
+    nn.Mish: ("inplace",),
+    nn.Hardswish: ("inplace",),
+    nn.Hardsigmoid: ("inplace",),
     nn.Sigmoid: (),
     nn.Tanh: (),
     nn.Softplus: ("beta", "threshold"),
@@ -100,18 +100,20 @@ class _Activation(Native):
     """One number in, one out."""
 
     def forward(self, input: Tensor) -> Tensor:
-        function = self._function()
-        if function is None or not self._serves(input):
+        function = self._function() if self._serves(input) else None
+        if function is None:
             return self._torchs(input)
         y: Tensor = activate(input, *function)
-        return y
+        # Who asked for it in place reads the input again, under its old name.
+        return input.copy_(y) if self.__dict__.get("inplace") else y
 
     def _function(self) -> tuple[Any, ...] | None:
         """Number and parameters as the operator takes them, looked up where attributes changed."""
         own = self.__dict__
         weight = own["_parameters"].get("weight")  # of PReLU
         told = [own.get(name) for name in _ARGUMENTS[self.torch_class]]
-        key = (*told, None if weight is None else (id(weight), weight._version))
+        # By its number: writing through `weight.data` leaves no other trace.
+        key = (*told, None if weight is None or weight.numel() > 1 else weight.item())
         if own.get("_looked_up", ((), None))[0] != key:
             function = activation_of(self)
             found = None if function is None else function.arguments
