@@ -54,3 +54,12 @@ def test_a_slope_that_is_written_by_its_data() -> None:
         after = quantized(X)
     assert not torch.equal(before, after)
     assert torch.equal(fm.compile(quantized)(X), after)
+
+
+@pytest.mark.parametrize("dim", [-1, 1])
+def test_glu_gives_the_bits_of_a_compiled_one(dim: int) -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.GLU(dim), nn.Linear(8, 6), nn.GLU(dim))
+    quantized = fm.quantize(model.eval(), fm.Dynamic())
+    with torch.no_grad():
+        assert torch.equal(fm.compile(quantized)(X), quantized(X))
+        assert (quantized(X) - model(X)).abs().max() < 0.05

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
 from fastmnist.compilation.merging import merged
@@ -49,6 +49,12 @@ def graph_of(
     missing = [s.node.target for s in inputs_of(graph) if given.get(str(s.node.target)) is None]
     if missing:
         raise ValueError(f"example: expected rows of '{missing[0]}', too, got none")
+    for step in inputs_of(graph):
+        rows_of_it = given[str(step.node.target)]
+        if isinstance(rows_of_it, Tensor) and rows_of_it.shape[:1] == (0,):
+            raise ValueError(
+                f"example: expected at least one row of '{step.node.target}', got none"
+            )
     seen = _seen(graph, given)
     if not repeats(graph, model, given):
         raise ValueError(

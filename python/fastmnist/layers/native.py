@@ -18,6 +18,7 @@ from torch.compiler import is_dynamo_compiling
 
 from fastmnist._ops import activate, affine, layer_norm, softmax
 from fastmnist.files.fields import required_field
+from fastmnist.int8.activation import Activation
 from fastmnist.layers.batchnorm import affine as gain_and_shift
 from fastmnist.layers.functions import activation_of
 from fastmnist.layers.own_forward import has_own_forward
@@ -43,9 +44,13 @@ _ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Softsign: (),
     nn.Softmax: ("dim",),
     nn.LogSoftmax: ("dim",),
+    nn.GLU: ("dim",),
     nn.LayerNorm: ("normalized_shape", "eps", "elementwise_affine"),
     nn.BatchNorm1d: ("num_features", "eps", "affine"),
 }
+
+
+_SIGMOID = Activation("sigmoid").arguments
 
 
 class Native(QuietModule):
@@ -134,6 +139,19 @@ class _Softmax(Native):
         return y
 
 
+class _Glu(Native):
+    """One half by the sigmoid of the other, multiplied as a join is."""
+
+    dim: int
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self._serves(input) or input.dim() == 0 or input.shape[self.dim] % 2:
+            return self._torchs(input)
+        value, gate = input.chunk(2, self.dim)
+        y: Tensor = value * activate(gate.contiguous(), *_SIGMOID)
+        return y
+
+
 class _LayerNorm(Native):
     """Over the last dimensions, which count as one."""
 
@@ -188,6 +206,7 @@ def _made(base: type[nn.Module], how: type[Native]) -> type[nn.Module]:
 _OTHERS = {
     nn.Softmax: _Softmax,
     nn.LogSoftmax: _Softmax,
+    nn.GLU: _Glu,
     nn.LayerNorm: _LayerNorm,
     nn.BatchNorm1d: _BatchNorm1d,
 }
