@@ -95,10 +95,12 @@ def compile(
     model = check_module(model)
     check_not_prepared(model, "fm.convert makes it int8, which compiles")
     told: PixelNormalization | None = None
+    if not dynamic and calibration is None:
+        told = pixels_of(Dynamic(mean, std, pixels=pixels))
     rows = (
         example
         if example is None or isinstance(example, Rows)
-        else (Rows.of(example, model_pixels(model)))
+        else Rows.of(example, told or model_pixels(model))
     )
     with using("fixed"):  # what the modules pack is not kept
         if any(is_int8_linear(module) for module in model.modules()):
@@ -120,7 +122,6 @@ def compile(
             ready, calibrated = _closed(model, config)
             rows = calibrated if rows is None else rows
         else:
-            told = pixels_of(Dynamic(mean, std, pixels=pixels))
             ready = _float(model, told)
         graph = graph_of(as_model(ready), _by_name(ready, rows), told)
     return CompiledModel(graph, plan)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
 from fastmnist.compilation.merging import merged
@@ -48,8 +49,14 @@ def graph_of(
     missing = [s.node.target for s in inputs_of(graph) if given.get(str(s.node.target)) is None]
     if missing:
         raise ValueError(f"example: expected rows of '{missing[0]}', too, got none")
+    for step in inputs_of(graph):
+        rows_of_it = given[str(step.node.target)]
+        if isinstance(rows_of_it, Tensor) and rows_of_it.shape[:1] == (0,):
+            raise ValueError(
+                f"example: expected at least one row of '{step.node.target}', got none"
+            )
     seen = _seen(graph, given)
-    if not repeats(model, given, seen.outputs):
+    if not repeats(graph, model, given):
         raise ValueError(
             "model: expected a forward that gives the same each time that it gets the same rows, "
             f"got one that does not, or that keeps something from call to call: {USE_THE_MODULE}"
@@ -70,6 +77,7 @@ def graph_of(
         is_value = step.node in seen.shapes or step.node in seen.parts or step.node in seen.uneven
         if is_value and step.users and step.kind not in (Kind.INPUT, Kind.OUTPUT, Kind.SIZES):
             builder.of[step.node] = translate(builder, step)
+            _check_dtype(builder, step)
     outputs, structure = _outputs(builder, graph.steps[-1])
     whole = NetworkGraph(
         tuple(builder.values), tuple(inputs), tuple(builder.steps), outputs, structure
@@ -133,6 +141,13 @@ def _check_no_hooks(name: str, module: nn.Module) -> None:
             f"model: expected no hooks, got one on {where}, or a __call__ of its own, which one "
             f"native call would not run: remove it; or {USE_THE_MODULE}"
         )
+
+
+def _check_dtype(builder: Builder, step: Step) -> None:
+    """Refuse what is not float32, as what is multiplied with float64 is; indexes are int64."""
+    dtype = builder.seen.dtypes.get(step.node, torch.float32)
+    if dtype is not torch.float32 and step.function != "argmax":
+        raise Refused(step, f"it gives {dtype}, and one native call computes in float32")
 
 
 def _check_no_indexes(builder: Builder, step: Step) -> None:

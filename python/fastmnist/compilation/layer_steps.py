@@ -108,8 +108,11 @@ def layer_norm(builder: Builder, step: Step) -> Result:
 def functional_layer_norm(builder: Builder, step: Step) -> Result:
     given = [argument(step, 2, "weight"), argument(step, 3, "bias")]
     weight, bias = (None if p is None else builder.number_or_constant(step, p) for p in given)
-    shape = tuple(argument(step, 1, "normalized_shape"))
-    return _normalized(builder, step, shape, weight, bias, float(argument(step, 4, "eps", 1e-5)))
+    over = argument(step, 1, "normalized_shape")
+    if not isinstance(over, tuple | list) or not all(isinstance(size, int) for size in over):
+        raise Refused(step, f"expected a normalized_shape that is written down, got {over!r}")
+    epsilon = float(argument(step, 4, "eps", 1e-5))
+    return _normalized(builder, step, (*over,), weight, bias, epsilon)
 
 
 def _normalized(

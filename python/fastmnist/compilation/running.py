@@ -39,15 +39,15 @@ class Seen:
         The same of steps that give several tensors.
     uneven : dict of Node to tuple of int
         Shapes of tensors that depend on the inputs and have another number of rows.
-    outputs : nested tuples, lists and dicts
-        What the steps gave for two rows.
+    dtypes : dict of Node to dtype
+        Of tensors that depend on the inputs.
     """
 
     shapes: dict[fx.Node, tuple[int, ...]]
     constants: dict[fx.Node, Tensor]
     parts: dict[fx.Node, list[tuple[int, ...]]]
     uneven: dict[fx.Node, tuple[int, ...]]
-    outputs: Any
+    dtypes: dict[fx.Node, torch.dtype]
 
 
 class CannotRun(ValueError):
@@ -68,14 +68,14 @@ def run_on(graph: Graph, rows: Mapping[str, Any]) -> Seen:
     """Run the steps on rows by the names of arguments; see :class:`Seen`."""
     few, dependent = _run(graph, _cut(rows, _FEW))
     more, _ = _run(graph, _cut(rows, _MORE))
-    outputs = fx.map_arg(graph.steps[-1].node.args[0], lambda node: few[node])
-    seen = Seen({}, {}, {}, {}, outputs)
+    seen = Seen({}, {}, {}, {}, {})
     for node, value in few.items():
         other = more[node]
         if node not in dependent:
             if isinstance(value, Tensor):
                 seen.constants[node] = value.detach()
         elif isinstance(value, Tensor):
+            seen.dtypes[node] = value.dtype
             if (shape := _row_shape(value, other)) is not None:
                 seen.shapes[node] = shape
             else:
@@ -149,9 +149,15 @@ def _value_of(graph: Graph, step: Step, rows: Mapping[str, Any], of: Callable[[A
     return None
 
 
-def repeats(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> bool:
-    """Whether a model itself gives what its steps gave: each time the same."""
-    given = {name: value for name, value in _cut(rows, _FEW).items() if value is not None}
+def repeats(graph: Graph, model: nn.Module, rows: Mapping[str, Any]) -> bool:
+    """Whether a model gives what its steps give, each time the same.
+
+    It is asked with rows of noise: rows of zeros hide what they are multiplied with.
+    """
+    noise = {name: _noise_like(value) for name, value in _cut(rows, _FEW).items()}
+    values, _ = _run(graph, {name: _copied(value) for name, value in noise.items()})
+    outputs = fx.map_arg(graph.steps[-1].node.args[0], lambda node: values[node])
+    given = {name: value for name, value in noise.items() if value is not None}
     with torch.no_grad():
         again = throwaway_copy(model).eval()(**given)
     one, other = _tensors(outputs), _tensors(again)
@@ -159,6 +165,18 @@ def repeats(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> bool:
         a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def _noise_like(value: Any) -> Any:
+    """Numbers of both signs, the same ones each time; of integers nothing is known, they stay."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(value.shape, generator=generator).to(value.dtype)
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _tensors(value: Any) -> list[Tensor]:

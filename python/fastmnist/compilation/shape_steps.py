@@ -84,9 +84,11 @@ def split(builder: Builder, step: Step) -> Result:
     shapes = builder.seen.parts.get(step.node)
     if shapes is None:
         raise Refused(step, "it splits rows from each other")
-    default = 0
-    dim = argument(step, 2, "dim", default)
-    return _slices(builder, step, input_of(builder, step), [s[-1] for s in shapes], dim)
+    x = input_of(builder, step)
+    widths = [shape[-1] for shape in shapes]
+    if sum(widths) != builder.shape(x)[-1]:
+        raise Refused(step, "expected parts that lie side by side")
+    return _slices(builder, step, x, widths, argument(step, 2, "dim", 0))
 
 
 def item(builder: Builder, step: Step) -> Result:

@@ -27,16 +27,16 @@ from fastmnist.layers.registry import Arrays, Description, Kind, register
 
 # By torch's class: the arguments that make one like it.
 _ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.LeakyReLU: ("negative_slope",),
+    nn.LeakyReLU: ("negative_slope", "inplace"),
     nn.PReLU: ("num_parameters",),
-    nn.ELU: ("alpha",),
-    nn.CELU: ("alpha",),
-    nn.SELU: (),
+    nn.ELU: ("alpha", "inplace"),
+    nn.CELU: ("alpha", "inplace"),
+    nn.SELU: ("inplace",),
     nn.GELU: ("approximate",),
-    nn.SiLU: (),
-    nn.Mish: (),
-    nn.Hardswish: (),
-    nn.Hardsigmoid: (),
+    nn.SiLU: ("inplace",),
+    nn.Mish: ("inplace",),
+    nn.Hardswish: ("inplace",),
+    nn.Hardsigmoid: ("inplace",),
     nn.Sigmoid: (),
     nn.Tanh: (),
     nn.Softplus: ("beta", "threshold"),
@@ -50,7 +50,7 @@ _ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 
 
-_SIGMOID = Activation("sigmoid").number, *Activation("sigmoid").parameters
+_SIGMOID = Activation("sigmoid").arguments
 
 
 class Native(QuietModule):
@@ -82,7 +82,7 @@ class Native(QuietModule):
         if not serves:
             return self.torchs(input)
         if torch.is_grad_enabled() and (input.requires_grad or self._learns()):
-            if is_dynamo_compiling():
+            if is_dynamo_compiling() or self.__dict__.get("inplace"):
                 return self.torchs(input)
             learning = [p for p in self._parameters.values() if p is not None and p.requires_grad]
             y: Tensor = _WithGradient.apply(self, input, *learning)  # type: ignore[no-untyped-call]
@@ -147,12 +147,14 @@ class _Activation(Native):
         function = self._function()
         assert function is not None
         y: Tensor = activate(x, *function)
-        return y
+        # Who asked for it in place reads the input again, under its old name.
+        return x.copy_(y) if self.__dict__.get("inplace") else y
 
     def _function(self) -> tuple[Any, ...] | None:
         """Number and parameters as the operator takes them, looked up where attributes changed."""
         own = self.__dict__
         weight = own["_parameters"].get("weight")  # of PReLU
+        # By its number: writing through `weight.data` leaves no other trace.
         slope = float(weight.detach()) if weight is not None and weight.numel() == 1 else None
         key = (*(own.get(name) for name in _ARGUMENTS[self.torch_class]), slope)
         if own.get("_looked_up", ((), None))[0] != key:
@@ -176,15 +178,15 @@ class _Softmax(Native):
 
 
 class _Glu(Native):
-    """One half of the last dimension times the sigmoid of the other."""
+    """One half by the sigmoid of the other, multiplied as a join is."""
 
     dim: int
 
     def _fits(self, x: Tensor) -> bool:
-        return self.dim in (-1, x.dim() - 1) and x.shape[-1] % 2 == 0
+        return x.dim() > 0 and x.shape[self.dim] % 2 == 0
 
     def natively(self, x: Tensor) -> Tensor:
-        value, gate = x.chunk(2, dim=-1)
+        value, gate = x.chunk(2, self.dim)
         y: Tensor = value * activate(gate.contiguous(), *_SIGMOID)
         return y
 
