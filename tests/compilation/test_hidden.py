@@ -102,3 +102,36 @@ def test_an_example_of_pixels_for_a_float_model():
 def test_an_example_of_no_rows():
     with pytest.raises(ValueError, match="example: expected at least one row of 'input', got none"):
         fm.compile(nn.Sequential(nn.Linear(12, 4)), example=X[:0])
+
+
+def into_out(self, x):
+    h = self.layers[0](x)
+    torch.add(h, 1, out=h)
+    return self.layers[1](h)
+
+
+def through_view_as(self, x):
+    h = self.layers[0](x)
+    h.view_as(x).mul_(3)
+    return self.layers[1](h)
+
+
+def through_tensor_split(self, x):
+    h = self.layers[0](x)
+    torch.tensor_split(h, 2, 1)[0].mul_(3)
+    return self.layers[1](h)
+
+
+def through_a_module(self, x):
+    h = self.layers[0](x)
+    self.layers[2](h).mul_(3)
+    return self.layers[1](h)
+
+
+@pytest.mark.parametrize(
+    "function", [into_out, through_view_as, through_tensor_split, through_a_module]
+)
+def test_what_is_written_and_not_read_by_its_new_name(function):
+    layers = [nn.Linear(12, 12), nn.Linear(12, 4), nn.Unflatten(1, (3, 4))]
+    with pytest.raises(ValueError, match=r"it writes into .*use the form that returns"):
+        fm.compile(Wrapped(function, *layers))

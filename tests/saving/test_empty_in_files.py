@@ -122,3 +122,17 @@ def test_a_layer_keeps_one_neuron():
         layer.weight[:] = 0
         layer.bias[:] = 0
     assert [layer.outputs for layer in without_empty_neurons(network).layers] == [1, 1, 3]
+
+
+@pytest.mark.parametrize("act", [nn.Sigmoid(), nn.Softplus(), nn.LogSigmoid(), nn.GELU()], ids=str)
+@pytest.mark.parametrize("static", [False, True])
+def test_neurons_whose_activation_gives_a_constant_stay(act, static, tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(64, 8)
+    model = nn.Sequential(nn.Linear(8, 16), act, nn.Linear(16, 4)).eval()
+    with torch.no_grad():
+        model[0].weight[:6] = 0
+        model[0].bias[:6] = 0
+    compiled = fm.compile(fm.quantize(model, fm.Static(x) if static else fm.Dynamic()))
+    fm.save(tmp_path / "model", compiled, compress=True)
+    assert torch.equal(fm.load(tmp_path / "model")(x), compiled(x))

@@ -163,8 +163,9 @@ def _check_no_indexes(builder: Builder, step: Step) -> None:
 
 # ---- what writes into its input ------------------------------------------------------------------
 
-_VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "unsqueeze", "squeeze", "getitem",
-          "chunk", "split", "detach", "contiguous", "float"}  # fmt: skip
+_VIEWS = {"view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "transpose",
+          "swapaxes", "swapdims", "permute", "unsqueeze", "squeeze", "getitem", "chunk", "split",
+          "tensor_split", "detach", "contiguous", "float"}  # fmt: skip
 
 
 def _check_writes(graph: Graph) -> None:
@@ -174,6 +175,8 @@ def _check_writes(graph: Graph) -> None:
     written: list[Step] = []
     for step in graph.steps:
         node = step.node
+        if node.kwargs.get("out") is not None:
+            raise Refused(step, "it writes into out=: use the form that returns a new tensor")
         source = step.inputs[0].node if step.inputs else None
         for before in written:
             target = memory[before.node]
@@ -192,9 +195,11 @@ def _check_writes(graph: Graph) -> None:
 
 
 def _is_view(step: Step) -> bool:
-    return step.kind in (Kind.FLATTEN, Kind.ROWS, Kind.PASS, Kind.DROPOUT) or (
-        step.module is None and step.function in _VIEWS
-    )
+    if step.kind in (Kind.FLATTEN, Kind.ROWS, Kind.PASS, Kind.DROPOUT):
+        return True
+    if step.module is not None:
+        return isinstance(step.module, nn.Flatten | nn.Unflatten)
+    return step.function in _VIEWS
 
 
 def _writes(step: Step) -> bool:

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from fastmnist.int8 import reference
+from fastmnist.int8 import reference, reference_functions
 from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork
 
 _Mask = npt.NDArray[np.bool_]
@@ -42,6 +42,8 @@ def without_empty_neurons(network: QuantizedNetwork) -> QuantizedNetwork:
 def _empty(layer: QuantizedLayer, reader: QuantizedLayer, is_dynamic: bool) -> _Mask:
     constant = (layer.weight == 0).all(axis=1)
     given = np.clip(layer.bias, *np.array(layer.clamp, np.float32))
+    if layer.function is not None:
+        given = reference_functions.activate(given, layer.function)
     if is_dynamic:
         empty: _Mask = constant & (given == 0)
     else:

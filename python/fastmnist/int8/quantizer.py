@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastmnist._core as _core
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.network import (
     MAX_INPUTS,
     NO_CLAMP,
@@ -35,6 +36,7 @@ class FloatLayer:
     weight: F32
     bias: F32
     clamp: tuple[float, float] = NO_CLAMP
+    function: Activation | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def quantize_layer(
         rule.scale,
         rule.zero_point,
         rule.zeros,
+        function=layer.function,
     )
 
 

@@ -194,7 +194,7 @@ class SimulatedLinear(FusedLinear):
     def quantized(self, rule: InputRule) -> QuantizedLayer:
         """Quantize the layer as it is now, for inputs that follow `rule`."""
         folded, bias = (t.cpu() for t in self.folded())
-        layer = FloatLayer(self.name, folded.numpy(), bias.numpy(), self.clamp)
+        layer = FloatLayer(self.name, folded.numpy(), bias.numpy(), self.clamp, self.function)
         given = None
         if self._learns_steps(rule):
             most = self.settings.weights.most

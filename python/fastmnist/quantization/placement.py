@@ -88,13 +88,13 @@ def quantize_plain(config: Static | Dynamic) -> Quantizer:
     """Quantizer of layers that are not prepared: plain ones, and fused ones."""
 
     def quantizer(linear: nn.Linear, name: str, rule: InputRule) -> QuantizedLayer:
-        clamp = NO_CLAMP
+        clamp, function = NO_CLAMP, None
         if isinstance(linear, FusedLinear):
-            clamp, (weight, bias) = linear.clamp, linear.folded()
+            clamp, function, (weight, bias) = linear.clamp, linear.function, linear.folded()
         else:
             weight = linear.weight.detach()
             bias = zeros_for(weight) if linear.bias is None else linear.bias.detach()
-        layer = FloatLayer(name, weight.numpy(), bias.numpy(), clamp)
+        layer = FloatLayer(name, weight.numpy(), bias.numpy(), clamp, function)
         own = weight_rule(config.weight_bits, config.per_channel, name, linear)
         return quantize_layer(layer, rule, own)
 
