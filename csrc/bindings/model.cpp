@@ -26,19 +26,24 @@ bool usable(const ArrayView& view) {
          (view.element() == Element::kFloat32 || view.element() == Element::kUint8);
 }
 
-// Rows of x, where each has the shape, or at least as many values, as the port says.
+// Rows of x, where each has the shape that the port says, or as many values where any shape will
+// do. Rows of one dimension may come in several, as images do; not where the last one has all of
+// the values, as the model itself would take that for positions.
 std::int64_t count_rows(const ArrayView& view, const InputPort& port) {
+  const int dimensions = view.dimensions();
+  const std::size_t own = port.shape.size();
   std::int64_t features = 1;
-  bool same = view.dimensions() == static_cast<int>(port.shape.size()) + 1;
-  for (int i = 1; i < view.dimensions(); ++i) {
+  bool same = dimensions == static_cast<int>(own) + 1;
+  for (int i = 1; i < dimensions; ++i) {
     features *= view.size(i);
     same = same && view.size(i) == port.shape[static_cast<std::size_t>(i - 1)];
   }
-  if (view.dimensions() >= 2 && features == port.size && (port.shape.empty() || same))
-    return view.size(0);
+  const bool flattened =
+      own == 0 || (own == 1 && dimensions > 2 && view.size(dimensions - 1) != port.size);
+  if (dimensions >= 2 && features == port.size && (same || flattened)) return view.size(0);
   std::string wanted = std::to_string(port.size);
   std::string expected = "[N, ...] with " + wanted + " values per row";
-  if (!port.shape.empty()) {
+  if (own > 1) {
     wanted.clear();
     for (const std::int64_t size : port.shape)
       wanted += (wanted.empty() ? "" : ", ") + std::to_string(size);
@@ -47,7 +52,7 @@ std::int64_t count_rows(const ArrayView& view, const InputPort& port) {
   std::string advice = ": give arrays of that shape";
   if (view.count() == port.size)
     advice = "; add a batch dimension: x[None]";
-  else if (view.dimensions() > 2 && view.size(view.dimensions() - 1) == port.size)
+  else if (dimensions > 2 && view.size(dimensions - 1) == port.size)
     advice = ": make each position a row with x.reshape(-1, " + wanted + ")";
   invalid(port.name, expected, "shape " + view.shape_text() + advice);
 }

@@ -33,6 +33,8 @@ class Model {
   Model& operator=(const Model&) = delete;
 
   const Ports& ports() const { return ports_; }
+  // Before the first call.
+  void take_out_by_name(bool only) { ports_.positional_out = !only; }
   // [N, ...] of uint8 pixels or float32, one for each input -> float32 [N, outputs], in `out` (a
   // tuple, where there are several) if it is not None.
   PyObject* call(PyObject* const* xs, PyObject* out) const;

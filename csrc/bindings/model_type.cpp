@@ -111,13 +111,14 @@ struct Arguments {
 
   // The inputs, then `out`.
   bool take_positional(PyObject* const* values, Py_ssize_t given) {
-    const auto most = static_cast<Py_ssize_t>(count()) + 1;
+    const auto own = static_cast<Py_ssize_t>(count());
+    const Py_ssize_t most = own + (ports.positional_out ? 1 : 0);
     if (given > most) {
       PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional arguments (%zd given)",
                    function, most, given);
       return false;
     }
-    for (Py_ssize_t i = 0; i < given; ++i) (i + 1 < most ? inputs[i] : out) = values[i];
+    for (Py_ssize_t i = 0; i < given; ++i) (i < own ? inputs[i] : out) = values[i];
     return true;
   }
 
@@ -237,17 +238,20 @@ std::unique_ptr<Model> model_from(PyObject* packed, PyObject* inputs, PyObject* 
 }
 
 int model_init(PyObject* self, PyObject* args, PyObject* kwargs) {
-  static const char* names[] = {"packed", "inputs", "outputs", "structure", nullptr};
+  static const char* names[] = {"packed",    "inputs",         "outputs",
+                                "structure", "positional_out", nullptr};
   PyObject* packed = nullptr;
   PyObject* inputs = Py_None;
   PyObject* outputs = Py_None;
   PyObject* structure = Py_None;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:Model", const_cast<char**>(names), &packed,
-                                  &inputs, &outputs, &structure) == 0)
+  int positional_out = 1;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOp:Model", const_cast<char**>(names), &packed,
+                                  &inputs, &outputs, &structure, &positional_out) == 0)
     return -1;
   return guarded(
       [&] {
         std::unique_ptr<Model> model = model_from(packed, inputs, outputs, structure);
+        model->take_out_by_name(positional_out == 0);
         // Now, because reading `packed` may have run Python.
         if (as_object(self)->model != nullptr)
           throw std::runtime_error("this model is initialized already: make another one");
@@ -284,7 +288,8 @@ PyObject* get_takes_pixels(PyObject* self, void*) {
   return guarded([&] { return PyBool_FromLong(model_of(self).takes_pixels()); });
 }
 
-constexpr const char* kModelDoc = R"(Model(packed, *, inputs=None, outputs=None, structure=None)
+constexpr const char* kModelDoc =
+    R"(Model(packed, *, inputs=None, outputs=None, structure=None, positional_out=True)
 --
 
 A packed network: rows in, logits out.

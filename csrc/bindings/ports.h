@@ -37,6 +37,7 @@ struct Ports {
   std::vector<OutputPort> outputs;
   // What is made of the outputs: none (the single one), or a callable that takes them all.
   py::object structure = py::none();
+  bool positional_out = true;  // behind the inputs; else by name only
 };
 
 Ports ports_of(const NetworkView& network);

@@ -17,6 +17,8 @@ Result = int | list[int]
 def argument(step: Step, position: int, name: str, default: Any = None) -> Any:
     """An argument of the call, by its position or its name."""
     node = step.node
+    if name == "dim" and "axis" in node.kwargs:  # NumPy's name for it, which torch takes, too
+        return node.kwargs["axis"]
     return node.kwargs.get(name, node.args[position] if len(node.args) > position else default)
 
 

@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
-from fastmnist.compilation.graphs import as_model, graph_of
+from fastmnist.compilation.builder import USE_THE_MODULE
+from fastmnist.compilation.graphs import Reading, as_model, read
+from fastmnist.compilation.running import tensors_of
 from fastmnist.fusion.fusing import fuse_in_place
 from fastmnist.layers.linear import is_int8_linear, is_known_linear
 from fastmnist.layers.registry import kind_of
@@ -21,6 +24,9 @@ from fastmnist.rewriting.transform import transformed
 from fastmnist.rewriting.verify import Rows
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import plan_mode, using
+
+# Relative root mean square errors, see _check_answers.
+_MOST_APART, _MOST_APART_IN_FLOAT = 0.25, 1e-3
 
 
 def compile(
@@ -123,8 +129,29 @@ def compile(
             rows = calibrated if rows is None else rows
         else:
             ready = _float(model, told)
-        graph = graph_of(as_model(ready), _by_name(ready, rows), told)
-    return CompiledModel(graph, plan)
+        found = read(as_model(ready), _by_name(ready, rows), told)
+    net = CompiledModel(found.graph, plan)
+    _check_answers(net, found)
+    return net
+
+
+def _check_answers(net: CompiledModel, found: Reading) -> None:
+    """Hold the network against its model once, on a few rows of noise: right, or refused.
+
+    Float layers and functions that torch computes round otherwise, so that codes may differ by
+    one; what this is for are answers of other steps.
+    """
+    most = _MOST_APART if found.graph.networks else _MOST_APART_IN_FLOAT
+    for got, want in zip(tensors_of(net(*found.rows)), found.outputs, strict=True):
+        if not (want.is_floating_point() and bool(torch.isfinite(want).all())):
+            continue
+        apart = float((got.double() - want.double()).norm())
+        if apart > most * float(want.double().norm()) + most * 1e-3 * want.numel() ** 0.5:
+            raise ValueError(
+                f"model: expected the compiled network to answer as the model does, and on rows of "
+                f"noise it is {apart / max(float(want.double().norm()), 1e-30):.0%} off: please "
+                f"report that, and use the module meanwhile: {USE_THE_MODULE}"
+            )
 
 
 def _closed(model: nn.Module, config: Static | Dynamic) -> tuple[nn.Module, Rows | None]:

@@ -115,6 +115,9 @@ def glu(builder: Builder, step: Step) -> Result:
 
 
 def arithmetic(builder: Builder, step: Step) -> Result:
+    if step.function == "pow" and argument(step, 1, "exponent") == 2:
+        x = input_of(builder, step)
+        return builder.add("multiply", step.name, [x, x], builder.shape(x))
     kind = _JOINS.get(step.function)
     if kind is None:
         raise Refused(step, "it is no join that one native call can run")

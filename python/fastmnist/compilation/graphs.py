@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +13,15 @@ from torch import Tensor, fx, nn
 from fastmnist.compilation.builder import USE_THE_MODULE, Builder, Refused
 from fastmnist.compilation.merging import merged
 from fastmnist.compilation.operations import check_modules, translate
-from fastmnist.compilation.running import CannotRun, Seen, inputs_of, made_up_rows, repeats, run_on
+from fastmnist.compilation.running import (
+    CannotRun,
+    Seen,
+    inputs_of,
+    made_up_rows,
+    noise_like,
+    repeated,
+    run_on,
+)
 from fastmnist.int8.graph import GraphStep, Input, NetworkGraph
 from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.layers.linear import is_known_linear
@@ -23,11 +32,29 @@ from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.steps import Kind, Step
 
 
-def graph_of(
+@dataclass(frozen=True)
+class Reading:
+    """A model that was read.
+
+    Attributes
+    ----------
+    graph : NetworkGraph
+    rows : tuple of tensors
+        A few rows of noise for each input.
+    outputs : list of tensors
+        What the model gives for them.
+    """
+
+    graph: NetworkGraph
+    rows: tuple[Any, ...]
+    outputs: list[Tensor]
+
+
+def read(
     model: nn.Module,
     rows: Mapping[str, Any] | None = None,
     pixels: PixelNormalization | None = None,
-) -> NetworkGraph:
+) -> Reading:
     """Read a model, quantized or float, as one graph.
 
     Parameters
@@ -56,7 +83,8 @@ def graph_of(
                 f"example: expected at least one row of '{step.node.target}', got none"
             )
     seen = _seen(graph, given)
-    if not repeats(graph, model, given):
+    noise = noise_like(given)
+    if (answers := repeated(graph, model, noise)) is None:
         raise ValueError(
             "model: expected a forward that gives the same each time that it gets the same rows, "
             f"got one that does not, or that keeps something from call to call: {USE_THE_MODULE}"
@@ -82,7 +110,21 @@ def graph_of(
     whole = NetworkGraph(
         tuple(builder.values), tuple(inputs), tuple(builder.steps), outputs, structure
     )
-    return _with_pixels(merged(whole), pixels or model_pixels(model))
+    whole = replace(whole, keyword_out=_takes_more(model, {given.name for given in inputs}))
+    made = _with_pixels(merged(whole), pixels or model_pixels(model))
+    return Reading(made, tuple(noise[given.name] for given in inputs), answers)
+
+
+def _takes_more(model: nn.Module, read: Collection[str]) -> bool:
+    """Whether forward takes arguments by position that it does not read, or not as it was traced:
+    whoever calls the network like the model must not have them written to as `out`."""
+    by_position = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    parameters = inspect.signature(model.forward).parameters
+    return any(p.kind in by_position and name not in read for name, p in parameters.items())
 
 
 def network_of(model: nn.Module) -> QuantizedNetwork:
@@ -93,7 +135,7 @@ def network_of(model: nn.Module) -> QuantizedNetwork:
     ValueError
         Naming the step that is no part of such a chain.
     """
-    network = graph_of(as_model(model)).as_network()
+    network = read(as_model(model)).graph.as_network()
     if network is None:
         raise ValueError(f"model: expected a chain of int8 layers, got more: {USE_THE_MODULE}")
     return network
@@ -106,14 +148,13 @@ def as_model(model: nn.Module) -> nn.Module:
 
 
 def _traced(model: nn.Module, rows: Mapping[str, Any] | None) -> Graph:
+    # Optional arguments have their defaults, unless there are rows of them.
     traces = Traces.of(model)
-    if traces.graph is not None:
-        return traces.graph
-    # What forward does depends on whether it gets its optional arguments.
     way = traces.ways.get("without")
-    if rows is not None and "with" in traces.ways:
+    if "with" in traces.ways:
         named = {str(step.node.target) for step in inputs_of(traces.ways["with"])}
-        if named <= {name for name, value in rows.items() if value is not None}:
+        given = {name for name, value in (rows or {}).items() if value is not None}
+        if way is None or (rows is not None and named <= given):
             way = traces.ways["with"]
     if way is None:
         raise ValueError(

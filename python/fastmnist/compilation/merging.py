@@ -32,8 +32,6 @@ def _inputs_as_read(
             same = {step.value: given.value for step in readers}
             steps = [_reading(step, same) for step in steps if step.value not in same]
             given = replace(given, any_shape=True)
-        elif len(values[given.value].shape) == 1:
-            given = replace(given, any_shape=True)
         inputs.append(given)
     return tuple(inputs), steps, tuple(values)
 
@@ -107,4 +105,5 @@ def _renumbered(graph: NetworkGraph, steps: Sequence[GraphStep]) -> NetworkGraph
         tuple(replace(_reading(step, number), value=number[step.value]) for step in kept),
         tuple(number[value] for value in graph.outputs),
         graph.structure,
+        graph.keyword_out,
     )

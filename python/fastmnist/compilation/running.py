@@ -61,7 +61,15 @@ class CannotRun(ValueError):
 
 def inputs_of(graph: Graph) -> list[Step]:
     """The arguments that forward reads."""
-    return [step for step in graph.steps if step.kind is Kind.INPUT and step.users]
+    inputs = [step for step in graph.steps if step.kind is Kind.INPUT]
+    return [step for step in inputs if not all(is_check(user) for user in step.users)]
+
+
+def is_check(step: Step) -> bool:
+    """Whether a step is one of fx's own, which make sure that an argument has its default."""
+    if "_assert" in step.function:
+        return True
+    return step.function == "eq" and bool(step.users) and all(map(is_check, step.users))
 
 
 def run_on(graph: Graph, rows: Mapping[str, Any]) -> Seen:
@@ -121,6 +129,8 @@ def _run(graph: Graph, rows: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], set
             node = step.node
             if any(source in dependent for source in node.all_input_nodes):
                 dependent.add(node)
+            if is_check(step):
+                continue
             try:
                 values[node] = _value_of(graph, step, rows, of)
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -149,22 +159,24 @@ def _value_of(graph: Graph, step: Step, rows: Mapping[str, Any], of: Callable[[A
     return None
 
 
-def repeats(graph: Graph, model: nn.Module, rows: Mapping[str, Any]) -> bool:
-    """Whether a model gives what its steps give, each time the same.
+def noise_like(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """A few rows of noise: rows of zeros hide what they are multiplied with."""
+    return {name: _noise_like(value) for name, value in _cut(rows, _FEW).items()}
 
-    It is asked with rows of noise: rows of zeros hide what they are multiplied with.
-    """
-    noise = {name: _noise_like(value) for name, value in _cut(rows, _FEW).items()}
+
+def repeated(graph: Graph, model: nn.Module, noise: Mapping[str, Any]) -> list[Tensor] | None:
+    """What a model gives for rows of noise; None where its steps give anything else."""
     values, _ = _run(graph, {name: _copied(value) for name, value in noise.items()})
     outputs = fx.map_arg(graph.steps[-1].node.args[0], lambda node: values[node])
     given = {name: value for name, value in noise.items() if value is not None}
     with torch.no_grad():
         again = throwaway_copy(model).eval()(**given)
-    one, other = _tensors(outputs), _tensors(again)
-    return len(one) == len(other) and all(
+    one, other = tensors_of(outputs), tensors_of(again)
+    same = len(one) == len(other) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
         for a, b in zip(one, other, strict=True)
     )
+    return other if same else None
 
 
 def _noise_like(value: Any) -> Any:
@@ -179,12 +191,12 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors_of(value: Any) -> list[Tensor]:
     """All tensors of nested outputs, in order."""
     if isinstance(value, Mapping):
         value = [*value.values()]
     if isinstance(value, tuple | list):
-        return [tensor for part in value for tensor in _tensors(part)]
+        return [tensor for part in value for tensor in tensors_of(part)]
     return [value] if isinstance(value, Tensor) else []
 
 

@@ -75,6 +75,7 @@ def graph_to_json(graph: NetworkGraph) -> dict[str, Any]:
         ],
         "steps": [_step_to_json(step) for step in graph.steps],
         "outputs": [*graph.outputs],
+        **({"keyword_out": True} if graph.keyword_out else {}),
         "structure": [*structure] if isinstance(structure, tuple) else structure,
     }
 
@@ -126,7 +127,14 @@ def graph_from_arrays(arrays: _Arrays, prefix: str, description: Any) -> Network
             raise ValueError(f"structure: expected {len(outputs)} keys, got {len(structure)}")
     elif structure not in _STRUCTURES:
         raise ValueError(f"structure: expected tuple, list or keys, got {structure!r}")
-    graph = NetworkGraph(tuple(values), tuple(inputs), tuple(steps), tuple(outputs), structure)
+    graph = NetworkGraph(
+        tuple(values),
+        tuple(inputs),
+        tuple(steps),
+        tuple(outputs),
+        structure,
+        description.get("keyword_out") is True,
+    )
     _check_indexes(graph)
     return graph
 

@@ -137,6 +137,9 @@ class NetworkGraph:
         Indexes of values that steps give, each once.
     structure : None, "tuple", "list" or tuple of str
         How outputs are handed back: the single one, a tuple, a list, or a dict with these keys.
+    keyword_out : bool
+        Whether `out` is given by name only: the model takes more arguments by position than these
+        inputs, and none of them must be written to.
     """
 
     values: tuple[Value, ...]
@@ -144,6 +147,7 @@ class NetworkGraph:
     steps: tuple[GraphStep, ...]
     outputs: tuple[int, ...]
     structure: str | tuple[str, ...] | None = None
+    keyword_out: bool = False
     _users: Counter[int] = field(default_factory=Counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -184,7 +188,8 @@ class NetworkGraph:
 
     def as_network(self) -> QuantizedNetwork | None:
         """The chain of int8 layers that this is, if it is nothing else."""
-        if len(self.steps) != 1 or len(self.inputs) != 1 or self.structure is not None:
+        alone = len(self.steps) == 1 and len(self.inputs) == 1 and self.structure is None
+        if not alone or self.keyword_out:
             return None
         (step,), (given,) = self.steps, self.inputs
         flat = len(self.values[step.value].shape) == 1 and len(self.values[given.value].shape) == 1

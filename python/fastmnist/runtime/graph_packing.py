@@ -73,6 +73,7 @@ def ports_of(graph: NetworkGraph) -> dict[str, Any]:
             for given in graph.inputs
         ],
         "outputs": [graph.values[value].shape for value in graph.outputs],
+        "positional_out": not graph.keyword_out,
         "structure": None if graph.structure is None else Structure(graph.structure),
     }
 

@@ -368,7 +368,7 @@ def test_layouts_that_do_not_mix() -> None:
 
 def test_what_it_says_of_itself() -> None:
     assert str(inspect.signature(_core.Model)) == (
-        "(packed, *, inputs=None, outputs=None, structure=None)"
+        "(packed, *, inputs=None, outputs=None, structure=None, positional_out=True)"
     )
     assert str(inspect.signature(_core.Model.predict)) == "(self, /, x, out=None)"
     assert callable(_core.Model(NETWORK.packed))
