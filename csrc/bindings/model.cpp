@@ -211,7 +211,8 @@ PyObject* Model::predict(PyObject* const* xs, PyObject* out) const {
     invalid("predict", "a network with one output", std::to_string(ports_.outputs.size()));
   if (ports_.outputs[0].indexes) return call(xs, out);
   if (classes_ < 2)
-    invalid("predict", "a network with at least two outputs", std::to_string(classes_));
+    invalid("predict", "a network with at least two outputs",
+            "1: compare it yourself, as in net(x) > 0.5");
   return run(Task::kIndexes, &index_, 1, xs, out);
 }
 
@@ -306,7 +307,9 @@ void Model::compute(Task task, Inputs& inputs, std::span<void* const> results) c
 PyObject* Model::unpack(std::int64_t i) const {
   const auto [network, layer] = layer_at(i);
   if (network == nullptr)
-    invalid("layer", "0 to " + std::to_string(layers() - 1), std::to_string(i));
+    invalid("layer",
+            layers() > 0 ? "0 to " + std::to_string(layers() - 1) : "a network with int8 layers",
+            std::to_string(i));
   const WeightForm form =
       network->has_form(layer, WeightForm::kDense) ? WeightForm::kDense : WeightForm::kNibbles;
   const Weights packed = network->weights(layer, form);

@@ -262,6 +262,35 @@ struct Packer {
     }
   }
 
+  // The first step that has the same numbers: a layer that is called twice is held once.
+  std::size_t twin_of(std::size_t i) const {
+    const GraphSpec::Step& own = spec.steps[i];
+    const auto same = [](const float* a, const float* b, std::int64_t count) {
+      return a == b || (a != nullptr && b != nullptr &&
+                        std::memcmp(a, b, static_cast<std::size_t>(count) * 4) == 0);
+    };
+    for (std::size_t k = 0; k < i && steps[i].bytes != 0; ++k) {
+      const GraphSpec::Step& other = spec.steps[k];
+      if (other.kind != own.kind || steps[k].bytes != steps[i].bytes) continue;
+      if (own.kind == StepKind::kInt8) {
+        if (std::ranges::equal(own.network, other.network)) return k;
+        continue;
+      }
+      const ValueRecord& x = values[static_cast<std::size_t>(own.operands[0])];
+      const ValueRecord& before = values[static_cast<std::size_t>(other.operands[0])];
+      const ValueRecord& y = values[static_cast<std::size_t>(own.value)];
+      const ValueRecord& given = values[static_cast<std::size_t>(other.value)];
+      if (x.positions != before.positions || x.width != before.width || y.width != given.width)
+        continue;
+      const bool layer = own.kind == StepKind::kFloat;
+      const std::int64_t table = own.kind == StepKind::kLayerNorm ? x.width : x.size();
+      if (same(own.weight, other.weight, layer ? x.width * y.width : table) &&
+          same(own.bias, other.bias, layer ? y.width : table))
+        return k;
+    }
+    return i;
+  }
+
   void lay_out() {
     at = static_cast<std::int64_t>(sizeof(GraphHeader) + inputs.size() * sizeof(InputRecord) +
                                    values.size() * sizeof(ValueRecord) +
@@ -275,8 +304,12 @@ struct Packer {
     for (std::size_t i = 0; i < values.size(); ++i)
       if (values[i].place == Place::kConstant)
         values[i].offset = static_cast<std::uint64_t>(section(values[i].size() * 4));
-    for (StepRecord& step : steps)
-      step.offset = static_cast<std::uint64_t>(section(static_cast<std::int64_t>(step.bytes)));
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      const std::size_t twin = twin_of(i);
+      steps[i].offset =
+          twin < i ? steps[twin].offset
+                   : static_cast<std::uint64_t>(section(static_cast<std::int64_t>(steps[i].bytes)));
+    }
   }
 
   std::vector<std::byte> written() const {

@@ -118,7 +118,7 @@ def variants(
     for name, way in ways.items():
         try:
             made[name] = way()
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             warnings.warn(f"left out '{name}': {error}", UserWarning, stacklevel=callers_level())
     return made
 

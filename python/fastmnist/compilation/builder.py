@@ -26,7 +26,9 @@ class Refused(ValueError):
 
     def __init__(self, step: Step, why: str) -> None:
         kind = f" ({torch_class(step.module).__name__})" if step.module is not None else ""
-        super().__init__(f"model: cannot compile '{step.name}'{kind}: {why}; {USE_THE_MODULE}")
+        # By its own name, not by fx's, which numbers them.
+        name = step.path or step.function or step.name
+        super().__init__(f"model: cannot compile '{name}'{kind}: {why}; {USE_THE_MODULE}")
 
 
 class Builder:

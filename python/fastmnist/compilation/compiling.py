@@ -51,11 +51,13 @@ def compile(
         first, with neither it stays float32. Its forward may be a chain or a small graph of Linear
         layers, activations (ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU,
         Mish, Hardswish, Hardsigmoid, Sigmoid, Tanh, Softplus, LogSigmoid, Softsign), BatchNorm1d,
-        LayerNorm, Softmax, LogSoftmax, GLU, Flatten, Dropout, Identity, additions,
-        multiplications, concatenations, slices and arg max, modules or functions, with several
-        inputs and outputs, and layers that are called twice. Nothing is requantized: the answers
-        are bit for bit those of the quantized module, but for float layers, and for activations
-        and norms that forward calls as functions, which torch sums and rounds in its own order.
+        LayerNorm, Softmax, LogSoftmax, GLU, Flatten, Dropout, Identity, sums, differences,
+        products and quotients, abs, squares, cat, chunk, split, slices, transpose, matmul with a
+        constant, means over positions, sums of features and arg max, modules or functions, with
+        several inputs and outputs, and layers that are called twice. Nothing is requantized: the
+        answers are bit for bit those of the quantized module, but for float layers, and for
+        activations, norms, softmax, means and sums that forward calls as functions, which torch
+        rounds in its own way.
     calibration : optional
         Data to quantize a float model with, as for :class:`fastmnist.Static`.
     dynamic : bool

@@ -61,9 +61,13 @@ def elementwise(builder: Builder, step: Step) -> Result:
     if name == "neg":
         minus = builder.operand(step, -1.0, builder.shape(x))
         return builder.add("multiply", step.name, [x, minus], builder.shape(x))
+    if name in ("abs", "abs_"):
+        positive = builder.add("clamp", step.name, [x], builder.shape(x), clamp=(0.0, math.inf))
+        negative = builder.add("clamp", step.name, [x], builder.shape(x), clamp=(-math.inf, 0.0))
+        return builder.add("subtract", step.name, [positive, negative], builder.shape(x))
     if name == "square":
         return builder.add("multiply", step.name, [x, x], builder.shape(x))
-    raise Refused(step, "it is no activation that one native call can run")
+    raise Refused(step, "it is no step that one native call can run")
 
 
 def _bounds(step: Step, name: str) -> tuple[float, float]:
@@ -120,7 +124,7 @@ def arithmetic(builder: Builder, step: Step) -> Result:
         return builder.add("multiply", step.name, [x, x], builder.shape(x))
     kind = _JOINS.get(step.function)
     if kind is None:
-        raise Refused(step, "it is no join that one native call can run")
+        raise Refused(step, "it is no step that one native call can run")
     if set(step.node.kwargs) - {"other"} or len(step.node.args) > 2:
         raise Refused(step, "expected a join of two without further arguments")
     one, other = argument(step, 0, "input"), argument(step, 1, "other")

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from torch import nn
+from torch.nn import functional as F
 
 from fastmnist.compilation.arguments import (
     Result,
@@ -137,7 +138,11 @@ def mean(builder: Builder, step: Step) -> Result:
     dims = argument(step, 1, "dim")
     dim = dims[0] if isinstance(dims, tuple | list) and len(dims) == 1 else dims
     if len(shape) != 2 or dimension_of(step, shape, dim) != 0:
-        raise Refused(step, "expected a mean over the positions of a row, as x.mean(dim=1)")
+        raise Refused(
+            step,
+            "a mean is taken over the positions of rows [N, positions, features], by dim=1, and "
+            f"rows have shape {[*shape]}",
+        )
     y = builder.add("mean", step.name, [x], (shape[-1],))
     return builder.reshaped(y, shape_of(builder, step), step.name)
 
@@ -152,11 +157,16 @@ def sum_of(builder: Builder, step: Step) -> Result:
     return builder.reshaped(y, shape_of(builder, step), step.name)
 
 
+def _dtype_at(step: Step) -> int:
+    """Where a dtype stands: F.softmax has a `_stacklevel` before it."""
+    return 3 if step.node.target in (F.softmax, F.log_softmax) else 2
+
+
 def softmax(builder: Builder, step: Step) -> Result:
     log = step.function.startswith("log") or isinstance(step.module, nn.LogSoftmax)
     dim = step.module.dim if step.module is not None else argument(step, 1, "dim")
-    if step.module is None and set(step.node.kwargs) - {"dim", "input", "_stacklevel"}:
-        raise Refused(step, "expected no other argument than dim")
+    if step.module is None and argument(step, _dtype_at(step), "dtype") is not None:
+        raise Refused(step, "expected no dtype: one native call computes in float32")
     x = input_of(builder, step)
     shape = builder.shape(x)
     if dim is None:

@@ -48,6 +48,8 @@ def graph_arrays(graph: NetworkGraph, prefix: str) -> Arrays:
         if value.constant is not None:
             arrays[f"{prefix}values.{i}"] = np.ascontiguousarray(value.constant)
     for i, step in enumerate(graph.steps):
+        if _twin(graph, i) is not None:
+            continue
         if step.network is not None:
             arrays |= network_arrays(step.network, f"{prefix}steps.{i}.")
         for name, array in (("weight", step.weight), ("bias", step.bias)):
@@ -73,21 +75,48 @@ def graph_to_json(graph: NetworkGraph) -> dict[str, Any]:
             }
             for given in graph.inputs
         ],
-        "steps": [_step_to_json(step) for step in graph.steps],
+        "steps": [_step_to_json(step, _twin(graph, i)) for i, step in enumerate(graph.steps)],
         "outputs": [*graph.outputs],
         **({"keyword_out": True} if graph.keyword_out else {}),
         "structure": [*structure] if isinstance(structure, tuple) else structure,
     }
 
 
-def _step_to_json(step: GraphStep) -> dict[str, Any]:
+def _twin(graph: NetworkGraph, i: int) -> int | None:
+    """The first step with the very numbers of step `i`, as of a layer that is called twice."""
+    step = graph.steps[i]
+    if step.network is None and step.weight is None and step.bias is None:
+        return None
+    same = (k for k in range(i) if _have_same_numbers(graph.steps[k], step))
+    return next(same, None)
+
+
+def _have_same_numbers(one: GraphStep, other: GraphStep) -> bool:
+    if one.kind != other.kind or (one.network is None) != (other.network is None):
+        return False
+    if one.network is not None and other.network is not None:
+        if network_to_json(one.network) != network_to_json(other.network):
+            return False
+        ours, theirs = network_arrays(one.network, ""), network_arrays(other.network, "")
+        return ours.keys() == theirs.keys() and all(
+            np.array_equal(ours[key], theirs[key]) for key in ours
+        )
+    pairs = ((one.weight, other.weight), (one.bias, other.bias))
+    return all(
+        a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs
+    )
+
+
+def _step_to_json(step: GraphStep, twin: int | None) -> dict[str, Any]:
     told: dict[str, Any] = {
         "kind": step.kind,
         "name": step.name,
         "operands": [*step.operands],
         "value": step.value,
     }
-    if step.network is not None:
+    if twin is not None:
+        told["numbers_of"] = twin
+    elif step.network is not None:
         told["network"] = network_to_json(step.network)
     if step.clamp != NO_CLAMP:
         told["clamp"] = clamp_to_json(step.clamp)
@@ -115,10 +144,9 @@ def graph_from_arrays(arrays: _Arrays, prefix: str, description: Any) -> Network
         for i, told in enumerate(_some(description, "values"))
     ]
     inputs = [_input(told) for told in _some(description, "inputs")]
-    steps = [
-        _step(arrays, f"{prefix}steps.{i}.", told)
-        for i, told in enumerate(_some(description, "steps"))
-    ]
+    steps: list[GraphStep] = []
+    for i, told in enumerate(_some(description, "steps")):
+        steps.append(_step(arrays, f"{prefix}steps.{i}.", told, steps))
     outputs = [_index(value, "outputs") for value in _some(description, "outputs")]
     structure = description.get("structure")
     if isinstance(structure, list) and all(isinstance(key, str) for key in structure):
@@ -185,7 +213,7 @@ def _input(told: Any) -> Input:
     )
 
 
-def _step(arrays: _Arrays, prefix: str, told: Any) -> GraphStep:
+def _step(arrays: _Arrays, prefix: str, told: Any, before: list[GraphStep]) -> GraphStep:
     kind = required_field(told, "kind", str)
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got '{kind}'")
@@ -193,8 +221,13 @@ def _step(arrays: _Arrays, prefix: str, told: Any) -> GraphStep:
     is_number = isinstance(epsilon, int | float) and not isinstance(epsilon, bool)
     if not is_number or not 0 <= epsilon <= float(np.finfo(np.float32).max):
         raise ValueError(f"epsilon: expected a finite number from 0 on, got {epsilon!r}")
-    network = None
-    if kind == "int8":
+    network, weight, bias = None, _table(arrays, f"{prefix}weight"), _table(arrays, f"{prefix}bias")
+    if "numbers_of" in told:
+        twin = _index(told["numbers_of"], "numbers_of")
+        if twin >= len(before) or before[twin].kind != kind:
+            raise ValueError(f"numbers_of: expected a step before this one, got {twin}")
+        network, weight, bias = before[twin].network, before[twin].weight, before[twin].bias
+    elif kind == "int8":
         about = required_field(told, "network", dict)
         network = network_from_arrays(arrays, prefix, about)
     return GraphStep(
@@ -203,8 +236,8 @@ def _step(arrays: _Arrays, prefix: str, told: Any) -> GraphStep:
         tuple(_index(i, "operands") for i in required_field(told, "operands", list)),
         _index(told.get("value"), "value"),
         network,
-        _table(arrays, f"{prefix}weight"),
-        _table(arrays, f"{prefix}bias"),
+        weight,
+        bias,
         function_from_json(told),
         clamp_from_json(told) if "clamp" in told else NO_CLAMP,
         float(epsilon),

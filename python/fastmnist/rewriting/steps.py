@@ -127,9 +127,9 @@ _ELEMENTWISE_NAMES = {
     "abs", "abs_", "alpha_dropout", "celu", "celu_", "clamp", "clamp_", "clamp_max", "clamp_min",
     "clip", "clone", "detach", "dropout", "elu", "elu_", "exp", "gelu", "hardshrink",
     "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "log1p",
-    "logsigmoid", "mish", "neg", "relu", "relu6", "relu_", "selu", "selu_", "sigmoid", "sigmoid_",
-    "silu", "softplus", "softshrink", "softsign", "sqrt", "square", "tanh", "tanh_", "tanhshrink",
-    "threshold",
+    "log_sigmoid", "logsigmoid", "mish", "neg", "relu", "relu6", "relu_", "selu", "selu_",
+    "sigmoid", "sigmoid_", "silu", "softplus", "softshrink", "softsign", "sqrt", "square", "tanh",
+    "tanh_", "tanhshrink", "threshold",
 }  # fmt: skip
 _ARITHMETIC_NAMES = {
     "add", "add_", "div", "div_", "iadd", "imul", "isub", "itruediv", "mul", "mul_", "pow", "sub",

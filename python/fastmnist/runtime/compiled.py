@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import fastmnist._core as _core
 from fastmnist.display.tables import Table
+from fastmnist.int8.activation import Activation
 from fastmnist.int8.graph import GraphStep, NetworkGraph
 from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.explanation import explained
@@ -29,9 +30,16 @@ class CompiledModel(_core.Model):
     Made by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
     threads may call one model at once. Pickles and deep-copies as canonical layers, which do not
     depend on the machine. Calling and :meth:`predict` are native: a Python method around them would
-    cost as much as a small network itself. ``model(x, out=None)`` takes ``[N, ...]``, uint8 pixels
-    or floats, NumPy or torch, and returns float32 ``[N, classes]`` of the same library, or `out`
-    (a contiguous float32 array), and then allocates nothing.
+    cost as much as a small network itself.
+
+    ``model(x, out=None)`` takes ``[N, ...]``, uint8 pixels or floats, NumPy or torch, and returns
+    float32 outputs of the same library as the model's forward does: ``[N, classes]``, or a tuple,
+    list or dict of several; arg max gives int64. `out`, a contiguous array of that shape and type
+    (or a tuple, list or dict of them), is written to and returned; then nothing is allocated.
+    Several inputs are given in the order, or by the names, of forward's arguments.
+    ``model.predict(x, out=None)`` is the arg max over the last dimension of the one output, int64
+    ``[N]``. `in_features` and `out_features` are those of the first input and the first output.
+    No gradient flows through a call.
 
     Parameters
     ----------
@@ -172,24 +180,56 @@ class CompiledModel(_core.Model):
 def _ending(network: QuantizedNetwork | NetworkGraph) -> str:
     """What the outputs are: "logits", "probabilities" or "logarithms" of those."""
     if isinstance(network, QuantizedNetwork):
-        function = network.layers[-1].function
-        kind = "activate" if function is not None else ""
-    else:
-        tail = network.tail
-        if tail is None:
-            raise ValueError(
-                f"predict_proba: expected a network with one output, got {len(network.outputs)}: "
-                "call the model, and take the one that you mean"
-            )
-        kind, function = tail.kind, tail.function
-        if tail.network is not None:
-            function = tail.network.layers[-1].function
-    if kind == "softmax":
+        return _after(network.layers[-1].function)
+    if len(network.outputs) != 1:
+        raise ValueError(
+            f"predict_proba: expected a network with one output, got {len(network.outputs)}: call "
+            "the model, and take the one that you mean"
+        )
+    by_value = {step.value: step for step in network.steps}
+    step = by_value[network.outputs[0]]
+    while step.kind == "reshape" and step.operands[0] in by_value:
+        step = by_value[step.operands[0]]
+    if step.kind == "softmax":
         return "probabilities"
-    if kind == "log_softmax":
+    if step.kind == "log_softmax":
         return "logarithms"
-    if kind == "argmax":
+    if step.kind == "argmax":
         raise ValueError("predict_proba: expected logits, got a network that gives indexes")
+    if step.network is not None:
+        return _after(step.network.layers[-1].function)
+    if step.kind in ("float", "activate"):
+        return _after(step.function)
+    if any(_makes_probabilities(before) for before in _behind_layers(step, by_value)):
+        raise ValueError(
+            f"predict_proba: expected logits or probabilities, got a network that goes on to "
+            f"compute with probabilities ('{step.name}'): call the model, and make of its outputs "
+            "what they mean"
+        )
+    return "logits"
+
+
+def _behind_layers(step: GraphStep, by_value: Mapping[int, GraphStep]) -> Iterator[GraphStep]:
+    """The steps between an output and the layers that it is made of, and these."""
+    waiting, seen = [step], set[int]()
+    while waiting:
+        at = waiting.pop()
+        if at.value in seen:
+            continue
+        seen.add(at.value)
+        yield at
+        if at.kind not in ("int8", "float"):
+            waiting += [by_value[o] for o in at.operands if o in by_value]
+
+
+def _makes_probabilities(step: GraphStep) -> bool:
+    last = step.network.layers[-1].function if step.network is not None else step.function
+    sigmoid = last is not None and last.name in ("sigmoid", "log_sigmoid")
+    return sigmoid or step.kind in ("softmax", "log_softmax")
+
+
+def _after(function: Activation | None) -> str:
+    """What the outputs of a layer, or of an activation, are."""
     if function is None:
         return "logits"
     if function.name == "sigmoid":

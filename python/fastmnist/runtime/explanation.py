@@ -41,7 +41,7 @@ def explained_parts(
     parts: Sequence[tuple[QuantizedNetwork, Plan]], rows: Sequence[int], title: str
 ) -> Table:
     """A line per layer and batch, of one network or of several that are parts of a graph."""
-    rows = _checked(rows)
+    rows = checked_rows(rows)
     isa = _core.cpu_info()["isa"]
     # With all forms of weights, also those that the plan has no use for.
     packed = [pack(network) for network, _ in parts]
@@ -131,7 +131,8 @@ def _sparse_cells(times: Times, pays_from: float | None) -> tuple[str, str, str]
     return dense, sparse, "never" if pays_from > 1 else f"{pays_from:.0%} zeros"
 
 
-def _checked(rows: Any) -> list[int]:
+def checked_rows(rows: Any) -> list[int]:
+    """The batches to speak of; ValueError where they are no positive integers."""
     try:
         numbers = [operator.index(n) for n in (rows if isinstance(rows, Iterable) else [rows])]
     except TypeError:

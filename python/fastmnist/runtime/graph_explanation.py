@@ -9,12 +9,13 @@ from typing import Any
 import fastmnist._core as _core
 from fastmnist.display.tables import Table
 from fastmnist.int8.graph import NetworkGraph
-from fastmnist.runtime.explanation import explained_parts
+from fastmnist.runtime.explanation import checked_rows, explained_parts
 from fastmnist.runtime.graph_packing import pack_graph
 from fastmnist.runtime.graph_picture import picture
 from fastmnist.runtime.graph_tree import shape_text, tree, what
 from fastmnist.runtime.planning import Plan
 
+_LINE = 64  # bytes, of the cache
 _COLUMNS = ["step", "what", "reads", "gives", "memory of a row"]
 
 
@@ -82,6 +83,7 @@ def explained_graph(
     graph: NetworkGraph, plans: Sequence[Plan], rows: Sequence[int]
 ) -> GraphExplanation:
     """See :meth:`fastmnist.CompiledModel.explain`."""
+    rows = checked_rows(rows)
     parts = [*zip(graph.networks, plans, strict=True)]
     isa = _core.cpu_info()["isa"]
     title = f"int8 layers, plan: {plans[0].mode}, kernels up to {isa}" if parts else ""
@@ -108,11 +110,13 @@ def explained_graph(
             memory,
         )
     apart = [graph.values[s.value].size for s in graph.steps if places[s.value][0] == "scratch"]
+    lines = sum(-(-4 * size // _LINE) * _LINE for size in apart)
     table.note(
-        f"memory between steps: {scratch:,} bytes a row, planned once (each value apart would "
-        f"take {4 * sum(apart):,}); up to {block} rows go through all steps together; int8 parts "
-        "take codes beside it"
+        f"memory between steps: {scratch:,} bytes a row, in lines of {_LINE}, planned once (each "
+        f"value apart would take {lines:,}); up to {block} rows go through all steps together"
+        + ("; int8 parts take codes beside it" if parts else "")
     )
+    table.note("the tree above begins with the outputs; what a step reads stands below it")
     for given in graph.inputs:
         told = "refused" if given.pixels is None else f"pixel p stands for {given.pixels.formula}"
         table.note(f"uint8 rows of {given.name}: {told}")
