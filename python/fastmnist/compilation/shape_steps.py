@@ -165,8 +165,9 @@ def _dtype_at(step: Step) -> int:
 def softmax(builder: Builder, step: Step) -> Result:
     log = step.function.startswith("log") or isinstance(step.module, nn.LogSoftmax)
     dim = step.module.dim if step.module is not None else argument(step, 1, "dim")
-    if step.module is None and argument(step, _dtype_at(step), "dtype") is not None:
-        raise Refused(step, "expected no dtype: one native call computes in float32")
+    dtype = None if step.module is not None else argument(step, _dtype_at(step), "dtype")
+    if dtype is not None:
+        raise Refused(step, f"it gives {dtype}, and one native call computes in float32")
     x = input_of(builder, step)
     shape = builder.shape(x)
     if dim is None:
