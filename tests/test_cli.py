@@ -95,7 +95,7 @@ def test_command_line_and_script_give_the_same_table(tmp_path):
         assert word in done.stdout
     assert (tmp_path / "cli.png").read_bytes()[:4] == b"\x89PNG"
     markdown = (tmp_path / "cli.md").read_text()
-    assert markdown.count("\n| ") == 15
+    assert markdown.count("\n| ") == 17
     script = run("-c", SCRIPT, "script.json")
     assert script.returncode == 0, script.stderr
     tables = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("cli", "script")]

@@ -30,9 +30,10 @@ def test_the_usual_rows_and_columns(report, trained, digits):
     assert [row.name for row in report] == [
         "original", "fused", "dynamic int8", "static int8", "bfloat16", "pruned 50 %",
         "pruned + int8", "4-bit", "clustered", "low-rank", "distilled",
+        "compiled float32 (float32 rows)", "compiled float32 (uint8 rows)",
         "compiled (float32 rows)", "compiled (uint8 rows)",
     ]  # fmt: skip
-    assert [row.rows for row in report] == ["float32"] * 12 + ["uint8"]
+    assert [row.rows for row in report] == ["float32"] * 12 + ["uint8", "float32", "uint8"]
     assert report[0].accuracy == fm.evaluate(trained, digits)
     assert report["fused"].accuracy == pytest.approx(report[0].accuracy, abs=0.002)
     for name in ("dynamic int8", "static int8"):

@@ -166,7 +166,7 @@ VALUES = [
 
 # Where some of the values are as good as what was there; everywhere else none is.
 FREE = {
-    ("format",), ("single",),
+    ("single",),
     ("models", "static", "replaced", "0", "clamp"),
     ("models", "static", "replaced", "0", "name"),
     ("models", "static", "chain"), ("models", "static", "pixels"),
@@ -176,7 +176,7 @@ FREE = {
     ("models", "pruned", "masked"), ("models", "net", "network", "pixels"),
     ("models", "net", "network", "pixels", "mean"), ("models", "net", "network", "pixels", "std"),
     *((("models", "graph", "graph", *rest)) for rest in (
-        ("inputs", 0, "name"), ("steps", 0, "name"), ("steps", 1, "epsilon"),
+        ("inputs", 0, "name"), ("inputs", 0, "any_shape"), ("steps", 0, "name"), ("steps", 1, "epsilon"),
         ("steps", 3, "operands"), ("steps", 4, "function"), ("steps", 4, "clamp"), ("outputs",),
     )),
 }  # fmt: skip
