@@ -177,7 +177,8 @@ FREE = {
     ("models", "net", "network", "pixels", "mean"), ("models", "net", "network", "pixels", "std"),
     *((("models", "graph", "graph", *rest)) for rest in (
         ("inputs", 0, "name"), ("inputs", 0, "any_shape"), ("steps", 0, "name"),
-        ("steps", 1, "epsilon"), ("steps", 3, "operands"), ("steps", 4, "function"), ("steps", 4, "clamp"), ("outputs",),
+        ("steps", 1, "epsilon"), ("steps", 3, "operands"), ("steps", 4, "function"),
+        ("steps", 4, "clamp"), ("outputs",),
     )),
 }  # fmt: skip
 
