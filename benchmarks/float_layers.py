@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import fastmnist as fm
+from benchmarks.batch_tables import batch_table
 from benchmarks.command import Benchmark
 from benchmarks.measure import FULL, QUICK, measure
 from benchmarks.ours import LIBRARY
@@ -83,29 +84,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
-    """One table a network: microseconds, and how many times as long as ours."""
-    made = []
-    for network in report["networks"]:
-        batches = network["batches"]
-        table = Table(
-            f"{network['name']} in float32, µs per call",
-            ["", *(f"batch {b['batch']:,}" for b in batches)],
+    """One table a network."""
+    return [
+        batch_table(
+            f"{network['name']} in float32, µs per call", network["batches"], f"{LIBRARY} float32"
         )
-        names = [case["name"] for case in batches[0]["cases"]]
-        for name in names:
-            cells = []
-            for batch in batches:
-                case = next((c for c in batch["cases"] if c["name"] == name), None)
-                ratio = "" if case is None or name == names[0] else case["slower_than_ours"]
-                cells.append(
-                    "–"
-                    if case is None
-                    else f"{case['microseconds']:,.1f}" + (f" ({ratio:.2f} ×)" if ratio else "")
-                )
-            table.row(name, *cells)
-        table.note(f"in brackets: times slower than {names[0]}")
-        made.append(table)
-    return made
+        for network in report["networks"]
+    ]
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 import fastmnist as fm
+from benchmarks.batch_tables import batch_table
 from benchmarks.command import Benchmark
 from benchmarks.measure import FULL, QUICK, seconds_of, turns
 from benchmarks.steps import Steps
@@ -324,30 +325,16 @@ def _measure(
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
-    """One table a model: microseconds, and how many times as long as ours."""
+    """One table a model."""
     made = []
     for model in report["models"]:
         batches = model["batches"]
-        table = Table(
-            f"{model['name']}, µs per call", ["", *(f"batch {b['batch']:,}" for b in batches)]
-        )
-        names = dict.fromkeys(case["name"] for batch in batches for case in batch["cases"])
-        for name in names:
-            table.row(name, *(_cell(batch, name) for batch in batches))
+        table = batch_table(f"{model['name']}, µs per call", batches, OURS)
         table.row("best of ONNX Runtime int8 and torch", *map(_best, batches))
-        table.note(f"in brackets: times slower than {OURS}")
         for name, why in {k: v for b in batches for k, v in b["failed"].items()}.items():
             table.note(f"{name} left out: {why}")
         made.append(table)
     return made
-
-
-def _cell(batch: dict[str, Any], name: str) -> str:
-    case = next((c for c in batch["cases"] if c["name"] == name), None)
-    if case is None:
-        return "–"
-    ratio = "" if name == OURS else f" ({case['slower_than_ours']:.2f} ×)"
-    return f"{case['microseconds']:,.1f}{ratio}"
 
 
 def _best(batch: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import fastmnist as fm
+from benchmarks.batch_tables import batch_table
 from benchmarks.command import Benchmark
 from benchmarks.measure import FULL, QUICK, measure
 from benchmarks.ours import LIBRARY
@@ -88,26 +89,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def table(report: dict[str, Any]) -> Table:
     """The table that is printed, and shown in the README."""
     batches = report["batches"]
-    made = Table(
-        f"{report['name']} with ReLU, as modules, µs per call",
-        ["", *(f"batch {b['batch']:,}" for b in batches)],
-    )
-    names = [case["name"] for case in batches[0]["cases"]]
-    for name in names:
-        cells = []
-        for batch in batches:
-            case = next((c for c in batch["cases"] if c["name"] == name), None)
-            if case is None:
-                cells.append("–")
-            else:
-                ratio = case["slower_than_ours"]
-                first = name == names[0]
-                cells.append(
-                    f"{case['microseconds']:,.0f}" + ("" if first else f" ({ratio:.1f} ×)")
-                )
-        made.row(name, *cells)
-    made.note(f"in brackets: times slower than {names[0]}")
-    return made
+    title = f"{report['name']} with ReLU, as modules, µs per call"
+    return batch_table(title, batches, batches[0]["cases"][0]["name"], digits=0, of_ratios=1)
 
 
 if __name__ == "__main__":

@@ -330,6 +330,10 @@ struct Packer {
     header.operands = static_cast<std::uint32_t>(operands.size());
     header.scratch = static_cast<std::uint64_t>(scratch);
     header.products = static_cast<std::uint64_t>(std::max<std::int64_t>(1, products));
+    header.sample_bytes = header.scratch * 4;
+    for (const ValueRecord& value : values)
+      if (value.place == Place::kInput || value.place == Place::kOutput)
+        header.sample_bytes += static_cast<std::uint64_t>(value.size()) * 4;
     put(&header, sizeof header);
     put(inputs.data(), inputs.size() * sizeof(InputRecord));
     put(values.data(), values.size() * sizeof(ValueRecord));

@@ -74,10 +74,10 @@ struct BlockOfRows {
     return nullptr;
   }
 
-  void* write(std::size_t v) const {
-    const ValueRecord& value = job.graph.values()[v];
+  void* write(const StepRecord& step) const {
+    const ValueRecord& value = job.graph.values()[step.value];
     if (value.place == Place::kScratch) return in_scratch(value.offset);
-    const std::int64_t bytes = job.graph.gives_indexes(value.index) ? 8 : 4;
+    const std::int64_t bytes = step.kind == StepKind::kArgMax ? 8 : 4;
     return static_cast<std::byte*>(job.outputs[value.index]) + first * value.size() * bytes;
   }
 };
@@ -108,7 +108,7 @@ void run_network_step(const BlockOfRows& block, std::size_t i) {
   const PlanView plan(job.kernels, network);
   const Block layers{
       network,         job.kernels, plan,  job.unit,
-      job.threaded,    false,       given, static_cast<float*>(block.write(step.value)),
+      job.threaded,    false,       given, static_cast<float*>(block.write(step)),
       job.kernel_bytes};
   const std::int64_t at_once = std::min(round_up(rows, kBlockRowsStep), kMaxBlockRows);
   const BlockScratch scratch(network, at_once, job.kernel_bytes, block.scratch + job.values_bytes);
@@ -124,7 +124,7 @@ void run_float_step(const BlockOfRows& block, const StepRecord& step) {
     return StepRows{block.read(value), value.positions, value.width,
                     value.place == Place::kConstant};
   };
-  void* const y = block.write(step.value);
+  void* const y = block.write(step);
   if (operands.size() <= kOperandsAtOnce) {
     std::array<StepRows, kOperandsAtOnce> rows;
     for (std::size_t i = 0; i < operands.size(); ++i) rows[i] = rows_of(operands[i]);
@@ -209,11 +209,8 @@ Status predict_graph(const GraphView& graph, std::span<const GraphInput> inputs,
 }
 
 std::int64_t graph_block_rows(const GraphView& graph) {
-  // What a sample's values take: half of the second-level cache holds a block of them, the other
-  // half weights.
-  std::int64_t bytes = static_cast<std::int64_t>(graph.header().scratch) * 4;
-  for (const ValueRecord& value : graph.values())
-    if (value.place == Place::kInput || value.place == Place::kOutput) bytes += value.size() * 4;
+  // Half of the second-level cache holds a block of values, the other half weights.
+  const auto bytes = static_cast<std::int64_t>(graph.header().sample_bytes);
   const std::int64_t rows = caches().l2 / 2 / bytes / kBlockRowsStep * kBlockRowsStep;
   return std::clamp(rows, kBlockRowsStep, kMostBlockRows);
 }

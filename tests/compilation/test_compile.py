@@ -18,6 +18,7 @@ from models import (
     SharedActivation,
     Tied,
     UsedTwice,
+    Wrapped,
     randomize,
 )
 from torch import nn
@@ -38,18 +39,6 @@ def mlp():
 @pytest.fixture(scope="module")
 def net():
     return fm.compile(mlp(), X)
-
-
-class Wrapped(nn.Module):
-    """A forward made of a function."""
-
-    def __init__(self, function, *layers):
-        super().__init__()
-        self.function = function
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def two(function):

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from models import Wrapped
 from torch import nn
 from torch.nn import functional as F
 
 import fastmnist as fm
 
 X = torch.randn(50, 12, generator=torch.Generator().manual_seed(2))
-
-
-class Wrapped(nn.Module):
-    """A forward made of a function."""
-
-    def __init__(self, function, *layers):
-        super().__init__()
-        self.function = function
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def doubled_in_place(self, x):

@@ -283,3 +283,15 @@ def quality(model: nn.Module, other: nn.Module, x: Tensor) -> float:
     """How near another model comes, in dB; both in eval mode."""
     with torch.no_grad():
         return sqnr(copy.deepcopy(model).eval()(x), other.eval()(x))
+
+
+class Wrapped(nn.Module):
+    """A forward made of a function."""
+
+    def __init__(self, function, *layers):
+        super().__init__()
+        self.function = function
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x):
+        return self.function(self, x)

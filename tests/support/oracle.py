@@ -174,12 +174,7 @@ class RandomNetwork:
         for layer in self.layers:
             bad |= ~np.isfinite(x).all(axis=1)
             x = np.where(bad[:, None], np.float32(0), x)
-            found = [reference.quantizer_from_range(row.min(), row.max()) for row in x]
-            scales = np.array([scale for scale, _ in found], np.float32)
-            zero_points = np.array([zero_point for _, zero_point in found], np.int32)
-            rows = zip(x, scales, zero_points, strict=True)
-            codes = np.array([reference.quantize(r, s, z) for r, s, z in rows], np.uint8)
-            codes = codes.reshape(x.shape)
+            codes, scales, zero_points = codes_by_row(x)
             x = reference.linear_f32(
                 codes,
                 layer.weight,
@@ -191,6 +186,16 @@ class RandomNetwork:
             )
         x[bad] = np.nan
         return x
+
+
+def codes_by_row(x: F32) -> tuple[U8, F32, npt.NDArray[np.int32]]:
+    """Codes of rows that have a quantizer each, by their ranges; scales and zero points."""
+    found = [reference.quantizer_from_range(row.min(), row.max()) for row in x]
+    scales = np.array([scale for scale, _ in found], np.float32)
+    zero_points = np.array([zero_point for _, zero_point in found], np.int32)
+    rows = zip(x, scales, zero_points, strict=True)
+    codes = np.array([reference.quantize(r, s, z) for r, s, z in rows], np.uint8)
+    return codes.reshape(x.shape), scales, zero_points
 
 
 def _arguments(layer: RandomLayer) -> tuple[Any, ...]:

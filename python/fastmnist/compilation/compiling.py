@@ -12,13 +12,13 @@ from torch import nn
 from fastmnist.compilation.builder import USE_THE_MODULE
 from fastmnist.compilation.graphs import Reading, as_model, read
 from fastmnist.compilation.running import tensors_of
-from fastmnist.fusion.fusing import fuse_in_place
+from fastmnist.fusion.fusing import fuse_closed
 from fastmnist.layers.linear import is_int8_linear, is_known_linear
 from fastmnist.layers.registry import kind_of
-from fastmnist.pixels import PixelNormalization, model_pixels, set_model_pixels
+from fastmnist.pixels import PixelNormalization, model_pixels
 from fastmnist.quantization.configs import Dynamic, Static, check_config, pixels_of
 from fastmnist.quantization.posttraining import post_training
-from fastmnist.rewriting.copies import check_module, plain_copy
+from fastmnist.rewriting.copies import check_module
 from fastmnist.rewriting.selection import check_not_prepared
 from fastmnist.rewriting.transform import transformed
 from fastmnist.rewriting.verify import Rows
@@ -130,7 +130,7 @@ def compile(
             ready, calibrated = _closed(model, config)
             rows = calibrated if rows is None else rows
         else:
-            ready = _float(model, told)
+            ready = _fused(model, rows)
         found = read(as_model(ready), _by_name(ready, rows), told)
     net = CompiledModel(found.graph, plan)
     _check_answers(net, found)
@@ -162,14 +162,14 @@ def _closed(model: nn.Module, config: Static | Dynamic) -> tuple[nn.Module, Rows
     return transformed(model, how), how.rows
 
 
-def _float(model: nn.Module, told: PixelNormalization | None) -> nn.Module:
-    """A fused copy."""
-    copied = plain_copy(model)
-    with_pixels = model_pixels(model) if told is None else told
-    fuse_in_place(copied, anywhere=True)
-    if with_pixels is not None:
-        set_model_pixels(copied, with_pixels)
-    return copied.eval()
+def _fused(model: nn.Module, rows: Rows | None) -> nn.Module:
+    """The float model with its norms folded in, but for those that rows show to be apart."""
+    try:
+        return fuse_closed(model, _by_name(model, rows))
+    except ValueError:
+        if rows is None:
+            raise
+        return fuse_closed(model)  # where rows do not run, reading the model says at which step
 
 
 def _by_name(model: nn.Module, rows: Rows | None) -> Mapping[str, Any] | None:

@@ -99,10 +99,19 @@ def fuse(
     )
 
 
+def fuse_closed(model: Any, example: Any = None) -> nn.Module:
+    """As :func:`fuse`, but for a result that is entered at its beginning only, as what is compiled:
+    what lies in different containers is joined, too."""
+    how = _Fusion()
+    how.is_closed = True
+    return transformed(model, how, example=example)
+
+
 class _Fusion(Transform):
     """What :func:`fuse` does."""
 
     floor = FLOOR
+    is_closed = False
 
     def find(self, root: nn.Module) -> dict[str, nn.Module]:
         check_not_prepared(root)
@@ -112,7 +121,10 @@ class _Fusion(Transform):
     def apply(
         self, root: nn.Module, names: Collection[str], why: str
     ) -> tuple[nn.Module, list[Change]]:
-        return root, fuse_in_place(root, only=names, norms_apart=self.norms_apart)
+        done = fuse_in_place(
+            root, only=names, anywhere=self.is_closed, norms_apart=self.norms_apart
+        )
+        return root, done
 
 
 def fuse_in_place(

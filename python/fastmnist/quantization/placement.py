@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -46,8 +45,6 @@ def place(
         layer = root.get_submodule(name)
         assert is_float_linear(layer)
         quantized = quantizer(layer, name, rule)
-        if isinstance(layer, FusedLinear):
-            quantized = replace(quantized, function=layer.function)
         own = kind if rule.multiplier is None else "affine"
         network = QuantizedNetwork((quantized,), own, rule.multiplier, rule.offset, rule.pixels)
         has_bias = layer.bias is not None or bool(quantized.bias.any())
