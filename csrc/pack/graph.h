@@ -105,8 +105,8 @@ struct GraphHeader {
   std::uint32_t steps;
   std::uint32_t operands;
   std::uint32_t reserved;
-  std::uint64_t scratch;   // floats a sample
-  std::uint64_t products;  // of a sample; at least 1
+  std::uint64_t scratch;       // floats a sample
+  std::uint64_t products;      // of a sample; at least 1
   std::uint64_t sample_bytes;  // of all values of one: scratch, inputs and outputs; at least 1
 };
 static_assert(sizeof(GraphHeader) == 64);

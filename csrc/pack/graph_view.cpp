@@ -44,8 +44,8 @@ Status GraphView::find_tables(std::span<const std::byte> buffer) {
   constexpr std::uint32_t kMost = 1u << 20;
   if (header.inputs < 1 || header.inputs > kMost || header.values > kMost || header.outputs < 1 ||
       header.outputs > kMost || header.steps < 1 || header.steps > kMaxSteps ||
-      header.operands > kMost || header.products < 1 ||
-      header.sample_bytes < 1 || header.sample_bytes > std::uint64_t{1} << 62 ||
+      header.operands > kMost || header.products < 1 || header.sample_bytes < 1 ||
+      header.sample_bytes > std::uint64_t{1} << 62 ||
       header.scratch > static_cast<std::uint64_t>(kMostValues) * kMaxSteps)
     return not_packed("counts");
   std::uint64_t at = sizeof(GraphHeader);

@@ -106,10 +106,9 @@ void run_network_step(const BlockOfRows& block, std::size_t i) {
       in_place ? static_cast<const void*>(block.input(x)) : static_cast<const void*>(block.read(x)),
       rows};
   const PlanView plan(job.kernels, network);
-  const Block layers{
-      network,         job.kernels, plan,  job.unit,
-      job.threaded,    false,       given, static_cast<float*>(block.write(step)),
-      job.kernel_bytes};
+  const Block layers{network,         job.kernels, plan,  job.unit,
+                     job.threaded,    false,       given, static_cast<float*>(block.write(step)),
+                     job.kernel_bytes};
   const std::int64_t at_once = std::min(round_up(rows, kBlockRowsStep), kMaxBlockRows);
   const BlockScratch scratch(network, at_once, job.kernel_bytes, block.scratch + job.values_bytes);
   for (std::int64_t first = 0; first < rows; first += at_once)
