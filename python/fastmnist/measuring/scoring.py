@@ -160,6 +160,23 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
     torch.Tensor or None
         bool, flat; None if outputs and target are not of that kind.
     """
+    found = classes_of(outputs, target, probabilities=probabilities)
+    return None if found is None else torch.eq(*found)
+
+
+def classes_of(outputs: Any, target: Any, *, probabilities: bool) -> tuple[Tensor, Tensor] | None:
+    """Give the class that the outputs say and the right one, of each target, flat.
+
+    Parameters
+    ----------
+    outputs, target, probabilities
+        As for :func:`hits`.
+
+    Examples
+    --------
+    >>> classes_of(torch.eye(3), torch.tensor([0, 1, 1]), probabilities=True)
+    (tensor([0, 1, 2]), tensor([0, 1, 1]))
+    """
     if not isinstance(outputs, Tensor) or not isinstance(target, Tensor):
         return None
     if target.is_floating_point():
@@ -169,13 +186,12 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
             return None
         target = target.argmax(1)
     elif outputs.shape == target.shape and not outputs.is_floating_point():
-        return None if are_labels(outputs, target) else torch.eq(outputs, target).flatten()
+        return None if are_labels(outputs, target) else (outputs.flatten(), target.flatten())
     if outputs.dtype == torch.bool or outputs.ndim < 2 or outputs.shape[1] < 2:
         return None
     if outputs.shape[:1] + outputs.shape[2:] != target.shape:
         return None
-    right: Tensor = outputs.argmax(1) == target
-    return right.flatten()
+    return outputs.argmax(1).flatten(), target.flatten()
 
 
 def are_labels(outputs: Tensor, target: Tensor) -> bool:
