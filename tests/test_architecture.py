@@ -19,7 +19,7 @@ ROOMS = [
     "_version", "pixels", "display", "int8", "files", "_inputs", "runtime", "data", "ranges",
     "_ops", "layers", "network", "measuring", "rewriting", "fusion", "training", "quantization",
     "pruning", "clustering", "factorization", "compilation", "saving", "distillation",
-    "comparison", "command", "ao", "testing", "__init__", "cli", "__main__",
+    "comparison", "searching", "command", "ao", "testing", "__init__", "cli", "__main__",
 ]  # fmt: skip
 MOST_FLOORS = 14
 TORCH_FREE = ROOMS[: ROOMS.index("runtime") + 1]

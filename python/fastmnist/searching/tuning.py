@@ -1,28 +1,37 @@
-"""The training that follows a step: how long, at which rates, and by what."""
+"""The training that follows a step: how long, at which rates, by what, and until when."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn import functional
 
 from fastmnist.data.augmentation import Affine
 from fastmnist.data.batch import BatchFn
-from fastmnist.data.batches import check_repeatable, iter_batches
+from fastmnist.data.batches import check_repeatable, count_samples, iter_batches
 from fastmnist.distillation.config import Distillation
 from fastmnist.distillation.distilling import distill
 from fastmnist.measuring.scoring import LossFn, are_numbers
 from fastmnist.rewriting.masks import apply_masks
 from fastmnist.training.loop import train
 
-_LR = 1e-3
+LR = 1e-3
+_LAST_RATE = 0.02  # of the first, at the end of a training
+_WARM_UP = 0.03  # of the steps, while the rate rises
 _MOVED = Affine(rotate=10, translate=0.08, scale=0.1, shear=5)
-# Shares of the epochs, and what the learning rate is multiplied by in each: steps become small in
-# the end, which is worth more than a longer training at one rate.
-_STAGES = ((0.6, 1.0), (0.25, 0.3), (0.15, 0.1))
+# Parameters up to which two threads of torch only wait for each other.
+_SMALL = 2_000_000
+
+
+class OutOfTime(Exception):
+    """Training was stopped, as there is no more time."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Tuning:
     has_targets : bool
     progress : bool or None
         Whether bars are shown.
+    deadline : float
+        When to stop, by ``time.monotonic``.
     """
 
     data: Any
@@ -51,6 +62,7 @@ class Tuning:
     seed: int
     has_targets: bool
     progress: bool | None = None
+    deadline: float = math.inf
 
     @classmethod
     def of(
@@ -63,6 +75,7 @@ class Tuning:
         batch_fn: BatchFn | None = None,
         seed: int = 0,
         progress: bool | None = None,
+        deadline: float = math.inf,
     ) -> Tuning:
         """Look at the first rows: are there targets, and are they classes?"""
         check_repeatable(data, "data", "for each step of a recipe")
@@ -71,12 +84,25 @@ class Tuning:
         )
         if loss_fn is None and first.target is not None and are_numbers(first.target):
             loss_fn = functional.mse_loss
-        has_targets = first.target is not None
-        return cls(data, teacher, batch_size, loss_fn, batch_fn, seed, has_targets, progress)
+        return cls(
+            data,
+            teacher,
+            batch_size,
+            loss_fn,
+            batch_fn,
+            seed,
+            first.target is not None,
+            progress,
+            deadline,
+        )
 
     def on(self, data: Any, seed: int) -> Tuning:
         """The same on other rows, in another order."""
         return replace(self, data=data, seed=seed)
+
+    def until(self, deadline: float) -> Tuning:
+        """The same with another deadline."""
+        return replace(self, deadline=deadline)
 
     def train(
         self,
@@ -89,48 +115,91 @@ class Tuning:
         """Give the model, trained: itself or a copy of it, in eval mode.
 
         By the targets; where there are none, or with `teaching`, by the teacher.
+
+        Raises
+        ------
+        OutOfTime
+            At the deadline.
+        KeyboardInterrupt
+            After Ctrl-C, which ends a whole recipe.
         """
-        moved = _MOVED if augment else None
         if teaching is None and not self.has_targets:
             teaching = Distillation(alpha=1.0)
         elif teaching is not None and not self.has_targets:
             teaching = replace(teaching, alpha=1.0)
-        for at, (count, factor) in enumerate(stages(epochs)):
-            rate = (_LR if lr is None else lr) * factor
-            common: dict[str, Any] = {
-                "batch_size": self.batch_size,
-                "lr": rate,
-                "loss_fn": self.loss_fn,
-                "seed": self.seed + at,
-                "batch_fn": self.batch_fn,
-                "progress": self.progress,
-                "augment": moved,
-            }
+        rows = count_samples(self.data, "train")
+        steps = None if rows is None else epochs * math.ceil(rows / self.batch_size)
+        rates = _Rates(LR if lr is None else lr, steps, self.deadline)
+        common: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": self.batch_size,
+            "optimizer": rates.optimizer,
+            "loss_fn": self.loss_fn,
+            "seed": self.seed,
+            "batch_fn": self.batch_fn,
+            "progress": self.progress,
+            "augment": _MOVED if augment else None,
+        }
+        with few_threads(model):
             if teaching is not None:
-                model = distill(model, self.teacher, self.data, teaching, epochs=count, **common)
-                history = model.history
+                model = distill(model, self.teacher, self.data, teaching, **common)
+                history: Any = model.history
             else:
-                history = train(model, self.data, epochs=count, **common)
-            if history.interrupted:
-                raise KeyboardInterrupt
+                history = train(model, self.data, **common)
+        if history.interrupted:
+            raise KeyboardInterrupt
         model.eval()
         apply_masks(model)
         return model
 
 
-def stages(epochs: int) -> Iterator[tuple[int, float]]:
-    """Epochs at each learning rate, and its factor; short trainings have fewer rates.
+class _Rates:
+    """Adam, whose learning rate rises, and falls along half a cosine to almost nothing."""
+
+    def __init__(self, lr: float, steps: int | None, deadline: float) -> None:
+        self._lr, self._steps, self._deadline = lr, steps, deadline
+        self._done = 0
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the optimizer."""
+        made = torch.optim.Adam([*parameters], lr=self._lr, fused=True)
+        made.register_step_pre_hook(self._before_step)
+        return made
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+        for group in optimizer.param_groups:
+            group["lr"] = self._lr * rate_at(self._done, self._steps)
+        self._done += 1
+
+
+def rate_at(step: int, steps: int | None) -> float:
+    """What the learning rate is multiplied by.
 
     Examples
     --------
-    >>> [*stages(1)], [*stages(10)]
-    ([(1, 1.0)], [(6, 1.0), (2, 0.3), (2, 0.1)])
+    >>> [round(rate_at(step, 101), 2) for step in (0, 3, 52, 100)]
+    [0.25, 1.0, 0.51, 0.02]
     """
-    if epochs < len(_STAGES):
-        counts = [1] * epochs
-    else:
-        counts = [max(1, round(share * epochs)) for share, _ in _STAGES[:-1]]
-        counts.append(max(1, epochs - sum(counts)))
-        counts[0] = epochs - sum(counts[1:])
-    for count, (_, factor) in zip(counts, _STAGES, strict=False):
-        yield count, factor
+    if steps is None:
+        return 1.0
+    rising = math.ceil(_WARM_UP * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    share = min((step - rising) / max(steps - 1 - rising, 1), 1.0)
+    return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@contextmanager
+def few_threads(model: nn.Module) -> Iterator[None]:
+    """One thread of torch for models whose layers are too small for two: twice as fast, and
+    many times where other processes compute, too."""
+    before = torch.get_num_threads()
+    is_small = sum(p.numel() for p in model.parameters()) < _SMALL
+    try:
+        if is_small:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)

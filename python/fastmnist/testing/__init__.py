@@ -38,6 +38,7 @@ from fastmnist.testing.checks import (
     assert_smaller,
     assert_sqnr,
 )
+from fastmnist.testing.recipes import assert_recipe_holds
 
 __all__ = [
     "assert_accuracy_drop",
@@ -47,6 +48,7 @@ __all__ = [
     "assert_max_error",
     "assert_no_worse",
     "assert_r2",
+    "assert_recipe_holds",
     "assert_smaller",
     "assert_sqnr",
 ]
