@@ -40,8 +40,8 @@ _EXPORTS = {
     "Distillation": "distillation.config",
     "Dynamic": "quantization.configs",
     "Elastic": "data.augmentation",
-    "Finetune": "searching.steps",
-    "Fuse": "searching.steps",
+    "Finetune": "searching.words",
+    "Fuse": "searching.words",
     "Half": "quantization.configs",
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
@@ -63,7 +63,7 @@ _EXPORTS = {
     "Split": "data",
     "Static": "quantization.configs",
     "Structured": "pruning",
-    "Student": "searching.steps",
+    "Student": "searching.words",
     "changes": "rewriting.changes",
     "cluster": "clustering.clusterer",
     "compare": "comparison.comparing",
@@ -165,9 +165,9 @@ if TYPE_CHECKING:
     from fastmnist.searching.recipe import Recipe as Recipe
     from fastmnist.searching.result import Search as Search
     from fastmnist.searching.searching import search as search
-    from fastmnist.searching.steps import Finetune as Finetune
-    from fastmnist.searching.steps import Fuse as Fuse
-    from fastmnist.searching.steps import Student as Student
+    from fastmnist.searching.words import Finetune as Finetune
+    from fastmnist.searching.words import Fuse as Fuse
+    from fastmnist.searching.words import Student as Student
     from fastmnist.training.loop import train as train
 
 

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from fastmnist._version import __version__
 from fastmnist.command.arguments import number, with_signs
@@ -120,9 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="how much may be lost: points of accuracy, or the metric's unit (default: 0.3)",
     )
-    search.add_argument(
-        "--objective", choices=("latency", "throughput", "size"), default="latency"
-    )
+    search.add_argument("--objective", choices=("latency", "throughput", "size"), default="latency")
     search.add_argument(
         "--budget", default="5 min", metavar="TIME", help='wall time: "5 min" (default), "90 s"'
     )

@@ -20,7 +20,7 @@ from fastmnist.searching.named import NAMED
 from fastmnist.searching.optimizing import optimize
 from fastmnist.searching.recipe import Recipe
 from fastmnist.searching.searching import search
-from fastmnist.searching.steps import WORDS
+from fastmnist.searching.words import WORDS
 
 
 def list_recipes(options: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ class Folder:
         self.path = Path(path)
         try:
             (self.path / "models").mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / "lock", "w")  # noqa: SIM115: held until closed
+            self._lock = open(self.path / "lock", "w")  # noqa: SIM115
         except OSError as error:
             raise type(error)(
                 error.errno, f"folder: cannot write: {error.strerror}", str(path)

@@ -29,9 +29,10 @@ from fastmnist.rewriting.copies import check_module, plain_copy
 from fastmnist.rewriting.selection import check_has_linear, check_not_prepared, quantizable
 from fastmnist.searching.recipe import Recipe, keep_recipe
 from fastmnist.searching.splitting import held_out
-from fastmnist.searching.steps import Finetune, Fuse, Step, Student
+from fastmnist.searching.steps import Step
 from fastmnist.searching.tuning import Tuning
 from fastmnist.searching.widths import narrowed
+from fastmnist.searching.words import Finetune, Fuse, Student
 
 _GRADUAL = 4  # epochs from which weights are pruned in steps, with training between them
 
@@ -255,5 +256,3 @@ def _check_drop(
         f"({shown(metric.name, before)} → {shown(metric.name, after)}, n = {after.n:,}): train "
         "longer (prune80@5), remove less, or let fm.search look for a recipe"
     )
-
-

@@ -14,7 +14,8 @@ import yaml
 from fastmnist.clustering.configs import Clusters
 from fastmnist.distillation.config import Distillation
 from fastmnist.rewriting.changes import keep_recipe_text, recipe_text
-from fastmnist.searching.steps import QUANTIZE, WORDS, Step, Word, made, word_of
+from fastmnist.searching.steps import Step
+from fastmnist.searching.words import QUANTIZE, WORDS, Word, made, word_of
 
 _FORMAT, _VERSION = "fastmnist recipe", 1
 _MOST_TEXT, _MOST_STEPS = 10_000, 32
@@ -279,9 +280,7 @@ def _parsed(part: str, text: str) -> Step:
         raise ValueError(f"recipe: '{part}': {error}") from None
 
 
-def _options(
-    word: Word, text: str, part: str
-) -> tuple[dict[str, Any], list[int], dict[str, Any]]:
+def _options(word: Word, text: str, part: str) -> tuple[dict[str, Any], list[int], dict[str, Any]]:
     """What stands in parentheses: fields of the configuration, widths, and how to train."""
     options: dict[str, Any] = {}
     run: dict[str, Any] = {}

@@ -9,8 +9,9 @@ from torch import nn
 
 from fastmnist.data.batch import Batch
 from fastmnist.searching.recipe import Recipe
-from fastmnist.searching.steps import Step, Student
+from fastmnist.searching.steps import Step
 from fastmnist.searching.widths import hidden_widths
+from fastmnist.searching.words import Student
 
 # Of each hidden layer's neurons: what is likely to do first.
 _SHARES = (0.5, 0.75, 1 / 3, 0.25, 1 / 6)
@@ -104,5 +105,3 @@ def _are_images(batch: Batch) -> bool:
     """Whether the model is given images, which can be moved about."""
     x: Any = batch.args[0] if batch.args else None
     return hasattr(x, "ndim") and x.ndim == 4 and x.shape[1] in (1, 3) and min(x.shape[2:]) >= 8
-
-

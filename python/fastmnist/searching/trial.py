@@ -122,7 +122,9 @@ class Trial:
                 value = math.inf
             if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
                 raise ValueError(f"trial: expected '{part.name}', got {value!r}")
-            values[part.name] = float(value) if part.type == "float" else value
+            values[part.name] = (
+                float(value) if isinstance(value, int) and part.type == "float" else value
+            )
         return cls(**values)
 
 

@@ -179,8 +179,8 @@ def rate_at(step: int, steps: int | None) -> float:
 
     Examples
     --------
-    >>> [round(rate_at(step, 101), 2) for step in (0, 3, 52, 100)]
-    [0.25, 1.0, 0.51, 0.02]
+    >>> [round(rate_at(step, 101), 2) for step in (0, 4, 52, 100)]
+    [0.2, 1.0, 0.51, 0.02]
     """
     if steps is None:
         return 1.0

@@ -24,8 +24,9 @@ from fastmnist.rewriting.copies import plain_copy
 from fastmnist.searching.optimizing import apply
 from fastmnist.searching.recipe import Recipe, keep_recipe
 from fastmnist.searching.splitting import split_rows
-from fastmnist.searching.steps import QUANTIZE, Step, Student, with_epochs
+from fastmnist.searching.steps import Step, with_epochs
 from fastmnist.searching.tuning import Tuning
+from fastmnist.searching.words import QUANTIZE, Student
 
 ETA = 3  # how much longer a rung trains than the one below
 _LATER = 0.25  # of a first step's epochs, for each step that follows
@@ -57,7 +58,7 @@ class Workshop:
         """How long is trained after a step."""
         if not step.trained_epochs:
             return 0
-        wanted = self.unit * ETA**rung * (1.0 if is_first else _LATER)
+        wanted = self.unit * float(ETA**rung) * (1.0 if is_first else _LATER)
         return max(1, round(wanted))
 
     def concrete(self, recipe: Recipe, rung: int) -> Recipe:
@@ -123,9 +124,7 @@ class Workshop:
             return self._nodes[key, rung - 1]
         return self.keep(key, rung - 1, None) if rung and self.keep is not None else None
 
-    def _trained_on(
-        self, step: Step, below: nn.Module, tuning: Tuning, rung: int
-    ) -> nn.Module:
+    def _trained_on(self, step: Step, below: nn.Module, tuning: Tuning, rung: int) -> nn.Module:
         more = max(1, self.epochs(step, True, rung) - self.epochs(step, True, rung - 1))
         teaching = step.config.distillation if isinstance(step.config, Student) else None
         return tuning.train(plain_copy(below), more, step.lr, step.augment, teaching)
@@ -139,7 +138,7 @@ class Workshop:
 
     def _share(self, rung: int) -> float:
         """Of the rows, that an epoch sees: where there is no time for all of them."""
-        return min(1.0, self.unit * ETA**rung)
+        return min(1.0, self.unit * float(ETA**rung))
 
     def _tuning(self, rung: int) -> Tuning:
         tuning = replace(self.tuning, seed=self.tuning.seed + rung)
