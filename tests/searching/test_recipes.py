@@ -108,7 +108,7 @@ def test_what_is_no_recipe(wrong):
 def test_order_survives_sorting():
     """What the error proposes is a recipe."""
     for text in ("cluster16@2+prune80+int8", "prune80+train@2+neurons50+int8"):
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match="write") as caught:
             fm.Recipe.parse(text)
         proposed = str(caught.value).rsplit("'", 2)[1]
         assert {str(step) for step in fm.Recipe.parse(proposed)} == set(text.split("+"))

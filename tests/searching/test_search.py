@@ -276,5 +276,5 @@ def test_candidates_fit_the_model(trained):
     images = next(iter(_batches((torch.rand(8, 1, 28, 28), torch.zeros(8, dtype=torch.int64)))))
     assert any("augment" in str(r) for r in candidates(fm.NeuralNetwork(), images, True))
     shape = fm.Recipe.parse("neurons50(lr=0.003)+int8")
-    assert [str(r) for r in other_ends(shape)][0] == "neurons50(lr=0.003)+cluster16+int8"
+    assert str(other_ends(shape)[0]) == "neurons50(lr=0.003)+cluster16+int8"
     assert other_ends(fm.Recipe.parse("int4")) == []
