@@ -102,7 +102,7 @@ def _add_parts(table: Table, metric: str, names: dict[int, dict[str, str]]) -> N
             f"calls with {batch:,} row{'s' * (batch != 1)}", {v: k for k, v in columns.items()}
         )
     ends = {name: name for name in ("p", "memory", "zeros", "bits")}
-    table.part("tests and weights", {**ends, "layers changed": "layers"})
+    table.part("tests and weights", {**ends, "layers changed": "layers changed"})
 
 
 def _difference(row: Row, n: int) -> str:
