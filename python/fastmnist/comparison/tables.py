@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastmnist.comparison.figures import (
-    NONE,
     bits,
     difference,
     kilobytes,
-    microseconds,
     p_value,
     scores,
     share,
     speedup,
 )
 from fastmnist.comparison.rows import BatchTiming, Row
+from fastmnist.display.figures import NONE, microseconds
 from fastmnist.display.tables import Table
 from fastmnist.measuring.metrics import ACCURACY, direction_note
 
