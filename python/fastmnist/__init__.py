@@ -10,7 +10,7 @@
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
     decide    optimize (Recipe, Student, Finetune, Fuse), search
-    look      changes, sensitivity, sparsity, compare, variants
+    look      changes, sensitivity, sparsity, compare (Report, ReportDiff), latency, variants
     run       compile (one native call), save, load, cpu_info, set_num_threads
     others    fastmnist.ao (torch.ao's names), fastmnist.testing (pytest), fastmnist.runtime
               (without torch)
@@ -45,6 +45,7 @@ _EXPORTS = {
     "Half": "quantization.configs",
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
+    "Latency": "measuring.latency",
     "LeNet300": "network",
     "LowRank": "factorization.config",
     "MSE": "ranges.rules",
@@ -57,6 +58,7 @@ _EXPORTS = {
     "RandomUnstructured": "pruning",
     "Recipe": "searching.recipe",
     "Report": "comparison.report",
+    "ReportDiff": "comparison.diff",
     "Search": "searching.result",
     "Sensitivity": "quantization.sensitivity",
     "Sparsity": "pruning",
@@ -75,6 +77,7 @@ _EXPORTS = {
     "factorize": "factorization.factorizing",
     "fuse": "fusion.fusing",
     "fuse_modules": "fusion.by_name",
+    "latency": "measuring.latency",
     "load": "saving.save_load",
     "load_dataset": "data",
     "num_threads": "runtime.cpu",
@@ -108,6 +111,7 @@ if TYPE_CHECKING:
     from fastmnist.clustering.clusterer import uncluster as uncluster
     from fastmnist.clustering.configs import Clusters as Clusters
     from fastmnist.comparison.comparing import compare as compare
+    from fastmnist.comparison.diff import ReportDiff as ReportDiff
     from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants
     from fastmnist.compilation.compiling import compile as compile
@@ -125,6 +129,8 @@ if TYPE_CHECKING:
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
     from fastmnist.measuring.evaluation import evaluate as evaluate
+    from fastmnist.measuring.latency import Latency as Latency
+    from fastmnist.measuring.latency import latency as latency
     from fastmnist.measuring.metrics import Metric as Metric
     from fastmnist.measuring.summary import summary as summary
     from fastmnist.network import LeNet300 as LeNet300

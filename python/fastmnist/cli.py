@@ -17,6 +17,7 @@ from fastmnist._version import __version__
 from fastmnist.command.arguments import number, with_signs
 from fastmnist.command.options import add_data, add_output, add_own_model, add_training
 from fastmnist.command.outputs import check_plot, check_writable
+from fastmnist.command.reports import add_report
 from fastmnist.command.words import in_options, one_line, told
 
 
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastmnist {__version__}")
     parser.set_defaults(run=lambda _: _help(parser))
-    commands = parser.add_subparsers(metavar="{compare,train,recipes,optimize,search,info}")
+    commands = parser.add_subparsers(metavar="{compare,train,recipes,optimize,search,report,info}")
 
     compare = commands.add_parser(
         "compare", help="train (or take) a model, optimize it, print one table of all variants"
@@ -140,6 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--json", metavar="FILE", help="write all trials here")
     search.add_argument("--html", metavar="FILE", help="write a report of the best here")
     search.set_defaults(run=_search)
+
+    add_report(commands)
 
     info = commands.add_parser("info", help="say which kernels this machine runs, and why")
     info.add_argument("--json", metavar="FILE", help="write it here")

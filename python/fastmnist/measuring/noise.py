@@ -10,21 +10,29 @@ weights lie elsewhere in memory, and conflict in the caches with others.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+try:
+    import resource
+except ImportError:  # no Unix
+    resource = None  # type: ignore[assignment]
+
 F64 = npt.NDArray[np.float64]
 
 FLOOR = 0.05
 CONFIDENCE = 0.999
-# Beyond a factor of two no interval is asked: that is no noise, however few the rounds were.
-WIDEST = 1.0
+# No interval is wider, as factors: a factor of two is no noise, or of four where rounds were few.
+WIDEST, WIDEST_OF_FEW = 1.0, 3.0
+_FEW = 5
 _BUSY_SHARE = 0.85  # of the time that passed, that this process had a CPU
+_MOST_INTERRUPTIONS = 50
 _UNSTEADY = 0.25  # spread between rounds
-_ROBUST = 1.4826  # from the median deviation to the standard deviation of normal values
+_HALF, _MOST = 1.4826, 0.8693  # standard deviations of normal values, by quantiles of deviations
 _OF_MEDIAN = 1.2533  # standard error of a median, in those of a mean
 
 
@@ -36,16 +44,15 @@ class Noise:
     ----------
     cpu_share : float
         CPU time of this process for each second that passed: 1 or more where nothing else ran.
+    interruptions : float
+        How often a second another program took a CPU from this process; 0 where no system says so.
     unsteady : float
         Relative spread of the times between rounds: interquartile range by median.
     """
 
     cpu_share: float
     unsteady: float
-
-    @property
-    def is_quiet(self) -> bool:
-        return self.cpu_share >= _BUSY_SHARE and self.unsteady <= _UNSTEADY
+    interruptions: float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -53,14 +60,18 @@ class Noise:
 
         Examples
         --------
-        >>> Noise(1.0, 0.02).verdict, Noise(0.5, 0.02).verdict[:37]
-        ('quiet', 'noisy: this process had a CPU for 50 ')
+        >>> Noise(1.0, 0.02).verdict, Noise(0.5, 0.02).verdict[:39]
+        ('quiet', 'noisy: this process had a CPU for 50% o')
         """
         reasons = []
         if self.cpu_share < _BUSY_SHARE:
             reasons.append(
                 f"this process had a CPU for {self.cpu_share:.0%} of the time: other programs run, "
                 "or what is timed waits"
+            )
+        elif self.interruptions > _MOST_INTERRUPTIONS:
+            reasons.append(
+                f"other programs interrupted it {self.interruptions:,.0f} times a second"
             )
         if self.unsteady > _UNSTEADY:
             reasons.append(f"times differ by {self.unsteady:.0%} from round to round")
@@ -69,7 +80,32 @@ class Noise:
 
 def worst_of(noises: list[Noise]) -> Noise:
     """Give the least CPU time and the greatest spread of several measurements."""
-    return Noise(min(n.cpu_share for n in noises), max(n.unsteady for n in noises))
+    return Noise(
+        min(n.cpu_share for n in noises),
+        max(n.unsteady for n in noises),
+        max(n.interruptions for n in noises),
+    )
+
+
+class Watch:
+    """Sees what else the machine does, from when it is made."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    def noise(self, unsteady: float) -> Noise:
+        """Tell what it saw so far."""
+        wall, cpu, interrupted = (
+            now - before for now, before in zip(self._now(), self._began, strict=True)
+        )
+        wall = max(wall, 1e-9)
+        # Of a moment, a few interruptions tell nothing.
+        return Noise(cpu / wall, unsteady, interrupted / max(wall, 0.2))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        interrupted = 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        return time.perf_counter(), time.process_time(), float(interrupted)
 
 
 def relative_spread(values: Any) -> float:
@@ -84,7 +120,13 @@ def relative_spread(values: Any) -> float:
     return float((high - low) / middle) if middle > 0 else 0.0
 
 
-def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float = 0.0) -> float:
+def noise_of_ratio(
+    first: F64,
+    own: F64,
+    shown: float | None = None,
+    least: float | None = None,
+    tick: float = 0.0,
+) -> float:
     """By what factor less 1 two variants may differ without telling anything.
 
     Parameters
@@ -93,13 +135,17 @@ def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float
         Their times, round by round.
     shown : float, optional
         The ratio that will be told; where the rounds disagree with it, it is unsure by as much.
+    least : float, optional
+        The ratio of their least times, which a busy machine changes least. Where it is not half
+        as far from 1, on its logarithm, there is no difference, whatever the medians say.
     tick : float
         The step of the clock, in the same unit.
 
     Returns
     -------
     float
-        A ratio r is none if ``max(r, 1 / r) <= 1 + noise``. Of a single round: :data:`WIDEST`.
+        A ratio r is no difference if ``max(r, 1 / r) - 1 <= noise``. Of fewer rounds than five
+        at most :data:`WIDEST_OF_FEW`.
 
     Examples
     --------
@@ -107,23 +153,32 @@ def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float
     >>> noise_of_ratio(steady, steady)
     0.05
     >>> noise_of_ratio(steady[:1], steady[:1])
-    1.0
+    3.0
     """
     from scipy.stats import t
 
     logs = np.log(np.maximum(first, 1e-12) / np.maximum(own, 1e-12))
     rounds = len(logs)
-    if rounds < 2:
-        return WIDEST
     middle = float(np.median(logs))
-    # Not of quantized times alone: half of them may be equal, and the others far away.
     deviations = np.abs(logs - middle)
-    sigma = max(_ROBUST * float(np.median(deviations)), float(np.mean(np.sort(deviations)[:-1])))
-    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, rounds - 1))
+    widest = WIDEST if rounds >= _FEW else WIDEST_OF_FEW
+    # By two quantiles: of times in steps of a clock half may be equal, and the others far away. Of
+    # one round nothing is known.
+    half, most = np.percentile(deviations, [50, 75]) if rounds > 1 else (1.0, 1.0)
+    sigma = max(_HALF * float(half), _MOST * float(most))
+    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, max(rounds - 1, 1)))
     error = quantile * _OF_MEDIAN * sigma / math.sqrt(rounds)
     off = 0.0 if shown is None else abs(math.log(max(shown, 1e-12)) - middle)
     step = 2 * tick / max(float(np.median(own)), tick, 1e-12)
-    return min(WIDEST, max(FLOOR, math.expm1(min(error + off, 1.0)), step))
+    noise = min(widest, max(FLOOR, math.expm1(min(error + off, 2.0)), step))
+    if shown is not None and least is not None and not _agree(shown, least):
+        noise = max(noise, max(shown, 1 / shown) - 1)
+    return noise
+
+
+def _agree(shown: float, least: float) -> bool:
+    told, lowest = (math.log(max(ratio, 1e-12)) for ratio in (shown, least))
+    return told * lowest > 0 and abs(lowest) >= abs(told) / 2
 
 
 def differs(ratio: float, noise: float) -> bool:
@@ -134,4 +189,4 @@ def differs(ratio: float, noise: float) -> bool:
     >>> differs(1.04, 0.05), differs(0.9, 0.05), differs(1.2, 0.3)
     (False, True, False)
     """
-    return math.isfinite(ratio) and ratio > 0 and max(ratio, 1 / ratio) > 1 + noise
+    return math.isfinite(ratio) and ratio > 0 and max(ratio, 1 / ratio) - 1 > noise

@@ -38,6 +38,7 @@ from fastmnist.testing.checks import (
     assert_smaller,
     assert_sqnr,
 )
+from fastmnist.testing.latencies import assert_latency
 from fastmnist.testing.recipes import assert_recipe_holds
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "assert_agreement",
     "assert_bit_equal",
     "assert_faster",
+    "assert_latency",
     "assert_max_error",
     "assert_no_worse",
     "assert_r2",
