@@ -9,7 +9,8 @@
               factorize (LowRank)
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
-    look      changes, sensitivity, sparsity, compare, variants
+    look      changes, sensitivity, sparsity, compare, variants, confusion, disagreements,
+              show_weights, size
     run       compile (one native call), save, load, cpu_info, set_num_threads
     others    fastmnist.ao (torch.ao's names), fastmnist.testing (pytest), fastmnist.runtime
               (without torch)
@@ -31,11 +32,13 @@ _EXPORTS = {
     "Affine": "data.augmentation",
     "Clusters": "clustering.configs",
     "CompiledModel": "runtime.compiled",
+    "Confusion": "comparison.confusion",
     "Constant": "pruning",
     "Cubic": "pruning",
     "CustomMask": "pruning",
     "Data": "data",
     "DatasetFallbackWarning": "data",
+    "Disagreements": "comparison.disagreements",
     "Distillation": "distillation.config",
     "Dynamic": "quantization.configs",
     "Elastic": "data.augmentation",
@@ -62,8 +65,10 @@ _EXPORTS = {
     "cluster": "clustering.clusterer",
     "compare": "comparison.comparing",
     "compile": "compilation.compiling",
+    "confusion": "comparison.confusion",
     "convert": "quantization.converting",
     "cpu_info": "runtime.cpu",
+    "disagreements": "comparison.disagreements",
     "distill": "distillation.distilling",
     "evaluate": "measuring.evaluation",
     "factorize": "factorization.factorizing",
@@ -80,6 +85,8 @@ _EXPORTS = {
     "save": "saving.save_load",
     "sensitivity": "quantization.sensitivity",
     "set_num_threads": "runtime.cpu",
+    "show_weights": "comparison.histograms",
+    "size": "saving.save_load",
     "sparsity": "pruning",
     "summary": "measuring.summary",
     "teacher": "distillation.wide",
@@ -100,6 +107,11 @@ if TYPE_CHECKING:
     from fastmnist.clustering.clusterer import uncluster as uncluster
     from fastmnist.clustering.configs import Clusters as Clusters
     from fastmnist.comparison.comparing import compare as compare
+    from fastmnist.comparison.confusion import Confusion as Confusion
+    from fastmnist.comparison.confusion import confusion as confusion
+    from fastmnist.comparison.disagreements import Disagreements as Disagreements
+    from fastmnist.comparison.disagreements import disagreements as disagreements
+    from fastmnist.comparison.histograms import show_weights as show_weights
     from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants
     from fastmnist.compilation.compiling import compile as compile
@@ -153,6 +165,7 @@ if TYPE_CHECKING:
     from fastmnist.runtime.cpu import set_num_threads as set_num_threads
     from fastmnist.saving.save_load import load as load
     from fastmnist.saving.save_load import save as save
+    from fastmnist.saving.save_load import size as size
     from fastmnist.training.loop import train as train
 
 

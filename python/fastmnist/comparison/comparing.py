@@ -28,7 +28,7 @@ from fastmnist.pixels import PixelNormalization, explicit_pixels
 from fastmnist.rewriting.changes import NOT_CHANGED, changes
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.cpu import cpu_info, num_threads
-from fastmnist.saving.save_load import file_size
+from fastmnist.saving.save_load import size
 
 __all__ = ["Report", "compare"]
 
@@ -300,7 +300,7 @@ def _kept_by(module: nn.Module) -> Iterator[Tensor]:
 def _disk(variant: Any) -> int | None:
     """Bytes of the file that ``save`` writes."""
     try:
-        return file_size(variant)
+        return size(variant)
     except (TypeError, ValueError):
         return None
 

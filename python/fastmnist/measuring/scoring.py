@@ -148,6 +148,23 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
 
     Parameters
     ----------
+    outputs, target, probabilities
+        As for :func:`classes_of`.
+
+    Returns
+    -------
+    torch.Tensor or None
+        bool, flat; None if outputs and target are not of that kind.
+    """
+    classes = classes_of(outputs, target, probabilities=probabilities)
+    return None if classes is None else torch.eq(*classes)
+
+
+def classes_of(outputs: Any, target: Any, *, probabilities: bool) -> tuple[Tensor, Tensor] | None:
+    """Give the class that outputs have for each target, and the target's own.
+
+    Parameters
+    ----------
     outputs : torch.Tensor
         Shape [N, classes, ...]; or integers of the target's shape, classes already.
     target : torch.Tensor
@@ -157,8 +174,13 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
 
     Returns
     -------
-    torch.Tensor or None
-        bool, flat; None if outputs and target are not of that kind.
+    two torch.Tensor, or None
+        Flat; None if outputs and target are not of that kind.
+
+    Examples
+    --------
+    >>> classes_of(torch.eye(2), torch.tensor([0, 0]), probabilities=False)
+    (tensor([0, 1]), tensor([0, 0]))
     """
     if not isinstance(outputs, Tensor) or not isinstance(target, Tensor):
         return None
@@ -169,13 +191,12 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
             return None
         target = target.argmax(1)
     elif outputs.shape == target.shape and not outputs.is_floating_point():
-        return None if are_labels(outputs, target) else torch.eq(outputs, target).flatten()
+        return None if are_labels(outputs, target) else (outputs.flatten(), target.flatten())
     if outputs.dtype == torch.bool or outputs.ndim < 2 or outputs.shape[1] < 2:
         return None
     if outputs.shape[:1] + outputs.shape[2:] != target.shape:
         return None
-    right: Tensor = outputs.argmax(1) == target
-    return right.flatten()
+    return outputs.argmax(1).flatten(), target.flatten()
 
 
 def are_labels(outputs: Tensor, target: Tensor) -> bool:
