@@ -118,5 +118,6 @@ def _weights_of(model: Any, name: str = "model") -> dict[str, npt.NDArray[Any]]:
 
 
 def _flat(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    flat: npt.NDArray[Any] = weight.reshape(-1)
-    return flat[np.isfinite(flat)]
+    flat = weight.reshape(-1)
+    finite: npt.NDArray[Any] = flat[np.isfinite(flat)]
+    return finite
