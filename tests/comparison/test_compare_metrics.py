@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import fastmnist as fm
-from fastmnist.comparison.rows import Row
 
 X = torch.randn(90, 12, generator=torch.Generator().manual_seed(0))
 Y = X[:, :1] * 2 + X[:, 1:2]
@@ -50,7 +49,7 @@ def test_it_is_called_by_its_name(metric):
     assert stored["about"]["greater_is_better"] is (name == "r2")
     assert report.to_frame()[name].tolist() == [row.score for row in report]
     assert report.plot().axes[1].get_title() == name
-    assert [Row.of_record(row, name) for row in stored["rows"]] == list(report)
+    assert [*fm.Report.from_json(report.to_json())] == list(report)
     for copied in (copy.deepcopy(report[0]), pickle.loads(pickle.dumps(report[0]))):
         assert copied == report[0]
 
@@ -74,7 +73,7 @@ def test_a_name_that_is_taken_hides_nothing():
     assert stored[0]["score"] == report[0].score
     expected = fm.evaluate(small(), (X, Y), metric="mse")
     assert stored[0]["loss"] == pytest.approx(expected, rel=1e-5)
-    assert [Row.of_record(row, "loss") for row in stored] == list(report)
+    assert [*fm.Report.from_json(report.to_json())] == list(report)
 
 
 def test_sensitivity_has_its_metric():

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from fastmnist.comparison.answers import answers_of, class_counts, digest_of
 from fastmnist.comparison.report import Report
-from fastmnist.comparison.rows import Row
-from fastmnist.data.batch import Batch, BatchFn, tree_map
+from fastmnist.comparison.rows import BatchTiming, Row
+from fastmnist.comparison.signals import (
+    ROWS,
+    decibels,
+    signals_of,
+    sqnr_by_layer,
+    wanted_paths,
+)
+from fastmnist.comparison.weights import Weights, disk_of, memory_of
+from fastmnist.data.batch import Batch, BatchFn
 from fastmnist.data.batches import data_pixels, iter_batches, select_half
 from fastmnist.data.meaning import meaning_of
-from fastmnist.layers.widened import Widened
 from fastmnist.measuring.evaluation import Evaluation, evaluate, in_mode
 from fastmnist.measuring.metrics import Metric, MetricLike, metric_of
+from fastmnist.measuring.noise import worst_of
 from fastmnist.measuring.readings import Readings
 from fastmnist.measuring.scoring import LossFn
 from fastmnist.measuring.tally import joined
-from fastmnist.measuring.timing import Call, Timing, time_interleaved
+from fastmnist.measuring.timing import Timing
+from fastmnist.measuring.turns import batch_sizes, checked_integer, slice_of, time_batches
 from fastmnist.pixels import PixelNormalization, explicit_pixels
 from fastmnist.rewriting.changes import NOT_CHANGED, changes
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.cpu import cpu_info, num_threads
-from fastmnist.saving.save_load import size
 
 __all__ = ["Report", "compare"]
 
@@ -38,7 +45,9 @@ def compare(
     data: Any,
     *,
     batch_size: int = 1024,
+    batches: Sequence[int] | None = None,
     rounds: int = 25,
+    seconds: float = 120.0,
     metric: MetricLike = None,
     greater_is_better: bool | None = None,
     loss_fn: LossFn | None = None,
@@ -58,9 +67,15 @@ def compare(
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
         With targets; of a bundle, its test half.
     batch_size : int
-        The large batch whose throughput is measured (fewer where the data is smaller).
+        The largest batch that is timed, where `batches` does not say (fewer where the data is
+        smaller).
+    batches : sequence of int, optional
+        Batch sizes that are timed: 1, 32 and `batch_size`, unless said.
     rounds : int
         How often every variant has its turn; medians over them.
+    seconds : float
+        No further round begins when timing has taken so long; the report says so. At least one
+        round of each batch size is timed.
     metric, greater_is_better, loss_fn, batch_fn
         As for :func:`fastmnist.evaluate`: accuracy where the targets are classes, R² where they
         are other floats, unless said. Tables, plots, frames and JSON call it by its name.
@@ -89,7 +104,7 @@ def compare(
     >>> [row.name for row in report]
     ['original', 'fused']
     """
-    _check(variants, batch_size, rounds)
+    _check(variants, rounds, seconds)
     chosen = metric_of(metric, greater_is_better)
     told, first = explicit_pixels(mean, std, pixels), next(iter(variants.values()))
     meaning = meaning_of(data, *variants.values(), given=told)
@@ -100,37 +115,27 @@ def compare(
     _warn_of_other_readings(first, floats, Readings(meaning.is_told))
     entries = _entries(variants, codes is not None)
     results: list[Evaluation] = []
-    for label, variant, kind in entries:
-        given = codes if kind == "uint8" and codes else floats
-        results.append(_evaluate(label, variant, given, chosen, loss_fn))
+    sources = [codes if kind == "uint8" and codes else floats for _, _, kind in entries]
+    for (label, variant, _), source in zip(entries, sources, strict=True):
+        results.append(_evaluate(label, variant, source, chosen, loss_fn))
         chosen = chosen or metric_of(results[0].metric)  # one for all
-    sources = [codes if rows == "uint8" and codes else floats for _, _, rows in entries]
-    large = min(batch_size, floats.size)
+    wanted = batch_sizes(batches, batch_size, floats.size)
     models = [variant for _, variant, _ in entries]
     with ExitStack() as modes, torch.inference_mode():
         for model in models:
             if isinstance(model, nn.Module):
                 modes.enter_context(in_mode(model, training=False))
-        single = time_interleaved(
-            [_calls(m, s, 1, 32) for m, s in zip(models, sources, strict=True)],
-            rounds=rounds,
-            calls_per_round=32,
-            what="batch 1",
-        )
-        batches = time_interleaved(
-            [_calls(m, s, large, 2) for m, s in zip(models, sources, strict=True)],
-            rounds=rounds,
-            calls_per_round=2,
-            what=f"batch {large:,}",
-        )
+        signals = _signals(models, sources)
+        timed = time_batches(models, sources, wanted, rounds, seconds)
+    known = meaning.pixels
     rows = [
-        _row(entry, results[i], results[0], single[i], batches[i], large, i == 0)
+        _row(entry, results, signals[i], [times[i] for times in timed], wanted, floats, known, i)
         for i, entry in enumerate(entries)
     ]
-    return Report(rows, _about(data, name, floats.size, large, results[0]))
+    return Report(rows, _about(data, name, floats.size, wanted, timed, rounds, results[0]))
 
 
-def _check(variants: Any, batch_size: int, rounds: int) -> None:
+def _check(variants: Any, rounds: int, seconds: float) -> None:
     if not isinstance(variants, Mapping):
         raise TypeError(
             'variants: expected a dict such as {"original": model}, got '
@@ -143,9 +148,9 @@ def _check(variants: Any, batch_size: int, rounds: int) -> None:
             raise TypeError(f"variants: expected names, got {name!r}")
         if not callable(variant) or isinstance(variant, type):
             raise TypeError(f"variants: expected a model as '{name}', got {variant!r}")
-    for what, value in (("batch_size", batch_size), ("rounds", rounds)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{what}: expected an integer of at least 1, got {value!r}")
+    checked_integer("rounds", rounds)
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
+        raise ValueError(f"seconds: expected a number above 0, got {seconds!r}")
 
 
 def _holds_pixels(data: Any) -> bool:
@@ -185,16 +190,6 @@ def _warn_of_other_readings(model: Any, rows: Batch, readings: Readings) -> None
         readings.warn(model)
 
 
-def _slice(batch: Batch, start: int, stop: int) -> Batch:
-    def part(value: Tensor) -> Tensor:
-        return value[start:stop].contiguous()
-
-    args = tuple(tree_map(part, a) for a in batch.args)
-    kwargs = {k: tree_map(part, v) for k, v in batch.kwargs.items()}
-    target = batch.target[start:stop] if batch.target is not None else None
-    return Batch(args, kwargs, target, stop - start)
-
-
 def _entries(variants: Mapping[str, Any], has_pixels: bool) -> list[tuple[str, Any, str]]:
     entries = []
     for name, variant in variants.items():
@@ -209,7 +204,7 @@ def _entries(variants: Mapping[str, Any], has_pixels: bool) -> list[tuple[str, A
 def _evaluate(
     name: str, variant: Any, rows: Batch, metric: Metric | None, loss_fn: LossFn | None
 ) -> Evaluation:
-    chunks = (_slice(rows, at, min(at + 1024, rows.size)) for at in range(0, rows.size, 1024))
+    chunks = (slice_of(rows, at, min(at + 1024, rows.size)) for at in range(0, rows.size, 1024))
     try:
         return evaluate(
             variant,
@@ -225,84 +220,61 @@ def _evaluate(
         ) from error
 
 
-def _calls(model: Any, rows: Batch, size: int, count: int) -> list[Call]:
-    """Calls on different rows of the given batch size."""
-    last = max(rows.size - size, 0)
-    starts = np.linspace(0, last, min(count, last + 1)).astype(int)
-    batches = [_slice(rows, int(s), int(s) + size) for s in starts]
-    if len(rows.args) == 1 and not rows.kwargs:
-        return [partial(model, batch.args[0]) for batch in batches]
-    return [partial(model, *batch.args, **batch.kwargs) for batch in batches]
+def _signals(models: list[Any], sources: list[Batch]) -> list[tuple[Any, Any]]:
+    """Of each variant the SQNR of its layers, and of its outputs, against the first's."""
+    few = [slice_of(source, 0, min(ROWS, source.size)) for source in sources]
+    first = signals_of(models[0], few[0], None)
+    paths, found = wanted_paths(models[0]), []
+    for i, (model, rows) in enumerate(zip(models, few, strict=True)):
+        own = signals_of(model, rows, paths) if i else first
+        layers = sqnr_by_layer(models[0], first, model, own) if i else {}
+        outputs = None
+        if first.outputs is not None and own.outputs is not None:
+            same = first.outputs.shape == own.outputs.shape
+            outputs = decibels(first.outputs, own.outputs) if same else None
+        found.append((layers, outputs))
+    return found
 
 
 def _row(
     entry: tuple[str, Any, str],
-    result: Evaluation,
-    first: Evaluation,
-    single: Timing,
-    batches: Timing,
-    large: int,
-    is_first: bool,
+    results: list[Evaluation],
+    signals: tuple[dict[str, float | None], float | None],
+    timings: list[Timing],
+    batches: list[int],
+    data: Batch,
+    pixels: PixelNormalization | None,
+    index: int,
 ) -> Row:
-    name, variant, rows = entry
+    (name, variant, rows), result, first = entry, results[index], results[0]
+    answers = answers_of(first, result, data, pixels)
+    made, weights = changes(variant), Weights.of(variant)
     return Row(
         name=name,
         rows=rows,
         score=float(result),
         difference=float(result) - float(first),
-        p_value=None if is_first else _mcnemar(first.correct, result.correct),
+        p_value=answers.p_value,
         loss=result.loss,
-        p50=single.p50,
-        p99=single.p99,
-        speedup=single.ratio,
-        speedup_spread=0.0 if is_first else single.spread,
-        throughput=large / batches.p50,
-        memory=_memory(variant),
-        disk=_disk(variant),
-        layers_changed=len({c.layer for c in changes(variant) if c.kind not in NOT_CHANGED}),
+        timings=tuple(
+            BatchTiming(batch, t.p50, t.p90, t.p99, t.ratio, t.spread, batch / t.p50)
+            for batch, t in zip(batches, timings, strict=True)
+        ),
+        memory=memory_of(variant),
+        disk=disk_of(variant),
+        layers_changed=len({change.layer for change in made if change.kind not in NOT_CHANGED}),
+        changes=tuple(made),
+        sparsity=weights.sparsity,
+        bits=weights.bits,
+        sqnr=signals[0],
+        output_sqnr=signals[1],
+        recall=answers.recall,
+        losing=answers.losing,
+        flips=answers.flips,
+        flip_count=answers.flip_count,
+        correct=answers.correct,
         metric=result.metric,
     )
-
-
-def _mcnemar(before: Tensor | None, after: Tensor | None) -> float | None:
-    """The exact test (Q. McNemar, Psychometrika 12, 1947): do the two err on different rows?"""
-    if before is None or after is None:
-        return None
-    from scipy.stats import binomtest
-
-    lost = int((before & ~after).sum())
-    won = int((after & ~before).sum())
-    return 1.0 if lost + won == 0 else float(binomtest(lost, lost + won, 0.5).pvalue)
-
-
-def _memory(variant: Any) -> int | None:
-    """Bytes of weights and buffers, and of what layers keep that was made of them."""
-    if isinstance(variant, CompiledModel):
-        return variant.nbytes
-    if not isinstance(variant, nn.Module):
-        return None
-    kept = [value for module in variant.modules() for value in _kept_by(module)]
-    tensors = {t.data_ptr(): t for t in (*variant.parameters(), *variant.buffers(), *kept)}
-    return sum(t.numel() * t.element_size() for t in tensors.values())
-
-
-def _kept_by(module: nn.Module) -> Iterator[Tensor]:
-    """Tensors among a module's plain attributes: masked weights, widened ones."""
-    for value in vars(module).values():
-        value = value.value if isinstance(value, Widened) else value
-        for part in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(part, Tensor):
-                yield part
-            elif isinstance(part, nn.Module) and part is not module:
-                yield from part.parameters()
-
-
-def _disk(variant: Any) -> int | None:
-    """Bytes of the file that ``save`` writes."""
-    try:
-        return size(variant)
-    except (TypeError, ValueError):
-        return None
 
 
 def _kind_of(data: Any) -> str:
@@ -311,14 +283,34 @@ def _kind_of(data: Any) -> str:
     return "data" if plain else type(data).__name__
 
 
-def _about(data: Any, name: str | None, n: int, large: int, result: Evaluation) -> dict[str, Any]:
+def _about(
+    data: Any,
+    name: str | None,
+    n: int,
+    batches: list[int],
+    timed: list[list[Timing]],
+    rounds: int,
+    result: Evaluation,
+) -> dict[str, Any]:
     info = cpu_info()
+    noise = worst_of([times[0].noise for times in timed])
     return {
         "data": name or getattr(data, "name", None) or _kind_of(data),
         "n": n,
-        "batch_size": large,
+        "batch_size": batches[-1],
+        "batches": batches,
+        "rounds": rounds,
+        "rounds_timed": min(times[0].rounds for times in timed),
         "metric": result.metric,
         "greater_is_better": result.greater_is_better,
+        "class_counts": class_counts(result),
+        "targets": digest_of(result),
+        "results": "fresh",  # as a plain call gives them, not into out=
+        "noise": {
+            "cpu_share": round(noise.cpu_share, 3),
+            "unsteady": round(noise.unsteady, 3),
+            "verdict": noise.verdict,
+        },
         "threads": num_threads(),
         "torch_threads": torch.get_num_threads(),
         "isa": info["isa"],

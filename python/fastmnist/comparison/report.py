@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastmnist.comparison.rows import Row
+from fastmnist.comparison.stored import parsed, text_of
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.files.atomic import write_atomically
 from fastmnist.measuring.metrics import ACCURACY, direction_note, shown, shown_difference
@@ -104,11 +103,38 @@ class Report(Tabled, Sequence[Row]):
 
         The metric's value is under its name (``about["metric"]``).
         """
-        rows = [{k: _finite(v) for k, v in row.as_record().items()} for row in self.rows]
-        text = json.dumps({"about": self.about, "rows": rows}, indent=2)
+        text = text_of(self.about, self.rows)
         if path is not None:
             write_atomically(path, (text + "\n").encode())
         return text
+
+    @classmethod
+    def from_json(cls, source: str | os.PathLike[str]) -> Report:
+        """Read what :meth:`to_json` wrote: of a path, or the text itself.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no report, with what is wrong in it.
+
+        Examples
+        --------
+        >>> import fastmnist as fm, torch
+        >>> data = torch.rand(32, 1, 28, 28), torch.randint(0, 10, (32,))
+        >>> report = fm.compare({"original": fm.NeuralNetwork()}, data, rounds=1)
+        >>> fm.Report.from_json(report.to_json()) == report
+        True
+        """
+        about, rows = parsed(source)
+        return cls(rows, about)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all figures are the same; those that are no number too."""
+        return isinstance(other, Report) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame, one row per variant (seconds, bytes, 0…1).
@@ -145,11 +171,6 @@ def _speedup(row: Row) -> str:
     if abs(row.speedup - 1) <= row.speedup_spread and 0.5 < row.speedup < 2:
         return "≈ 1"
     return f"{row.speedup:.2f} ×" if row.speedup < 10 else f"{row.speedup:.1f} ×"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: null stands for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kilobytes(size: int | None) -> str:

@@ -35,6 +35,8 @@ class Evaluation(float):
     correct : torch.Tensor or None
         bool [n], on the CPU: which samples were right, in the data's order, as paired tests
         need it. None with another metric than accuracy.
+    predicted, actual : torch.Tensor or None
+        int32 [n], likewise: the classes that the outputs say, and the right ones.
     metric : str
         What it is the value of.
     greater_is_better : bool or None
@@ -56,6 +58,8 @@ class Evaluation(float):
     correct: Tensor | None
     metric: str
     greater_is_better: bool | None
+    predicted: Tensor | None
+    actual: Tensor | None
 
     def __new__(
         cls,
@@ -65,6 +69,8 @@ class Evaluation(float):
         correct: Tensor | None = None,
         metric: str = ACCURACY.name,
         greater_is_better: bool | None = True,
+        predicted: Tensor | None = None,
+        actual: Tensor | None = None,
     ) -> Evaluation:
         self = super().__new__(cls, value)
         self.loss = loss
@@ -72,11 +78,13 @@ class Evaluation(float):
         self.correct = correct
         self.metric = metric
         self.greater_is_better = greater_is_better
+        self.predicted = predicted
+        self.actual = actual
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         known = (self.loss, self.n, self.correct, self.metric, self.greater_is_better)
-        return type(self), (float(self), *known)
+        return type(self), (float(self), *known, self.predicted, self.actual)
 
     def __repr__(self) -> str:
         name = "" if self.metric == ACCURACY.name else f"{self.metric}, "
@@ -209,6 +217,8 @@ def evaluate(
         torch.cat(tally.correct) if tally.correct else None,
         used.name,
         used.greater_is_better,
+        torch.cat(tally.predicted) if tally.predicted else None,
+        torch.cat(tally.actual) if tally.actual else None,
     )
 
 

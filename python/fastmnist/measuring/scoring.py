@@ -148,23 +148,6 @@ def hits(outputs: Any, target: Any, *, probabilities: bool) -> Tensor | None:
 
     Parameters
     ----------
-    outputs, target, probabilities
-        As for :func:`classes_of`.
-
-    Returns
-    -------
-    torch.Tensor or None
-        bool, flat; None if outputs and target are not of that kind.
-    """
-    classes = classes_of(outputs, target, probabilities=probabilities)
-    return None if classes is None else torch.eq(*classes)
-
-
-def classes_of(outputs: Any, target: Any, *, probabilities: bool) -> tuple[Tensor, Tensor] | None:
-    """Give the class that outputs have for each target, and the target's own.
-
-    Parameters
-    ----------
     outputs : torch.Tensor
         Shape [N, classes, ...]; or integers of the target's shape, classes already.
     target : torch.Tensor
@@ -174,13 +157,25 @@ def classes_of(outputs: Any, target: Any, *, probabilities: bool) -> tuple[Tenso
 
     Returns
     -------
-    two torch.Tensor, or None
-        Flat; None if outputs and target are not of that kind.
+    torch.Tensor or None
+        bool, flat; None if outputs and target are not of that kind.
+    """
+    found = classes_of(outputs, target, probabilities=probabilities)
+    return None if found is None else torch.eq(*found)
+
+
+def classes_of(outputs: Any, target: Any, *, probabilities: bool) -> tuple[Tensor, Tensor] | None:
+    """Give the class that the outputs say and the right one, of each target, flat.
+
+    Parameters
+    ----------
+    outputs, target, probabilities
+        As for :func:`hits`.
 
     Examples
     --------
-    >>> classes_of(torch.eye(2), torch.tensor([0, 0]), probabilities=False)
-    (tensor([0, 1]), tensor([0, 0]))
+    >>> classes_of(torch.eye(3), torch.tensor([0, 1, 1]), probabilities=True)
+    (tensor([0, 1, 2]), tensor([0, 1, 1]))
     """
     if not isinstance(outputs, Tensor) or not isinstance(target, Tensor):
         return None

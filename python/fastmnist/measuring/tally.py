@@ -12,7 +12,12 @@ from fastmnist.data.batch import tree_map
 from fastmnist.measuring.metrics import ACCURACY, R2, Metric
 from fastmnist.measuring.named_metrics import no_accuracy, values_of
 from fastmnist.measuring.r_squared import RSquared
-from fastmnist.measuring.scoring import LossFn, hits, is_cross_entropy, same_but_for_ones
+from fastmnist.measuring.scoring import (
+    LossFn,
+    classes_of,
+    is_cross_entropy,
+    same_but_for_ones,
+)
 
 
 class Tally:
@@ -35,6 +40,8 @@ class Tally:
         The one that is computed; None before the first batch, or if there is none.
     correct : list of torch.Tensor
         Of accuracy, bool: which rows were right.
+    predicted, actual : list of torch.Tensor
+        Of accuracy, int32: their class by the outputs, and the right one.
 
     Examples
     --------
@@ -50,6 +57,8 @@ class Tally:
     ) -> None:
         self.metric = metric
         self.correct: list[Tensor] = []
+        self.predicted: list[Tensor] = []
+        self.actual: list[Tensor] = []
         self._is_default, self._required = metric is None, required
         self._probabilities = loss_fn is None or is_cross_entropy(loss_fn)
         self._r2 = RSquared()
@@ -65,17 +74,20 @@ class Tally:
         ValueError
             If outputs and targets allow no metric.
         """
-        right = None
+        right, classes = None, None
         if self.metric is None or self.metric == ACCURACY:
             given = not self._is_default
-            right = hits(outputs, targets, probabilities=given or self._probabilities)
+            classes = classes_of(outputs, targets, probabilities=given or self._probabilities)
+            right = None if classes is None else torch.eq(*classes)
         if self.metric is None:
             self.metric = ACCURACY if right is not None else _default_of(outputs, targets)
         if self.metric is None or (self.metric == ACCURACY and right is None):
             if self._required or not self._is_default:
                 raise no_accuracy(outputs, targets)
-        elif right is not None:
+        elif right is not None and classes is not None:
             self.correct.append(right.cpu())
+            self.predicted.append(classes[0].to("cpu", torch.int32))
+            self.actual.append(classes[1].to("cpu", torch.int32))
         elif self.metric == R2:
             y, t = values_of(R2.name, outputs, targets)
             self._only_zeros_and_ones &= bool(((t == 0) | (t == 1)).all())

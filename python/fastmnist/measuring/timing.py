@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fastmnist.display.progress import ProgressBar
+from fastmnist.measuring.noise import Noise, noise_of_ratio, relative_spread
 
 Call = Callable[[], object]
 
@@ -19,19 +21,26 @@ class Timing:
 
     Attributes
     ----------
-    p50, p99 : float
-        Seconds per call: median and 99th percentile over all calls.
+    p50, p90, p99 : float
+        Seconds per call: median and percentiles over all calls.
     ratio : float
-        How many times faster than the first variant: the median over rounds of the ratio of
-        their times within a round.
+        How many times faster than the first variant: the ratio of their medians.
     spread : float
-        Half the interquartile range of that ratio: a difference below it is noise.
+        How much of that ratio is noise: a ratio between ``1 / (1 + spread)`` and ``1 + spread`` is
+        no difference (:func:`fastmnist.measuring.noise.noise_of_ratio`).
+    rounds : int
+        How often it had its turn; fewer than asked for where the time ran out.
+    noise : Noise
+        How quiet the machine was; one for all variants.
     """
 
     p50: float
+    p90: float
     p99: float
     ratio: float
     spread: float
+    rounds: int
+    noise: Noise
 
 
 def time_interleaved(
@@ -41,6 +50,7 @@ def time_interleaved(
     calls_per_round: int,
     what: str,
     warm_up: int = 0,
+    seconds: float | None = None,
 ) -> list[Timing]:
     """Time each variant's calls, taking turns.
 
@@ -57,12 +67,20 @@ def time_interleaved(
     warm_up : int
         Calls at the beginning of a turn that are not timed: weights that the others have driven
         out of the caches come back.
+    seconds : float, optional
+        No further round begins once so much time has passed; one is always timed.
     """
     times = np.zeros((len(calls), rounds, calls_per_round))
     clock = time.perf_counter_ns
     order = np.random.default_rng(0)
+    started, done = time.perf_counter(), 0
+    wall, cpu = time.perf_counter(), time.process_time()
     with ProgressBar(f"timing {what}", rounds + 1) as bar:
         for turn in range(-1, rounds):
+            if turn == 0:
+                wall, cpu = time.perf_counter(), time.process_time()
+            if turn > 0 and seconds is not None and time.perf_counter() - started > seconds:
+                break
             # In another order each time: nobody always runs behind the same neighbour.
             for i in order.permutation(len(calls)):
                 own = calls[i]
@@ -75,12 +93,30 @@ def time_interleaved(
                     stop = clock()
                     if turn >= 0:
                         times[i, turn, j] = stop - start
+            done = turn + 1
             bar.advance(1)
+    share = (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)
+    return summarized(times[:, :done], share)
+
+
+def summarized(times: npt.NDArray[np.float64], share: float) -> list[Timing]:
+    """Make what is told of times, in ns: ``[variants, rounds, calls]``.
+
+    Parameters
+    ----------
+    times : float array
+    share : float
+        CPU time of the process for each second that passed.
+    """
     medians = np.median(times, axis=2)
-    result = []
-    for i in range(len(calls)):
-        ratios = medians[0] / medians[i]
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
-        p50, p99 = np.percentile(times[i], [50, 99]) / 1e9
-        result.append(Timing(float(p50), float(p99), float(middle), float((high - low) / 2)))
-    return result
+    noise = Noise(float(share), max(relative_spread(rounds) for rounds in medians))
+    steps = np.diff(np.unique(times))
+    tick = float(steps.min()) if len(steps) else 0.0
+    p50s, p90s, p99s = np.percentile(times, [50, 90, 99], axis=(1, 2)) / 1e9
+    found = []
+    for i, own in enumerate(medians):
+        ratio = float(p50s[0] / p50s[i]) if p50s[i] > 0 else 1.0
+        spread = noise_of_ratio(medians[0], own, ratio, tick) if i else 0.0
+        percentiles = float(p50s[i]), float(p90s[i]), float(p99s[i])
+        found.append(Timing(*percentiles, ratio, spread, times.shape[1], noise))
+    return found

@@ -145,7 +145,7 @@ def sparsity(model: Any) -> Sparsity:
     else:
         for name, module in check_module(model).named_modules():
             if is_float_linear(module):
-                counts[name] = _count(_masked_weight(module))
+                counts[name] = _count(masked_weight(module))
             elif is_int8_linear(module):
                 counts[name] = _count(module.weight_int8.detach().cpu().numpy())
     if not counts:
@@ -153,7 +153,8 @@ def sparsity(model: Any) -> Sparsity:
     return Sparsity(MappingProxyType(counts))
 
 
-def _masked_weight(layer: nn.Linear) -> Any:
+def masked_weight(layer: nn.Linear) -> Any:
+    """Give a float layer's weight, zeros where it is masked, as a float32 array."""
     # `weight` itself is one step behind after a step of training.
     weight, mask = layer._parameters.get("weight_orig"), layer._buffers.get("weight_mask")
     effective = layer.weight if weight is None or mask is None else weight * mask

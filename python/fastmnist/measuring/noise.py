@@ -1,0 +1,137 @@
+"""What of a measured difference is noise, and whether the machine was busy meanwhile.
+
+Two variants that take turns see the same machine within a round, so what counts is the ratio of
+their times round by round. The interval of its median comes from the spread of those ratios, by
+Student's t at 99.9 %, as a report makes many comparisons: of each variant, at each batch. It is
+never narrower than :data:`FLOOR`, because two copies of one model differ, too, steadily: their
+weights lie elsewhere in memory, and conflict in the caches with others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+FLOOR = 0.05
+CONFIDENCE = 0.999
+# Beyond a factor of two no interval is asked: that is no noise, however few the rounds were.
+WIDEST = 1.0
+_BUSY_SHARE = 0.85  # of the time that passed, that this process had a CPU
+_UNSTEADY = 0.25  # spread between rounds
+_ROBUST = 1.4826  # from the median deviation to the standard deviation of normal values
+_OF_MEDIAN = 1.2533  # standard error of a median, in those of a mean
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How quiet the machine was while something was timed.
+
+    Attributes
+    ----------
+    cpu_share : float
+        CPU time of this process for each second that passed: 1 or more where nothing else ran.
+    unsteady : float
+        Relative spread of the times between rounds: interquartile range by median.
+    """
+
+    cpu_share: float
+    unsteady: float
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.cpu_share >= _BUSY_SHARE and self.unsteady <= _UNSTEADY
+
+    @property
+    def verdict(self) -> str:
+        """``quiet``, or ``noisy: `` and why.
+
+        Examples
+        --------
+        >>> Noise(1.0, 0.02).verdict, Noise(0.5, 0.02).verdict[:37]
+        ('quiet', 'noisy: this process had a CPU for 50 ')
+        """
+        reasons = []
+        if self.cpu_share < _BUSY_SHARE:
+            reasons.append(
+                f"this process had a CPU for {self.cpu_share:.0%} of the time: other programs run, "
+                "or what is timed waits"
+            )
+        if self.unsteady > _UNSTEADY:
+            reasons.append(f"times differ by {self.unsteady:.0%} from round to round")
+        return f"noisy: {', and '.join(reasons)}" if reasons else "quiet"
+
+
+def worst_of(noises: list[Noise]) -> Noise:
+    """Give the least CPU time and the greatest spread of several measurements."""
+    return Noise(min(n.cpu_share for n in noises), max(n.unsteady for n in noises))
+
+
+def relative_spread(values: Any) -> float:
+    """Give the interquartile range by the median.
+
+    Examples
+    --------
+    >>> relative_spread([1.0, 2.0, 3.0])
+    0.5
+    """
+    low, middle, high = np.percentile(np.asarray(values, dtype=float), [25, 50, 75])
+    return float((high - low) / middle) if middle > 0 else 0.0
+
+
+def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float = 0.0) -> float:
+    """By what factor less 1 two variants may differ without telling anything.
+
+    Parameters
+    ----------
+    first, own : float, shape [rounds]
+        Their times, round by round.
+    shown : float, optional
+        The ratio that will be told; where the rounds disagree with it, it is unsure by as much.
+    tick : float
+        The step of the clock, in the same unit.
+
+    Returns
+    -------
+    float
+        A ratio r is none if ``max(r, 1 / r) <= 1 + noise``. Of a single round: :data:`WIDEST`.
+
+    Examples
+    --------
+    >>> steady = np.full(25, 2.0)
+    >>> noise_of_ratio(steady, steady)
+    0.05
+    >>> noise_of_ratio(steady[:1], steady[:1])
+    1.0
+    """
+    from scipy.stats import t
+
+    logs = np.log(np.maximum(first, 1e-12) / np.maximum(own, 1e-12))
+    rounds = len(logs)
+    if rounds < 2:
+        return WIDEST
+    middle = float(np.median(logs))
+    # Not of quantized times alone: half of them may be equal, and the others far away.
+    deviations = np.abs(logs - middle)
+    sigma = max(_ROBUST * float(np.median(deviations)), float(np.mean(np.sort(deviations)[:-1])))
+    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, rounds - 1))
+    error = quantile * _OF_MEDIAN * sigma / math.sqrt(rounds)
+    off = 0.0 if shown is None else abs(math.log(max(shown, 1e-12)) - middle)
+    step = 2 * tick / max(float(np.median(own)), tick, 1e-12)
+    return min(WIDEST, max(FLOOR, math.expm1(min(error + off, 1.0)), step))
+
+
+def differs(ratio: float, noise: float) -> bool:
+    """Whether a ratio of times is a difference, beyond the noise.
+
+    Examples
+    --------
+    >>> differs(1.04, 0.05), differs(0.9, 0.05), differs(1.2, 0.3)
+    (False, True, False)
+    """
+    return math.isfinite(ratio) and ratio > 0 and max(ratio, 1 / ratio) > 1 + noise
