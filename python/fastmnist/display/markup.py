@@ -14,7 +14,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Markup:
+def tag(name: str, /, *children: Any, **attributes: Any) -> Markup:
     """Give an element; a trailing underscore of an attribute is left out, others become hyphens.
 
     Attributes that are None or False are left out, those that are True have no value. None and ""
@@ -39,7 +39,7 @@ def tag(name: str, *children: Any, **attributes: Any) -> Markup:
 
 def joined(*children: Any) -> Markup:
     """Give the children one after the other, as :func:`tag` does."""
-    parts = []
+    parts: list[str] = []
     for child in children:
         if isinstance(child, list):
             parts.append(joined(*child))
