@@ -128,9 +128,11 @@ def _said(left_out: int, what: str) -> Markup | None:
 
 def _panels(rows: Sequence[Row], about: dict[str, Any]) -> Markup | None:
     panels, budget, images = [], Budget(_PANEL_BYTES), Budget(_IMAGE_BYTES)
+    # The first of which there is something to see stands open.
+    opened = next((i for i, row in enumerate(rows, 1) if row.flip_count), min(2, len(rows)))
     for i, row in enumerate(rows[:_MOST_PANELS], 1):
         before = images.left
-        made = panel(i, row, rows[0], about, images, is_open=i == 2)
+        made = panel(i, row, rows[0], about, images, is_open=i == opened)
         spent = before - images.left
         budget.left += spent
         if not budget.takes(made):

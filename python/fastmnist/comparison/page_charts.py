@@ -7,19 +7,23 @@ worse than the rest would leave the others one dot; such are drawn at the lower 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from fastmnist.comparison.pareto import front
 from fastmnist.display.markup import Markup, cut, joined, tag
 
 _WIDTH, _HEIGHT = 480, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 30, 42
 _RADIUS = 5.0
-_MOST_NUMBERS = 40
-_FAR = 4.0  # so many times the spread of most others below them is off the scale
+_MOST_NUMBERS, _MOST_NAMES = 40, 12
+_FAR = 4.0  # so many times further down than the one before is off the scale
 _TURNS = [math.radians(angle) for angle in (0, 180, 270, 90, 315, 225, 45, 135)]
+
+_Box: TypeAlias = tuple[float, float, float, float]  # from left and top to right and bottom
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,18 @@ def scatter(
 
     places = [(x_of(cost), y_of(value)) for cost, value in zip(costs, values, strict=True)]
     order = [*best, *(i for i in range(len(shown)) if i not in best)]
-    numbers = _numbers([(shown[i][0].number, *places[i]) for i in order[:_MOST_NUMBERS]], places)
+    steps = _steps([places[i] for i in best])
+    numbers = _numbers(
+        [(shown[i][0].number, *places[i]) for i in order[:_MOST_NUMBERS]],
+        [_box(x, y, _RADIUS, _RADIUS) for x, y in places] + [*map(_around, steps)],
+    )
     dots = [
         tag(
             "a",
             tag("title", f"{shown[i][0].number}: {cut(shown[i][0].name, 60)}, {shown[i][0].told}"),
             tag(
                 "circle",
-                class_="dot best" if i in best else "dot",
+                class_=_kind(i in best, low <= values[i] <= high),
                 cx=f"{places[i][0]:.1f}",
                 cy=f"{places[i][1]:.1f}",
                 r=_RADIUS,
@@ -98,25 +106,30 @@ def scatter(
     picture = tag(
         "svg",
         _grid(axis, [(x_of(t), t) for t in x_ticks], [(y_of(t), t) for t in y_ticks]),
-        _line([places[i] for i in best]),
+        _line(steps),
         numbers,
         dots,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="group",
         aria_label=f"{title}: {len(shown)} variants",
     )
-    named = ", ".join(f"{shown[i][0].number} {cut(shown[i][0].name, 40)}" for i in best[:12])
-    about = [f"Pareto front: {named}." if named else "No front: the metric's direction is unknown."]
+    about: list[Any] = ["No front: which direction of the metric is better was not said."]
+    if best:
+        names = [
+            [", " * (i != best[0]), f"{shown[i][0].number} ", tag("bdi", cut(shown[i][0].name, 40))]
+            for i in best[:_MOST_NAMES]
+        ]
+        about = ["Pareto front: ", *names, ", …" if len(best) > _MOST_NAMES else "."]
     if off:
         where = "lower" if sign > 0 else "upper"
-        about.append(f"{off} far worse, drawn at the {where} edge.")
+        about.append(f" {off} far worse, drawn at the {where} edge.")
     if left_out := len(points) - len(shown):
-        about.append(f"Without figures to draw: {left_out}.")
+        about.append(f" Without figures to draw: {left_out}.")
     return tag(
         "figure",
         tag("figcaption", title),
         picture,
-        tag("p", " ".join(about), class_="soft small"),
+        tag("p", about, class_="soft small"),
         class_="chart",
     )
 
@@ -124,13 +137,21 @@ def scatter(
 def _range_of(values: Sequence[float], sign: float) -> tuple[float, float, int]:
     """The range that is drawn, and how many values are worse than that."""
     losses = sorted(max(sign * v for v in values) - sign * v for v in values)
-    most = losses[(3 * (len(losses) - 1)) // 4]
-    kept = [loss for loss in losses if loss <= _FAR * most or most == 0] if most else losses
+    least = (2 * len(losses) + 2) // 3
+    last = next(
+        (i for i in range(least, len(losses)) if 0 < _FAR * losses[i - 1] < losses[i]),
+        len(losses),
+    )
+    kept = losses[:last]
     off = len(losses) - len(kept)
     top = max(sign * v for v in values)
     ends = sorted((sign * top, sign * (top - kept[-1])))
     low, high = _padded(ends[0], ends[1], 0.1)
     return low, high, off
+
+
+def _kind(is_best: bool, is_in_range: bool) -> str:
+    return "dot" + " best" * is_best + " off" * (not is_in_range)
 
 
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:
@@ -162,7 +183,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     [5.0, 10.0, 20.0, 50.0, 100.0, 200.0]
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for series in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+    for series in ((1,), (1, 2, 5)):
         found = [
             float(f"{m * 10.0**e:.6g}")
             for e in range(first, last + 1)
@@ -171,7 +192,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
         ]
         if len(found) >= 3:
             return found[:: -(-len(found) // 8)]
-    return found or [float(f"{low:.3g}"), *([float(f"{high:.3g}")] if high > 1.05 * low else [])]
+    return _ticks(low, high) if high > 1.02 * low else [float(f"{low:.3g}")]
 
 
 def _grid(
@@ -196,31 +217,41 @@ def _grid(
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     names = [
         tag("text", axis[0], x=middle, y=_HEIGHT - 8, text_anchor="middle"),
-        tag("text", axis[1], x=_LEFT + 6, y=_TOP + 8),
+        tag("text", axis[1], x=4, y=14),
     ]
     return joined(lines, names)
 
 
-def _line(places: Sequence[tuple[float, float]]) -> Markup | None:
-    """The front as steps: nothing is promised between two variants."""
-    if len(places) < 2:
+def _steps(places: Sequence[tuple[float, float]]) -> list[_Box]:
+    """The front's lines, level and upright: nothing is promised between two variants."""
+    found = []
+    for (x, y), (next_x, next_y) in itertools.pairwise(places):
+        found += [(x, y, next_x, y), (next_x, y, next_x, next_y)]
+    return found
+
+
+def _line(steps: Sequence[_Box]) -> Markup | None:
+    if not steps:
         return None
-    path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
-    path += "".join(f"H{x:.1f}V{y:.1f}" for x, y in places[1:])
+    path = f"M{steps[0][0]:.1f} {steps[0][1]:.1f}"
+    path += "".join(f"L{x:.1f} {y:.1f}" for _, _, x, y in steps)
     return tag("path", class_="front", d=path)
 
 
-def _numbers(
-    points: Sequence[tuple[int, float, float]], dots: Sequence[tuple[float, float]]
-) -> list[Markup]:
+def _around(step: _Box) -> _Box:
+    """Where a number would cross a line."""
+    x, y = sorted((step[0], step[2])), sorted((step[1], step[3]))
+    return x[0] - 1, y[0] - 1, x[1] + 1, y[1] + 1
+
+
+def _numbers(points: Sequence[tuple[int, float, float]], taken: list[_Box]) -> list[Markup]:
     """A number at each point, where there is room for it, with a line to it if it is not near."""
-    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in dots]
     found = []
     for number, x, y in points:
-        wide, high = 3.5 * len(str(number)), 5.0
+        wide, high = 3.8 * len(str(number)), 5.0
         boxes = [
             _box(x + distance * math.cos(turn), y + distance * math.sin(turn), wide, high)
-            for distance in (13.0, 21.0, 30.0, 40.0, 52.0)
+            for distance in (14.0, 21.0, 30.0, 40.0, 52.0)
             for turn in _TURNS
         ]
         inside = [
@@ -239,9 +270,6 @@ def _numbers(
         )  # fmt: skip
         found.append(joined(tag("line", class_="leader", **ends) if far else None, text))
     return found
-
-
-_Box = tuple[float, float, float, float]
 
 
 def _box(x: float, y: float, wide: float, high: float) -> _Box:

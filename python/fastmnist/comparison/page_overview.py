@@ -8,6 +8,8 @@ from typing import Any
 
 from fastmnist.comparison.page_charts import Point, scatter
 from fastmnist.comparison.page_words import (
+    AS_FAST,
+    MISSING,
     difference,
     kilobytes,
     microseconds,
@@ -17,45 +19,53 @@ from fastmnist.comparison.page_words import (
 )
 from fastmnist.comparison.rows import Row
 from fastmnist.display.markup import Markup, cut, joined, tag
-from fastmnist.measuring.metrics import shown, unit_of
+from fastmnist.measuring.metrics import ACCURACY, shown, unit_of
 
 
 def cards(rows: Sequence[Row], about: dict[str, Any]) -> Markup:
     """Give the fastest, the smallest and the best one, and the smallest that is as good."""
     first, better = rows[0], about.get("greater_is_better")
 
-    def card(what: str, row: Row, value: str, than: str) -> Markup:
-        lost = difference(row, first)
+    def card(what: str, row: Row, value: str) -> Markup:
         return tag(
             "div",
             tag("div", what, class_="soft small"),
             tag("div", value, class_="value"),
             tag("div", tag("bdi", cut(row.name, 60))),
-            tag("div", than, f" · {lost}" if row is not first else "", class_="soft small"),
+            tag("div", _against(row, first), class_="soft small"),
             class_="card",
         )
 
     found = []
     if timed := [row for row in rows if math.isfinite(row.p50)]:
         row = min(timed, key=lambda row: row.p50)
-        ratio = speedup(row.speedup, row.speedup_spread)
-        than = f"{ratio} as fast as the first" if row is not first else "the first"
-        found.append(card("Fastest, one call", row, f"{microseconds(row.p50)} µs", than))
+        rows_in = plural(smallest_batch(rows), "row")
+        found.append(card(f"Fastest with {rows_in}", row, f"{microseconds(row.p50)} µs"))
     if sized := [row for row in rows if row.disk]:
         row = min(sized, key=lambda row: row.disk or 0)
-        share = f"{(row.disk or 0) / first.disk:.0%} of the first" if first.disk else ""
-        found.append(card("Smallest file", row, kilobytes(row.disk), share))
+        found.append(card("Smallest file", row, kilobytes(row.disk)))
     if better is not None and (scored := [row for row in rows if math.isfinite(row.score)]):
         row = (max if better else min)(scored, key=lambda row: row.score)
-        found.append(
-            card(f"Best {about['metric']}", row, shown(row.metric, row.score), "of all variants")
-        )
-    kept = [row for row in sized if row is not first and _loses_nothing(row, better)]
-    if kept:
+        found.append(card(f"Best {cut(row.metric, 40)}", row, shown(row.metric, row.score)))
+    if kept := [row for row in sized if row is not first and _loses_nothing(row, better)]:
         row = min(kept, key=lambda row: row.disk or 0)
-        what = "Smallest that loses nothing that can be measured"
-        found.append(card(what, row, kilobytes(row.disk), speedup(row.speedup, row.speedup_spread)))
+        found.append(card("Smallest without a measurable loss", row, kilobytes(row.disk)))
     return tag("div", found, class_="cards")
+
+
+def _against(row: Row, first: Row) -> str:
+    """A row in few words: "14% of the size, 1.96 × the speed, -0.83 points"."""
+    if row is first:
+        return "the one that others are compared with"
+    told = []
+    if row.disk and first.disk:
+        told.append(f"{row.disk / first.disk:.0%} of the size")
+    if math.isfinite(row.speedup):
+        factor = speedup(row.speedup, row.speedup_spread)
+        told.append("as fast" if factor == AS_FAST else f"{factor} the speed")
+    if (lost := difference(row, first)) != MISSING:
+        told.append(f"{lost} points" if row.metric == ACCURACY.name else f"{lost} {row.metric}")
+    return ", ".join(told)
 
 
 def _loses_nothing(row: Row, greater_is_better: bool | None) -> bool:

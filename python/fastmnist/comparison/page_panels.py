@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastmnist.comparison.page_words import MISSING, microseconds, number, speedup
+from fastmnist.comparison.page_words import MISSING, microseconds, rate, speedup
 from fastmnist.comparison.rows import Flip, Row
 from fastmnist.display.markup import Markup, cut, tag
 from fastmnist.display.pictures import data_uri, to_png
@@ -36,7 +36,7 @@ def panel(
 ) -> Markup:
     """Give all that is known of one variant, to be opened."""
     parts = [
-        _times(row),
+        _times(row, is_first=row is first),
         None if row is first else _layers(row),
         None if row is first else _classes(row, first, about.get("class_counts") or []),
     ]
@@ -63,8 +63,8 @@ def _in_short(row: Row) -> Markup:
 
 
 def _table(title: str, heads: Sequence[str], rows: list[Markup], note: str = "") -> Markup:
-    head = [tag("th", text, scope="col", class_="left" if not i else None) for i, text in
-            enumerate(heads)]  # fmt: skip
+    left = (heads[0], "change")
+    head = [tag("th", text, scope="col", class_="left" if text in left else None) for text in heads]
     return tag(
         "div",
         tag("h3", title),
@@ -77,7 +77,7 @@ def _table(title: str, heads: Sequence[str], rows: list[Markup], note: str = "")
     )
 
 
-def _times(row: Row) -> Markup | None:
+def _times(row: Row, *, is_first: bool) -> Markup | None:
     if not row.timings:
         return None
     lines = [
@@ -85,12 +85,12 @@ def _times(row: Row) -> Markup | None:
             "tr",
             tag("th", f"{t.batch:,}", scope="row"),
             *(tag("td", microseconds(v)) for v in (t.p50, t.p90, t.p99)),
-            tag("td", speedup(t.speedup, t.spread)),
-            tag("td", number(t.throughput, ",.0f")),
+            tag("td", MISSING if is_first else speedup(t.speedup, t.spread)),
+            tag("td", rate(t.throughput)),
         )
         for t in row.timings
     ]
-    heads = ["rows in a call", "p50 µs", "p90 µs", "p99 µs", "speed-up", "rows/s"]
+    heads = ["rows", "p50 µs", "p90 µs", "p99 µs", "speed-up", "rows/s"]
     return _table("Times", heads, lines)
 
 
@@ -197,7 +197,7 @@ def _input(flip: Flip, *, with_image: bool) -> Markup:
     image = None
     if with_image and flip.pixels:
         source = data_uri(to_png(flip.pixels))
-        image = tag("img", src=source, alt=f"row {flip.index}", width=56, height=56, loading="lazy")
+        image = tag("img", src=source, alt=f"row {flip.index}", width=56, height=56)
     return tag(
         "li",
         image,

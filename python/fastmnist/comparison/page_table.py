@@ -14,6 +14,7 @@ from fastmnist.comparison.page_words import (
     microseconds,
     number,
     plural,
+    rate,
     smallest_batch,
     speedup,
 )
@@ -42,8 +43,8 @@ def _columns(rows: Sequence[Row], about: dict[str, Any]) -> list[_Column]:
     large = next((row.timings[-1].batch for row in rows if row.timings), 0)
 
     def colour(row: Row) -> str | None:
-        sure = row.p_value is None or row.p_value < 0.05
-        if row is first or not row.difference or better is None or not sure:
+        # Only what is beyond chance: of other metrics than accuracy nobody tested that.
+        if row.p_value is None or row.p_value >= 0.05 or better is None:
             return None
         return "better" if (row.difference > 0) == better else "worse"
 
@@ -78,7 +79,7 @@ def _columns(rows: Sequence[Row], about: dict[str, Any]) -> list[_Column]:
         _Column(
             f"rows/s at {large:,}",
             lambda i, row: row.throughput,
-            lambda row: number(row.throughput, ",.0f"),
+            lambda row: rate(row.throughput),
             True,
         ),
         _Column("file", lambda i, row: row.disk, lambda row: kilobytes(row.disk)),

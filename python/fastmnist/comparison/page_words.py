@@ -9,6 +9,7 @@ from fastmnist.comparison.rows import Row
 from fastmnist.measuring.metrics import shown_difference
 
 MISSING = "–"
+AS_FAST = "≈ 1"  # within the noise
 
 
 def number(value: float | None, form: str) -> str:
@@ -30,12 +31,29 @@ def microseconds(seconds: float | None) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
+def rate(value: float | None) -> str:
+    """Give rows per second with three digits.
+
+    Examples
+    --------
+    >>> rate(2_605_958.0), rate(903_332.0), rate(812.3), rate(None)
+    ('2.61 M', '903 k', '812', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for unit, name in ((1e6, " M"), (1e3, " k")):
+        if value >= 0.9995 * unit:
+            share = value / unit
+            return f"{share:,.{2 - (share >= 9.995) - (share >= 99.95)}f}{name}"
+    return f"{value:.3g}"
+
+
 def speedup(value: float, spread: float) -> str:
     """Give a factor; "≈ 1" where it is within the noise."""
     if not math.isfinite(value):
         return MISSING
     if math.isfinite(spread) and 1 / (1 + spread) <= value <= 1 + spread:
-        return "≈ 1"
+        return AS_FAST
     return f"{value:.2f} ×" if value < 10 else f"{value:.1f} ×"
 
 
