@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastmnist.comparison.flat import flat_metrics
 from fastmnist.comparison.rows import Row
 from fastmnist.comparison.stored import parsed, text_of
+from fastmnist.comparison.tables import layers_table, report_table
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.files.atomic import write_atomically
-from fastmnist.measuring.metrics import ACCURACY, direction_note, shown, shown_difference
 
 
 class Report(Tabled, Sequence[Row]):
@@ -45,52 +46,31 @@ class Report(Tabled, Sequence[Row]):
 
     def table(self) -> Table:
         """Return the table that is printed."""
-        about = self.about
-        table = Table(
-            f"{about['data']}, n = {about['n']:,}, {about['threads']} thread(s), {about['isa']}",
-            [
-                "variant",
-                "rows",
-                about["metric"],
-                "difference",
-                "p50 µs",
-                "p99 µs",
-                "speed-up",
-                f"rows/s at {about['batch_size']:,}",
-                "memory",
-                "disk",
-                "layers changed",
-            ],
-        )
-        metric = about["metric"]
-        for row in self.rows:
-            table.row(
-                row.name,
-                row.rows,
-                shown(metric, row.score),
-                _difference(row),
-                f"{row.p50 * 1e6:.1f}",
-                f"{row.p99 * 1e6:.1f}",
-                "–" if row is self.rows[0] else _speedup(row),
-                f"{row.throughput:,.0f}",
-                _kilobytes(row.memory),
-                _kilobytes(row.disk),
-                str(row.layers_changed) if row.layers_changed else "–",
-            )
-        first = self.rows[0].name
-        table.note(
-            f"difference to '{first}' in points; * if a paired McNemar test gives p < 0.05"
-            if metric == ACCURACY.name
-            else f"difference to '{first}' in {metric}"
-        )
-        if note := direction_note(metric, about.get("greater_is_better")):
-            table.note(note)
-        table.note(
-            f"p50, p99 and speed-up at batch 1, interleaved; ≈ 1 if within the noise of '{first}'"
-        )
-        table.note("memory: all that is held; int8 modules keep two layouts, pruned ones masks")
-        table.notes += [str(note) for note in about.get("notes", [])]
-        return table
+        return report_table(self.rows, self.about)
+
+    def layers(self) -> Table:
+        """Return a table of what was changed in each layer, and its SQNR against the first variant.
+
+        Where a variant's layer is found in the first one, too, by its path, their outputs on up
+        to 512 rows are compared, in dB; what transforms did is as :func:`fastmnist.changes` has it.
+        """
+        return layers_table(self.rows)
+
+    def metrics(self) -> dict[str, float]:
+        """Return all figures under flat names, for MLflow and others of its kind.
+
+        Names are such as ``int8/accuracy`` and ``int8/p50_us_batch_1``, of letters, digits and
+        ``_-. /``, as MLflow takes them; what is not known is left out.
+
+        Examples
+        --------
+        >>> import fastmnist as fm, torch
+        >>> data = torch.rand(32, 1, 28, 28), torch.randint(0, 10, (32,))
+        >>> report = fm.compare({"original": fm.NeuralNetwork()}, data, rounds=1)
+        >>> report.metrics()["original/bits"]
+        32.0
+        """
+        return flat_metrics(self.rows)
 
     def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the table as Markdown, and write it to `path` if one is given."""
@@ -181,21 +161,3 @@ class Report(Tabled, Sequence[Row]):
         from fastmnist.comparison.plots import plot_report
 
         return plot_report(self)
-
-
-def _difference(row: Row) -> str:
-    if row.p_value is None and row.difference == 0:
-        return "–"
-    mark = "*" if row.p_value is not None and row.p_value < 0.05 else ""
-    return shown_difference(row.metric, row.difference) + mark
-
-
-def _speedup(row: Row) -> str:
-    # A factor of two is no noise, however much the machine was disturbed.
-    if abs(row.speedup - 1) <= row.speedup_spread and 0.5 < row.speedup < 2:
-        return "≈ 1"
-    return f"{row.speedup:.2f} ×" if row.speedup < 10 else f"{row.speedup:.1f} ×"
-
-
-def _kilobytes(size: int | None) -> str:
-    return "–" if size is None else f"{size / 1000:,.1f} KB"

@@ -7,15 +7,37 @@ import io
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-# Wide enough for any table: what a log or a file is given.
+# Wide enough for any table: what a log or a file is given; less where it has parts, which read
+# better one below the other than in lines of three screens.
 _FULL_WIDTH = 400
+_WIDTH_OF_PARTS = 120
+_FRAMED, _LEAN = 3, 2  # what a column takes beside its text
+
+
+@dataclass(frozen=True)
+class Part:
+    """Columns that are drawn together where not all fit.
+
+    Attributes
+    ----------
+    title : str
+        Above them.
+    columns : tuple of int
+        Without the first, which leads each part. One may be in several parts.
+    short : tuple of str
+        What they are called here, where the title says the rest.
+    """
+
+    title: str
+    columns: tuple[int, ...]
+    short: tuple[str, ...]
 
 
 class Table:
@@ -33,12 +55,18 @@ class Table:
         self.columns = columns
         self.rows: list[list[str]] = []
         self.notes: list[str] = []
+        self.parts: list[Part] = []
 
     def row(self, *cells: str) -> None:
         """Add a row: one text per column."""
         if len(cells) != len(self.columns):
             raise ValueError(f"cells: expected {len(self.columns)}, got {len(cells)}")
         self.rows.append([*cells])
+
+    def part(self, title: str, columns: dict[str, str]) -> None:
+        """Say which columns belong together, by name, and what they are called in this part."""
+        places = tuple(self.columns.index(name) for name in columns)
+        self.parts.append(Part(title, places, tuple(columns.values())))
 
     def note(self, text: str) -> None:
         """Add a line below the table."""
@@ -49,40 +77,78 @@ class Table:
         from rich.text import Text
 
         yield Text(self.title, style="italic")
-        for columns in self._groups(options.max_width):
-            yield self._drawn(columns, options.max_width)
+        width = options.max_width
+        if self.parts and 1 + sum(self._widths()) > width:
+            for part in self._joined_parts(width):
+                yield Text(f"\n{part.title}", style="bold")
+                names = dict(zip(part.columns, part.short, strict=True))
+                for columns in self._groups(width, [0, *part.columns], names):
+                    yield self._drawn(columns, width, names)
+        else:
+            for columns in self._groups(width, range(len(self.columns))):
+                yield self._drawn(columns, width)
         for note in self.notes:
             yield Text(note, style="dim italic")
 
-    def _widths(self) -> list[int]:
+    def _widths(self, names: dict[int, str] | None = None, frame: int = _FRAMED) -> list[int]:
         """Of each column with its frame."""
-        cells = [[column, *(row[i] for row in self.rows)] for i, column in enumerate(self.columns)]
-        return [max(len(text) for text in column) + 3 for column in cells]
+        from rich.cells import cell_len
 
-    def _groups(self, width: int) -> list[list[int]]:
+        heads = [(names or {}).get(i, column) for i, column in enumerate(self.columns)]
+        cells = [[head, *(row[i] for row in self.rows)] for i, head in enumerate(heads)]
+        return [max(cell_len(text) for text in column) + frame for column in cells]
+
+    def _joined_parts(self, width: int) -> list[Part]:
+        """The parts, those that fit beside the one before joined with it under whole names."""
+        joined: list[Part] = []
+        for part in self.parts:
+            if joined:
+                places = tuple(sorted({*joined[-1].columns, *part.columns}))
+                names = tuple(self.columns[i] for i in places)
+                widths = self._widths(None, _LEAN)
+                if widths[0] + sum(widths[i] for i in places) - _LEAN <= width:
+                    joined[-1] = Part(f"{joined[-1].title}, {part.title}", places, names)
+                    continue
+            joined.append(part)
+        return joined
+
+    def _groups(
+        self, width: int, columns: Sequence[int], names: dict[int, str] | None = None
+    ) -> list[list[int]]:
         """Columns that fit beside each other, the first one leading each group."""
-        widths = self._widths()
+        widths = self._widths(names, _FRAMED if names is None else _LEAN)
+        edges = 1 if names is None else -_LEAN
         groups: list[list[int]] = [[0]]
-        for i in range(1, len(self.columns)):
-            used = 1 + sum(widths[k] for k in groups[-1])
+        for i in columns[1:]:
+            used = edges + sum(widths[k] for k in groups[-1])
             if used + widths[i] > width and len(groups[-1]) > 1:
                 groups.append([0])
             groups[-1].append(i)
         return groups
 
-    def _drawn(self, columns: list[int], width: int) -> RichTable:
+    def _drawn(
+        self, columns: list[int], width: int, names: dict[int, str] | None = None
+    ) -> RichTable:
+        """With a frame; without one and with other names of columns where it is one of parts."""
+        from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table, widths = RichTable(), self._widths()
-        fits = 1 + sum(widths[i] for i in columns) <= width
+        if names is None:
+            table, widths = RichTable(), self._widths()
+        else:
+            table = RichTable(
+                box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True
+            )
+            widths = self._widths(names, _LEAN)
+        frame = _FRAMED if names is None else _LEAN
+        fits = (1 if names is None else -_LEAN) + sum(widths[i] for i in columns) <= width
         for i in columns:
             justify: Any = "left" if i == 0 else "right"
             # A column that is too wide even on its own is wrapped; the first tells which row it is.
-            least = min(widths[i] - 3, width // 2) if i == 0 else None
-            table.add_column(
-                self.columns[i], justify=justify, no_wrap=fits or i == 0, min_width=least
-            )
+            least = min(widths[i] - frame, width // 2) if i == 0 else None
+            head = (names or {}).get(i, self.columns[i])
+            table.add_column(head, justify=justify, no_wrap=fits or i == 0, min_width=least)
         for row in self.rows:
             table.add_row(*(Text(row[i]) for i in columns))
         return table
@@ -92,10 +158,11 @@ class Table:
         from rich.console import Console
 
         stream = io.StringIO()
+        full = _WIDTH_OF_PARTS if self.parts else _FULL_WIDTH
         in_terminal = sys.stdout is not None and sys.stdout.isatty()
         Console(
             file=stream,
-            width=shutil.get_terminal_size().columns if in_terminal else _FULL_WIDTH,
+            width=shutil.get_terminal_size().columns if in_terminal else full,
             color_system=None,
             force_terminal=False,
             force_jupyter=False,
@@ -106,7 +173,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         def cells(tag: str, texts: list[str]) -> str:
-            left, right = "text-align:left", "text-align:right"
+            # No value breaks inside; what is too wide is scrolled.
+            left, right = (f"text-align:{side};white-space:nowrap" for side in ("left", "right"))
             return "".join(
                 f'<{tag} style="{left if i == 0 else right}">{html.escape(text)}</{tag}>'
                 for i, text in enumerate(texts)
@@ -115,9 +183,10 @@ class Table:
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         notes = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in self.notes)
         return (
-            f"<table><caption>{html.escape(self.title)}</caption>"
+            '<div style="overflow-x:auto">'
+            f'<table><caption style="white-space:nowrap">{html.escape(self.title)}</caption>'
             f"<thead><tr>{cells('th', self.columns)}</tr></thead>"
-            f"<tbody>{body}</tbody></table>{notes}"
+            f"<tbody>{body}</tbody></table></div>{notes}"
         )
 
     def to_markdown(self) -> str:

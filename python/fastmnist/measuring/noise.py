@@ -20,8 +20,9 @@ F64 = npt.NDArray[np.float64]
 
 FLOOR = 0.05
 CONFIDENCE = 0.999
-# Beyond a factor of two no interval is asked: that is no noise, however few the rounds were.
-WIDEST = 1.0
+# No interval is wider, as factors: a factor of two is no noise, or of four where rounds were few.
+WIDEST, WIDEST_OF_FEW = 1.0, 3.0
+_FEW = 5
 _BUSY_SHARE = 0.85  # of the time that passed, that this process had a CPU
 _UNSTEADY = 0.25  # spread between rounds
 _ROBUST = 1.4826  # from the median deviation to the standard deviation of normal values
@@ -53,8 +54,8 @@ class Noise:
 
         Examples
         --------
-        >>> Noise(1.0, 0.02).verdict, Noise(0.5, 0.02).verdict[:37]
-        ('quiet', 'noisy: this process had a CPU for 50 ')
+        >>> Noise(1.0, 0.02).verdict, Noise(0.5, 0.02).verdict[:39]
+        ('quiet', 'noisy: this process had a CPU for 50% o')
         """
         reasons = []
         if self.cpu_share < _BUSY_SHARE:
@@ -84,7 +85,13 @@ def relative_spread(values: Any) -> float:
     return float((high - low) / middle) if middle > 0 else 0.0
 
 
-def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float = 0.0) -> float:
+def noise_of_ratio(
+    first: F64,
+    own: F64,
+    shown: float | None = None,
+    least: float | None = None,
+    tick: float = 0.0,
+) -> float:
     """By what factor less 1 two variants may differ without telling anything.
 
     Parameters
@@ -93,13 +100,17 @@ def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float
         Their times, round by round.
     shown : float, optional
         The ratio that will be told; where the rounds disagree with it, it is unsure by as much.
+    least : float, optional
+        The ratio of their least times, which a busy machine changes least. Where it is not half
+        as far from 1, on its logarithm, there is no difference, whatever the medians say.
     tick : float
         The step of the clock, in the same unit.
 
     Returns
     -------
     float
-        A ratio r is none if ``max(r, 1 / r) <= 1 + noise``. Of a single round: :data:`WIDEST`.
+        A ratio r is no difference if ``max(r, 1 / r) - 1 <= noise``. Of fewer rounds than five
+        at most :data:`WIDEST_OF_FEW`.
 
     Examples
     --------
@@ -107,23 +118,33 @@ def noise_of_ratio(first: F64, own: F64, shown: float | None = None, tick: float
     >>> noise_of_ratio(steady, steady)
     0.05
     >>> noise_of_ratio(steady[:1], steady[:1])
-    1.0
+    3.0
     """
     from scipy.stats import t
 
     logs = np.log(np.maximum(first, 1e-12) / np.maximum(own, 1e-12))
     rounds = len(logs)
-    if rounds < 2:
-        return WIDEST
     middle = float(np.median(logs))
     # Not of quantized times alone: half of them may be equal, and the others far away.
     deviations = np.abs(logs - middle)
-    sigma = max(_ROBUST * float(np.median(deviations)), float(np.mean(np.sort(deviations)[:-1])))
-    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, rounds - 1))
+    widest = WIDEST if rounds >= _FEW else WIDEST_OF_FEW
+    sigma = max(
+        _ROBUST * float(np.median(deviations)),
+        float(np.mean(np.sort(deviations)[:-1] if rounds > 1 else [1.0])),
+    )
+    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, max(rounds - 1, 1)))
     error = quantile * _OF_MEDIAN * sigma / math.sqrt(rounds)
     off = 0.0 if shown is None else abs(math.log(max(shown, 1e-12)) - middle)
     step = 2 * tick / max(float(np.median(own)), tick, 1e-12)
-    return min(WIDEST, max(FLOOR, math.expm1(min(error + off, 1.0)), step))
+    noise = min(widest, max(FLOOR, math.expm1(min(error + off, 2.0)), step))
+    if shown is not None and least is not None and not _agree(shown, least):
+        noise = max(noise, max(shown, 1 / shown) - 1)
+    return noise
+
+
+def _agree(shown: float, least: float) -> bool:
+    told, lowest = (math.log(max(ratio, 1e-12)) for ratio in (shown, least))
+    return told * lowest > 0 and abs(lowest) >= abs(told) / 2
 
 
 def differs(ratio: float, noise: float) -> bool:
@@ -134,4 +155,4 @@ def differs(ratio: float, noise: float) -> bool:
     >>> differs(1.04, 0.05), differs(0.9, 0.05), differs(1.2, 0.3)
     (False, True, False)
     """
-    return math.isfinite(ratio) and ratio > 0 and max(ratio, 1 / ratio) > 1 + noise
+    return math.isfinite(ratio) and ratio > 0 and max(ratio, 1 / ratio) - 1 > noise

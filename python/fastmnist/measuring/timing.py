@@ -116,7 +116,8 @@ def summarized(times: npt.NDArray[np.float64], share: float) -> list[Timing]:
     found = []
     for i, own in enumerate(medians):
         ratio = float(p50s[0] / p50s[i]) if p50s[i] > 0 else 1.0
-        spread = noise_of_ratio(medians[0], own, ratio, tick) if i else 0.0
+        least = float(times[0].min() / max(times[i].min(), 1.0))
+        spread = noise_of_ratio(medians[0], own, ratio, least, tick) if i else 0.0
         percentiles = float(p50s[i]), float(p90s[i]), float(p99s[i])
         found.append(Timing(*percentiles, ratio, spread, times.shape[1], noise))
     return found
