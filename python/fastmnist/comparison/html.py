@@ -11,15 +11,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastmnist.comparison.page_overview import cards, charts
 from fastmnist.comparison.page_panels import Budget, panel
 from fastmnist.comparison.page_table import variants_table
-from fastmnist.comparison.page_words import plural
-from fastmnist.comparison.rows import Row
+from fastmnist.comparison.page_words import Words, plural
 from fastmnist.display.markup import Markup, cut, joined, tag
 from fastmnist.files.atomic import write_atomically
 from fastmnist.measuring.metrics import ACCURACY, direction_note
@@ -91,14 +89,14 @@ def _content(report: Report, title: str) -> Markup:
     rows, about = report.rows[:_MOST_ROWS], report.about
     noise = str((about.get("noise") or {}).get("verdict", ""))
     ran_on = ", ".join(str(about[key]) for key in ("cpu", "isa") if about.get(key))
-    n = about.get("n")
+    words = Words(rows, about)
     return joined(
         tag(
             "header",
             tag("h1", title),
             tag(
                 "p",
-                f"{about['metric']} of {n:,} rows" if isinstance(n, int) else about["metric"],
+                cut(words.metric, 80) + (f" of {plural(words.n, 'row')}" if words.n else ""),
                 f" · {cut(ran_on, 200)}" if ran_on else "",
                 f" · {plural(about['threads'], 'thread')}" if about.get("threads") else "",
                 class_="soft",
@@ -107,12 +105,12 @@ def _content(report: Report, title: str) -> Markup:
             if noise.startswith("noisy")
             else None,
         ),
-        cards(rows, about) if rows else None,
-        charts(rows, about),
+        cards(words) if rows else None,
+        charts(words),
         tag("h2", "All variants", id="all"),
-        variants_table(rows, about),
+        variants_table(words),
         _said(len(report) - len(rows), "variant"),
-        _panels(rows, about),
+        _panels(words),
         tag("h2", "What it ran on"),
         _machine(about),
         tag("h2", "How to read this"),
@@ -126,13 +124,14 @@ def _said(left_out: int, what: str) -> Markup | None:
     )
 
 
-def _panels(rows: Sequence[Row], about: dict[str, Any]) -> Markup | None:
+def _panels(words: Words) -> Markup | None:
+    rows = words.rows
     panels, budget, images = [], Budget(_PANEL_BYTES), Budget(_IMAGE_BYTES)
     # The first of which there is something to see stands open.
     opened = next((i for i, row in enumerate(rows, 1) if row.flip_count), min(2, len(rows)))
     for i, row in enumerate(rows[:_MOST_PANELS], 1):
         before = images.left
-        made = panel(i, row, rows[0], about, images, is_open=i == opened)
+        made = panel(i, row, words, images, is_open=i == opened)
         spent = before - images.left
         budget.left += spent
         if not budget.takes(made):

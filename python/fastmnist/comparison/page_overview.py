@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from fastmnist.comparison.figures import NONE, SAME, kilobytes, microseconds
 from fastmnist.comparison.page_charts import Point, scatter
-from fastmnist.comparison.page_words import (
-    AS_FAST,
-    MISSING,
-    difference,
-    kilobytes,
-    microseconds,
-    plural,
-    smallest_batch,
-    speedup,
-)
+from fastmnist.comparison.page_words import Words, plural
 from fastmnist.comparison.rows import Row
 from fastmnist.display.markup import Markup, cut, joined, tag
-from fastmnist.measuring.metrics import ACCURACY, shown, unit_of
+from fastmnist.measuring.metrics import ACCURACY
 
 
-def cards(rows: Sequence[Row], about: dict[str, Any]) -> Markup:
+def cards(words: Words) -> Markup:
     """Give the fastest, the smallest and the best one, and the smallest that is as good."""
-    first, better = rows[0], about.get("greater_is_better")
+    rows, first, better = words.rows, words.first, words.greater_is_better
 
     def card(what: str, row: Row, value: str) -> Markup:
         return tag(
@@ -32,39 +23,40 @@ def cards(rows: Sequence[Row], about: dict[str, Any]) -> Markup:
             tag("div", what, class_="soft small"),
             tag("div", value, class_="value"),
             tag("div", tag("bdi", cut(row.name, 60))),
-            tag("div", _against(row, first), class_="soft small"),
+            tag("div", _against_first(words, row), class_="soft small"),
             class_="card",
         )
 
     found = []
     if timed := [row for row in rows if math.isfinite(row.p50)]:
         row = min(timed, key=lambda row: row.p50)
-        rows_in = plural(smallest_batch(rows), "row")
+        rows_in = plural(words.smallest_batch, "row")
         found.append(card(f"Fastest with {rows_in}", row, f"{microseconds(row.p50)} µs"))
     if sized := [row for row in rows if row.disk]:
         row = min(sized, key=lambda row: row.disk or 0)
         found.append(card("Smallest file", row, kilobytes(row.disk)))
     if better is not None and (scored := [row for row in rows if math.isfinite(row.score)]):
         row = (max if better else min)(scored, key=lambda row: row.score)
-        found.append(card(f"Best {cut(row.metric, 40)}", row, shown(row.metric, row.score)))
+        found.append(card(f"Best {cut(words.metric, 40)}", row, words.score(row)))
     if kept := [row for row in sized if row is not first and _loses_nothing(row, better)]:
         row = min(kept, key=lambda row: row.disk or 0)
         found.append(card("Smallest without a measurable loss", row, kilobytes(row.disk)))
     return tag("div", found, class_="cards")
 
 
-def _against(row: Row, first: Row) -> str:
+def _against_first(words: Words, row: Row) -> str:
     """A row in few words: "14% of the size, 1.96 × the speed, -0.83 points"."""
-    if row is first:
+    first = words.first
+    if first is None or row is first:
         return "the one that others are compared with"
     told = []
     if row.disk and first.disk:
         told.append(f"{row.disk / first.disk:.0%} of the size")
-    if math.isfinite(row.speedup):
-        factor = speedup(row.speedup, row.speedup_spread)
-        told.append("as fast" if factor == AS_FAST else f"{factor} the speed")
-    if (lost := difference(row, first)) != MISSING:
-        told.append(f"{lost} points" if row.metric == ACCURACY.name else f"{lost} {row.metric}")
+    if (factor := words.speedup(row)) != NONE:
+        told.append("as fast" if factor == SAME else f"{factor} the speed")
+    if (lost := words.difference(row)) != NONE:
+        unit = "points" if words.metric == ACCURACY.name else words.metric
+        told.append(f"{lost} {unit}")
     return ", ".join(told)
 
 
@@ -76,35 +68,30 @@ def _loses_nothing(row: Row, greater_is_better: bool | None) -> bool:
     )
 
 
-def charts(rows: Sequence[Row], about: dict[str, Any]) -> Markup | None:
+def charts(words: Words) -> Markup | None:
     """Draw the metric against size and against latency."""
-    metric, unit = about["metric"], unit_of(about["metric"])
-    name = f"{metric} (%)" if unit == 100 else str(metric)
+    metric, better = cut(words.metric, 40), words.greater_is_better
+    name = f"{metric} (%)" if words.unit == 100 else metric
 
     def points(cost: Callable[[Row], float | None], told: Callable[[Row], str]) -> list[Point]:
         return [
             Point(
-                i, row.name, cost(row), row.score * unit, f"{shown(metric, row.score)}, {told(row)}"
+                i, row.name, cost(row), row.score * words.unit, f"{words.score(row)}, {told(row)}"
             )
-            for i, row in enumerate(rows, 1)
+            for i, row in enumerate(words.rows, 1)
         ]
 
+    sizes = points(
+        lambda row: row.disk / 1000 if row.disk else None, lambda row: kilobytes(row.disk)
+    )
+    times = points(
+        lambda row: row.p50 * 1e6 if math.isfinite(row.p50) else None,
+        lambda row: f"{microseconds(row.p50)} µs",
+    )
+    called = f"p50 of a call of {plural(words.smallest_batch, 'row')}, µs"
     drawn = [
-        scatter(
-            f"{metric} against size",
-            ("file size, KB", name),
-            points(lambda row: row.disk / 1000 if row.disk else None, lambda r: kilobytes(r.disk)),
-            about.get("greater_is_better"),
-        ),
-        scatter(
-            f"{metric} against latency",
-            (f"p50 of a call of {plural(smallest_batch(rows), 'row')}, µs", name),
-            points(
-                lambda row: row.p50 * 1e6 if math.isfinite(row.p50) else None,
-                lambda row: f"{microseconds(row.p50)} µs",
-            ),
-            about.get("greater_is_better"),
-        ),
+        scatter(f"{metric} against size", ("file size, KB", name), sizes, better),
+        scatter(f"{metric} against latency", (called, name), times, better),
     ]
     if not any(drawn):
         return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from fastmnist.comparison.page_words import MISSING, microseconds, rate, speedup
+from fastmnist.comparison.figures import NONE, microseconds
+from fastmnist.comparison.page_words import Words, rate
 from fastmnist.comparison.rows import Flip, Row
 from fastmnist.display.markup import Markup, cut, tag
 from fastmnist.display.pictures import data_uri, to_png
@@ -31,20 +31,18 @@ class Budget:
         return True
 
 
-def panel(
-    place: int, row: Row, first: Row, about: dict[str, Any], images: Budget, is_open: bool
-) -> Markup:
+def panel(place: int, row: Row, words: Words, images: Budget, *, is_open: bool) -> Markup:
     """Give all that is known of one variant, to be opened."""
     parts = [
-        _times(row, is_first=row is first),
-        None if row is first else _layers(row),
-        None if row is first else _classes(row, first, about.get("class_counts") or []),
+        _times(row, words),
+        None if row is words.first else _layers(row),
+        None if row is words.first else _classes(row, words),
     ]
     return tag(
         "details",
         tag("summary", f"{place} ", tag("bdi", cut(row.name, 120)), _in_short(row)),
         tag("div", *parts, class_="parts"),
-        None if row is first else _inputs(row, images, about.get("n")),
+        None if row is words.first else _inputs(row, images, words.n),
         class_="panel",
         id=f"panel-{place}",
         open=is_open,
@@ -77,7 +75,7 @@ def _table(title: str, heads: Sequence[str], rows: list[Markup], note: str = "")
     )
 
 
-def _times(row: Row, *, is_first: bool) -> Markup | None:
+def _times(row: Row, words: Words) -> Markup | None:
     if not row.timings:
         return None
     lines = [
@@ -85,7 +83,7 @@ def _times(row: Row, *, is_first: bool) -> Markup | None:
             "tr",
             tag("th", f"{t.batch:,}", scope="row"),
             *(tag("td", microseconds(v)) for v in (t.p50, t.p90, t.p99)),
-            tag("td", MISSING if is_first else speedup(t.speedup, t.spread)),
+            tag("td", words.speedup(row, t)),
             tag("td", rate(t.throughput)),
         )
         for t in row.timings
@@ -121,12 +119,12 @@ def _what(changes: Sequence[Change]) -> str:
     told = (
         change.what + (" (not run)" if change.checked == "not run" else "") for change in changes
     )
-    return "; ".join(dict.fromkeys(told)) or MISSING
+    return "; ".join(dict.fromkeys(told)) or NONE
 
 
 def _decibels(sqnr: dict[str, float | None], name: str) -> str:
     if name not in sqnr:
-        return MISSING
+        return NONE
     value = sqnr[name]
     return "equal" if value is None else f"{value:.1f}"
 
@@ -142,10 +140,12 @@ def _bar(value: float | None, top: float) -> Markup | None:
     )  # fmt: skip
 
 
-def _classes(row: Row, first: Row, counts: Sequence[int]) -> Markup | None:
+def _classes(row: Row, words: Words) -> Markup | None:
+    counts = words.about.get("class_counts") or []
+    before_all = words.first.recall if words.first else ()
     pairs = [
         (index, before, after)
-        for index, (before, after) in enumerate(zip(first.recall, row.recall, strict=False))
+        for index, (before, after) in enumerate(zip(before_all, row.recall, strict=False))
         if not math.isnan(before + after) and before != after
     ]
     if not row.recall:
@@ -155,7 +155,7 @@ def _classes(row: Row, first: Row, counts: Sequence[int]) -> Markup | None:
         tag(
             "tr",
             tag("th", str(index), scope="row"),
-            tag("td", f"{counts[index]:,}" if index < len(counts) else MISSING),
+            tag("td", f"{counts[index]:,}" if index < len(counts) else NONE),
             tag("td", f"{before:.1%}"),
             tag("td", f"{after:.1%}"),
             tag(
@@ -174,7 +174,7 @@ def _classes(row: Row, first: Row, counts: Sequence[int]) -> Markup | None:
     return _table("Classes", ["class", "rows", "before", "now", "points"], lines, note)
 
 
-def _inputs(row: Row, images: Budget, n: int | None) -> Markup | None:
+def _inputs(row: Row, images: Budget, n: int) -> Markup | None:
     if not row.flip_count:
         return None
     of_all = f" of {n:,}" if n else ""

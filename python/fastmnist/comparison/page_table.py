@@ -5,22 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from fastmnist.comparison.page_words import (
-    MISSING,
-    difference,
-    kilobytes,
-    microseconds,
-    number,
-    plural,
-    rate,
-    smallest_batch,
-    speedup,
-)
+from fastmnist.comparison.figures import NONE, bits, kilobytes, microseconds, p_value, share
+from fastmnist.comparison.page_words import Words, plural, rate
 from fastmnist.comparison.rows import Row
 from fastmnist.display.markup import Markup, cut, joined, tag
-from fastmnist.measuring.metrics import shown
 
 _MOST_LETTERS = 120  # of a name
 
@@ -30,16 +19,16 @@ class _Column:
     """One column: its head, what sorts it (None: missing), what is shown."""
 
     name: str
-    value: Callable[[int, Row], float | None]
+    value: Callable[[Row], float | None]
     text: Callable[[Row], str]
     descends: bool = False  # which way people want first
     hint: Callable[[Row], str | None] = lambda row: None
     mark: Callable[[Row], str | None] = lambda row: None
 
 
-def _columns(rows: Sequence[Row], about: dict[str, Any]) -> list[_Column]:
-    first, better = rows[0] if rows else None, about.get("greater_is_better")
-    small = smallest_batch(rows)
+def _columns(words: Words) -> list[_Column]:
+    rows, better = words.rows, words.greater_is_better
+    small = plural(words.smallest_batch, "row")
     large = next((row.timings[-1].batch for row in rows if row.timings), 0)
 
     def colour(row: Row) -> str | None:
@@ -50,63 +39,63 @@ def _columns(rows: Sequence[Row], about: dict[str, Any]) -> list[_Column]:
 
     every = [
         _Column(
-            about["metric"],
-            lambda i, row: row.score,
-            lambda row: shown(row.metric, row.score) if math.isfinite(row.score) else MISSING,
+            cut(words.metric, 40),
+            lambda row: row.score,
+            words.score,
             better is not False,
         ),
         _Column(
             "difference",
-            lambda i, row: row.difference,
-            lambda row: MISSING if row is first else difference(row, first),
+            lambda row: row.difference,
+            words.difference,
             better is not False,
-            lambda row: None if row.p_value is None else f"McNemar's p = {row.p_value:.3g}",
+            lambda row: None if row.p_value is None else f"McNemar's p: {p_value(row.p_value)}",
             colour,
         ),
-        _Column("p50 µs", lambda i, row: row.p50, lambda row: microseconds(row.p50)),
-        _Column("p99 µs", lambda i, row: row.p99, lambda row: microseconds(row.p99)),
+        _Column("p50 µs", lambda row: row.p50, lambda row: microseconds(row.p50)),
+        _Column("p99 µs", lambda row: row.p99, lambda row: microseconds(row.p99)),
         _Column(
             "speed-up",
-            lambda i, row: row.speedup,
-            lambda row: MISSING if row is first else speedup(row.speedup, row.speedup_spread),
+            lambda row: row.speedup,
+            words.speedup,
             True,
             lambda row: (
-                f"one call of {plural(small, 'row')}, within ±{row.speedup_spread:.0%} noise"
+                f"one call of {small}, within ±{row.speedup_spread:.0%} noise"
                 if math.isfinite(row.speedup_spread)
                 else None
             ),
         ),
         _Column(
             f"rows/s at {large:,}",
-            lambda i, row: row.throughput,
+            lambda row: row.throughput,
             lambda row: rate(row.throughput),
             True,
         ),
-        _Column("file", lambda i, row: row.disk, lambda row: kilobytes(row.disk)),
-        _Column("memory", lambda i, row: row.memory, lambda row: kilobytes(row.memory)),
+        _Column("file", lambda row: row.disk, lambda row: kilobytes(row.disk)),
+        _Column("memory", lambda row: row.memory, lambda row: kilobytes(row.memory)),
         _Column(
             "zeros",
-            lambda i, row: row.sparsity,
-            lambda row: number(row.sparsity, ".0%"),
+            lambda row: row.sparsity,
+            lambda row: share(row.sparsity),
             True,
         ),
-        _Column("bits", lambda i, row: row.bits, lambda row: number(row.bits, ".3g")),
+        _Column("bits", lambda row: row.bits, lambda row: bits(row.bits)),
         _Column(
             "layers changed",
-            lambda i, row: row.layers_changed,
-            lambda row: str(row.layers_changed) if row.layers_changed else MISSING,
+            lambda row: row.layers_changed,
+            lambda row: str(row.layers_changed) if row.layers_changed else NONE,
         ),
         _Column(
             "classes that lose",
-            lambda i, row: len(row.losing) if row.recall else None,
-            lambda row: _few(row.losing) if row.recall else MISSING,
+            lambda row: len(row.losing) if row.recall else None,
+            lambda row: _few(row.losing) if row.recall else NONE,
         ),
     ]
     # What no variant has is no column: a regression has no classes.
     return [
         column
         for column in every
-        if any(_known(column.value(i, row)) for i, row in enumerate(rows)) or column.name == "file"
+        if any(_known(column.value(row)) for row in rows) or column.name == "file"
     ]
 
 
@@ -119,10 +108,10 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def variants_table(rows: Sequence[Row], about: dict[str, Any]) -> Markup:
+def variants_table(words: Words) -> Markup:
     """Give the table, and what sorts it where its head is not shown."""
-    columns = _columns(rows, about)
-    names = [*(column.name for column in columns)]
+    columns = _columns(words)
+    names = [column.name for column in columns]
 
     def head(i: int, name: str, kind: str, first: str) -> Markup:
         button = tag("button", name, type="button")
@@ -135,7 +124,7 @@ def variants_table(rows: Sequence[Row], about: dict[str, Any]) -> Markup:
         head(i, column.name, "number", "descending" if column.descends else "ascending")
         for i, column in enumerate(columns, 2)
     ]
-    body = [_line(i, row, columns) for i, row in enumerate(rows, 1)]
+    body = [_line(i, row, columns) for i, row in enumerate(words.rows, 1)]
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", body), id="variants")
     options = [tag("option", text, value=i) for i, text in enumerate(["#", "variant", *names])]
     sorting = tag(
@@ -158,7 +147,7 @@ def _line(i: int, row: Row, columns: Sequence[_Column]) -> Markup:
             "td",
             tag("span", column.text(row)),
             data_label=column.name,
-            data_v=value if _known(value := column.value(i, row)) else None,
+            data_v=value if _known(value := column.value(row)) else None,
             title=column.hint(row),
             class_=column.mark(row),
         )

@@ -1,34 +1,69 @@
-"""Figures of a report's page in words: units, digits, and "–" for what is not known."""
+"""Figures of a report in the words of its page: what tables print, for one row among its report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fastmnist.comparison.rows import Row
-from fastmnist.measuring.metrics import shown_difference
-
-MISSING = "–"
-AS_FAST = "≈ 1"  # within the noise
-
-
-def number(value: float | None, form: str) -> str:
-    """Give a number in a format; "–" where there is none."""
-    return MISSING if value is None or not math.isfinite(value) else format(value, form)
+from fastmnist.comparison import figures
+from fastmnist.comparison.figures import NONE
+from fastmnist.comparison.rows import BatchTiming, Row
+from fastmnist.measuring.metrics import ACCURACY, unit_of
 
 
-def microseconds(seconds: float | None) -> str:
-    """Give a time in µs with three digits or more.
+class Words:
+    """What is said of rows, all of one report.
 
-    Examples
-    --------
-    >>> microseconds(3.214e-06), microseconds(0.0123), microseconds(float("nan"))
-    ('3.21', '12,300', '–')
+    Attributes
+    ----------
+    rows : sequence of Row
+    first : Row or None
+        What the others are compared with.
+    about : mapping
+    metric : str
+    unit : float
+        Factor from a score to what is drawn.
+    greater_is_better : bool or None
+    n : int
+        Rows of the data; 0 where a file does not tell.
     """
-    if seconds is None or not math.isfinite(seconds):
-        return MISSING
-    value = seconds * 1e6
-    return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+    def __init__(self, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
+        self.rows, self.about = rows, about
+        self.first = rows[0] if rows else None
+        self.metric = str(about.get("metric", ACCURACY.name))
+        self.unit = unit_of(self.metric)
+        self.greater_is_better: bool | None = about.get("greater_is_better")
+        n = about.get("n")
+        self.n = n if isinstance(n, int) else 0
+        scores = [row.score for row in rows if math.isfinite(row.score)]
+        self._scores = dict(zip(scores, figures.scores(self.metric, scores, self.n), strict=True))
+
+    def score(self, row: Row) -> str:
+        """The metric's value, with as many digits as tell it from the others'."""
+        return self._scores.get(row.score, NONE)
+
+    def difference(self, row: Row) -> str:
+        """What it has more than the first one; * beyond chance."""
+        if row is self.first or not math.isfinite(row.difference):
+            return NONE
+        mark = "*" if row.p_value is not None and row.p_value < 0.05 else ""
+        return figures.difference(self.metric, row.difference, self.n) + mark
+
+    def speedup(self, row: Row, own: BatchTiming | None = None) -> str:
+        """How much faster than the first one, at the smallest batch or that of `own`."""
+        own = own or (row.timings[0] if row.timings else None)
+        timings = self.first.timings if self.first else ()
+        first = next((t for t in timings if own and t.batch == own.batch), None)
+        if row is self.first or own is None or first is None:
+            return NONE
+        return figures.speedup(first, own)
+
+    @property
+    def smallest_batch(self) -> int:
+        """How many rows the shortest timed calls have."""
+        return next((row.timings[0].batch for row in self.rows if row.timings), 1)
 
 
 def rate(value: float | None) -> str:
@@ -40,34 +75,12 @@ def rate(value: float | None) -> str:
     ('2.61 M', '903 k', '812', '–')
     """
     if value is None or not math.isfinite(value):
-        return MISSING
+        return NONE
     for unit, name in ((1e6, " M"), (1e3, " k")):
         if value >= 0.9995 * unit:
             share = value / unit
             return f"{share:,.{2 - (share >= 9.995) - (share >= 99.95)}f}{name}"
     return f"{value:.3g}"
-
-
-def speedup(value: float, spread: float) -> str:
-    """Give a factor; "≈ 1" where it is within the noise."""
-    if not math.isfinite(value):
-        return MISSING
-    if math.isfinite(spread) and 1 / (1 + spread) <= value <= 1 + spread:
-        return AS_FAST
-    return f"{value:.2f} ×" if value < 10 else f"{value:.1f} ×"
-
-
-def difference(row: Row, first: Row | None) -> str:
-    """Give what a row has more than the first one; * beyond chance."""
-    if row is first or not math.isfinite(row.difference):
-        return MISSING
-    mark = "*" if row.p_value is not None and row.p_value < 0.05 else ""
-    return shown_difference(row.metric, row.difference) + mark
-
-
-def kilobytes(size: int | None) -> str:
-    """Give a size in KB of 1000 bytes."""
-    return MISSING if size is None else f"{size / 1000:,.1f} KB"
 
 
 def plural(n: int, what: str) -> str:
@@ -79,8 +92,3 @@ def plural(n: int, what: str) -> str:
     ('1 row', '1,024 rows')
     """
     return f"{n:,} {what}" + "s" * (n != 1)
-
-
-def smallest_batch(rows: Sequence[Row]) -> int:
-    """Tell how many rows the shortest timed calls have."""
-    return next((row.timings[0].batch for row in rows if row.timings), 1)
