@@ -9,8 +9,8 @@
               factorize (LowRank)
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
-    look      changes, sensitivity, sparsity, compare, variants, confusion, disagreements,
-              show_weights, size
+    look      changes, sensitivity, sparsity, compare (Report, ReportDiff), variants, latency,
+              confusion, disagreements, show_weights, size
     run       compile (one native call), save, load, cpu_info, set_num_threads
     others    fastmnist.ao (torch.ao's names), fastmnist.testing (pytest), fastmnist.runtime
               (without torch)
@@ -45,6 +45,7 @@ _EXPORTS = {
     "Half": "quantization.configs",
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
+    "Latency": "measuring.latency",
     "LeNet300": "network",
     "LowRank": "factorization.config",
     "MSE": "ranges.rules",
@@ -56,6 +57,7 @@ _EXPORTS = {
     "QAT": "quantization.configs",
     "RandomUnstructured": "pruning",
     "Report": "comparison.report",
+    "ReportDiff": "comparison.diff",
     "Sensitivity": "quantization.sensitivity",
     "Sparsity": "pruning",
     "Split": "data",
@@ -74,6 +76,7 @@ _EXPORTS = {
     "factorize": "factorization.factorizing",
     "fuse": "fusion.fusing",
     "fuse_modules": "fusion.by_name",
+    "latency": "measuring.latency",
     "load": "saving.save_load",
     "load_dataset": "data",
     "num_threads": "runtime.cpu",
@@ -109,6 +112,7 @@ if TYPE_CHECKING:
     from fastmnist.comparison.comparing import compare as compare
     from fastmnist.comparison.confusion import Confusion as Confusion
     from fastmnist.comparison.confusion import confusion as confusion
+    from fastmnist.comparison.diff import ReportDiff as ReportDiff
     from fastmnist.comparison.disagreements import Disagreements as Disagreements
     from fastmnist.comparison.disagreements import disagreements as disagreements
     from fastmnist.comparison.histograms import show_weights as show_weights
@@ -129,6 +133,8 @@ if TYPE_CHECKING:
     from fastmnist.fusion.by_name import fuse_modules as fuse_modules
     from fastmnist.fusion.fusing import fuse as fuse
     from fastmnist.measuring.evaluation import evaluate as evaluate
+    from fastmnist.measuring.latency import Latency as Latency
+    from fastmnist.measuring.latency import latency as latency
     from fastmnist.measuring.metrics import Metric as Metric
     from fastmnist.measuring.summary import summary as summary
     from fastmnist.network import LeNet300 as LeNet300

@@ -16,7 +16,9 @@ from typing import Any, TextIO
 from fastmnist._version import __version__
 from fastmnist.command.arguments import with_signs
 from fastmnist.command.options import add_data, add_own_model, add_training
+from fastmnist.command.reports import add_report
 from fastmnist.command.words import in_options, one_line, told
+from fastmnist.command.writing import check_writable as _check_writable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastmnist {__version__}")
     parser.set_defaults(run=lambda _: _help(parser))
-    commands = parser.add_subparsers(metavar="{compare,train,info}")
+    commands = parser.add_subparsers(metavar="{compare,train,report,info}")
 
     compare = commands.add_parser(
         "compare", help="train (or take) a model, optimize it, print one table of all variants"
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--json", metavar="FILE", help="write what was measured here")
     train.set_defaults(run=_train)
 
+    add_report(commands)
     info = commands.add_parser("info", help="say which kernels this machine runs, and why")
     info.add_argument("--json", metavar="FILE", help="write it here")
     info.set_defaults(run=_info)
@@ -251,17 +254,6 @@ def _info(options: argparse.Namespace) -> int:
     print(info)
     print(f"versions {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return 0
-
-
-def _check_writable(path: str | None) -> None:
-    """Fail before minutes of work rather than after."""
-    if path is None:
-        return
-    folder = Path(path).resolve().parent
-    if path == "-" or Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OSError(
-            f"cannot write '{path}': expected a file name in an existing, writable folder"
-        )
 
 
 def _check_plot(path: str) -> None:

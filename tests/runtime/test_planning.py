@@ -147,11 +147,17 @@ def test_tiles_must_pay_for_their_set_up() -> None:
 def test_explain(isa: str, memory: Path) -> None:
     net = compiled()
     table = net.explain(rows=[1, 40, 5000])
-    assert len(table.rows) == 9
-    columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
+    assert len(table.rows) == 9 + 3
+    columns = {name: [row[i] for row in table.rows[:9]] for i, name in enumerate(table.columns)}
+    totals = [dict(zip(table.columns, row, strict=True)) for row in table.rows[9:]]
+    assert [row["layer"] for row in totals] == ["total", "", ""]
+    for i, row in enumerate(totals):
+        layers = [float(time.replace(",", "")) for time in columns["µs"][i::3]]
+        assert float(row["µs"].replace(",", "")) == pytest.approx(sum(layers), abs=0.02)
     assert {*columns["kernel"]} <= {kernel.isa for kernel in _core.linear_kernels()}
     assert all(re.fullmatch(r"[\d,]+\.\d\d", time) for time in columns["µs"])  # none is too short
-    assert all(share.endswith("%") for share in columns["of limit"])
+    shares = [row[table.columns.index("of limit")] for row in table.rows]
+    assert all(share == "–" or 0 <= int(share.removesuffix("%")) <= 100 for share in shares)
     with pytest.raises(ValueError, match="rows"):
         net.explain(rows=[0])
     assert net.explain()._repr_html_()
@@ -171,7 +177,7 @@ def test_explain_after_a_change_of_the_set(memory: Path) -> None:
     before = _core.set_isa("scalar")
     try:
         table = net.explain()
-        assert {row[table.columns.index("kernel")] for row in table.rows} == {"scalar"}
+        assert {row[table.columns.index("kernel")] for row in table.rows} == {"scalar", ""}
         assert before == "scalar" or any("another instruction set" in n for n in table.notes)
     finally:
         _core.set_isa(before)

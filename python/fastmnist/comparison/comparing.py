@@ -309,6 +309,7 @@ def _about(
         "noise": {
             "cpu_share": round(noise.cpu_share, 3),
             "unsteady": round(noise.unsteady, 3),
+            "interruptions": round(noise.interruptions, 1),
             "verdict": noise.verdict,
         },
         "threads": num_threads(),

@@ -12,7 +12,7 @@ from torch import nn
 
 from fastmnist.comparison.predicting import labels_of, predictions_of
 from fastmnist.data.batch import BatchFn
-from fastmnist.display.figures import SMALL, new_figure, quiet, shortened
+from fastmnist.display.drawing import SMALL, new_figure, quiet, shortened
 from fastmnist.display.tables import Table, Tabled
 
 _MOST_COLUMNS = 20  # classes of which the table, and the picture, has all numbers

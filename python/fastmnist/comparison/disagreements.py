@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastmnist.comparison.answers import mcnemar
 from fastmnist.comparison.predicting import labels_of, predictions_of
 from fastmnist.data.batch import Batch, BatchFn
-from fastmnist.display.figures import SMALL, new_figure, shortened
+from fastmnist.display.drawing import SMALL, new_figure, shortened
 from fastmnist.display.pictures import data_uri, image_of, to_png
 from fastmnist.display.tables import Table, Tabled
 

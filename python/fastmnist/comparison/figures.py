@@ -10,26 +10,11 @@ import math
 from collections.abc import Sequence
 
 from fastmnist.comparison.rows import BatchTiming
+from fastmnist.display.figures import NONE, microseconds
 from fastmnist.measuring.metrics import ACCURACY
 
-NONE = "–"
 SAME = "≈ 1"
 _MOST_DIGITS = 8
-
-
-def microseconds(seconds: float) -> str:
-    """Give a time to four digits.
-
-    Examples
-    --------
-    >>> microseconds(1.7391e-6), microseconds(43.8e-6), microseconds(0.0319567)
-    ('1.739', '43.80', '31,957')
-    """
-    if not math.isfinite(seconds) or seconds < 0:
-        return NONE
-    value = seconds * 1e6
-    decimals = max(0, 3 - max(0, math.floor(math.log10(value)))) if value > 0 else 0
-    return f"{value:,.{decimals}f}"
 
 
 def speedup(first: BatchTiming, own: BatchTiming) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fastmnist.display.figures import BLUE, ORANGE, SMALL, new_figure, quiet, shortened
+from fastmnist.display.drawing import BLUE, ORANGE, SMALL, new_figure, quiet, shortened
 from fastmnist.display.words import kind_of
 from fastmnist.rewriting.copies import check_module
 from fastmnist.runtime.compiled import CompiledModel

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from fastmnist.comparison.figures import NONE, SAME, kilobytes, microseconds
+from fastmnist.comparison.figures import SAME, kilobytes
 from fastmnist.comparison.page_charts import Point, scatter
 from fastmnist.comparison.page_words import Words, plural
 from fastmnist.comparison.rows import Row
+from fastmnist.display.figures import NONE, microseconds
 from fastmnist.display.markup import Markup, cut, joined, tag
 from fastmnist.measuring.metrics import ACCURACY
 

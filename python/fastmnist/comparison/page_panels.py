@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fastmnist.comparison.figures import NONE, microseconds
 from fastmnist.comparison.page_words import Words, rate
 from fastmnist.comparison.rows import Flip, Row
+from fastmnist.display.figures import NONE, microseconds
 from fastmnist.display.markup import Markup, cut, tag
 from fastmnist.display.pictures import data_uri, to_png
 from fastmnist.rewriting.changes import Change

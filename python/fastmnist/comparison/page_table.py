@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fastmnist.comparison.figures import NONE, bits, kilobytes, microseconds, p_value, share
+from fastmnist.comparison.figures import bits, kilobytes, p_value, share
 from fastmnist.comparison.page_words import Words, plural, rate
 from fastmnist.comparison.rows import Row
+from fastmnist.display.figures import NONE, microseconds
 from fastmnist.display.markup import Markup, cut, joined, tag
 
 _MOST_LETTERS = 120  # of a name

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastmnist.comparison import figures
-from fastmnist.comparison.figures import NONE
 from fastmnist.comparison.rows import BatchTiming, Row
+from fastmnist.display.figures import NONE
 from fastmnist.measuring.metrics import ACCURACY, unit_of
 
 

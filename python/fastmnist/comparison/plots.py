@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from fastmnist.comparison.figures import kilobytes, microseconds
+from fastmnist.comparison.figures import kilobytes
 from fastmnist.comparison.page_words import Words, plural
-from fastmnist.display.figures import (
+from fastmnist.display.drawing import (
     BLUE,
     GREEN,
     RED,
@@ -17,6 +17,7 @@ from fastmnist.display.figures import (
     quiet,
     shortened,
 )
+from fastmnist.display.figures import microseconds
 
 if TYPE_CHECKING:
     from fastmnist.comparison.report import Report

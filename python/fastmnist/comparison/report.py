@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastmnist.comparison.diff import ReportDiff, diff_of
 from fastmnist.comparison.flat import flat_metrics
 from fastmnist.comparison.rows import Row
 from fastmnist.comparison.stored import parsed, text_of
@@ -133,6 +134,36 @@ class Report(Tabled, Sequence[Row]):
         """
         about, rows = parsed(source)
         return cls(rows, about)
+
+    def diff(self, other: Report) -> ReportDiff:
+        """Tell what became better or worse in `other`, a later report, beyond noise.
+
+        Accuracy by a paired test where both are of the same rows, else as that of two samples, at
+        p < 0.01; other metrics from a thousandth on; bytes as they are; times where CPU,
+        instruction set and threads are the same, and beyond the noise that both reports hold.
+
+        Returns
+        -------
+        ReportDiff
+            With ``worse`` and ``better``; true if there is any difference. A variant that is
+            missing in `other` is worse.
+
+        Raises
+        ------
+        TypeError
+            If `other` is no report.
+
+        Examples
+        --------
+        >>> import fastmnist as fm, torch
+        >>> data = torch.rand(32, 1, 28, 28), torch.randint(0, 10, (32,))
+        >>> report = fm.compare({"original": fm.NeuralNetwork()}, data, rounds=1)
+        >>> bool(report.diff(report))
+        False
+        """
+        if not isinstance(other, Report):
+            raise TypeError(f"other: expected a Report, got {type(other).__name__}")
+        return diff_of(self, other)
 
     def __eq__(self, other: object) -> bool:
         """Whether all figures are the same; those that are no number too."""

@@ -172,7 +172,8 @@ def _row_of(record: dict[str, Any], about: dict[str, Any]) -> Row:
 
 def _old_row_of(record: dict[str, Any], about: dict[str, Any]) -> Row:
     """Of a file without a version: what it does not tell is NaN, or None."""
-    record = {"rows": "float32", "layers_changed": 0, **record}
+    absent = {"layers_changed": 0, "difference": None, "p_value": None, "loss": None}
+    record = {"rows": "float32", **absent, **record}
     p50, p99, speedup, spread, throughput = (
         _number(record, key) if key in record else math.nan
         for key in ("p50", "p99", "speedup", "speedup_spread", "throughput")
@@ -183,7 +184,7 @@ def _old_row_of(record: dict[str, Any], about: dict[str, Any]) -> Row:
     batch = about.get("batch_size", 0)
     if throughput > 0 and batch > 0:
         timings.append(BatchTiming(batch, batch / throughput, nan, nan, nan, nan, throughput))
-    return Row(**_shared({"difference": None, **record}, about["metric"]), timings=tuple(timings))
+    return Row(**_shared(record, about["metric"]), timings=tuple(timings))
 
 
 def _shared(record: dict[str, Any], metric: str) -> dict[str, Any]:

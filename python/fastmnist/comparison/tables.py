@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastmnist.comparison.figures import (
-    NONE,
     bits,
     difference,
     kilobytes,
-    microseconds,
     p_value,
     scores,
     share,
     speedup,
 )
 from fastmnist.comparison.rows import BatchTiming, Row
+from fastmnist.display.figures import NONE, microseconds
 from fastmnist.display.tables import Table
 from fastmnist.measuring.metrics import ACCURACY, direction_note
 
@@ -102,7 +101,7 @@ def _add_parts(table: Table, metric: str, names: dict[int, dict[str, str]]) -> N
             f"calls with {batch:,} row{'s' * (batch != 1)}", {v: k for k, v in columns.items()}
         )
     ends = {name: name for name in ("p", "memory", "zeros", "bits")}
-    table.part("tests and weights", {**ends, "layers changed": "layers"})
+    table.part("tests and weights", {**ends, "layers changed": "layers changed"})
 
 
 def _difference(row: Row, n: int) -> str:

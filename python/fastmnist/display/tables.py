@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # better one below the other than in lines of three screens.
 _FULL_WIDTH = 400
 _WIDTH_OF_PARTS = 120
+_ROOM = 40
 _FRAMED, _LEAN = 3, 2  # what a column takes beside its text
 
 
@@ -78,15 +79,22 @@ class Table:
 
         yield Text(self.title, style="italic")
         width = options.max_width
+        if self.parts and width >= _FULL_WIDTH:
+            width = _WIDTH_OF_PARTS  # of tables; sentences stay lines
         if self.parts and 1 + sum(self._widths()) > width:
+            drawn: set[int] = set()
             for part in self._joined_parts(width):
+                # Rows that tell nothing new in this part are left out.
+                new = {*part.columns} - drawn or {*part.columns}
+                rows = [row for row in self.rows if any(row[i] for i in new)]
+                drawn |= new
                 yield Text(f"\n{part.title}", style="bold")
                 names = dict(zip(part.columns, part.short, strict=True))
                 for columns in self._groups(width, [0, *part.columns], names):
-                    yield self._drawn(columns, width, names)
+                    yield self._drawn(columns, width, rows, names)
         else:
             for columns in self._groups(width, range(len(self.columns))):
-                yield self._drawn(columns, width)
+                yield self._drawn(columns, width, self.rows)
         for note in self.notes:
             yield Text(note, style="dim italic")
 
@@ -121,13 +129,19 @@ class Table:
         groups: list[list[int]] = [[0]]
         for i in columns[1:]:
             used = edges + sum(widths[k] for k in groups[-1])
-            if used + widths[i] > width and len(groups[-1]) > 1:
+            # A wide text may wrap beside the others, where there is room to read it.
+            wraps = names is not None and width - used >= _ROOM < widths[i]
+            if used + widths[i] > width and len(groups[-1]) > 1 and not wraps:
                 groups.append([0])
             groups[-1].append(i)
         return groups
 
     def _drawn(
-        self, columns: list[int], width: int, names: dict[int, str] | None = None
+        self,
+        columns: list[int],
+        width: int,
+        rows: list[list[str]],
+        names: dict[int, str] | None = None,
     ) -> RichTable:
         """With a frame; without one and with other names of columns where it is one of parts."""
         from rich import box
@@ -149,7 +163,7 @@ class Table:
             least = min(widths[i] - frame, width // 2) if i == 0 else None
             head = (names or {}).get(i, self.columns[i])
             table.add_column(head, justify=justify, no_wrap=fits or i == 0, min_width=least)
-        for row in self.rows:
+        for row in rows:
             table.add_row(*(Text(row[i]) for i in columns))
         return table
 
@@ -158,11 +172,10 @@ class Table:
         from rich.console import Console
 
         stream = io.StringIO()
-        full = _WIDTH_OF_PARTS if self.parts else _FULL_WIDTH
         in_terminal = sys.stdout is not None and sys.stdout.isatty()
         Console(
             file=stream,
-            width=shutil.get_terminal_size().columns if in_terminal else full,
+            width=shutil.get_terminal_size().columns if in_terminal else _FULL_WIDTH,
             color_system=None,
             force_terminal=False,
             force_jupyter=False,

@@ -10,11 +10,17 @@ weights lie elsewhere in memory, and conflict in the caches with others.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+try:
+    import resource
+except ImportError:  # no Unix
+    resource = None  # type: ignore[assignment]
 
 F64 = npt.NDArray[np.float64]
 
@@ -24,6 +30,7 @@ CONFIDENCE = 0.999
 WIDEST, WIDEST_OF_FEW = 1.0, 3.0
 _FEW = 5
 _BUSY_SHARE = 0.85  # of the time that passed, that this process had a CPU
+_MOST_INTERRUPTIONS = 50
 _UNSTEADY = 0.25  # spread between rounds
 _ROBUST = 1.4826  # from the median deviation to the standard deviation of normal values
 _OF_MEDIAN = 1.2533  # standard error of a median, in those of a mean
@@ -37,16 +44,15 @@ class Noise:
     ----------
     cpu_share : float
         CPU time of this process for each second that passed: 1 or more where nothing else ran.
+    interruptions : float
+        How often a second another program took a CPU from this process; 0 where no system says so.
     unsteady : float
         Relative spread of the times between rounds: interquartile range by median.
     """
 
     cpu_share: float
     unsteady: float
-
-    @property
-    def is_quiet(self) -> bool:
-        return self.cpu_share >= _BUSY_SHARE and self.unsteady <= _UNSTEADY
+    interruptions: float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -63,6 +69,10 @@ class Noise:
                 f"this process had a CPU for {self.cpu_share:.0%} of the time: other programs run, "
                 "or what is timed waits"
             )
+        elif self.interruptions > _MOST_INTERRUPTIONS:
+            reasons.append(
+                f"other programs interrupted it {self.interruptions:,.0f} times a second"
+            )
         if self.unsteady > _UNSTEADY:
             reasons.append(f"times differ by {self.unsteady:.0%} from round to round")
         return f"noisy: {', and '.join(reasons)}" if reasons else "quiet"
@@ -70,7 +80,32 @@ class Noise:
 
 def worst_of(noises: list[Noise]) -> Noise:
     """Give the least CPU time and the greatest spread of several measurements."""
-    return Noise(min(n.cpu_share for n in noises), max(n.unsteady for n in noises))
+    return Noise(
+        min(n.cpu_share for n in noises),
+        max(n.unsteady for n in noises),
+        max(n.interruptions for n in noises),
+    )
+
+
+class Watch:
+    """Sees what else the machine does, from when it is made."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    def noise(self, unsteady: float) -> Noise:
+        """Tell what it saw so far."""
+        wall, cpu, interrupted = (
+            now - before for now, before in zip(self._now(), self._began, strict=True)
+        )
+        wall = max(wall, 1e-9)
+        # Of a moment, a few interruptions tell nothing.
+        return Noise(cpu / wall, unsteady, interrupted / max(wall, 0.2))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        interrupted = 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        return time.perf_counter(), time.process_time(), float(interrupted)
 
 
 def relative_spread(values: Any) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist.display.progress import ProgressBar
-from fastmnist.measuring.noise import Noise, noise_of_ratio, relative_spread
+from fastmnist.measuring.noise import Noise, Watch, noise_of_ratio, relative_spread
 
 Call = Callable[[], object]
 
@@ -74,11 +74,11 @@ def time_interleaved(
     clock = time.perf_counter_ns
     order = np.random.default_rng(0)
     started, done = time.perf_counter(), 0
-    wall, cpu = time.perf_counter(), time.process_time()
+    watch = Watch()
     with ProgressBar(f"timing {what}", rounds + 1) as bar:
         for turn in range(-1, rounds):
             if turn == 0:
-                wall, cpu = time.perf_counter(), time.process_time()
+                watch = Watch()
             if turn > 0 and seconds is not None and time.perf_counter() - started > seconds:
                 break
             # In another order each time: nobody always runs behind the same neighbour.
@@ -95,21 +95,20 @@ def time_interleaved(
                         times[i, turn, j] = stop - start
             done = turn + 1
             bar.advance(1)
-    share = (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)
-    return summarized(times[:, :done], share)
+    return summarized(times[:, :done], watch)
 
 
-def summarized(times: npt.NDArray[np.float64], share: float) -> list[Timing]:
+def summarized(times: npt.NDArray[np.float64], watch: Watch) -> list[Timing]:
     """Make what is told of times, in ns: ``[variants, rounds, calls]``.
 
     Parameters
     ----------
     times : float array
-    share : float
-        CPU time of the process for each second that passed.
+    watch : Watch
+        What saw the machine meanwhile.
     """
     medians = np.median(times, axis=2)
-    noise = Noise(float(share), max(relative_spread(rounds) for rounds in medians))
+    noise = watch.noise(max(relative_spread(rounds) for rounds in medians))
     steps = np.diff(np.unique(times))
     tick = float(steps.min()) if len(steps) else 0.0
     p50s, p90s, p99s = np.percentile(times, [50, 90, 99], axis=(1, 2)) / 1e9

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fastmnist.data.batches import BatchFn, check_repeatable
-from fastmnist.display.figures import BLUE, GREEN, RED, bars, new_figure, quiet, shortened
+from fastmnist.display.drawing import BLUE, GREEN, RED, bars, new_figure, quiet, shortened
 from fastmnist.display.progress import ProgressBar
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.layers.linear import is_float_linear

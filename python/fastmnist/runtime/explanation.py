@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import fastmnist._core as _core
-from fastmnist.display.tables import Table
 from fastmnist.int8.network import ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
 from fastmnist.runtime.cpu import sparse_note
+from fastmnist.runtime.layer_table import LayerTable, LayerTime
+from fastmnist.runtime.limits import Limits
 from fastmnist.runtime.measurements import note
 from fastmnist.runtime.packing import Packed, pack
 from fastmnist.runtime.planning import ROWS, Plan, Times, layer_times, pack_and_plan
@@ -23,11 +23,12 @@ _MEASURED = ("rows", "kernel", "tile", "µs", "of limit")
 _SPARSE = ("dense µs", "sparse µs", "sparse pays from")
 _OTHERS = "others: × slower"
 _MOST_OTHERS = 3
+_UNKNOWN = "–"
 _NIBBLE_VALUES = 16
 _WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse kernels
 
 
-def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> Table:
+def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> LayerTable:
     """See :meth:`fastmnist.CompiledModel.explain`."""
     return explained_parts(
         [(network, plan)],
@@ -39,7 +40,7 @@ def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> Tab
 
 def explained_parts(
     parts: Sequence[tuple[QuantizedNetwork, Plan]], rows: Sequence[int], title: str
-) -> Table:
+) -> LayerTable:
     """A line per layer and batch, of one network or of several that are parts of a graph."""
     rows = checked_rows(rows)
     isa = _core.cpu_info()["isa"]
@@ -54,34 +55,56 @@ def explained_parts(
     zeros = [[float((la.weight == 0).mean()) for la in network.layers] for network in networks]
     asks = max(max(shares) for shares in zeros) >= _WORTH_ASKING
     pruned = asks and has_sparse_kernels()
-    table = Table(title, [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS])
+    table = LayerTable(title, [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS])
+    limits = Limits.measured(isa)
+    timed = [
+        [layer_times(whole, i) for i in range(len(network.layers))]
+        for network, whole in zip(networks, packed, strict=True)
+    ]
+    for network, times_of, shares in zip(networks, timed, zeros, strict=True):
+        for layer, by_class, share in zip(network.layers, times_of, shares, strict=True):
+            limits.learn(layer, share, by_class)
     marked = False
-    for network, plan, whole, shares in zip(networks, plans, packed, zeros, strict=True):
+    totals = {n: [0.0, 0.0] for n in rows}
+    for network, plan, times_of, shares in zip(networks, plans, timed, zeros, strict=True):
         for i, (layer, shape) in enumerate(zip(network.layers, shapes_of(network), strict=True)):
-            by_class = layer_times(whole, i)
+            by_class = times_of[i]
             about = [layer.name, f"{layer.inputs} → {layer.outputs}", layer.activation or "none"]
             about += [input_rule(network, i), _weights(layer, shares[i])]
             even = break_even(shape) if pruned and shares[i] >= _WORTH_ASKING else {}
             for n in rows:
                 c = next((c for c, most in enumerate(ROWS) if n <= most), len(ROWS) - 1)
                 chosen, times = plan.kernels[i][c], by_class[c]
-                measured = n if n <= ROWS[-2] else ROWS[-1]
-                share = _limit(layer.inputs, layer.outputs, ROWS[c], isa) / times[chosen]
+                least = limits.least(limits.work(layer, shares[i], ROWS[c], chosen))
+                totals[n] = [totals[n][0] + times[chosen], totals[n][1] + least]
                 others = _others(times, chosen)
                 marked = marked or _FASTER in others
+                table.times.append(
+                    LayerTime(layer.name, _rows_told(n), _shown(chosen), times[chosen])
+                )
                 table.row(
                     *about,
-                    f"{n:,}" if n <= ROWS[-2] else f"{measured} of {n:,}",
+                    _rows_told(n),
                     chosen.isa,
                     _tile(chosen),
                     f"{times[chosen]:,.2f}",
-                    f"{share:.0%}",
+                    _of_limit(least, times[chosen]),
                     *(_sparse_cells(times, even.get(ROWS[c])) if pruned else ()),
                     others,
                 )
                 about = [""] * len(about)
+    for i, (n, (time, least)) in enumerate(totals.items()):
+        cells = dict.fromkeys(table.columns, "")
+        cells |= {"layer": "total" if i == 0 else "", "rows": _rows_told(n)}
+        cells |= {"µs": f"{time:,.2f}", "of limit": _of_limit(least, time)}
+        table.row(*cells.values())
+    table.part("what runs", {name: name for name in ("shape", "rows", *_MEASURED[1:])})
+    table.part("layers", {name: name for name in _ABOUT[2:]})
+    if pruned:
+        table.part("zeros", {"rows": "rows", **{name: name for name in _SPARSE}})
+    table.part("kernels that were not taken", {"rows": "rows", _OTHERS: "× slower"})
     pixels = [_about_pixels(networks[0])] if len(networks) == 1 else []
-    for text in [*pixels, *_notes(networks, packed, plans, isa, marked)]:
+    for text in [*pixels, *_notes(networks, packed, plans, limits, marked)]:
         table.note(text)
     if asks and not pruned:
         table.note(sparse_note([]))
@@ -152,18 +175,14 @@ def _others(times: Times, chosen: _core.Kernel) -> str:
     return ", ".join(lost[:_MOST_OTHERS]) or "none"
 
 
-def _limit(inputs: int, outputs: int, rows: int, isa: str) -> float:
-    """µs that a core needs at least: for the products, or for reading the weights."""
-    limits = _limits(isa)
-    weights = inputs * outputs
-    level = "l2" if weights < limits["l2"]["level_bytes"] else "l3"
-    products = weights * rows / float(limits["products_per_second"])
-    return 1e6 * max(products, weights / float(limits[level]["bytes_per_second"]))
+def _rows_told(n: int) -> str:
+    return f"{n:,}" if n <= ROWS[-2] else f"{ROWS[-1]} of {n:,}"
 
 
-@functools.cache
-def _limits(isa: str) -> dict[str, Any]:
-    return _core.measure_limits(isa)
+def _of_limit(least: float, time: float) -> str:
+    """The share; none of kernels that leave out more than is known of."""
+    share = least / time if time > 0 else 0.0
+    return f"{share:.0%}" if share <= 1 + 1e-9 else _UNKNOWN
 
 
 def _differences(network: QuantizedNetwork, plan: Plan) -> str:
@@ -231,23 +250,23 @@ def _notes(
     networks: Sequence[QuantizedNetwork],
     packed: Sequence[Packed],
     plans: Sequence[Plan],
-    isa: str,
+    limits: Limits,
     marked: bool,
 ) -> list[str]:
-    limits = _limits(isa)
     notes = [
         "tile: rows × panels of 16 outputs; before it the loop, behind it the form of weights, "
         "where there are several (csrc/README.md names them)",
         "µs: these rows through one layer alone, one thread, codes in cache; a number of rows is "
         f"timed as the next of {', '.join(map(str, ROWS))}, which stands for larger batches, too",
-        f"limit: {limits['products_per_second'] / 1e9:,.0f} G products/s, weights read at "
-        f"{limits['l2']['bytes_per_second'] / 1e9:.0f} GB/s from L2, "
-        f"{limits['l3']['bytes_per_second'] / 1e9:.0f} from L3",
+        f"limit: {limits.products / 1e9:,.0f} G products/s, weights read at "
+        f"{limits.reads['l1'] / 1e9:.0f} GB/s from L1, {limits.reads['l2'] / 1e9:.0f} from L2, "
+        f"{limits.reads['l3'] / 1e9:.0f} from L3: the best that probes and these kernels reached",
+        "total: one layer behind the other, without what lies between them",
     ]
     if zeros := _of_all(_zeros, networks):
         notes.append(
-            f"these rows have as many zeros as calibration saw ({zeros}); kernels that leave them "
-            "out may pass the limit"
+            f"these rows have as many zeros as calibration saw ({zeros}); loops that leave them "
+            "out ('live') are held against the rest; – where it is not known how little that is"
         )
     if empty := _of_all(_empty, networks):
         notes.append(
@@ -259,7 +278,7 @@ def _notes(
     if few := [layer.name for layer in every if layer.values <= _NIBBLE_VALUES]:
         notes.append(_about_nibbles(few, every, kernels))
     if any(kernel.is_sparse for layer in kernels for kernel in layer):
-        notes.append("of limit: of what dense weights allow; sparse ones may take less time")
+        notes.append("of limit: sparse weights are held against those that are not 0")
     if any(plan.threaded != plan.kernels for plan in plans):
         pairs = zip(networks, plans, strict=True)
         told = filter(None, (_differences(network, plan) for network, plan in pairs))
@@ -272,7 +291,7 @@ def _notes(
         notes.append(
             "the others lost because they were slower, or not faster by more than the noise (3 %)"
         )
-        if marked:
+        if marked and any("amx" in kernel.isa for kernel in _core.linear_kernels()):
             notes.append(f"{_FASTER} setting up the tile unit would have cost more than it saved")
         notes.append(f"times are remembered from when they were first measured: {note()}")
     return notes

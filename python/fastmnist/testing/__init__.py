@@ -38,12 +38,14 @@ from fastmnist.testing.checks import (
     assert_smaller,
     assert_sqnr,
 )
+from fastmnist.testing.latencies import assert_latency
 
 __all__ = [
     "assert_accuracy_drop",
     "assert_agreement",
     "assert_bit_equal",
     "assert_faster",
+    "assert_latency",
     "assert_max_error",
     "assert_no_worse",
     "assert_r2",

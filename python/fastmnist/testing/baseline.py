@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastmnist.testing.limits import DROP_SINCE, Limit
 
 if TYPE_CHECKING:
-    from fastmnist.comparison.comparing import Report
+    from fastmnist.comparison.report import Report
 
 
 def assert_no_worse(
@@ -31,7 +30,7 @@ def assert_no_worse(
     report : Report
         Of :func:`fastmnist.compare`.
     baseline : str or path
-        What ``report.to_json(path)`` wrote.
+        What ``report.to_json(path)`` wrote, or ``fastmnist compare --json``; of any version.
     points : float, or dict of metric to float
         How much worse the metric may be: accuracy in points (0.1 unless said), another in its own
         unit (``r2``, ``f1``, ``auc``: 0.001; others unless said: a thousandth of what is stored).
@@ -61,23 +60,23 @@ def assert_no_worse(
     before = _stored(baseline)
     metric = Metric(report.about["metric"], _not_computed, report.about.get("greater_is_better"))
     worse = []
-    if before["about"]["metric"] != metric.name:
-        worse.append(f"the metric was {before['about']['metric']}, is {metric.name}")
-        before["rows"] = []
-    if before["about"].get("n") != report.about.get("n"):
-        worse.append(f"n was {before['about'].get('n')}, is {report.about.get('n')}")
-    for old in before["rows"]:
-        name = old["name"]
+    known = before.about["metric"] == metric.name
+    if not known:
+        worse.append(f"the metric was {before.about['metric']}, is {metric.name}")
+    if before.about.get("n") != report.about.get("n"):
+        worse.append(f"n was {before.about.get('n')}, is {report.about.get('n')}")
+    for old in before if known else ():
+        name = old.name
         if name not in rows:
             worse.append(f"'{name}' is gone")
             continue
-        lost = metric.loss_of(old[metric.name], rows[name].score)
-        most = _most(metric.name, points, old[metric.name])
+        lost = metric.loss_of(old.score, rows[name].score)
+        most = _most(metric.name, points, old.score)
         if not lost <= most + 1e-12:
             worse.append(f"'{name}' lost {lost:.3g} of {metric.name} (at most {most:g})")
         disk = rows[name].disk
-        if old["disk"] is not None and disk is not None and disk > size * old["disk"]:
-            worse.append(f"'{name}' grew from {old['disk']:,} to {disk:,} bytes")
+        if old.disk is not None and disk is not None and disk > size * old.disk:
+            worse.append(f"'{name}' grew from {old.disk:,} to {disk:,} bytes")
     if worse:
         raise AssertionError(
             f"worse than {os.fspath(baseline)}: {'; '.join(worse)}. If that is meant, store the "
@@ -85,7 +84,9 @@ def assert_no_worse(
         )
 
 
-def _stored(baseline: str | os.PathLike[str]) -> dict[str, Any]:
+def _stored(baseline: str | os.PathLike[str]) -> Report:
+    from fastmnist.comparison.report import Report
+
     path = Path(baseline)
     if not path.is_file():
         raise FileNotFoundError(
@@ -93,25 +94,15 @@ def _stored(baseline: str | os.PathLike[str]) -> dict[str, Any]:
             "report.to_json(path), or run the suite with --update-baseline"
         )
     try:
-        stored = json.loads(path.read_text())
-        metric = str(stored["about"].get("metric", "accuracy"))
-        rows = [{"disk": None, **row, metric: _score(row, metric)} for row in stored["rows"]]
-        if not all(isinstance(row["name"], str) for row in rows):
-            raise ValueError("a variant has no name")
-        return {"about": {**stored["about"], "metric": metric}, "rows": rows}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"baseline: '{path}' is no report of fm.compare: {error}") from None
+        return Report.from_json(path)
+    except ValueError as error:
+        raise ValueError(f"baseline: {str(error).removeprefix('report: ')}") from None
 
 
 def _most(metric: str, points: Limit, stored: float) -> float:
     if isinstance(points, Mapping):
         return points.get(metric, abs(stored) / 1000)
     return points
-
-
-def _score(row: dict[str, Any], metric: str) -> float:
-    value = row["score"] if "score" in row else row[metric]
-    return float("nan") if value is None else float(value)  # JSON has no NaN
 
 
 def _not_computed(outputs: Any, targets: Any) -> float:

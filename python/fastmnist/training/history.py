@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from fastmnist.display.figures import BLUE, ORANGE, SMALL, new_figure, quiet
+from fastmnist.display.drawing import BLUE, ORANGE, SMALL, new_figure, quiet
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.measuring.metrics import ACCURACY, unit_of
 from fastmnist.measuring.scored import Scored
