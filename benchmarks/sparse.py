@@ -36,7 +36,7 @@ from fastmnist.int8.network import QuantizedNetwork
 from fastmnist.measuring.timing import time_interleaved
 from fastmnist.runtime.packing import pack
 from fastmnist.runtime.planning import plan_into
-from fastmnist.saving.save_load import file_size
+from fastmnist.saving.save_load import size
 
 PEERS = ("ONNX Runtime", "OpenVINO", "SciPy")
 WIDE_ZEROS, QUICK_ZEROS = (0.5, 0.8, 0.9, 0.95, 0.98), (0.5, 0.8, 0.95, 0.98)
@@ -87,10 +87,10 @@ def wide_layers(
             quantized = quantize(workload.network)
             pairs = [(fm.CompiledModel(quantized), dense_model(quantized)) for _ in range(count)]
             sparse, dense = pairs[0]
-            sizes = {"sparse": file_size(sparse)}
+            sizes = {"sparse": size(sparse)}
             if not layers:
                 # Nothing is measured of it, so nothing needs to be planned.
-                sizes["dense"] = file_size(
+                sizes["dense"] = size(
                     fm.CompiledModel(quantize(wide(4096, threads).network), plan="fixed")
                 )
         missing |= absent
@@ -163,11 +163,11 @@ def digits_networks(steps: Steps, data_name: str, effort: Effort) -> dict[str, A
                     "faster": second.ratio,
                     "spread": second.spread,
                 }
-        rows.append({"name": name, "batches": batches, "file_bytes": file_size(net)})
+        rows.append({"name": name, "batches": batches, "file_bytes": size(net)})
     return {
         "digits": rows,
         "data": data.name,
-        "original_file_bytes": file_size(original),
+        "original_file_bytes": size(original),
     }
 
 

@@ -10,7 +10,8 @@
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
     decide    optimize (Recipe, Student, Finetune, Fuse), search
-    look      changes, sensitivity, sparsity, compare (Report, ReportDiff), latency, variants
+    look      changes, sensitivity, sparsity, compare (Report, ReportDiff), variants, latency,
+              confusion, disagreements, show_weights, size
     run       compile (one native call), save, load, cpu_info, set_num_threads
     others    fastmnist.ao (torch.ao's names), fastmnist.testing (pytest), fastmnist.runtime
               (without torch)
@@ -32,11 +33,13 @@ _EXPORTS = {
     "Affine": "data.augmentation",
     "Clusters": "clustering.configs",
     "CompiledModel": "runtime.compiled",
+    "Confusion": "comparison.confusion",
     "Constant": "pruning",
     "Cubic": "pruning",
     "CustomMask": "pruning",
     "Data": "data",
     "DatasetFallbackWarning": "data",
+    "Disagreements": "comparison.disagreements",
     "Distillation": "distillation.config",
     "Dynamic": "quantization.configs",
     "Elastic": "data.augmentation",
@@ -70,8 +73,10 @@ _EXPORTS = {
     "cluster": "clustering.clusterer",
     "compare": "comparison.comparing",
     "compile": "compilation.compiling",
+    "confusion": "comparison.confusion",
     "convert": "quantization.converting",
     "cpu_info": "runtime.cpu",
+    "disagreements": "comparison.disagreements",
     "distill": "distillation.distilling",
     "evaluate": "measuring.evaluation",
     "factorize": "factorization.factorizing",
@@ -91,6 +96,8 @@ _EXPORTS = {
     "search": "searching.searching",
     "sensitivity": "quantization.sensitivity",
     "set_num_threads": "runtime.cpu",
+    "show_weights": "comparison.histograms",
+    "size": "saving.save_load",
     "sparsity": "pruning",
     "summary": "measuring.summary",
     "teacher": "distillation.wide",
@@ -111,7 +118,12 @@ if TYPE_CHECKING:
     from fastmnist.clustering.clusterer import uncluster as uncluster
     from fastmnist.clustering.configs import Clusters as Clusters
     from fastmnist.comparison.comparing import compare as compare
+    from fastmnist.comparison.confusion import Confusion as Confusion
+    from fastmnist.comparison.confusion import confusion as confusion
     from fastmnist.comparison.diff import ReportDiff as ReportDiff
+    from fastmnist.comparison.disagreements import Disagreements as Disagreements
+    from fastmnist.comparison.disagreements import disagreements as disagreements
+    from fastmnist.comparison.histograms import show_weights as show_weights
     from fastmnist.comparison.report import Report as Report
     from fastmnist.comparison.variants import variants as variants
     from fastmnist.compilation.compiling import compile as compile
@@ -167,6 +179,7 @@ if TYPE_CHECKING:
     from fastmnist.runtime.cpu import set_num_threads as set_num_threads
     from fastmnist.saving.save_load import load as load
     from fastmnist.saving.save_load import save as save
+    from fastmnist.saving.save_load import size as size
     from fastmnist.searching.optimizing import optimize as optimize
     from fastmnist.searching.recipe import Recipe as Recipe
     from fastmnist.searching.result import Search as Search

@@ -25,7 +25,6 @@ from fastmnist._core import CodedWriter, encode_weights
 from fastmnist.files.container import read
 from fastmnist.files.short_forms import dense_arrays
 from fastmnist.saving.checkpoints import read_checkpoint
-from fastmnist.saving.save_load import file_size
 
 
 def into_of(kind: str) -> nn.Module | None:
@@ -108,7 +107,7 @@ def test_all_but_the_weights_of_a_lenet_are_some_hundred_bytes(tmp_path) -> None
     weights = sum(len(encode_weights(q[i].weight_int8.numpy())) - 5 for i in (1, 3, 5))
     assert path.stat().st_size - weights < 1_000
     assert torch.equal(fm.load(path)(rows), q(rows))
-    assert file_size(q, compress=True) == path.stat().st_size < 0.4 * file_size(q)
+    assert fm.size(q, compress=True) == path.stat().st_size < 0.4 * fm.size(q)
 
 
 def test_masks_and_zeros(tmp_path) -> None:

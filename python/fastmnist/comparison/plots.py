@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from fastmnist.measuring.metrics import unit_of
+from fastmnist.comparison.figures import kilobytes
+from fastmnist.comparison.page_words import Words, plural
+from fastmnist.display.drawing import (
+    BLUE,
+    GREEN,
+    RED,
+    SMALL,
+    bars,
+    new_figure,
+    quiet,
+    shortened,
+)
+from fastmnist.display.figures import microseconds
 
 if TYPE_CHECKING:
     from fastmnist.comparison.report import Report
@@ -12,6 +25,8 @@ if TYPE_CHECKING:
 
 def plot_report(report: Report) -> Any:
     """Draw time per call, accuracy (or the metric) and size of each variant side by side.
+
+    As wide as a notebook shows without shrinking it.
 
     Parameters
     ----------
@@ -26,50 +41,44 @@ def plot_report(report: Report) -> Any:
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "plot needs matplotlib: pip install matplotlib, or the extra fastmnist[plot]"
-        ) from None
-    names = [row.name for row in report.rows]
-    places = [*range(len(names))]
-    metric = report.about["metric"]
-    scores = [row.score * unit_of(metric) for row in report.rows]
-    wide = any(abs(score) >= 10 for score in scores)
-    figure = Figure(figsize=(13, 0.42 * len(names) + 1.4), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    _bars(axes[0], places, [row.p50 * 1e6 for row in report.rows], "{:.1f}", "#4c72b0")
-    axes[0].set_title("time per call at batch 1 (µs)", fontsize=10)
-    # Dots, not bars: the axis does not start at 0, as hundredths of a point would vanish.
-    axes[1].plot(scores, places, "o", color="#55a868", markersize=8)
-    axes[1].axvline(scores[0], color="#55a868", linewidth=0.8, linestyle=":")
-    for place, value in zip(places, scores, strict=True):
-        axes[1].annotate(
-            f"{value:.2f}" if wide else f"{value:.4g}",
-            (value, place),
-            (8, -3),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    axes[1].margins(x=0.25)
-    unit = " (%)" if unit_of(metric) == 100 else ""
-    axes[1].set_title(f"{metric}{unit}", fontsize=10)
-    _bars(axes[2], places, [(row.disk or 0) / 1000 for row in report.rows], "{:.0f}", "#c44e52")
-    axes[2].set_title("size on disk (KB)", fontsize=10)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(places, names)
-    axes[0].invert_yaxis()
-    about = report.about
-    figure.suptitle(
-        f"{about['data']}, n = {about['n']:,}, {about['threads']} thread(s), {about['isa']}",
-        fontsize=10,
-    )
+    rows, about = report.rows, report.about
+    words = Words(rows, about)
+    figure = new_figure(9.0, 0.27 * len(rows) + 1.3)
+    time, score, size = figure.subplots(1, 3, sharey=True)
+    bars(time, [row.p50 for row in rows], [microseconds(row.p50) for row in rows], BLUE)
+    time.set_title(f"µs for {plural(words.smallest_batch, 'row')} (p50)")
+    _dots(score, [row.score * words.unit for row in rows], [words.score(row) for row in rows])
+    score.set_title(shortened(words.metric, 30) + " (%)" * (words.unit == 100))
+    bars(size, [row.disk for row in rows], [kilobytes(row.disk) for row in rows], RED)
+    size.set_title("file")
+    for axes in (time, score, size):
+        quiet(axes)
+    time.set_yticks([*range(len(rows))], [shortened(row.name, 32) for row in rows])
+    time.set_ylim(len(rows) - 0.4, -0.6)
+    told = [shortened(str(about.get("data", "data")), 40)]
+    told += [f"n = {words.n:,}"] if words.n else []
+    told += [plural(about["threads"], "thread")] if "threads" in about else []
+    told += [str(about["isa"])] if "isa" in about else []
+    figure.suptitle(", ".join(told), fontsize=SMALL + 1)
     return figure
 
 
-def _bars(axis: Any, places: list[int], values: list[float], label: str, color: str) -> None:
-    bars = axis.barh(places, values, color=color)
-    axis.bar_label(bars, [label.format(v) if v else "–" for v in values], padding=3, fontsize=8)
-    axis.margins(x=0.18)
+def _dots(axes: Any, scores: list[float], texts: list[str]) -> None:
+    """Dots, not bars: the axis does not start at 0, as hundredths of a point would vanish."""
+    axes.plot(scores, [*range(len(scores))], "o", color=GREEN, markersize=5)
+    axes.axvline(scores[0], color=GREEN, linewidth=0.8, linestyle=":", zorder=0)
+    for place, (value, text) in enumerate(zip(scores, texts, strict=True)):
+        axes.annotate(
+            text,
+            (value if math.isfinite(value) else 0.0, place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        )
+    known = [score for score in scores if math.isfinite(score)] or [0.0]
+    room = (max(known) - min(known)) or abs(known[0]) * 0.01 or 1.0
+    axes.set_xlim(min(known) - 0.15 * room, max(known) + 0.6 * room)
+    axes.tick_params(left=False)
+    axes.locator_params(axis="x", nbins=4)

@@ -15,7 +15,7 @@ from fastmnist.layers.linear import is_float_linear, is_int8_linear
 from fastmnist.layers.widened import Widened
 from fastmnist.pruning.counting import masked_weight
 from fastmnist.runtime.compiled import CompiledModel
-from fastmnist.saving.save_load import file_size
+from fastmnist.saving.save_load import size
 
 _FEW = 16  # values, from which on an index is what files and kernels hold
 
@@ -103,6 +103,6 @@ def _kept_by(module: nn.Module) -> Iterator[Tensor]:
 def disk_of(variant: Any) -> int | None:
     """Bytes of the file that ``save`` writes."""
     try:
-        return file_size(variant)
+        return size(variant)
     except (TypeError, ValueError):
         return None

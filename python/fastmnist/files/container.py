@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
+from safetensors.numpy import save as tensors_to_bytes
 
 from fastmnist.files.atomic import check_path, write_atomically
 from fastmnist.files.compressed import CompressedReader, compressed
@@ -44,8 +44,15 @@ def write(
     OSError
         If the folder does not exist or cannot be written to.
     """
+    write_atomically(path, to_bytes(models, single, compress))
+
+
+def to_bytes(
+    models: Mapping[str, tuple[Any, Arrays]], single: bool, compress: bool = False
+) -> bytes:
+    """Give what :func:`write` writes."""
     content = {"format": FORMAT, "single": single}
-    write_atomically(path, _small(content, models) if compress else _plain(content, models))
+    return _small(content, models) if compress else _plain(content, models)
 
 
 def _plain(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) -> bytes:
@@ -63,7 +70,7 @@ def _plain(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) ->
         # Files without are what earlier versions wrote, and read.
         described[name] = {**description, **shapes}
     text = json.dumps({**content, "models": described}, separators=(",", ":"))
-    return bytes(to_bytes(tensors, {KEY: text}))
+    return bytes(tensors_to_bytes(tensors, {KEY: text}))
 
 
 def _small(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) -> bytes:

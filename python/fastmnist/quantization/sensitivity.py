@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fastmnist.data.batches import BatchFn, check_repeatable
+from fastmnist.display.drawing import BLUE, GREEN, RED, bars, new_figure, quiet, shortened
 from fastmnist.display.progress import ProgressBar
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.layers.linear import is_float_linear
@@ -22,6 +23,7 @@ from fastmnist.measuring.metrics import (
     metric_of,
     shown,
     shown_difference,
+    unit_of,
 )
 from fastmnist.measuring.scored import Scored
 from fastmnist.measuring.sqnr import outputs_of, sqnr
@@ -141,6 +143,38 @@ class Sensitivity(Tabled, Scored, Sequence[LayerSensitivity]):
             If pandas is not installed.
         """
         return frame_of(self.rows, LayerSensitivity, "layer")
+
+    def plot(self) -> Any:
+        """Draw SQNR, difference and speed-up of each layer: a matplotlib Figure.
+
+        The most sensitive layer is on top.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        figure = new_figure(8.4, 0.32 * len(self) + 1.3)
+        points = self.metric == ACCURACY.name
+        factor = unit_of(self.metric)
+        columns = [
+            ("SQNR (dB)", [row.sqnr for row in self], "{:.1f}", RED),
+            (
+                "points lost" if points else f"difference in {self.metric}",
+                [row.difference * (-factor if points else 1.0) + 0.0 for row in self],  # no -0.00
+                "{:.2f}" if points else "{:+.3g}",
+                BLUE,
+            ),
+            ("speed-up", [row.speedup for row in self], "{:.2f} ×", GREEN),
+        ]
+        every = figure.subplots(1, 3, sharey=True)
+        for axes, (title, values, form, color) in zip(every, columns, strict=True):
+            bars(axes, values, [form.format(value) for value in values], color)
+            axes.set_title(title)
+            quiet(axes)
+        every[0].set_yticks([*range(len(self))], [shortened(row.layer, 28) for row in self])
+        every[0].invert_yaxis()
+        return figure
 
 
 def sensitivity(

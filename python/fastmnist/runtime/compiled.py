@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 import fastmnist._core as _core
-from fastmnist.display.tables import Table
 from fastmnist.int8.activation import Activation
 from fastmnist.int8.graph import GraphStep, NetworkGraph
 from fastmnist.int8.network import QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.explanation import explained
-from fastmnist.runtime.graph_explanation import described, explained_graph
+from fastmnist.runtime.graph_explanation import GraphExplanation, described, explained_graph
 from fastmnist.runtime.graph_packing import pack_graph, ports_of
+from fastmnist.runtime.layer_table import LayerTable
 from fastmnist.runtime.planning import Plan, pack_and_plan, plan_mode
 from fastmnist.runtime.unpacking import (
     filled_graph,
@@ -136,7 +136,7 @@ class CompiledModel(_core.Model):
             outputs /= outputs.sum(axis=-1, keepdims=True)
         return outputs
 
-    def explain(self, rows: Sequence[int] = (1, 32, 1024)) -> Table:
+    def explain(self, rows: Sequence[int] = (1, 32, 1024)) -> LayerTable | GraphExplanation:
         """Say what runs, how near it comes to what one core can do, and why others lost.
 
         Parameters
@@ -146,12 +146,12 @@ class CompiledModel(_core.Model):
 
         Returns
         -------
-        Table
-            A line per layer and batch: the kernel (instruction set), its tile (rows × panels of 16
-            outputs), the time measured for a batch, or for the 96 rows that stand for
-            larger ones, the share of the core's limit (int8 products per second, or reading the
-            weights, whichever takes longer), and how much slower other kernels were. Measures the
-            limits when it is first called (under a second).
+        LayerTable or GraphExplanation
+            A table, which ``plot()`` draws. A line per layer and batch: the kernel (instruction
+            set), its tile (rows × panels of 16 outputs), the time measured for a batch, or for the
+            96 rows that stand for larger ones, the share of the core's limit (int8 products per
+            second, or reading the weights, whichever takes longer), and how much slower other
+            kernels were. Measures the limits when it is first called (under a second).
 
         Raises
         ------

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import fastmnist._core as _core
-from fastmnist.display.tables import Table
 from fastmnist.int8.network import ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
 from fastmnist.runtime.cpu import sparse_note
+from fastmnist.runtime.layer_table import LayerTable, LayerTime
 from fastmnist.runtime.limits import Limits
 from fastmnist.runtime.measurements import note
 from fastmnist.runtime.packing import Packed, pack
@@ -28,7 +28,7 @@ _NIBBLE_VALUES = 16
 _WORTH_ASKING = 0.3  # share of zeros from which layers are told about sparse kernels
 
 
-def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> Table:
+def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> LayerTable:
     """See :meth:`fastmnist.CompiledModel.explain`."""
     return explained_parts(
         [(network, plan)],
@@ -40,7 +40,7 @@ def explained(network: QuantizedNetwork, plan: Plan, rows: Sequence[int]) -> Tab
 
 def explained_parts(
     parts: Sequence[tuple[QuantizedNetwork, Plan]], rows: Sequence[int], title: str
-) -> Table:
+) -> LayerTable:
     """A line per layer and batch, of one network or of several that are parts of a graph."""
     rows = checked_rows(rows)
     isa = _core.cpu_info()["isa"]
@@ -55,7 +55,7 @@ def explained_parts(
     zeros = [[float((la.weight == 0).mean()) for la in network.layers] for network in networks]
     asks = max(max(shares) for shares in zeros) >= _WORTH_ASKING
     pruned = asks and has_sparse_kernels()
-    table = Table(title, [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS])
+    table = LayerTable(title, [*_ABOUT, *_MEASURED, *(_SPARSE if pruned else ()), _OTHERS])
     limits = Limits.measured(isa)
     timed = [
         [layer_times(whole, i) for i in range(len(network.layers))]
@@ -79,6 +79,9 @@ def explained_parts(
                 totals[n] = [totals[n][0] + times[chosen], totals[n][1] + least]
                 others = _others(times, chosen)
                 marked = marked or _FASTER in others
+                table.times.append(
+                    LayerTime(layer.name, _rows_told(n), _shown(chosen), times[chosen])
+                )
                 table.row(
                     *about,
                     _rows_told(n),

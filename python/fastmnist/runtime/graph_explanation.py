@@ -13,6 +13,7 @@ from fastmnist.runtime.explanation import checked_rows, explained_parts
 from fastmnist.runtime.graph_packing import pack_graph
 from fastmnist.runtime.graph_picture import picture
 from fastmnist.runtime.graph_tree import shape_text, tree, what
+from fastmnist.runtime.layer_table import LayerTable
 from fastmnist.runtime.planning import Plan
 
 _LINE = 64  # bytes, of the cache
@@ -28,12 +29,12 @@ class GraphExplanation(Table):
         The graph in text.
     svg : str
         The graph as a picture, which notebooks show.
-    int8 : Table or None
+    int8 : LayerTable or None
         The int8 layers of all parts, as :meth:`fastmnist.CompiledModel.explain` gives them for a
         chain; None where there are none.
     """
 
-    def __init__(self, title: str, tree: str, svg: str, int8: Table | None) -> None:
+    def __init__(self, title: str, tree: str, svg: str, int8: LayerTable | None) -> None:
         super().__init__(title, _COLUMNS)
         self.tree, self.svg, self.int8 = tree, svg, int8
 
@@ -49,6 +50,20 @@ class GraphExplanation(Table):
         int8 = "" if self.int8 is None else self.int8._repr_html_()
         text = f"<details><summary>as text</summary><pre>{html.escape(self.tree)}</pre></details>"
         return f"{self.svg}{text}{super()._repr_html_()}{int8}"
+
+    def plot(self) -> Any:
+        """Draw how long each int8 layer takes: a matplotlib Figure.
+
+        Raises
+        ------
+        ValueError
+            If there are none; the graph itself is the picture `svg`.
+        ImportError
+            If matplotlib is not installed.
+        """
+        if self.int8 is None:
+            raise ValueError("plot: expected a graph with int8 layers, got none: see .svg")
+        return self.int8.plot()
 
     def to_markdown(self) -> str:
         """Return the drawing and all tables as GitHub Markdown."""

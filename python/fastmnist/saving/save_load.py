@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fastmnist.files.container import read, write
+from fastmnist.files.container import read, to_bytes, write
 from fastmnist.files.fields import required_field
 from fastmnist.files.graph_records import compiled_from, graph_arrays, graph_to_json
 from fastmnist.files.records import (
@@ -107,6 +106,46 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
     >>> [*fm.load(path)]
     ['original']
     """
+    described = _described(models, compress)
+    if str(path).endswith(_TORCH_ENDINGS):
+        warnings.warn(
+            f"path: '{path!s}' is written as safetensors, which torch.load does not read: "
+            "call it .safetensors, load it with fm.load, or keep torch's own format with "
+            "torch.save(model.state_dict(), path)",
+            UserWarning,
+            stacklevel=2,
+        )
+    write(path, *described, compress)
+
+
+def size(models: Any, compress: bool = False) -> int:
+    """Tell how many bytes the file has that :func:`save` writes, without writing one.
+
+    Parameters
+    ----------
+    models : nn.Module, CompiledModel or dict of them
+    compress : bool
+        As for :func:`save`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`save` does.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> model = fm.NeuralNetwork()
+    >>> fm.size(model) > 3.5 * fm.size(fm.quantize(model, fm.Dynamic()))
+    True
+    """
+    return len(to_bytes(*_described(models, compress), compress))
+
+
+def _described(
+    models: Any, compress: bool
+) -> tuple[dict[str, tuple[dict[str, Any], Arrays]], bool]:
+    """Descriptions and tensors by name, and whether a single model was given."""
     if not isinstance(compress, bool):
         raise TypeError(f"compress: expected a bool, got {type(compress).__name__}")
     single = not isinstance(models, Mapping)
@@ -116,24 +155,7 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
     for name in named:
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"models: expected names without '/', got {name!r}")
-    if str(path).endswith(_TORCH_ENDINGS):
-        warnings.warn(
-            f"path: '{path!s}' is written as safetensors, which torch.load does not read: "
-            "call it .safetensors, load it with fm.load, or keep torch's own format with "
-            "torch.save(model.state_dict(), path)",
-            UserWarning,
-            stacklevel=2,
-        )
-    described = {name: _describe(name, model, compress) for name, model in named.items()}
-    write(path, described, single, compress)
-
-
-def file_size(models: Any, compress: bool = False) -> int:
-    """Bytes of the file that :func:`save` writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.safetensors")
-        save(path, models, compress)
-        return os.path.getsize(path)
+    return {name: _describe(name, model, compress) for name, model in named.items()}, single
 
 
 def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:

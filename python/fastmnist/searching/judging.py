@@ -21,7 +21,7 @@ from fastmnist.measuring.scoring import LossFn, hits
 from fastmnist.measuring.tally import Tally
 from fastmnist.measuring.turns import time_batches
 from fastmnist.rewriting.verify import Rows
-from fastmnist.saving.save_load import file_size
+from fastmnist.saving.save_load import size
 
 _SAMPLES = 64  # of the rows, drawn anew, for the spread of a metric that is no mean
 _SEED = 0
@@ -215,7 +215,7 @@ def costs(models: list[nn.Module], judge: Judge) -> list[Cost]:
         Cost(
             single[0].p50 / single[i].ratio,
             sizes[1] / (many[0].p50 / many[i].ratio),
-            file_size(model),
+            size(model),
             nets[i][1],
         )
         for i, model in enumerate(models)

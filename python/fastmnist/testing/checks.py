@@ -355,9 +355,9 @@ def assert_bit_equal(variant: Any, reference: Any, data: Any, *, batch_fn: Any =
 def _bytes_of(model: Any) -> int:
     if isinstance(model, int) and not isinstance(model, bool):
         return model
-    from fastmnist.saving.save_load import file_size
+    from fastmnist.saving.save_load import size
 
-    return file_size(model)
+    return size(model)
 
 
 def is_regression(reference: Any, data: Any, batch_fn: Any = None) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+from fastmnist.display.drawing import BLUE, ORANGE, SMALL, new_figure, quiet
 from fastmnist.display.tables import Table, Tabled, frame_of
-from fastmnist.measuring.metrics import ACCURACY
+from fastmnist.measuring.metrics import ACCURACY, unit_of
 from fastmnist.measuring.scored import Scored
 
 
@@ -100,6 +102,45 @@ class History(Tabled, Sequence[EpochRecord]):
     def seconds(self) -> float:
         """How long all epochs took together, in seconds, without validation."""
         return sum(record.seconds for record in self)
+
+    def plot(self) -> Any:
+        """Draw loss and metric over the epochs: a matplotlib Figure.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> figure = History([EpochRecord(1, 0.5, 0.75, 1.0)]).plot()
+        >>> [axes.get_title() for axes in figure.axes]
+        ['loss', 'accuracy (%)']
+        """
+        figure = new_figure(7.2, 2.8)
+        factor = unit_of(self.metric)
+        parts: list[tuple[str, Sequence[float | None], Sequence[float | None], float]] = [
+            ("loss", self.loss, self.val_loss, 1.0),
+            (f"{self.metric}{' (%)' * (factor == 100)}", self.score, self.val_score, factor),
+        ]
+        epochs = [record.epoch for record in self]
+        for axes, (title, training, validation, unit) in zip(
+            figure.subplots(1, 2), parts, strict=True
+        ):
+            for label, values, color in (
+                ("training", training, BLUE),
+                ("validation", validation, ORANGE),
+            ):
+                known = [math.nan if value is None else value * unit for value in values]
+                if not all(map(math.isnan, known)):
+                    axes.plot(epochs, known, "o-", color=color, markersize=3, label=label)
+            axes.set_title(title)
+            axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            quiet(axes)
+            if axes.lines:
+                axes.legend(fontsize=SMALL, frameon=False)
+        return figure
 
     def append(self, record: EpochRecord) -> None:
         """Add an epoch at the end."""
