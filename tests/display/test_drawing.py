@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from models import MyModel
 from torch import nn
@@ -27,21 +28,26 @@ def small():
         return nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
 
 
+def draw(figure):
+    """Draw it: a figure's own canvas draws nothing."""
+    FigureCanvasAgg(figure).draw()
+
+
 def check_readable(figure):
     """Hold a figure against its size: letters of 8 points, inside, and not over each other."""
     assert figure.get_size_inches()[0] <= 9.4
     boxes = []
-    draw = Text.draw
+    draw_text = Text.draw
 
     def noted(text, renderer, *args, **kwargs):
         if text.get_visible() and text.get_text().strip():
             assert text.get_fontsize() >= 8, text.get_text()
             boxes.append((text.get_text(), text.get_window_extent(renderer)))
-        return draw(text, renderer, *args, **kwargs)
+        return draw_text(text, renderer, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:  # what is drawn, not labels outside of the axes
         patch.setattr(Text, "draw", noted)
-        figure.canvas.draw()
+        draw(figure)
     assert boxes
     whole = figure.bbox
     for name, box in boxes:
@@ -80,13 +86,13 @@ def test_reports_without_figures_are_drawn():
     nan = float("nan")
     for fields in ({"timings": ()}, {"disk": None}, {"score": nan, "difference": nan}):
         figure = reported(["a", "b"], **fields).plot()
-        figure.canvas.draw()
+        draw(figure)
         assert "–" in {text.get_text() for text in figure.findobj(Text)}
 
 
 def test_names_are_no_formulas():
     figure = reported(["$x^2$", "a_b \\frac $"]).plot()
-    figure.canvas.draw()
+    draw(figure)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert [label.replace("\\$", "$") for label in labels] == ["$x^2$ 0", "a_b \\frac $ 1"]
 
@@ -100,7 +106,7 @@ def test_histories():
     assert [*lines[1].get_ydata()] == history.val_loss
     assert figure.axes[1].get_title() == "accuracy (%)"
     assert [*figure.axes[1].lines[0].get_ydata()] == [100 * value for value in history.accuracy]
-    fm.train(small(), (X, X[:, :4]), epochs=1, loss_fn=nn.MSELoss()).plot().canvas.draw()
+    draw(fm.train(small(), (X, X[:, :4]), epochs=1, loss_fn=nn.MSELoss()).plot())
 
 
 def test_sensitivities():
@@ -127,7 +133,7 @@ def test_explanations():
     ]  # fmt: skip
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert widths == [t.time for t in table.times if t.rows == "1"]
-    net.explain(rows=1).plot().canvas.draw()
+    draw(net.explain(rows=1).plot())
 
 
 class TwoWays(nn.Module):
@@ -185,7 +191,7 @@ def test_weights_of_what_is_no_such_model():
         fm.show_weights(model, MyModel())
     constant = small()
     nn.init.constant_(constant[0].weight, 0.0)
-    fm.show_weights(constant, constant).canvas.draw()
+    draw(fm.show_weights(constant, constant))
     many = nn.Sequential(*(nn.Linear(4, 4) for _ in range(20)))
     figure = fm.show_weights(many, fm.prune(many, fm.L1Unstructured(0.5)))
     assert len(figure.axes) == 12
