@@ -16,6 +16,7 @@ from torch import nn
 
 import fastmnist as fm
 from fastmnist.cli import main
+from fastmnist.command import subject
 
 TIMED = {"p50", "p99", "speedup", "speedup_spread", "throughput"}
 
@@ -313,7 +314,7 @@ def test_without_a_command(capsys):
 
 def test_an_interrupted_training_stops_the_command(monkeypatch, tmp_path, capsys):
     """train() itself returns what it has; a command must not go on with that."""
-    monkeypatch.setattr(fm, "train", lambda *_, **__: [])
+    monkeypatch.setattr(subject, "train", lambda *_, **__: [])
     output = tmp_path / "digits.safetensors"
     output.write_bytes(b"an earlier model")
     assert main(["train", "--data", "digits", "--epochs", "1", "--output", str(output)]) == 130

@@ -9,6 +9,7 @@
               factorize (LowRank)
     taught    distill (Distillation), teacher
     by steps  prepare, prepare_qat (QAT), convert, fuse_modules
+    decide    optimize (Recipe, Student, Finetune, Fuse), search
     look      changes, sensitivity, sparsity, compare (Report, ReportDiff), variants, latency,
               confusion, disagreements, show_weights, size
     run       compile (one native call), save, load, cpu_info, set_num_threads
@@ -42,6 +43,8 @@ _EXPORTS = {
     "Distillation": "distillation.config",
     "Dynamic": "quantization.configs",
     "Elastic": "data.augmentation",
+    "Finetune": "searching.words",
+    "Fuse": "searching.words",
     "Half": "quantization.configs",
     "Histogram": "ranges.rules",
     "L1Unstructured": "pruning",
@@ -56,13 +59,16 @@ _EXPORTS = {
     "Percentile": "ranges.rules",
     "QAT": "quantization.configs",
     "RandomUnstructured": "pruning",
+    "Recipe": "searching.recipe",
     "Report": "comparison.report",
     "ReportDiff": "comparison.diff",
+    "Search": "searching.result",
     "Sensitivity": "quantization.sensitivity",
     "Sparsity": "pruning",
     "Split": "data",
     "Static": "quantization.configs",
     "Structured": "pruning",
+    "Student": "searching.words",
     "changes": "rewriting.changes",
     "cluster": "clustering.clusterer",
     "compare": "comparison.comparing",
@@ -80,12 +86,14 @@ _EXPORTS = {
     "load": "saving.save_load",
     "load_dataset": "data",
     "num_threads": "runtime.cpu",
+    "optimize": "searching.optimizing",
     "prepare": "quantization.preparing",
     "prepare_qat": "quantization.preparing",
     "prune": "pruning",
     "quantize": "quantization.quantizing",
     "quantize_dynamic": "ao",
     "save": "saving.save_load",
+    "search": "searching.searching",
     "sensitivity": "quantization.sensitivity",
     "set_num_threads": "runtime.cpu",
     "show_weights": "comparison.histograms",
@@ -172,6 +180,13 @@ if TYPE_CHECKING:
     from fastmnist.saving.save_load import load as load
     from fastmnist.saving.save_load import save as save
     from fastmnist.saving.save_load import size as size
+    from fastmnist.searching.optimizing import optimize as optimize
+    from fastmnist.searching.recipe import Recipe as Recipe
+    from fastmnist.searching.result import Search as Search
+    from fastmnist.searching.searching import search as search
+    from fastmnist.searching.words import Finetune as Finetune
+    from fastmnist.searching.words import Fuse as Fuse
+    from fastmnist.searching.words import Student as Student
     from fastmnist.training.loop import train as train
 
 

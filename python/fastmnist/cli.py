@@ -11,14 +11,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from fastmnist._version import __version__
-from fastmnist.command.arguments import with_signs
-from fastmnist.command.options import add_data, add_own_model, add_training
+from fastmnist.command.arguments import number, with_signs
+from fastmnist.command.options import add_data, add_output, add_own_model, add_training
+from fastmnist.command.outputs import check_plot, check_writable
 from fastmnist.command.reports import add_report
 from fastmnist.command.words import in_options, one_line, told
-from fastmnist.command.writing import check_writable as _check_writable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastmnist {__version__}")
     parser.set_defaults(run=lambda _: _help(parser))
-    commands = parser.add_subparsers(metavar="{compare,train,report,info}")
+    commands = parser.add_subparsers(metavar="{compare,train,recipes,optimize,search,report,info}")
 
     compare = commands.add_parser(
         "compare", help="train (or take) a model, optimize it, print one table of all variants"
@@ -72,22 +72,78 @@ def _parser() -> argparse.ArgumentParser:
     add_own_model(compare)
     compare.add_argument("--json", metavar="FILE", help="write all figures here")
     compare.add_argument("--markdown", metavar="FILE", help="write the table here")
+    compare.add_argument("--html", metavar="FILE", help="write one page for people here")
     compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
+    compare.add_argument(
+        "--recipes",
+        metavar="RECIPE",
+        nargs="+",
+        help="compare what these make, instead of the usual variants: texts, names, YAML files, "
+        "or all that come with the library: all",
+    )
     compare.set_defaults(run=_compare)
 
     train = commands.add_parser("train", help="train the digits network and save it")
     add_data(train)
     add_training(train)
-    train.add_argument(
-        "--output",
-        metavar="FILE",
-        default="digits.safetensors",
-        help="where to save the model (default: %(default)s)",
-    )
+    add_output(train, "digits.safetensors")
     train.add_argument("--json", metavar="FILE", help="write what was measured here")
     train.set_defaults(run=_train)
 
+    recipes = commands.add_parser("recipes", help="list recipes, and the steps that make one")
+    recipes.add_argument("--json", metavar="FILE", help="write them here")
+    recipes.set_defaults(run=_recipes)
+
+    optimize = commands.add_parser("optimize", help="carry out a recipe, and save what it makes")
+    optimize.add_argument(
+        "--recipe",
+        required=True,
+        metavar="RECIPE",
+        help="steps such as prune80+cluster16+int8, a name (see recipes), or a YAML file",
+    )
+    optimize.add_argument(
+        "--max-drop", type=number, metavar="X", help="fail if more is lost: points of accuracy"
+    )
+    add_data(optimize)
+    add_training(optimize)
+    add_own_model(optimize)
+    add_output(optimize, "optimized.safetensors")
+    optimize.add_argument("--json", metavar="FILE", help="write what was measured here")
+    optimize.set_defaults(run=_optimize)
+
+    search = commands.add_parser(
+        "search", help="look for the best recipe within a loss and a time (status 1: none met it)"
+    )
+    search.add_argument(
+        "--max-drop",
+        type=number,
+        default=0.3,
+        metavar="X",
+        help="how much may be lost: points of accuracy, or the metric's unit (default: 0.3)",
+    )
+    search.add_argument("--objective", choices=("latency", "throughput", "size"), default="latency")
+    search.add_argument(
+        "--budget", default="5 min", metavar="TIME", help='wall time: "5 min" (default), "90 s"'
+    )
+    search.add_argument(
+        "--folder", metavar="DIR", help="keep trials here: a search that was stopped goes on"
+    )
+    search.add_argument(
+        "--storage", metavar="URL", help="share it between processes: sqlite:///search.db"
+    )
+    search.add_argument(
+        "--recipes", metavar="RECIPE", nargs="+", help="try these instead of the usual ones"
+    )
+    add_data(search)
+    add_training(search)
+    add_own_model(search)
+    add_output(search, "best.safetensors")
+    search.add_argument("--json", metavar="FILE", help="write all trials here")
+    search.add_argument("--html", metavar="FILE", help="write a report of the best here")
+    search.set_defaults(run=_search)
+
     add_report(commands)
+
     info = commands.add_parser("info", help="say which kernels this machine runs, and why")
     info.add_argument("--json", metavar="FILE", help="write it here")
     info.set_defaults(run=_info)
@@ -99,96 +155,47 @@ def _help(parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _set_up(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Check what can be before it costs minutes; give what pixels are, and who reads batches."""
-    import torch
-
-    import fastmnist as fm
-    from fastmnist.command.references import find
-    from fastmnist.pixels import explicit_pixels
-    from fastmnist.runtime.planning import check_environment
-
-    check_environment()  # a wrong FASTMNIST_ISA is an error now, not after minutes of training
-    if options.threads is not None:
-        fm.set_num_threads(options.threads)
-        torch.set_num_threads(options.threads)
-    pixels = explicit_pixels(options.mean, options.std, options.pixels)
-    torch.manual_seed(options.seed)
-    batch_fn = options.batch_fn and find(options.batch_fn, "--batch-fn", "PKG.MOD:FN")
-    return pixels, batch_fn
-
-
-def _trained(
-    model: Any, source: Any, options: argparse.Namespace, batch_fn: Any, loss_fn: Any = None
-) -> Any:
-    import fastmnist as fm
-
-    epochs = options.epochs or (1 if options.quick else 10)
-    try:
-        history = fm.train(model, source.train, epochs=epochs, batch_fn=batch_fn, loss_fn=loss_fn)
-    except (RuntimeError, LookupError, AttributeError) as error:
-        raise ValueError(
-            f"--model: it does not fit the data ({source.name}): {told(error)}"
-        ) from None
-    if len(history) < epochs:
-        # After Ctrl-C train() leaves a usable model, for notebooks; a command just stops.
-        raise KeyboardInterrupt
-    return history
-
-
 def _compare(options: argparse.Namespace) -> int:
-    for path in (options.json, options.markdown, options.plot):
-        _check_writable(path)
+    for path in (options.json, options.markdown, options.plot, options.html):
+        check_writable(path)
     if options.plot:
-        _check_plot(options.plot)
-    for name, needed in (("weights", "model"), ("trained", "model"), ("weights_key", "weights")):
-        if getattr(options, name) and not getattr(options, needed):
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: expected --{needed} with it, got none")
+        check_plot(options.plot)
     import fastmnist as fm
-    from fastmnist.command.losses import loss_of
-    from fastmnist.command.models import (
-        agreed_pixels,
-        make_model,
-        take_weights,
-    )
-    from fastmnist.command.sources import check_digits, source_of
+    from fastmnist.command.recipes import made_by_recipes, promises, recipe_of_option
+    from fastmnist.command.subject import prepare
     from fastmnist.files.atomic import write_atomically
 
-    pixels, batch_fn = _set_up(options)
-    metric = _metric(options)
-    model = make_model(options.model) if options.model else fm.NeuralNetwork()
-    found = take_weights(model, options.weights, options.weights_key) if options.weights else None
-    if found:
-        print(found)
-    pixels = agreed_pixels(model, pixels)
-    source = source_of(options.data, options.root, pixels, model, batch_fn)
-    if not options.model:
-        check_digits(source)
-    loss_fn = loss_of(options.loss, source.train, batch_fn)
-    if not (found or options.trained):
-        _trained(model, source, options, batch_fn, loss_fn)
+    if options.recipes and options.recipes != ["all"]:
+        for text in options.recipes:
+            recipe_of_option(text)  # a wrong word is an error now, not after minutes of training
+    subject = prepare(options)
+    source, batch_fn = subject.source, subject.batch_fn
+    if options.recipes:
+        made = made_by_recipes(subject, options.recipes, options.seed)
+    else:
+        made = fm.variants(subject.model, source.train, batch_fn=batch_fn)
     report = fm.compare(
-        fm.variants(model, source.train, batch_fn=batch_fn),
+        made,
         source.test,
         rounds=5 if options.quick else 25,
-        metric=metric,
-        loss_fn=loss_fn,
-        batch_fn=batch_fn,
         name=source.name,
+        **subject.options,
     )
     notes = [*source.notes]
     if options.quick:
         notes.append("--quick: one epoch and few rounds, so every figure is a rough one")
+    notes += promises(report, report.about["metric"]) if options.recipes else []
     if notes:
         report.about["notes"] = notes
-    if found:
-        report.about["weights"] = found
+    if subject.found:
+        report.about["weights"] = subject.found
     # Files first: a terminal that goes away must not cost them.
     if options.json:
         report.to_json(options.json)
     if options.markdown:
         report.to_markdown(options.markdown)
+    if options.html:
+        report.to_html(options.html)
     if options.plot:
         drawn = io.BytesIO()
         report.plot().savefig(drawn, format=Path(options.plot).suffix[1:], dpi=150)
@@ -197,30 +204,20 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _metric(options: argparse.Namespace) -> Any:
-    from fastmnist.command.references import find
-    from fastmnist.measuring.metrics import metric_of
-
-    metric, is_greater = options.metric, options.greater_is_better
-    if metric and ":" in metric:
-        metric = find(metric, "--metric", "PKG.MOD:FN")
-        metric = metric() if isinstance(metric, type) else metric
-    return metric_of(metric, None if is_greater is None else is_greater == "yes")
-
-
 def _train(options: argparse.Namespace) -> int:
     for path in (options.output, options.json):
-        _check_writable(path)
+        check_writable(path)
     import fastmnist as fm
     from fastmnist.command.sources import check_digits, source_of
+    from fastmnist.command.subject import set_up, trained
     from fastmnist.files.atomic import write_atomically
     from fastmnist.measuring.metrics import shown
 
-    pixels, batch_fn = _set_up(options)
+    pixels, batch_fn = set_up(options)
     model = fm.NeuralNetwork()
     source = source_of(options.data, options.root, pixels, model, batch_fn)
     check_digits(source)
-    history = _trained(model, source, options, batch_fn)
+    history = trained(model, source, options, batch_fn)
     score = fm.evaluate(model, source.test, batch_fn=batch_fn)
     fm.save(options.output, model)
     if options.json:
@@ -233,8 +230,26 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _recipes(options: argparse.Namespace) -> int:
+    from fastmnist.command.recipes import list_recipes
+
+    return list_recipes(options)
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    from fastmnist.command.recipes import run_optimize
+
+    return run_optimize(options)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from fastmnist.command.recipes import run_search
+
+    return run_search(options)
+
+
 def _info(options: argparse.Namespace) -> int:
-    _check_writable(options.json)
+    check_writable(options.json)
     import numpy
     import torch
 
@@ -254,12 +269,3 @@ def _info(options: argparse.Namespace) -> int:
     print(info)
     print(f"versions {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return 0
-
-
-def _check_plot(path: str) -> None:
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise ImportError("--plot needs matplotlib: pip install matplotlib") from None
-    if Path(path).suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
-        raise ValueError(f"--plot: expected a name that ends in .png, .svg or .pdf, got '{path}'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from fractions import Fraction
@@ -31,6 +32,17 @@ def seed(text: str) -> int:
     if not text.strip().isdecimal() or int(text) >= 2**63:
         raise ArgumentTypeError(f"expected an integer from 0 to 2**63 - 1, got '{text}'")
     return int(text)
+
+
+def number(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"expected a number of at least 0, got '{text}'")
+    return value
 
 
 def numbers(text: str) -> float | tuple[float, ...]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.nn import functional
 
 from fastmnist.command.references import find
 from fastmnist.command.sources import first_rows
+from fastmnist.measuring.scoring import are_numbers
 
 _NAMED = {
     "cross_entropy": functional.cross_entropy,
@@ -39,7 +38,9 @@ def loss_of(name: str | None, data: Any, batch_fn: Any) -> Any:
         If there is no such loss.
     """
     if name is None:
-        return functional.mse_loss if _are_numbers(data, batch_fn) else None
+        first = first_rows(data, batch_fn)
+        is_regression = first is not None and are_numbers(first.target)
+        return functional.mse_loss if is_regression else None
     if ":" in name:
         return find(name, "--loss", "PKG.MOD:FN")
     if name not in _NAMED:
@@ -48,13 +49,3 @@ def loss_of(name: str | None, data: Any, batch_fn: Any) -> Any:
         known = ", ".join(_NAMED)
         raise ValueError(f"--loss: expected {known} or PKG.MOD:FN, got '{name}'{hint}")
     return _NAMED[name]
-
-
-def _are_numbers(data: Any, batch_fn: Any) -> bool:
-    first = first_rows(data, batch_fn)
-    target = None if first is None else first.target
-    if not isinstance(target, Tensor) or not target.is_floating_point():
-        return False
-    sums = target.sum(-1)
-    is_share = target.ndim == 2 and target.shape[1] > 1 and bool((target >= 0).all())
-    return not (is_share and torch.allclose(sums, torch.ones_like(sums), atol=1e-3))

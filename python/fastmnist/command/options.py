@@ -53,6 +53,16 @@ def add_training(parser: ArgumentParser) -> None:
     )
 
 
+def add_output(parser: ArgumentParser, name: str) -> None:
+    """Where the model is saved."""
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        default=name,
+        help="where to save the model (default: %(default)s)",
+    )
+
+
 def add_own_model(parser: ArgumentParser) -> None:
     """A model of the user's, and what it is judged by."""
     model = parser.add_argument_group("your own model")

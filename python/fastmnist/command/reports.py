@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from fastmnist.command.writing import check_writable
+from fastmnist.command.outputs import check_writable
 
 
 def add_report(commands: Any) -> None:

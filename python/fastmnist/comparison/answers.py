@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,14 +55,15 @@ def answers_of(first: Evaluation, own: Evaluation, rows: Batch, pixels: Any) -> 
         return Answers(recall=recall, correct=correct)
     differ = first.predicted != own.predicted
     found = torch.nonzero(differ).flatten()
+    # Where a row has several targets, an index is none of a row.
+    images = _images(rows, pixels) if len(found) and len(own.actual) == rows.size else None
     flips = tuple(
         Flip(
             index,
             int(own.actual[index]),
             int(first.predicted[index]),
             int(own.predicted[index]),
-            # Where a row has several targets, an index is none of a row.
-            _image(rows, index, pixels) if len(own.actual) == rows.size else None,
+            None if images is None else images(index),
         )
         for index in found[:MOST_FLIPS].tolist()
     )
@@ -134,41 +136,43 @@ def _losing(before: Tensor, after: Tensor, actual: Tensor) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _image(rows: Batch, index: int, pixels: PixelNormalization | None) -> Pixels | None:
-    """A row as an image: its pixels as they were, or its numbers between the least and greatest."""
+def _images(
+    rows: Batch, pixels: PixelNormalization | None
+) -> Callable[[int], Pixels | None] | None:
+    """What gives a row as an image; None where rows are none."""
     source = rows.pixels if rows.pixels is not None else (rows.args[0] if rows.args else None)
-    if not isinstance(source, Tensor) or not 3 <= source.dim() <= 4:
+    if not isinstance(source, Tensor) or not 3 <= source.dim() <= 4 or min(source.shape) < 1:
         return None
-    image = source[index]
-    if image.dim() == 3:
-        if image.shape[0] not in (1, 3):
-            return None
-        image = image.double().mean(0)
-    if min(image.shape) < 2 or not _is_image(source):
+    is_uint8, colors = source.dtype == torch.uint8, source.shape[1] if source.dim() == 4 else 1
+    # Floats of three dimensions are rather sequences.
+    if not (is_uint8 or (source.is_floating_point() and source.dim() == 4)):
         return None
-    image = image.double()
-    if source.dtype != torch.uint8:
-        image = _as_pixels(image, pixels)
-    if max(image.shape) > _MOST_SIDE:
-        scale = _MOST_SIDE / max(image.shape)
-        height, width = (max(1, round(side * scale)) for side in image.shape)
-        image = F.adaptive_avg_pool2d(image[None], (height, width))[0]
-    levels: list[list[int]] = image.round().clamp(0, 255).to(torch.int64).tolist()
-    return tuple(tuple(line) for line in levels)
+    if min(source.shape[-2:]) < 2 or colors not in (1, 3):
+        return None
+    low, high = (0.0, 255.0) if is_uint8 else _range_of(source, pixels)
+
+    def image(index: int) -> Pixels:
+        one = source[index].double().nan_to_num()
+        one = (one.mean(0) if one.dim() == 3 else one).sub(low).mul(255 / max(high - low, 1e-12))
+        if max(one.shape) > _MOST_SIDE:
+            scale = _MOST_SIDE / max(one.shape)
+            height, width = (max(1, round(side * scale)) for side in one.shape)
+            one = F.adaptive_avg_pool2d(one[None], (height, width))[0]
+        levels: list[list[int]] = one.round().clamp(0, 255).to(torch.int64).tolist()
+        return tuple(tuple(line) for line in levels)
+
+    return image
 
 
-def _is_image(source: Tensor) -> bool:
-    """Whether rows may be images: [N, channels, height, width], or [N, height, width]."""
-    return source.dtype == torch.uint8 or (source.is_floating_point() and source.dim() == 4)
-
-
-def _as_pixels(image: Tensor, pixels: PixelNormalization | None) -> Tensor:
-    """Floats as 0…255: as they were where it is known what these stood for."""
+def _range_of(source: Tensor, pixels: PixelNormalization | None) -> tuple[float, float]:
+    """What black and white are among floats: as is known, as they look, or their least and
+    greatest."""
+    finite = source.nan_to_num()
+    low, high = float(finite.min()), float(finite.max())
     if pixels is not None and pixels.channels == 1:
-        ends = pixels.to_float(torch.tensor([[0], [255]], dtype=torch.uint8)).double().flatten()
-        levels = (image - ends[0]) * (255 / (ends[1] - ends[0]))
-        if bool(((levels > -1) & (levels < 256)).all()):
-            return levels
-    image = image.nan_to_num()
-    low, high = image.min(), image.max()
-    return (image - low) * (255 / (high - low).clamp(min=1e-12))
+        ends = pixels.to_float(torch.tensor([[0], [255]], dtype=torch.uint8)).flatten()
+        black, white = float(ends[0]), float(ends[1])
+        if black - 0.01 * (white - black) <= low and high <= white + 0.01 * (white - black):
+            return black, white
+    usual = [(0.0, white) for white in (1.0, 255.0) if low >= 0 and high <= white]
+    return usual[0] if usual else (low, high)

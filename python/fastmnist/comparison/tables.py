@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from fastmnist.comparison.figures import (
@@ -23,6 +24,8 @@ from fastmnist.measuring.metrics import ACCURACY, direction_note
 _MOST_CLASSES = 4  # that are named
 _OF_TIMES = ("p50 µs", "p90 µs", "p99 µs", "speed-up")
 _RATE = "rows/s"
+_ENDS = ("memory", "disk", "zeros", "bits", "layers changed")
+_ALWAYS = ("variant", "rows", "difference", "p50 µs", "p99 µs", "speed-up", *_ENDS[:2], _ENDS[-1])
 
 
 def report_table(rows: Sequence[Row], about: Mapping[str, Any]) -> Table:
@@ -31,31 +34,41 @@ def report_table(rows: Sequence[Row], about: Mapping[str, Any]) -> Table:
     batches = [timing.batch for timing in rows[0].timings] if rows else []
     names = {batch: _names_of_times(batch, batches) for batch in batches}
     times = [name for batch in batches for name in names[batch].values()]
-    ends = ["memory", "disk", "zeros", "bits", "layers changed"]
-    table = Table(_title(about), ["variant", "rows", metric, "difference", "p", *times, *ends])
+    names_of = ["variant", "rows", metric, "difference", "p", *times, *_ENDS]
     texts = scores(metric, [row.score for row in rows], n)
+    first = {timing.batch: timing for timing in rows[0].timings} if rows else {}
+    cells = []
     for row, text in zip(rows, texts, strict=True):
         timed = {timing.batch: timing for timing in row.timings}
-        first = {timing.batch: timing for timing in rows[0].timings}
-        table.row(
-            row.name,
-            row.rows,
-            text,
-            _difference(row, n),
-            p_value(row.p_value),
-            *(
-                cell
-                for batch in batches
-                for cell in _cells_of_times(
-                    first[batch], timed.get(batch), row is rows[0], names[batch]
-                )
-            ),
-            kilobytes(row.memory),
-            kilobytes(row.disk),
-            share(row.sparsity),
-            bits(row.bits),
-            str(row.layers_changed) if row.layers_changed else NONE,
+        measured = [
+            cell
+            for batch in batches
+            for cell in _cells_of_times(
+                first[batch], timed.get(batch), row is rows[0], names[batch]
+            )
+        ]
+        cells.append(
+            [
+                row.name,
+                row.rows,
+                text,
+                _difference(row, n),
+                p_value(row.p_value),
+                *measured,
+                kilobytes(row.memory),
+                kilobytes(row.disk),
+                share(row.sparsity),
+                bits(row.bits),
+                str(row.layers_changed) if row.layers_changed else NONE,
+            ]
         )
+    # Files of earlier versions tell less, and no other metric than accuracy has a test.
+    told = [
+        name in _ALWAYS or any(line[i] != NONE for line in cells) for i, name in enumerate(names_of)
+    ]
+    table = Table(_title(about), [*compress(names_of, told)])
+    for line in cells:
+        table.row(*compress(line, told))
     _add_parts(table, metric, names)
     for note in _notes(rows, about, batches):
         table.note(note)
@@ -95,13 +108,16 @@ def _add_parts(table: Table, metric: str, names: dict[int, dict[str, str]]) -> N
         key |= {names[batch]["p50 µs"]: "p50 µs", names[batch]["speed-up"]: "speed-up"}
     # Room for names of 31 letters in 80 columns.
     key["difference"] = "Δ points" if metric == ACCURACY.name else "Δ"
-    table.part("all at a glance", key | {"disk": "disk"})
+    _add_part(table, "all at a glance", key | {"disk": "disk"})
     for batch, columns in names.items():
-        table.part(
-            f"calls with {batch:,} row{'s' * (batch != 1)}", {v: k for k, v in columns.items()}
-        )
+        title = f"calls with {batch:,} row{'s' * (batch != 1)}"
+        _add_part(table, title, {name: short for short, name in columns.items()})
     ends = {name: name for name in ("p", "memory", "zeros", "bits")}
-    table.part("tests and weights", {**ends, "layers changed": "layers changed"})
+    _add_part(table, "tests and weights", {**ends, "layers changed": "layers changed"})
+
+
+def _add_part(table: Table, title: str, columns: dict[str, str]) -> None:
+    table.part(title, {name: short for name, short in columns.items() if name in table.columns})
 
 
 def _difference(row: Row, n: int) -> str:

@@ -17,6 +17,8 @@ from fastmnist.pruning.counting import masked_weight
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.saving.save_load import size
 
+_FEW = 16  # values, from which on an index is what files and kernels hold
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -69,10 +71,11 @@ def _count(weight: Any, bits: float) -> tuple[int, int, float]:
 
 
 def _bits_of_codes(codes: Any) -> int:
-    """Of symmetric codes, or of the index where few values tell less."""
+    """Of symmetric codes, or of the index of one of few values."""
     one = np.zeros(len(codes), np.float32)
     layer = QuantizedLayer("", codes, one, one)
-    return min(layer.bits, max(1, math.ceil(math.log2(max(layer.values, 2)))))
+    few = layer.values <= _FEW
+    return min(layer.bits, math.ceil(math.log2(max(layer.values, 2)))) if few else layer.bits
 
 
 def memory_of(variant: Any) -> int | None:

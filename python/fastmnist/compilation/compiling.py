@@ -18,6 +18,7 @@ from fastmnist.layers.registry import kind_of
 from fastmnist.pixels import PixelNormalization, model_pixels
 from fastmnist.quantization.configs import Dynamic, Static, check_config, pixels_of
 from fastmnist.quantization.posttraining import post_training
+from fastmnist.rewriting.changes import keep_recipe_text, recipe_text
 from fastmnist.rewriting.copies import check_module
 from fastmnist.rewriting.selection import check_not_prepared
 from fastmnist.rewriting.transform import transformed
@@ -134,6 +135,7 @@ def compile(
         found = read(as_model(ready), _by_name(ready, rows), told)
     net = CompiledModel(found.graph, plan)
     _check_answers(net, found)
+    keep_recipe_text(net, recipe_text(model))
     return net
 
 

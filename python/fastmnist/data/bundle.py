@@ -131,10 +131,13 @@ class Split(Dataset[tuple[Tensor, int]]):
         if not 1 <= n <= len(self):
             raise ValueError(f"n: expected 1 to {len(self)}, the number of samples, got {n}")
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(self), generator=generator)[:n]
+        return self.at(torch.randperm(len(self), generator=generator)[:n])
+
+    def at(self, index: Tensor) -> Split:
+        """Give the samples at these places, an int64 tensor, as a half of its own."""
         return Split(
-            self.images[chosen],
-            self.labels[chosen],
+            self.images[index],
+            self.labels[index],
             mean=self.mean,
             std=self.std,
             classes=self._classes,

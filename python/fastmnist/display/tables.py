@@ -81,7 +81,9 @@ class Table:
         width = options.max_width
         if self.parts and width >= _FULL_WIDTH:
             width = _WIDTH_OF_PARTS  # of tables; sentences stay lines
-        if self.parts and 1 + sum(self._widths()) > width:
+        if not self.rows:
+            pass  # the title has said so
+        elif self.parts and 1 + sum(self._widths()) > width:
             drawn: set[int] = set()
             for part in self._joined_parts(width):
                 # Rows that tell nothing new in this part are left out.

@@ -32,7 +32,7 @@ _FEW = 5
 _BUSY_SHARE = 0.85  # of the time that passed, that this process had a CPU
 _MOST_INTERRUPTIONS = 50
 _UNSTEADY = 0.25  # spread between rounds
-_ROBUST = 1.4826  # from the median deviation to the standard deviation of normal values
+_HALF, _MOST = 1.4826, 0.8693  # standard deviations of normal values, by quantiles of deviations
 _OF_MEDIAN = 1.2533  # standard error of a median, in those of a mean
 
 
@@ -160,13 +160,12 @@ def noise_of_ratio(
     logs = np.log(np.maximum(first, 1e-12) / np.maximum(own, 1e-12))
     rounds = len(logs)
     middle = float(np.median(logs))
-    # Not of quantized times alone: half of them may be equal, and the others far away.
     deviations = np.abs(logs - middle)
     widest = WIDEST if rounds >= _FEW else WIDEST_OF_FEW
-    sigma = max(
-        _ROBUST * float(np.median(deviations)),
-        float(np.mean(np.sort(deviations)[:-1] if rounds > 1 else [1.0])),
-    )
+    # By two quantiles: of times in steps of a clock half may be equal, and the others far away. Of
+    # one round nothing is known.
+    half, most = np.percentile(deviations, [50, 75]) if rounds > 1 else (1.0, 1.0)
+    sigma = max(_HALF * float(half), _MOST * float(most))
     quantile = float(t.ppf(0.5 + CONFIDENCE / 2, max(rounds - 1, 1)))
     error = quantile * _OF_MEDIAN * sigma / math.sqrt(rounds)
     off = 0.0 if shown is None else abs(math.log(max(shown, 1e-12)) - middle)

@@ -210,6 +210,15 @@ def are_probabilities(target: Tensor) -> bool:
     return bool((values >= 0).all() and ((values.sum(1) - 1).abs() < 0.01).all())
 
 
+def are_numbers(target: Any) -> bool:
+    """Whether targets are floats that are no shares of classes: those of a regression."""
+    if not isinstance(target, Tensor) or not target.is_floating_point():
+        return False
+    sums = target.sum(-1)
+    is_share = target.ndim == 2 and target.shape[1] > 1 and bool((target >= 0).all())
+    return not (is_share and torch.allclose(sums, torch.ones_like(sums), atol=1e-3))
+
+
 def _mismatch(outputs: Tensor, target: Tensor, reason: str) -> ValueError:
     text = (
         "outputs, target: expected float [N, classes] and int64 [N] for the default loss, got "

@@ -11,6 +11,7 @@ from torch import nn
 from fastmnist.files.fields import required_field
 
 _ATTRIBUTE = "fastmnist_changes"
+_RECIPE = "fastmnist_recipe"
 
 # Kinds of changes, beside "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16".
 FUSED = "fused"
@@ -118,6 +119,19 @@ def record(model: nn.Module, new: Iterable[Change]) -> None:
     """Append to what earlier transforms recorded. Plain dicts, so pickles do not need us."""
     before = getattr(model, _ATTRIBUTE, ())
     object.__setattr__(model, _ATTRIBUTE, (*before, *(c.to_json() for c in new)))
+    vars(model).pop(_RECIPE, None)  # no longer all that was done
+
+
+def recipe_text(model: Any) -> str | None:
+    """The recipe that made a module or a compiled network, as YAML; None if none did."""
+    text = vars(model).get(_RECIPE) if hasattr(model, "__dict__") else None
+    return text if isinstance(text, str) else None
+
+
+def keep_recipe_text(model: Any, text: str | None) -> None:
+    """Let a model, its copies and the file it is saved to tell what recipe made it."""
+    if text is not None:
+        object.__setattr__(model, _RECIPE, text)
 
 
 def drop_outdated(model: nn.Module) -> None:

@@ -171,7 +171,8 @@ class CompiledModel(_core.Model):
         return f"CompiledModel({chain}, int8 {network.kind}, {self.nbytes:,} bytes)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.network, self._wanted_plan)
+        recipe = {k: v for k, v in vars(self).items() if k == "fastmnist_recipe"}
+        return type(self), (self.network, self._wanted_plan), recipe or None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledModel:
         return self  # immutable

@@ -28,7 +28,13 @@ from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.plain import mark_resized
 from fastmnist.layers.registry import kind_of, model_class, model_name
 from fastmnist.pixels import model_pixels, set_model_pixels
-from fastmnist.rewriting.changes import Change, changes, record
+from fastmnist.rewriting.changes import (
+    Change,
+    changes,
+    keep_recipe_text,
+    recipe_text,
+    record,
+)
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
@@ -233,10 +239,10 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
     if isinstance(model, CompiledModel):
         network = model.network
         if isinstance(network, NetworkGraph):
-            described = {"type": "compiled", "graph": graph_to_json(network)}
+            described = {"type": "compiled", "graph": graph_to_json(network), **_made_by(model)}
             return described, graph_arrays(network, "graph.")
         network = without_empty_neurons(network) if compress else network
-        described = {"type": "compiled", "network": network_to_json(network)}
+        described = {"type": "compiled", "network": network_to_json(network), **_made_by(model)}
         return described, network_arrays(network, "network.")
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -260,6 +266,7 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
         **({"clustered": clustered} if clustered else {}),
         "replaced": describe_layers(plain),
         "chain": describe_chain(plain),
+        **_made_by(model),
     }
     arrays: Arrays = {}
     for key, value in plain.state_dict().items():
@@ -275,6 +282,11 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
     return description, arrays
+
+
+def _made_by(model: Any) -> dict[str, Any]:
+    text = recipe_text(model)
+    return {} if text is None else {"recipe": text}
 
 
 def _class_of(model: nn.Module) -> str | None:
@@ -311,8 +323,13 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     """A model as described. The structure first, then its numbers, then what lies on top of them:
     frozen, masked, clustered, what pixels mean, what was done."""
     kind = description.get("type")
+    made_by = description.get("recipe")
+    if made_by is not None and not isinstance(made_by, str):
+        raise ValueError(f"recipe: expected text, got {type(made_by).__name__}")
     if kind == "compiled":
-        return CompiledModel(compiled_from(description, arrays))
+        net = CompiledModel(compiled_from(description, arrays))
+        keep_recipe_text(net, made_by)
+        return net
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
     clustered = description.get("clustered", [])
@@ -343,6 +360,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     if pixels is not None:
         set_model_pixels(model, pixels)
     record(model, map(Change.from_json, required_field(description, "changes", list)))
+    keep_recipe_text(model, made_by)
     return model
 
 

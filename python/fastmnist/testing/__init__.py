@@ -39,6 +39,7 @@ from fastmnist.testing.checks import (
     assert_sqnr,
 )
 from fastmnist.testing.latencies import assert_latency
+from fastmnist.testing.recipes import assert_recipe_holds
 
 __all__ = [
     "assert_accuracy_drop",
@@ -49,6 +50,7 @@ __all__ = [
     "assert_max_error",
     "assert_no_worse",
     "assert_r2",
+    "assert_recipe_holds",
     "assert_smaller",
     "assert_sqnr",
 ]

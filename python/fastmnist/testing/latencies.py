@@ -63,7 +63,7 @@ def assert_latency(
             raise ValueError(f"{name}_us: expected microseconds above 0, got {limit!r}")
     checked_integer("batch", batch)
     checked_integer("attempts", attempts)
-    made = []
+    made: list[str] = []
     while len(made) < attempts:
         found = latency(net, rows, (batch,), threads, seconds)
         failed = broken_limits(vars(found[0].warm), limits)

@@ -1,0 +1,179 @@
+"""The commands about recipes: which there are, what one makes, and which is best."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from fastmnist.command.outputs import check_writable
+from fastmnist.command.subject import Subject, prepare
+from fastmnist.display.progress import can_show
+from fastmnist.display.tables import Table
+from fastmnist.files.atomic import write_atomically
+from fastmnist.measuring.evaluation import evaluate
+from fastmnist.measuring.metrics import shown, unit_of
+from fastmnist.saving.save_load import save
+from fastmnist.searching.budget import seconds_of
+from fastmnist.searching.named import NAMED
+from fastmnist.searching.optimizing import optimize
+from fastmnist.searching.recipe import Recipe
+from fastmnist.searching.searching import search
+from fastmnist.searching.words import WORDS
+
+
+def list_recipes(options: argparse.Namespace) -> int:
+    """Print the recipes that come with the library, and the words for one's own."""
+    check_writable(options.json)
+    table = Table("recipes: fastmnist optimize --recipe NAME", ["name", "may lose", "steps"])
+    for name, recipe in NAMED.items():
+        table.row(name, f"{recipe.max_drop:g} points", str(recipe))
+    words = Table("steps of your own, joined by +: prune80@3+cluster16+int8", ["step", "what"])
+    for word in WORDS.values():
+        words.row(word.example, word.about)
+    words.note("@3: trained for three epochs after it; (augment): images are moved meanwhile")
+    words.note("in parentheses: the fields of its configuration, prune80(scope=global)")
+    if options.json:
+        content = {
+            "recipes": [
+                {
+                    "name": name,
+                    "steps": str(recipe),
+                    "max_drop": recipe.max_drop,
+                    "about": recipe.about,
+                }
+                for name, recipe in NAMED.items()
+            ],
+            "steps": {word.example: word.about for word in WORDS.values()},
+        }
+        write_atomically(options.json, f"{json.dumps(content, indent=2)}\n".encode())
+    print(table)
+    for name, recipe in NAMED.items():
+        print(f"{name}: {recipe.about}")
+    print(f"\n{words}")
+    return 0
+
+
+def run_optimize(options: argparse.Namespace) -> int:
+    """Carry out one recipe; save what it makes."""
+    for path in (options.output, options.json):
+        check_writable(path)
+    recipe = recipe_of_option(options.recipe)
+    subject = prepare(options)
+    source = subject.source
+    made = optimize(
+        subject.model,
+        source.train,
+        recipe,
+        source.test if source.test is not source.train else None,
+        options.max_drop,
+        seed=options.seed,
+        **subject.options,
+    )
+    save(options.output, made)
+    before, after = (
+        evaluate(model, source.test, **subject.options) for model in (subject.model, made)
+    )
+    if options.json:
+        content = {
+            "recipe": str(recipe),
+            "data": source.name,
+            "n": after.n,
+            "metric": after.metric,
+            "before": float(before),
+            "after": float(after),
+            "file": options.output,
+            "bytes": Path(options.output).stat().st_size,
+        }
+        write_atomically(options.json, f"{json.dumps(content, indent=2)}\n".encode())
+    size = Path(options.output).stat().st_size / 1000
+    print(
+        f"{recipe}: {source.name}, {shown(before.metric, before)} → {shown(after.metric, after)} "
+        f"of {after.n:,} rows; {size:,.1f} KB, saved to {options.output}"
+    )
+    for note in source.notes:
+        print(note)
+    return 0
+
+
+def run_search(options: argparse.Namespace) -> int:
+    """Search, save the best, print what was found: 0 if it meets the goal, else 1."""
+    for path in (options.output, options.json, options.html):
+        check_writable(path)
+    seconds_of(options.budget)
+    recipes = None
+    if options.recipes:
+        recipes = [recipe_of_option(text) for text in options.recipes]
+    subject = prepare(options)
+    fit, judged, reported = subject.halves(options.seed)
+    found = search(
+        subject.model,
+        fit,
+        options.max_drop,
+        options.objective,
+        options.budget,
+        options.storage,
+        folder=options.folder,
+        validation=judged,
+        recipes=recipes,
+        seed=options.seed,
+        progress=can_show(),
+        **subject.options,
+    )
+    save(options.output, found.model)
+    if options.json:
+        found.to_json(options.json)
+    if options.html:
+        report = found.report(reported)
+        report.to_html(options.html)
+    print(found)
+    print(f"{found.recipe}: saved to {options.output}")
+    return 0 if found.met else 1
+
+
+def recipe_of_option(text: str) -> Recipe:
+    """Read a recipe of a command: text, a name, or a YAML file.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it is none.
+    """
+    if text.endswith((".yaml", ".yml")):
+        with open(text, encoding="utf-8") as file:
+            return Recipe.from_yaml(file.read(100_000))
+    return Recipe.parse(text)
+
+
+def made_by_recipes(subject: Subject, texts: list[str], seed: int) -> dict[str, Any]:
+    """Variants for a comparison: the original, and what each recipe makes as it would run."""
+    from fastmnist.searching.judging import example_of, runnable
+
+    named = [*NAMED] if texts == ["all"] else texts
+    recipes = [recipe_of_option(text) for text in named]
+    example = example_of(subject.source.test, subject.model, subject.batch_fn)
+    variants: dict[str, Any] = {"original": subject.model}
+    for recipe in recipes:
+        made = optimize(
+            subject.model,
+            subject.source.train,
+            recipe,
+            seed=seed,
+            loss_fn=subject.loss_fn,
+            batch_fn=subject.batch_fn,
+        )
+        variants[recipe.name or str(recipe)] = runnable(made, example)[0]
+    return variants
+
+
+def promises(rows: Any, metric: str) -> list[str]:
+    """Notes on recipes that lost more than they say."""
+    notes = []
+    for row in rows:
+        recipe = NAMED.get(row.name)
+        if recipe is None or recipe.max_drop is None or unit_of(metric) != 100:
+            continue
+        if -100 * row.difference > recipe.max_drop:
+            notes.append(f"'{row.name}' lost more than the {recipe.max_drop:g} points that it says")
+    return notes

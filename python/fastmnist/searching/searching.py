@@ -1,0 +1,220 @@
+"""Look for the best recipe, within a loss and a time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastmnist.data.batch import BatchFn
+from fastmnist.data.bundle import Data
+from fastmnist.display.callers import callers_level
+from fastmnist.display.progress import ProgressBar
+from fastmnist.measuring.metrics import MetricLike, metric_of, unit_of
+from fastmnist.measuring.scoring import LossFn
+from fastmnist.runtime.cpu import cpu_info
+from fastmnist.searching.budget import seconds_of
+from fastmnist.searching.folder import Folder
+from fastmnist.searching.judging import Judge
+from fastmnist.searching.optimizing import check_max_drop, told_model
+from fastmnist.searching.recipe import Recipe
+from fastmnist.searching.result import Search
+from fastmnist.searching.running import PLAIN, Run
+from fastmnist.searching.shared import opened
+from fastmnist.searching.splitting import split_rows
+from fastmnist.searching.trial import OBJECTIVES, pareto
+from fastmnist.searching.tuning import Tuning
+
+_SHARE, _MOST_JUDGED = 1 / 6, 10_000  # of rows without a test half, that are kept apart
+
+
+def search(
+    model: nn.Module,
+    data: Any,
+    max_drop: float = 0.3,
+    objective: str = "latency",
+    budget: str | float = "5 min",
+    storage: Any = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    validation: Any = None,
+    recipes: Sequence[Any] | None = None,
+    batch_size: int = 128,
+    loss_fn: LossFn | None = None,
+    metric: MetricLike = None,
+    greater_is_better: bool | None = None,
+    batch_fn: BatchFn | None = None,
+    pixels: str | None = None,
+    mean: Any = None,
+    std: Any = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Search:
+    """Look for the recipe that makes a model fastest, or smallest, within a loss and a time.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A trained float model; left as it was.
+    data : Data, Split, DataLoader, Dataset, (x, y), …
+        With targets. A bundle's training half trains and calibrates, one half of its test rows
+        judges the candidates, and :meth:`Search.report` measures on the other. Of other data a
+        sixth, at most 10,000 rows, is kept apart to judge by: rows that the model was trained on
+        flatter it, so that less is found than there is; give `validation` then.
+    max_drop : float
+        How much may be lost: accuracy in points, another metric in its own unit. A recipe meets it
+        if it does so by more than the standard error of what it loses.
+    objective : {"latency", "throughput", "size"}
+        What is to be small: the time of a call with one row; the time a row takes in batches of
+        1,024; the bytes of the file.
+    budget : str or float
+        Wall time in all, such as "5 min", "90 s", or seconds; one that went on counts what it had.
+    storage : str or optuna storage, optional
+        Share the work between processes or machines: an Optuna storage, such as
+        ``"sqlite:///search.db"`` (needs the extra ``fastmnist[search]``). All are given the
+        same arguments; each takes what nobody has begun.
+    folder : path, optional
+        Where trials are kept: a search that was stopped, or killed, goes on there.
+    validation : data, optional
+        Rows to judge candidates by, which the model was not trained on.
+    recipes : list of recipes, optional
+        What is tried, instead of what is usual for such a model. How long they train is up to the
+        search; "@0" stays.
+    batch_size, loss_fn, metric, greater_is_better, batch_fn, pixels, mean, std, seed, progress
+        As for :func:`fastmnist.optimize`.
+
+    Returns
+    -------
+    Search
+        ``recipe``, ``model``, ``best``, ``met``, ``trials``, ``pareto``, ``report()``. Never what
+        is slower and larger than plain static int8. Where nothing meets the goal, ``met`` is False
+        and the nearest is given, with a warning. Stopped by Ctrl-C, what was found so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is none of the above, there is nothing to quantize, or there are no targets.
+    ImportError
+        If `storage` is given and Optuna is not installed.
+
+    Examples
+    --------
+    >>> import fastmnist as fm
+    >>> data = fm.load_dataset("digits")
+    >>> model = fm.NeuralNetwork()
+    >>> history = fm.train(model, data, epochs=3, seed=0)
+    >>> found = fm.search(model, data, max_drop=2.0, budget="5 s", recipes=["int8", "prune50+int8"])
+    >>> found.met, len(found.trials) >= 2
+    (True, True)
+    """
+    began = time.monotonic()
+    seconds = seconds_of(budget)
+    check_max_drop(max_drop)
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective: expected {', '.join(OBJECTIVES)}, got {objective!r}")
+    told = told_model(model, pixels, mean, std)
+    given = None if recipes is None else [Recipe.of(recipe) for recipe in recipes]
+    fit, judged, reported, what_reported = _parts(data, validation, seed)
+    judge = Judge(
+        told,
+        judged,
+        metric=metric_of(metric, greater_is_better),
+        loss_fn=loss_fn,
+        batch_fn=batch_fn,
+    )
+    tuning = Tuning.of(
+        fit,
+        told,
+        batch_size=batch_size,
+        loss_fn=loss_fn,
+        batch_fn=batch_fn,
+        seed=seed,
+        progress=False,
+    )
+    settings = {
+        "max_drop": max_drop,
+        "objective": objective,
+        "metric": judge.metric.name,
+        "rows judged": judge.n,
+        "seed": seed,
+        "model": _digest(told),
+        "recipes": None if given is None else [str(recipe) for recipe in given],
+    }
+    with ExitStack() as stack:
+        stored = None
+        if folder is not None:
+            stored = Folder(folder, settings)
+            stack.callback(stored.close)
+        run = Run(told, judge, tuning, max_drop, objective, stored, opened(storage, settings))
+        run.begin(began, seconds)
+        with (
+            warnings.catch_warnings(),
+            ProgressBar("searching", math.ceil(seconds), show=progress) as bar,
+        ):
+            warnings.simplefilter("ignore")  # of what a recipe costs; here it is measured
+            run.bar = bar
+            run.all_rungs(given)
+        chosen, met = run.choose()
+        result = run.model_of(chosen)
+        plain = run.model_of(run.plain) if run.plain is not None else None
+    about = {
+        "objective": objective,
+        "max_drop": max_drop,
+        "metric": judge.metric.name,
+        "score": judge.score,
+        "n": judge.n,
+        "budget": seconds,
+        "seconds": run.elapsed(),
+        "isa": cpu_info()["isa"],
+        "cpu": cpu_info()["model"],
+        "torch": str(torch.__version__),
+        "reported": what_reported,
+        "notes": run.notes,
+    }
+    compared = {"original": model}
+    compared |= {"static int8": plain} if plain is not None else {}
+    compared |= {"best": result} if chosen.key != PLAIN else {}
+    options = {"batch_fn": batch_fn, "loss_fn": loss_fn, "metric": judge.metric}
+    trials = tuple(run.trials)
+    front = tuple(pareto(trials))
+    found = Search(chosen, met, result, trials, front, about, compared, reported, options)
+    if not met:
+        unit = "points" if unit_of(judge.metric.name) == 100 else judge.metric.name
+        warnings.warn(
+            f"nothing lost at most {max_drop:g} {unit}: the nearest is '{chosen.recipe}' with "
+            f"{chosen.drop:.3g}: allow more, or give more time",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
+    return found
+
+
+def _parts(data: Any, validation: Any, seed: int) -> tuple[Any, Any, Any, str]:
+    """Rows to train on, to judge by, to report on, and what the last are."""
+    if isinstance(data, Data):
+        if validation is not None:
+            return data, validation, data, "the test half"
+        reported, judged = split_rows(data.test, share=0.5, seed=seed)
+        return data, judged, reported, "test rows that chose nothing"
+    if validation is not None:
+        return data, validation, validation, "the rows that chose"
+    fit, judged = split_rows(data, share=_SHARE, seed=seed, most=_MOST_JUDGED)
+    return fit, judged, judged, "the rows that chose"
+
+
+def _digest(model: nn.Module) -> str:
+    """What tells one model from another."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
