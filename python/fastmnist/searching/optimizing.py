@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from fastmnist.clustering.clusterer import cluster
@@ -124,8 +125,10 @@ def optimize(
         progress=progress,
     )
     result = told
-    for step in recipe:
-        result = apply(step, result, tuning)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for step in recipe:
+            result = apply(step, result, tuning)
     result = plain_copy(result) if result is model else result
     keep_recipe(result, recipe)
     if max_drop is not None:

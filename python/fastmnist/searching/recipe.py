@@ -327,7 +327,10 @@ def _unknown(part: str, text: str) -> ValueError:
     match = re.match(r"[a-zA-Z_]*", part)
     name = match[0].lower() if match else ""
     near = difflib.get_close_matches(name, WORDS, n=1, cutoff=0.5)
-    if near:
+    whole = difflib.get_close_matches(part, NAMED, n=1, cutoff=0.75)
+    if whole:
+        best = whole[0]
+    elif near:
         rest = part[len(name) :]
         looks = f"{near[0]}{rest}"
         best = looks if _STEP.fullmatch(looks) else WORDS[near[0]].example

@@ -131,6 +131,18 @@ class Search(Tabled):
             )
         return report
 
+    def plot(self) -> Any:
+        """Draw what each trial loses against its latency and its size: a matplotlib Figure.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from fastmnist.searching.plots import plot_search
+
+        return plot_search(self)
+
     def to_frame(self) -> Any:
         """Return a pandas DataFrame of all trials.
 

@@ -22,7 +22,7 @@ from fastmnist.searching.folder import Folder
 from fastmnist.searching.judging import Judge, costs
 from fastmnist.searching.recipe import Recipe
 from fastmnist.searching.shared import Store
-from fastmnist.searching.space import candidates
+from fastmnist.searching.space import candidates, other_ends
 from fastmnist.searching.trial import Trial, best, latest, pareto, survivors
 from fastmnist.searching.tuning import OutOfTime, Tuning
 from fastmnist.searching.workshop import ETA, Workshop, part_of, rounded_unit
@@ -97,8 +97,8 @@ class Run:
         pool = every if given else every[: self._most(left)]
         if not self._plan(pool, left):
             pool = [recipe for recipe in every if not any(s.trained_epochs for s in recipe)]
-        promoted = pool
-        for rung in range(_RUNGS):
+        promoted, rung = pool, 0
+        while promoted:
             for recipe in promoted:
                 self._try(recipe, rung)
             by_key = {Workshop.key_of(recipe): recipe for recipe in promoted}
@@ -106,12 +106,20 @@ class Run:
             here = [t for t in latest(self.trials) if t.rung == rung and t.key in trained]
             if rung == _RUNGS - 1 or not here:
                 break
-            count = max(2, math.ceil(len(here) / ETA))
-            chosen = survivors(
-                here, self.max_drop, self.objective, _RUNGS - 1 - rung, min(count, len(here))
-            )
-            promoted = [by_key[trial.key] for trial in chosen]
-            self._workshop.forget(rung)
+            count = min(max(2, math.ceil(len(here) / ETA)), len(here))
+            chosen = survivors(here, self.max_drop, self.objective, _RUNGS - 1 - rung, count)
+            promoted, rung = [by_key[trial.key] for trial in chosen], rung + 1
+            self._workshop.forget(rung - 1)
+        if not given:
+            self._ends(promoted, rung)
+
+    def _ends(self, promoted: list[Recipe], rung: int) -> None:
+        """The shapes that came so far, their weights stored in other ways, the best ones first."""
+        by_key = {Workshop.key_of(recipe): recipe for recipe in promoted}
+        done = [t for t in latest(self.trials) if t.key in by_key and t.rung == rung]
+        for trial in survivors(done, self.max_drop, self.objective, 0, len(done)):
+            for recipe in other_ends(by_key[trial.key]):
+                self._try(recipe, rung)
 
     @property
     def _overhead(self) -> float:

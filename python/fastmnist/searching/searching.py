@@ -149,6 +149,8 @@ def search(
         "recipes": None if given is None else [str(recipe) for recipe in given],
     }
     with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.manual_seed(seed)
         stored = None
         if folder is not None:
             stored = Folder(folder, settings)

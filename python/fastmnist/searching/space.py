@@ -1,8 +1,12 @@
-"""Which recipes a search tries: what is usual, and students of every width that may do."""
+"""Which recipes a search tries: what is usual, networks of fewer neurons, and ends for the best.
+
+What a recipe loses is decided by its shape and its training far more than by how its weights are
+stored in the end, so the rungs see each shape once, with plain int8; the best shapes get the other
+ends (:data:`ENDS`) when the rungs are through.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,27 +15,12 @@ from fastmnist.data.batch import Batch
 from fastmnist.searching.recipe import Recipe
 from fastmnist.searching.steps import Step
 from fastmnist.searching.widths import hidden_widths
-from fastmnist.searching.words import Student
 
-# Of each hidden layer's neurons: what is likely to do first.
-_SHARES = (0.5, 0.75, 1 / 3, 0.25, 1 / 6)
-_UNTRAINED = ("int8", "dynamic", "int4", "prune30@0+int8", "cluster32@0+int8")
-_ENDS = ("int8", "cluster16+int8", "qat4", "prune50+cluster16+int8")
-_TRAINED = (
-    "cluster16+int8",
-    "prune50+int8",
-    "prune80+int8",
-    "prune80+cluster16+int8",
-    "prune90+cluster16+int8",
-    "qat4",
-)
-_SHRUNK = ("neurons50", "neurons75")
-_BLOCK = 16  # neurons that kernels work on at once
-# Students learn by the targets more than by a teacher that knows them by heart, and at a high rate:
-# on MNIST, 12 epochs, 784-48-128-10 reached 97.2 % with 0.9, 97.4 with 0.5.
-_STUDENT = "distill({widths},alpha=0.5,lr=0.003{augment})"
-# A teacher that never saw moved images knows them worse than their labels do.
-_STUDENT_MOVED = "distill({widths},alpha=0.0,lr=0.003{augment})"
+ENDS = ("cluster16+int8", "qat4", "prune50+cluster16+int8")
+_UNTRAINED = ("int4", "cluster32@0+int8", "prune30@0+int8", "dynamic")
+_TRAINED = ("qat4", "cluster16+int8", "prune80+cluster16+int8", "prune80+int8", "lowrank50+int8")
+_REMOVED = (50, 75, 25, 62.5, 87.5)  # percent of the neurons
+_LR = 0.003  # what is left of a network learns anew, at a high rate
 
 
 def candidates(model: nn.Module, first: Batch, has_targets: bool) -> list[Recipe]:
@@ -42,63 +31,42 @@ def candidates(model: nn.Module, first: Batch, has_targets: bool) -> list[Recipe
     first : Batch
         Some rows: images are moved about where something is trained.
     has_targets : bool
-        Whether rows have targets, that students learn by.
+        Whether rows have targets: with none, moved images would be taught by a model that never
+        saw any.
     """
-    augment = ",augment" if _are_images(first) and has_targets else ""
-    widths = hidden_widths(model)
-    groups = [[*_UNTRAINED], [_moved(text, augment) for text in _TRAINED]]
-    if widths:
-        shrunk = [text for text in _SHRUNK if _removes_some(model, text)]
-        narrow = students([*widths.values()], augment, has_targets)
-        groups += [
-            [_moved(f"{text}+{end}", augment) for text in first_steps]
-            for first_steps in (narrow, shrunk)
-            for end in _ENDS
-        ]
+    moved = has_targets and _are_images(first)
+    groups = [[*_UNTRAINED], [*_TRAINED]]
+    if widths := hidden_widths(model):
+        groups.append([f"neurons{share:g}(lr={_LR})+int8" for share in _REMOVED])
+        half = ",".join(str(max(1, width // 2)) for width in widths.values())
+        groups[1].append(f"distill({half},alpha=0.5,lr={_LR})+int8")
     texts: list[str] = []
     while any(groups):  # in turns, so that a short search sees some of each kind
         texts += [group.pop(0) for group in groups if group]
-    return [*{str(recipe): recipe for recipe in map(Recipe.parse, texts)}.values()]
+    found: dict[str, Recipe] = {}
+    for text in texts:
+        recipe = _moved(Recipe.parse(text), moved)
+        found.setdefault(str(recipe), recipe)
+    return [*found.values()]
 
 
-def students(widths: Sequence[int], augment: str, has_targets: bool) -> list[str]:
-    """Steps that make narrower networks of these widths."""
-    found: dict[tuple[int, ...], None] = {}
-    for share in _SHARES:
-        found[tuple(_rounded(share * width, width) for width in widths)] = None
-    found.pop(tuple(widths), None)
-    form = _STUDENT_MOVED if augment else _STUDENT
-    return [form.format(widths=",".join(map(str, own)), augment=augment) for own in found]
+def other_ends(recipe: Recipe) -> list[Recipe]:
+    """The same shape, trained alike, with its weights stored in the other ways."""
+    if str(recipe.steps[-1]) != "int8" or len(recipe) != 2 or recipe.steps[0].word.phase != 1:
+        return []
+    moved = recipe.steps[0].augment
+    return [Recipe((recipe.steps[0], *_moved(Recipe.parse(end), moved).steps)) for end in ENDS]
 
 
-def _rounded(width: float, most: int) -> int:
-    """A multiple of 16 where there is one; of fewer than 32 neurons any number."""
-    if most < 2 * _BLOCK:
-        return max(1, round(width))
-    return min(most, max(_BLOCK, round(width / _BLOCK) * _BLOCK))
-
-
-def _moved(text: str, augment: str) -> str:
+def _moved(recipe: Recipe, moved: bool) -> Recipe:
     """The recipe with its images moved wherever it trains."""
-    if not augment:
-        return text
+    if not moved:
+        return recipe
     steps = [
-        Step(step.config, step.epochs, step.lr, augment=True)
-        if step.trained_epochs and not isinstance(step.config, Student)
-        else step
-        for step in Recipe.parse(text)
+        Step(step.config, step.epochs, step.lr, augment=True) if step.trained_epochs else step
+        for step in recipe
     ]
-    return str(Recipe(tuple(steps)))
-
-
-def _removes_some(model: nn.Module, text: str) -> bool:
-    from fastmnist.pruning import prune
-
-    try:
-        prune(model, Recipe.parse(text).steps[0].config)
-    except (TypeError, ValueError):
-        return False
-    return True
+    return Recipe(tuple(steps))
 
 
 def _are_images(batch: Batch) -> bool:

@@ -84,7 +84,7 @@ class Step:
 
     def __str__(self) -> str:
         word, number = self.word, ""
-        if word.number:
+        if word.number and not isinstance(self.config, CustomMask):
             value = getattr(self.config, word.number)
             if _is_plain_number(word, value):
                 number = f"{_percent(value) if word.percent else value}"

