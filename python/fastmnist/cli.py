@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="steps such as prune80+cluster16+int8, a name (see recipes), or a YAML file",
     )
     optimize.add_argument(
-        "--max-drop", type=number, metavar="X", help="fail if more is lost: points of accuracy"
+        "--max-drop", type=number, metavar="X", help="status 1 if more is lost: points of accuracy"
     )
     add_data(optimize)
     add_training(optimize)

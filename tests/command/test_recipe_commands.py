@@ -89,6 +89,14 @@ def test_a_goal_that_nobody_meets_is_status_1(own, capsys, tmp_path):
     assert (tmp_path / "best.safetensors").exists()  # the nearest
 
 
+def test_a_recipe_that_loses_too_much_is_saved_and_status_1(own, capsys, tmp_path):
+    arguments = ["optimize", *own, "--recipe", "neurons75@0+int4", "--max-drop", "0.1"]
+    assert main(arguments) == 1
+    assert "--max-drop: expected a loss of at most 0.1 points, got" in capsys.readouterr().err
+    assert (tmp_path / "optimized.safetensors").exists()
+    assert main([*arguments[:-1], "100"]) == 0
+
+
 def test_compare_takes_recipes(own, capsys, tmp_path):
     arguments = ["compare", *own, "--quick", "--recipes", "int8", "prune50@1+int8", "low-rank"]
     assert main([*arguments, "--json", "c.json", "--html", "c.html"]) == 0
@@ -119,6 +127,9 @@ def test_recipes_that_lose_more_than_they_say_are_named():
 
     from fastmnist.command.recipes import promises
 
-    rows = [SimpleNamespace(name="plain", difference=-0.01), SimpleNamespace(name="x", difference=-1)]
+    rows = [
+        SimpleNamespace(name="plain", difference=-0.01),
+        SimpleNamespace(name="x", difference=-1),
+    ]
     assert promises(rows, "accuracy") == ["'plain' lost more than the 0.3 points that it says"]
     assert promises(rows, "r2") == []

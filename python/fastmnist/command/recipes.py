@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from fastmnist.command.subject import Subject, prepare
 from fastmnist.display.progress import can_show
 from fastmnist.display.tables import Table
 from fastmnist.files.atomic import write_atomically
-from fastmnist.measuring.evaluation import evaluate
-from fastmnist.measuring.metrics import shown, unit_of
+from fastmnist.measuring.evaluation import Evaluation, evaluate
+from fastmnist.measuring.metrics import metric_of, shown, unit_of
 from fastmnist.saving.save_load import save
 from fastmnist.searching.budget import seconds_of
 from fastmnist.searching.named import NAMED
@@ -56,7 +57,7 @@ def list_recipes(options: argparse.Namespace) -> int:
 
 
 def run_optimize(options: argparse.Namespace) -> int:
-    """Carry out one recipe; save what it makes."""
+    """Carry out one recipe; save what it makes: 0, or 1 if it loses more than allowed."""
     for path in (options.output, options.json):
         check_writable(path)
     recipe = recipe_of_option(options.recipe)
@@ -66,10 +67,9 @@ def run_optimize(options: argparse.Namespace) -> int:
         subject.model,
         source.train,
         recipe,
-        source.test if source.test is not source.train else None,
-        options.max_drop,
         seed=options.seed,
-        **subject.options,
+        loss_fn=subject.loss_fn,
+        batch_fn=subject.batch_fn,
     )
     save(options.output, made)
     before, after = (
@@ -94,7 +94,25 @@ def run_optimize(options: argparse.Namespace) -> int:
     )
     for note in source.notes:
         print(note)
-    return 0
+    return _status(subject, before, after, options.max_drop)
+
+
+def _status(subject: Subject, before: Evaluation, after: Evaluation, max_drop: float | None) -> int:
+    """1, and a sentence, if more is lost than allowed; what was made is saved all the same."""
+    if max_drop is None:
+        return 0
+    metric = subject.metric or metric_of(before.metric)
+    assert metric is not None
+    lost = metric.loss_of(before, after)
+    if lost <= max_drop:
+        return 0
+    unit = "points" if unit_of(metric.name) == 100 else f"of {metric.name}"
+    print(
+        f"fastmnist: --max-drop: expected a loss of at most {max_drop:g} {unit}, got {lost:.3g}: "
+        "train longer (prune80@5), remove less, or let fastmnist search look for a recipe",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def run_search(options: argparse.Namespace) -> int:
