@@ -134,6 +134,14 @@ def test_missing_values_are_dashes(tmp_path):
     assert "data-v" not in next(cell for cell in first if cell.get("data-label") == "accuracy")
 
 
+@pytest.mark.parametrize("odd", [None, "two", -1.5, [1, "x"], {"a": 1}, True])
+def test_odd_things_that_a_file_may_tell(odd, tmp_path):
+    keys = ["n", "threads", "class_counts", "noise", "cpu", "isa", "data", "greater_is_better"]
+    rows = [row("a", recall=(0.5, 0.5)), row("b", recall=(0.25, 0.5), score=0.9)]
+    page, _ = page_of(rows, tmp_path, **dict.fromkeys(keys, odd))
+    assert "2 variants" in page.text
+
+
 def test_a_report_without_rows(tmp_path):
     page, _ = page_of([], tmp_path)
     assert "0 variants" in page.text

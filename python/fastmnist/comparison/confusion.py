@@ -13,7 +13,7 @@ from torch import nn
 from fastmnist.comparison.predicting import labels_of, predictions_of
 from fastmnist.data.batch import BatchFn
 from fastmnist.display.drawing import SMALL, new_figure, quiet, shortened
-from fastmnist.display.tables import Table, Tabled
+from fastmnist.display.tables import Table, Tabled, pandas
 
 _MOST_COLUMNS = 20  # classes of which the table, and the picture, has all numbers
 _MOST_PAIRS = 20
@@ -111,12 +111,7 @@ class Confusion(Tabled):
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError(
-                "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
-            ) from None
+        pd = pandas()
         columns = pd.Index(self.labels, name="taken for")
         return pd.DataFrame(self.matrix, pd.Index(self.labels, name="class"), columns)
 

@@ -15,7 +15,7 @@ from fastmnist.comparison.predicting import labels_of, predictions_of
 from fastmnist.data.batch import Batch, BatchFn
 from fastmnist.display.drawing import SMALL, new_figure, shortened
 from fastmnist.display.pictures import data_uri, image_of, to_png
-from fastmnist.display.tables import Table, Tabled
+from fastmnist.display.tables import Table, Tabled, pandas
 
 _MOST_DRAWN = 24
 _COLUMNS = 6
@@ -97,12 +97,7 @@ class Disagreements(Tabled):
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError(
-                "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
-            ) from None
+        pd = pandas()
         targets = {} if self.targets is None else {"target": self.targets.numpy()}
         columns = {**targets, "a": self.a.numpy(), "b": self.b.numpy()}
         return pd.DataFrame(columns, index=pd.Index(self.indices.numpy(), name="row"))

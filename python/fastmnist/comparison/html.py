@@ -87,7 +87,8 @@ def _digest(text: str) -> str:
 
 def _content(report: Report, title: str) -> Markup:
     rows, about = report.rows[:_MOST_ROWS], report.about
-    noise = str((about.get("noise") or {}).get("verdict", ""))
+    noise = about.get("noise")
+    verdict = str(noise.get("verdict", "")) if isinstance(noise, dict) else ""
     ran_on = ", ".join(str(about[key]) for key in ("cpu", "isa") if about.get(key))
     words = Words(rows, about)
     return joined(
@@ -98,11 +99,11 @@ def _content(report: Report, title: str) -> Markup:
                 "p",
                 cut(words.metric, 80) + (f" of {plural(words.n, 'row')}" if words.n else ""),
                 f" · {cut(ran_on, 200)}" if ran_on else "",
-                f" · {plural(about['threads'], 'thread')}" if about.get("threads") else "",
+                f" · {plural(words.threads, 'thread')}" if words.threads else "",
                 class_="soft",
             ),
-            tag("p", f"Times are {cut(noise, 300)}.", class_="warning", role="note")
-            if noise.startswith("noisy")
+            tag("p", f"Times are {cut(verdict, 300)}.", class_="warning", role="note")
+            if verdict.startswith("noisy")
             else None,
         ),
         cards(words) if rows else None,

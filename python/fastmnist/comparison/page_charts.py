@@ -160,14 +160,14 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers in a range.
+    """Round numbers in a range, three to eight of them.
 
     Examples
     --------
     >>> _ticks(96.9, 98.2)
     [97.0, 97.2, 97.4, 97.6, 97.8, 98.0, 98.2]
     """
-    rough = (high - low) / 5
+    rough = (high - low) / 7
     base = 10.0 ** math.floor(math.log10(rough))
     step = next(base * m for m in (1, 2, 5, 10) if base * m >= rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fastmnist.comparison.page_words import Words, rate
+from fastmnist.comparison.page_words import Words, plural, rate
 from fastmnist.comparison.rows import Flip, Row
 from fastmnist.display.figures import NONE, microseconds
 from fastmnist.display.markup import Markup, cut, tag
@@ -52,11 +52,11 @@ def panel(place: int, row: Row, words: Words, images: Budget, *, is_open: bool) 
 def _in_short(row: Row) -> Markup:
     told = []
     if row.layers_changed:
-        told.append(f"{row.layers_changed} layers changed")
+        told.append(f"{plural(row.layers_changed, 'layer')} changed")
     if row.losing:
-        told.append(f"{len(row.losing)} classes lose")
+        told.append("1 class loses" if len(row.losing) == 1 else f"{len(row.losing)} classes lose")
     if row.flip_count:
-        told.append(f"{row.flip_count:,} inputs get another class")
+        told.append(f"{plural(row.flip_count, 'input')} got another class")
     return tag("span", "".join(f" · {text}" for text in told), class_="soft")
 
 
@@ -141,8 +141,7 @@ def _bar(value: float | None, top: float) -> Markup | None:
 
 
 def _classes(row: Row, words: Words) -> Markup | None:
-    counts = words.about.get("class_counts") or []
-    before_all = words.first.recall if words.first else ()
+    before_all, counts = words.first.recall if words.first else (), words.class_counts
     pairs = [
         (index, before, after)
         for index, (before, after) in enumerate(zip(before_all, row.recall, strict=False))

@@ -25,8 +25,10 @@ class Words:
     unit : float
         Factor from a score to what is drawn.
     greater_is_better : bool or None
-    n : int
-        Rows of the data; 0 where a file does not tell.
+    n, threads : int
+        Rows of the data, and of what it ran on; 0 where a file does not tell.
+    class_counts : list of int
+        Rows of each class; empty where that is not told.
     """
 
     def __init__(self, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
@@ -34,9 +36,11 @@ class Words:
         self.first = rows[0] if rows else None
         self.metric = str(about.get("metric", ACCURACY.name))
         self.unit = unit_of(self.metric)
-        self.greater_is_better: bool | None = about.get("greater_is_better")
-        n = about.get("n")
-        self.n = n if isinstance(n, int) else 0
+        better = about.get("greater_is_better")
+        self.greater_is_better = better if isinstance(better, bool) else None
+        self.n, self.threads = (_count(about.get(key)) for key in ("n", "threads"))
+        counts = about.get("class_counts")
+        self.class_counts = [*map(_count, counts)] if isinstance(counts, list) else []
         scores = [row.score for row in rows if math.isfinite(row.score)]
         self._scores = dict(zip(scores, figures.scores(self.metric, scores, self.n), strict=True))
 
@@ -64,6 +68,10 @@ class Words:
     def smallest_batch(self) -> int:
         """How many rows the shortest timed calls have."""
         return next((row.timings[0].batch for row in self.rows if row.timings), 1)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def rate(value: float | None) -> str:

@@ -57,7 +57,7 @@ def plot_report(report: Report) -> Any:
     time.set_ylim(len(rows) - 0.4, -0.6)
     told = [shortened(str(about.get("data", "data")), 40)]
     told += [f"n = {words.n:,}"] if words.n else []
-    told += [plural(about["threads"], "thread")] if "threads" in about else []
+    told += [plural(words.threads, "thread")] if words.threads else []
     told += [str(about["isa"])] if "isa" in about else []
     figure.suptitle(", ".join(told), fontsize=SMALL + 1)
     return figure

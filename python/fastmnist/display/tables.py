@@ -245,6 +245,23 @@ class Tabled(ABC):
         return self.table()._repr_html_()
 
 
+def pandas() -> Any:
+    """Give the module pandas, which is imported when the first frame is made.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
+    try:
+        import pandas as found
+    except ImportError:
+        raise ImportError(
+            "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
+        ) from None
+    return found
+
+
 def frame_of(rows: Iterable[Any], kind: type, index: str | None = None) -> Any:
     """Make a pandas DataFrame of dataclasses of one kind.
 
@@ -253,13 +270,7 @@ def frame_of(rows: Iterable[Any], kind: type, index: str | None = None) -> Any:
     ImportError
         If pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ImportError(
-            "to_frame needs pandas: pip install pandas, or the extra fastmnist[plot]"
-        ) from None
     records = [row.as_record() if hasattr(row, "as_record") else asdict(row) for row in rows]
     columns = [*records[0]] if records else [field.name for field in fields(kind)]
-    frame = pd.DataFrame(records, columns=columns)
+    frame = pandas().DataFrame(records, columns=columns)
     return frame if index is None else frame.set_index(index)
