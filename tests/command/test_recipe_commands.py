@@ -119,6 +119,9 @@ def test_recipes_that_lose_more_than_they_say_are_named():
 
     from fastmnist.command.recipes import promises
 
-    rows = [SimpleNamespace(name="plain", difference=-0.01), SimpleNamespace(name="x", difference=-1)]
+    rows = [
+        SimpleNamespace(name="plain", difference=-0.01),
+        SimpleNamespace(name="x", difference=-1),
+    ]
     assert promises(rows, "accuracy") == ["'plain' lost more than the 0.3 points that it says"]
     assert promises(rows, "r2") == []

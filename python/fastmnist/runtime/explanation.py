@@ -267,8 +267,7 @@ def _notes(
         skips = any(kernel.loop == SKIPS_ZEROS for kernel in _core.linear_kernels())
         notes.append(
             f"these rows have as many zeros as calibration saw ({zeros})"
-            + "; loops that leave them out ('live') are held against the rest (–: less than is known)"
-            * skips
+            + "; loops that leave them out ('live') are held against the rest" * skips
         )
     if empty := _of_all(_empty, networks):
         notes.append(
