@@ -25,6 +25,7 @@ from benchmarks import (
     modules,
     pruning_accuracy,
     quantization_accuracy,
+    search,
     sparse_tables,
     targets_tables,
 )
@@ -133,6 +134,10 @@ def float_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, float_layers.tables(saved)), f"{_ran(saved['about'])}."]
 
 
+def search_tables(saved: Saved, _: Path) -> list[str]:
+    return [*map(_markdown, search.tables(saved)), f"{_ran(saved['about'])}."]
+
+
 def target_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, targets_tables.tables(saved)), f"{_ran(saved['about'])}."]
 
@@ -141,6 +146,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
     """Return the parts of each generated block of the README, by its mark."""
     made = {
         "compare-table": results.each("compare", compare_table),
+        "search-table": results.each("search", search_tables),
         "quantization-table": [
             *results.first("quantization", quantization_accuracies),
             *results.each("modules", module_speed),

@@ -91,10 +91,11 @@ class Quiet:
 def test_a_ratio_is_that_of_the_times_told() -> None:
     times = np.random.default_rng(0).uniform(1000, 3000, (3, 9, 8))
     found = summarized(times, Quiet())
-    assert found[0].ratio == 1
-    assert found[0].spread == 0
-    for timing in found:
-        assert timing.ratio == found[0].p50 / timing.p50
+    assert (found[0].ratio, found[0].spread, found[0].quotient, found[0].doubt) == (1, 0, 1, 0)
+    medians = np.median(times, axis=2)
+    for timing, own in zip(found, medians, strict=True):
+        assert timing.quotient == found[0].p50 / timing.p50
+        assert timing.ratio == pytest.approx(np.median(medians[0] / own))
         assert timing.p50 <= timing.p90 <= timing.p99
         assert timing.rounds == 9
         assert timing.noise is found[0].noise

@@ -257,7 +257,7 @@ def _row(
         p_value=answers.p_value,
         loss=result.loss,
         timings=tuple(
-            BatchTiming(batch, t.p50, t.p90, t.p99, t.ratio, t.spread, batch / t.p50)
+            BatchTiming(batch, t.p50, t.p90, t.p99, t.quotient, t.doubt, batch / t.p50)
             for batch, t in zip(batches, timings, strict=True)
         ),
         memory=memory_of(variant),

@@ -1,7 +1,7 @@
 """Figures of a report as text, so that those of a row agree with each other.
 
 A speed-up is the ratio of the two times as they are printed, to their digits. A score has as many
-digits as it takes to tell one variant from another.
+digits, up to six, as it takes to tell one variant from another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastmnist.display.figures import NONE, microseconds
 from fastmnist.measuring.metrics import ACCURACY
 
 SAME = "≈ 1"
-_MOST_DIGITS = 8
+_MOST_DIGITS = 6
 
 
 def speedup(first: BatchTiming, own: BatchTiming) -> str:

@@ -171,11 +171,9 @@ def _losing(row: Row, first: Row) -> str:
     """Which classes have fewer right rows than they had, in words."""
     if not row.losing:
         return ""
-    told = [
-        f"{index} ({first.recall[index]:.1%} to {row.recall[index]:.1%})"
-        for index in row.losing[:_MOST_CLASSES]
-        if index < min(len(first.recall), len(row.recall))
-    ]
+    known = [i for i in row.losing if i < min(len(first.recall), len(row.recall))]
+    most = sorted(known, key=lambda i: row.recall[i] - first.recall[i])[:_MOST_CLASSES]
+    told = [f"{index} ({first.recall[index]:.1%} to {row.recall[index]:.1%})" for index in most]
     if len(row.losing) > _MOST_CLASSES:
         told.append(f"{len(row.losing) - _MOST_CLASSES:,} more")
     word = "class" if len(row.losing) == 1 else "classes"
@@ -184,14 +182,16 @@ def _losing(row: Row, first: Row) -> str:
 
 def layers_table(rows: Sequence[Row]) -> Table:
     """Make the table of layers: what was changed, why, and how far their outputs are."""
-    table = Table("layers", ["variant", "layer", "change", "SQNR dB"])
+    table = Table("layers", ["variant", "layer", "SQNR dB", "change"])
     for row in rows:
         layers = dict.fromkeys([change.layer for change in row.changes] + [*row.sqnr])
         for layer in layers:
             what = "; ".join(c.what for c in row.changes if c.layer == layer)
-            table.row(row.name, layer, what or NONE, _decibels(row, layer))
+            table.row(row.name, layer, _decibels(row, layer), what or NONE)
         if row is not rows[0] and row.output_sqnr is not None:
-            table.row(row.name, "outputs", NONE, f"{row.output_sqnr:.1f}")
+            table.row(row.name, "outputs", f"{row.output_sqnr:.1f}", NONE)
+    heads = ("layer", "SQNR dB", "change")
+    table.part("what was changed, and what it costs", {name: name for name in heads})
     first = rows[0].name if rows else ""
     table.note(f"SQNR: of outputs against those of '{first}'; equal: not a bit differs")
     return table

@@ -23,11 +23,14 @@ class Timing:
     ----------
     p50, p90, p99 : float
         Seconds per call: median and percentiles over all calls.
-    ratio : float
-        How many times faster than the first variant: the ratio of their medians.
-    spread : float
-        How much of that ratio is noise: a ratio between ``1 / (1 + spread)`` and ``1 + spread`` is
-        no difference (:func:`fastmnist.measuring.noise.noise_of_ratio`).
+    ratio, spread : float
+        How many times faster than the first variant: the median over rounds of the ratio of their
+        times within a round, and half its interquartile range.
+    quotient : float
+        The first variant's p50 divided by this one's, for tables that show both.
+    doubt : float
+        How much of the quotient is noise: from ``1 / (1 + doubt)`` to ``1 + doubt`` it is no
+        difference (:func:`fastmnist.measuring.noise.noise_of_ratio`); 0 for the first.
     rounds : int
         How often it had its turn; fewer than asked for where the time ran out.
     noise : Noise
@@ -39,6 +42,8 @@ class Timing:
     p99: float
     ratio: float
     spread: float
+    quotient: float
+    doubt: float
     rounds: int
     noise: Noise
 
@@ -114,9 +119,13 @@ def summarized(times: npt.NDArray[np.float64], watch: Watch) -> list[Timing]:
     p50s, p90s, p99s = np.percentile(times, [50, 90, 99], axis=(1, 2)) / 1e9
     found = []
     for i, own in enumerate(medians):
-        ratio = float(p50s[0] / p50s[i]) if p50s[i] > 0 else 1.0
+        low, ratio, high = np.percentile(medians[0] / np.maximum(own, 1e-3), [25, 50, 75])
+        quotient = float(p50s[0] / p50s[i]) if p50s[i] > 0 else 1.0
         least = float(times[0].min() / max(times[i].min(), 1.0))
-        spread = noise_of_ratio(medians[0], own, ratio, least, tick) if i else 0.0
+        doubt = noise_of_ratio(medians[0], own, quotient, least, tick) if i else 0.0
         percentiles = float(p50s[i]), float(p90s[i]), float(p99s[i])
-        found.append(Timing(*percentiles, ratio, spread, times.shape[1], noise))
+        spread = float((high - low) / 2)
+        found.append(
+            Timing(*percentiles, float(ratio), spread, quotient, doubt, times.shape[1], noise)
+        )
     return found

@@ -284,7 +284,7 @@ def _measure(
         sqnr(*outputs_of([model, alone], data, batch_fn=batch_fn)),
         timing[0].p50,
         timing[1].p50,
-        timing[1].ratio,
+        timing[1].quotient,
         before.metric,
     )
 

@@ -13,6 +13,7 @@ Objective: TypeAlias = Literal["latency", "throughput", "size"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 _SURE = 1.0  # standard errors that a drop must keep away from what is allowed
 _TIE = 1.03  # times that are not told apart
+_EXPECTED = 1 / 3  # of what is lost beyond the goal, after a training three times as long
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,13 @@ def survivors(
 ) -> list[Trial]:
     """Those worth training three times as long.
 
-    A longer training is taken to halve what a recipe loses beyond the goal. Of those that would
-    then meet it the best by the objective, then those that come nearest.
+    A longer training is taken to leave a third of what a recipe loses beyond the goal. Of those
+    that would then meet it the best by the objective, then those that come nearest.
     """
 
     def expected(trial: Trial) -> float:
         beyond = max(trial.drop - max_drop, 0.0)
-        return beyond * 0.5**rungs_left
+        return beyond * float(_EXPECTED**rungs_left)
 
     def rank(trial: Trial) -> tuple[bool, float]:
         hopeful = expected(trial) <= 0.5 * trial.error + 0.25 * max_drop
