@@ -278,3 +278,48 @@ def test_candidates_fit_the_model(trained):
     shape = fm.Recipe.parse("neurons50(lr=0.003)+int8")
     assert str(other_ends(shape)[0]) == "neurons50(lr=0.003)+cluster16+int8"
     assert other_ends(fm.Recipe.parse("int4")) == []
+
+
+def test_interrupted_it_gives_what_it_has(trained, monkeypatch):
+    model, data = trained
+    made = Workshop.make
+
+    def make(self, recipe, rung):
+        if str(recipe) == "dynamic":
+            raise KeyboardInterrupt
+        return made(self, recipe, rung)
+
+    monkeypatch.setattr(Workshop, "make", make)
+    found = fm.search(model, data, max_drop=20, budget=10, recipes=["int4", "dynamic", "fuse"])
+    assert [t.key for t in found.trials] == ["int8", "int4"]
+    assert any("interrupted" in note for note in found.about["notes"])
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(12, 32), nn.LayerNorm(32)
+        self.second, self.last = nn.Linear(32, 32), nn.Linear(32, 3)
+
+    def forward(self, x, scale=1.0):
+        x = self.first(x)
+        if scale > 2:  # never so here: a branch, as people have them
+            x = x * scale
+        return self.last(x + torch.relu(self.second(self.norm(x))))
+
+
+@pytest.mark.parametrize("objective", ["throughput", "size"])
+def test_models_with_a_forward_of_their_own(objective):
+    torch.manual_seed(0)
+    model, data = Residual(), table()
+    fm.train(model, data, epochs=10, seed=0)
+    found = fm.search(model, data, 20, objective, budget=10, recipes=["int4", "prune50+int8"])
+    assert type(found.model) is Residual
+    smallest = min(t.size for t in found.trials)
+    assert objective != "size" or found.best.size == smallest
+
+
+def test_what_cannot_be_done_is_left_out_and_said(trained):
+    model, data = trained
+    found = fm.search(model, data, 20, budget=10, recipes=["int4", "distill(9,9,9)+int8"])
+    assert any("left out 'distill(9,9,9)+int8'" in note for note in found.about["notes"])
