@@ -35,6 +35,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if code:
             raise SystemExit(code)
         saved: dict[str, Any] = json.loads(path.read_text())
+    for row in saved["rows"]:
+        row["flips"] = []  # images are for pages, not for a folder of figures
     return saved
 
 

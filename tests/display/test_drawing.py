@@ -198,6 +198,23 @@ def test_weights_of_what_is_no_such_model():
     assert "8 layers more" in figure.get_suptitle()
 
 
+@pytest.mark.parametrize("n", [2, 10, 20, 50])
+def test_confusions(n):
+    matrix = np.random.default_rng(0).integers(0, 9999, (n, n))
+    for label in ("{}", "a class with a long name, {}"):
+        check_readable(fm.Confusion(matrix, tuple(label.format(i) for i in range(n))).plot())
+
+
+def test_disagreements():
+    pictures = torch.rand(40, 1, 8, 8)
+    found = fm.disagreements(
+        lambda x: x.flatten(1)[:, :10], lambda x: -x.flatten(1)[:, :10], (pictures, Y[:40]),
+        labels=[f"a class with a long name, {i}" for i in range(10)],
+    )  # fmt: skip
+    assert len(found) == 40
+    check_readable(found.plot())
+
+
 def test_figures_are_pictures_in_notebooks():
     png = reported(["a"]).plot()._repr_png_()
     assert png.startswith(b"\x89PNG")

@@ -124,7 +124,7 @@ class Confusion(Tabled):
             If matplotlib is not installed.
         """
         numbers = len(self) <= _MOST_COLUMNS
-        side = max(3.6, 0.42 * len(self) + 1.4) if numbers else 6.4
+        side = min(max(3.6, 0.42 * len(self) + 1.4), 9.0) if numbers else 6.4
         figure = new_figure(side, side)
         axes = figure.subplots()
         sizes = np.maximum(self.matrix.sum(axis=1, keepdims=True), 1)

@@ -3,7 +3,7 @@
 Of each figure that both have, one question: is the difference more than chance? Where both reports
 hold which rows of the same data were right, McNemar's test pairs them; else shares are compared as
 those of two samples. Times count where CPU, instruction set and threads are the same, and beyond
-the noise that was measured with them, twice: absolute times of two sessions differ by more than
+the noise that was measured with both, and a quarter more: times of two sessions differ by more than
 those of one. Bytes count as they are.
 """
 
@@ -274,7 +274,7 @@ def _times(old: Row, new: Row, unsteady: float) -> list[Found]:
 def _noise(timing: BatchTiming) -> float:
     """Of a time by itself; the first variant's is not told, as a ratio to itself has none."""
     spread = timing.spread if math.isfinite(timing.spread) else 0.0
-    return 2 * max(spread, FLOOR)
+    return 1.25 * max(spread, FLOOR)
 
 
 def _difference(

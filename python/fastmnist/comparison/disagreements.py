@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from fastmnist.comparison.answers import mcnemar
 from fastmnist.comparison.predicting import labels_of, predictions_of
 from fastmnist.data.batch import Batch, BatchFn
-from fastmnist.display.drawing import SMALL, new_figure, shortened
+from fastmnist.display.drawing import SMALL, new_figure
+from fastmnist.display.markup import cut
 from fastmnist.display.pictures import data_uri, image_of, to_png
 from fastmnist.display.tables import Table, Tabled, pandas
 
 _MOST_DRAWN = 24
-_COLUMNS = 6
+_COLUMNS, _MOST_LETTERS = 6, 18  # of pictures, and of a line above one
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -127,27 +128,32 @@ class Disagreements(Tabled):
                 ".table() and .to_frame() tell which rows they are"
             )
         lines = -(-len(pictures) // _COLUMNS) or 1
-        figure = new_figure(7.2, 1.5 * lines + 0.4)
+        captions = [self._caption(i) for i in range(len(pictures))]
+        high = 1.35 + 0.15 * max((len(told) for told in captions), default=0)
+        figure = new_figure(7.2, high * lines + 0.4)
         figure.suptitle(self.table(0).title, fontsize=SMALL + 2)
         for i, axes in enumerate(figure.subplots(lines, _COLUMNS, squeeze=False).flat):
             axes.set_axis_off()
             if i < len(pictures):
                 axes.imshow(pictures[i], cmap="gray", vmin=0, vmax=255)
-                axes.set_title(self._caption(i, 8), fontsize=SMALL)
+                told = "\n".join(captions[i]).replace("$", r"\$")
+                axes.set_title(told, fontsize=SMALL)
         return figure
 
     def _pictures(self, most: int) -> list[Any]:
         found = [] if self.rows is None else [image_of(row.numpy()) for row in self.rows[:most]]
         return [] if any(picture is None for picture in found) else found
 
-    def _caption(self, i: int, most: int) -> str:
-        """What is said of a row: "4: a 9, b 4 ✓"."""
-        told = [
-            f"{name} {shortened(self._label(own[i]), most)}{self._mark(own, i)}"
-            for name, own in (("a", self.a), ("b", self.b))
-        ]
-        target = "" if self.targets is None else shortened(self._label(self.targets[i]), most)
-        return f"{target}: {', '.join(told)}" if target else ", ".join(told)
+    def _caption(self, i: int) -> list[str]:
+        """What is said of a row, in one line or, where that is too long, several."""
+        told = [] if self.targets is None else [f"{self._name(self.targets[i])}:"]
+        told += [f"a {self._name(self.a[i])}{self._mark(self.a, i)},"]
+        told += [f"b {self._name(self.b[i])}{self._mark(self.b, i)}"]
+        line = " ".join(told)
+        return [line] if len(line) <= _MOST_LETTERS else told
+
+    def _name(self, label: Tensor) -> str:
+        return cut(self._label(label), _MOST_LETTERS - 4)
 
     def _mark(self, own: Tensor, i: int) -> str:
         return " ✓" if self.targets is not None and own[i] == self.targets[i] else ""
@@ -157,7 +163,7 @@ class Disagreements(Tabled):
             f'<figure style="display:inline-block;margin:4px;text-align:center">'
             f'<img alt="row {int(self.indices[i])}" width="56" style="image-rendering:pixelated" '
             f'src="{data_uri(to_png(picture))}"><figcaption><small>'
-            f"{html.escape(self._caption(i, 12))}</small></figcaption></figure>"
+            f"{'<br>'.join(map(html.escape, self._caption(i)))}</small></figcaption></figure>"
             for i, picture in enumerate(self._pictures(_MOST_DRAWN))
         )
         return f"<div>{figures}</div>{super()._repr_html_()}"

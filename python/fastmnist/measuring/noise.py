@@ -24,7 +24,7 @@ except ImportError:  # no Unix
 
 F64 = npt.NDArray[np.float64]
 
-FLOOR = 0.05
+FLOOR = 0.08
 CONFIDENCE = 0.999
 # No interval is wider, as factors: a factor of two is no noise, or of four where rounds were few.
 WIDEST, WIDEST_OF_FEW = 1.0, 3.0
@@ -151,7 +151,7 @@ def noise_of_ratio(
     --------
     >>> steady = np.full(25, 2.0)
     >>> noise_of_ratio(steady, steady)
-    0.05
+    0.08
     >>> noise_of_ratio(steady[:1], steady[:1])
     3.0
     """

@@ -147,11 +147,12 @@ class CompiledModel(_core.Model):
         Returns
         -------
         LayerTable or GraphExplanation
-            A table, which ``plot()`` draws. A line per layer and batch: the kernel (instruction
-            set), its tile (rows × panels of 16 outputs), the time measured for a batch, or for the
-            96 rows that stand for larger ones, the share of the core's limit (int8 products per
-            second, or reading the weights, whichever takes longer), and how much slower other
-            kernels were. Measures the limits when it is first called (under a second).
+            A table, which ``plot()`` draws. A line per layer and batch, and a total of each batch:
+            the kernel (instruction set), its tile (rows × panels of 16 outputs), the time measured
+            for a batch, or for the 96 rows that stand for larger ones, the share of the core's
+            limit (int8 products per second, or reading the weights, whichever takes longer: the
+            best that probes and these kernels reached), and how much slower other kernels were.
+            Measures the limits when it is first called (under a second).
 
         Raises
         ------

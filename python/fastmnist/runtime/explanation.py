@@ -12,7 +12,7 @@ from fastmnist.int8.network import ZEROS_OF, QuantizedLayer, QuantizedNetwork
 from fastmnist.runtime.break_even import break_even, shapes_of
 from fastmnist.runtime.cpu import sparse_note
 from fastmnist.runtime.layer_table import LayerTable, LayerTime
-from fastmnist.runtime.limits import Limits
+from fastmnist.runtime.limits import SKIPS_ZEROS, Limits
 from fastmnist.runtime.measurements import note
 from fastmnist.runtime.packing import Packed, pack
 from fastmnist.runtime.planning import ROWS, Plan, Times, layer_times, pack_and_plan
@@ -264,9 +264,10 @@ def _notes(
         "total: one layer behind the other, without what lies between them",
     ]
     if zeros := _of_all(_zeros, networks):
+        skips = any(kernel.loop == SKIPS_ZEROS for kernel in _core.linear_kernels())
         notes.append(
-            f"these rows have as many zeros as calibration saw ({zeros}); loops that leave them "
-            "out ('live') are held against the rest; – where it is not known how little that is"
+            f"these rows have as many zeros as calibration saw ({zeros})"
+            + "; loops that leave them out ('live') are held against the rest" * skips
         )
     if empty := _of_all(_empty, networks):
         notes.append(

@@ -20,7 +20,7 @@ from fastmnist.int8.network import ZEROS_OF, QuantizedLayer
 from fastmnist.runtime.planning import ROWS, Times
 
 LEVELS = ("l1", "l2", "l3")
-_SKIPS_ROWS_ZEROS = "live"  # the loop's name
+SKIPS_ZEROS = "live"  # the loop's name
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Limits:
             held = needed + weights / 8  # a bit for each tells where they are
         elif kernel.form == "nibbles":
             held = weights / 2
-        if kernel.loop == _SKIPS_ROWS_ZEROS:
+        if kernel.loop == SKIPS_ZEROS:
             share = 1.0
             if layer.input_zeros is not None:
                 share -= float(layer.input_zeros.mean()) / ZEROS_OF
             needed, held = needed * share, held * share
         level = next((name for name in LEVELS if weights < self.level_bytes[name]), LEVELS[-1])
-        whole = not kernel.is_sparse and kernel.loop != _SKIPS_ROWS_ZEROS
+        whole = not kernel.is_sparse and kernel.loop != SKIPS_ZEROS
         return Work(needed * rows, held, level, whole)
 
     def learn(self, layer: QuantizedLayer, zeros: float, by_class: Iterable[Times]) -> None:
