@@ -179,6 +179,7 @@ def _compare(options: argparse.Namespace) -> int:
         source.test,
         rounds=5 if options.quick else 25,
         name=source.name,
+        compiled_rows="uint8" if options.recipes else "both",
         **subject.options,
     )
     notes = [*source.notes]

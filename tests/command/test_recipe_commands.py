@@ -104,6 +104,16 @@ def test_compare_takes_recipes(own, capsys, tmp_path):
     assert [row["name"] for row in rows] == ["original", "int8", "prune50@1+int8", "low-rank"]
 
 
+def test_compiled_models_of_pixels_have_one_row_each(tmp_path, capsys):
+    arguments = ["compare", "--data", "digits", "--quick", "--threads", "1"]
+    arguments += ["--recipes", "plain", "dynamic", "--json", str(tmp_path / "c.json")]
+    assert main(arguments) == 0
+    rows = json.loads((tmp_path / "c.json").read_text())["rows"]
+    assert [(row["name"], row["rows"]) for row in rows] == [
+        ("original", "float32"), ("plain", "uint8"), ("dynamic", "uint8"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

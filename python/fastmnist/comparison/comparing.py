@@ -56,6 +56,7 @@ def compare(
     mean: Any = None,
     std: Any = None,
     name: str | None = None,
+    compiled_rows: str = "both",
 ) -> Report:
     """Measure variants of one model on the same rows.
 
@@ -84,6 +85,8 @@ def compare(
         compiled model makes of uint8 rows by itself stays as it was compiled.
     name : str, optional
         What the table calls the data; a bundle knows its own.
+    compiled_rows : {"both", "float32", "uint8"}
+        Which of the two forms of its rows such compiled models are measured with.
 
     Returns
     -------
@@ -105,6 +108,10 @@ def compare(
     ['original', 'fused']
     """
     _check(variants, rounds, seconds)
+    if compiled_rows not in ("both", "float32", "uint8"):
+        raise ValueError(
+            f"compiled_rows: expected 'both', 'float32' or 'uint8', got {compiled_rows!r}"
+        )
     chosen = metric_of(metric, greater_is_better)
     told, first = explicit_pixels(mean, std, pixels), next(iter(variants.values()))
     meaning = meaning_of(data, *variants.values(), given=told)
@@ -113,7 +120,7 @@ def compare(
         _all_rows(data, batch_fn, meaning.pixels, first, raw=True) if _holds_pixels(data) else None
     )
     _warn_of_other_readings(first, floats, Readings(meaning.is_told))
-    entries = _entries(variants, codes is not None)
+    entries = _entries(variants, codes is not None, compiled_rows)
     results: list[Evaluation] = []
     sources = [codes if kind == "uint8" and codes else floats for _, _, kind in entries]
     for (label, variant, _), source in zip(entries, sources, strict=True):
@@ -190,14 +197,17 @@ def _warn_of_other_readings(model: Any, rows: Batch, readings: Readings) -> None
         readings.warn(model)
 
 
-def _entries(variants: Mapping[str, Any], has_pixels: bool) -> list[tuple[str, Any, str]]:
-    entries = []
+def _entries(
+    variants: Mapping[str, Any], has_pixels: bool, wanted: str
+) -> list[tuple[str, Any, str]]:
+    entries: list[tuple[str, Any, str]] = []
     for name, variant in variants.items():
-        if isinstance(variant, CompiledModel) and variant.takes_pixels and has_pixels:
-            entries.append((f"{name} (float32 rows)", variant, "float32"))
-            entries.append((f"{name} (uint8 rows)", variant, "uint8"))
-        else:
+        if not (isinstance(variant, CompiledModel) and variant.takes_pixels and has_pixels):
             entries.append((name, variant, "float32"))
+        elif wanted == "both":
+            entries += [(f"{name} ({form} rows)", variant, form) for form in ("float32", "uint8")]
+        else:
+            entries.append((name, variant, wanted))
     return entries
 
 
