@@ -125,8 +125,12 @@ class Folder:
 
     def add(self, trial: Trial) -> None:
         """Store a trial, at once."""
-        with open(self.path / "trials.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(trial.as_record()) + "\n")
+        with open(self.path / "trials.jsonl", "ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            # What was killed while it wrote left half a line: this one is not to continue it.
+            begun = b"\n" if file.read(1) not in (b"", b"\n") else b""
+            file.write(begun + json.dumps(trial.as_record()).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -185,7 +185,7 @@ class Run:
         if not must and start + planned > self._deadline:
             self._note_once("the time ran out before all was tried")
             return
-        if self.store is not None and not self.store.claim(key, rung):
+        if self.store is not None and not self.store.claim(key, rung) and not must:
             return
         if self.folder is not None:
             self.folder.remember(elapsed=self.elapsed())
@@ -206,7 +206,7 @@ class Run:
         cost = measured[-1] if self.plain is None else _scaled(measured, self.plain)
         trial = Trial.of(text, key, rung, loss, cost, seconds, self.elapsed())
         if must:
-            self.plain, self._plain_model = trial, model
+            self._plain_model = model
         self._add(trial, model)
         if self.store is not None:
             self.store.add(trial)
@@ -218,6 +218,8 @@ class Run:
 
     def _add(self, trial: Trial, model: nn.Module | None) -> None:
         self.trials.append(trial)
+        if trial.key == PLAIN and self.plain is None:
+            self.plain = trial
         if model is not None:
             self._models[trial.key, trial.rung] = model
         front = {(t.key, t.rung) for t in [*pareto(self.trials), self.choose()[0]]}
