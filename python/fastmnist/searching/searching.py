@@ -166,9 +166,8 @@ def search(
             warnings.simplefilter("ignore")  # of what a recipe costs; here it is measured
             run.bar = bar
             run.all_rungs(given)
-        chosen, met = run.choose()
-        result = run.model_of(chosen)
-        plain = run.model_of(run.plain) if run.plain is not None else None
+        chosen, met, result = run.result()
+        plain = run.plain_model()
     about = {
         "objective": objective,
         "max_drop": max_drop,
@@ -211,7 +210,15 @@ def _given(recipes: Sequence[Any] | None) -> list[Recipe] | None:
         )
     if not recipes:
         raise ValueError("recipes: expected at least one, or None for the usual ones, got none")
-    return [Recipe.of(recipe) for recipe in recipes]
+    found = [Recipe.of(recipe) for recipe in recipes]
+    for step in (step for recipe in found for step in recipe):
+        if not step.is_writable:  # trials are told apart, stored and shared by their text
+            raise ValueError(
+                f"recipes: expected steps that text can say, got '{step}' of "
+                f"{type(step.config).__name__}, which holds more than numbers and words: give it "
+                "to fm.optimize"
+            )
+    return found
 
 
 def _parts(data: Any, validation: Any, seed: int) -> tuple[Any, Any, Any, str]:
