@@ -161,17 +161,18 @@ def _compare(options: argparse.Namespace) -> int:
     if options.plot:
         check_plot(options.plot)
     import fastmnist as fm
-    from fastmnist.command.recipes import made_by_recipes, promises, recipe_of_option
+    from fastmnist.command.recipes import made_by_recipes, promises, recipes_of_option
     from fastmnist.command.subject import prepare
     from fastmnist.files.atomic import write_atomically
 
-    if options.recipes and options.recipes != ["all"]:
-        for text in options.recipes:
-            recipe_of_option(text)  # a wrong word is an error now, not after minutes of training
+    # A wrong word is an error now, not after minutes of training.
+    recipes = recipes_of_option(options.recipes) if options.recipes else {}
     subject = prepare(options)
     source, batch_fn = subject.source, subject.batch_fn
-    if options.recipes:
-        made = made_by_recipes(subject, options.recipes, options.seed)
+    left_out: list[str] = []
+    if recipes:
+        is_asked = options.recipes != ["all"]
+        made, left_out = made_by_recipes(subject, recipes, options.seed, is_asked)
     else:
         made = fm.variants(subject.model, source.train, batch_fn=batch_fn)
     report = fm.compare(
@@ -182,7 +183,7 @@ def _compare(options: argparse.Namespace) -> int:
         compiled_rows="uint8" if options.recipes else "both",
         **subject.options,
     )
-    notes = [*source.notes]
+    notes = [*source.notes, *left_out]
     if options.quick:
         notes.append("--quick: one epoch and few rounds, so every figure is a rough one")
     notes += promises(report, report.about["metric"]) if options.recipes else []

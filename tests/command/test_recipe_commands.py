@@ -132,6 +132,38 @@ def test_what_is_wrong_is_said_before_anything_is_trained(own, arguments, told, 
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("recipes", "told"),
+    [
+        (["int8", "int8"], "got 'int8' twice"),
+        (["original.yaml"], "got 'original' twice"),  # else it would be what all is held against
+        (["plain.yaml"], "expected another name in 'plain.yaml', got 'plain'"),
+    ],
+)
+def test_each_recipe_has_a_row_of_its_own_name(own, recipes, told, capsys, tmp_path):
+    for name in ("original", "plain"):
+        text = fm.Recipe(("prune99@0", "int2"), name).to_yaml()
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert main(["compare", *own, "--recipes", *recipes]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_of_all_recipes_those_that_cannot_be_done_are_left_out(own, capsys, tmp_path):
+    (tmp_path / "net.py").write_text(
+        NET.replace("nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3)",
+                    "nn.Linear(8, 3)")
+    )  # fmt: skip
+    arguments = ["compare", *own, "--quick", "--json", "c.json", "--recipes"]
+    assert main([*arguments, "all"]) == 0
+    report = json.loads((tmp_path / "c.json").read_text())
+    names = [row["name"] for row in report["rows"]]
+    assert names[:2] == ["original", "plain"]
+    assert "thin" not in names
+    assert any("left out 'thin': recipe: 'neurons50@6'" in n for n in report["about"]["notes"])
+    assert main([*arguments, "thin"]) == 2  # asked for by name
+    assert "neurons50@6" in capsys.readouterr().err
+
+
 def test_recipes_that_lose_more_than_they_say_are_named():
     from types import SimpleNamespace
 

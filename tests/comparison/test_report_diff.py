@@ -98,7 +98,9 @@ def test_times_beyond_the_noise_of_both(factor, worse, better):
 def test_a_noisy_report_tells_less():
     noisy = {"cpu_share": 0.5, "unsteady": 1.5, "verdict": "noisy"}
     after = report(row("a", RIGHT, 15.0), noise=noisy)
-    assert not report(row("a", RIGHT)).diff(after)
+    found = report(row("a", RIGHT)).diff(after)
+    assert not found
+    assert found.notes == ["times after are rough ones: the machine was noisy"]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,9 @@ def test_other_metrics_and_none():
     assert whats(after.diff(before).better) == [("a", "r2")]
     near = report(replace(row("a", RIGHT), score=0.9495, metric="r2", correct=None), metric="r2")
     assert not before.diff(near)
+    assert not any("rows" in note for note in before.diff(near).notes)
+    elsewhere = fm.Report(near.rows, near.about | {"data": "other"})
+    assert "r2: not of the same rows, so far as is known" in before.diff(elsewhere).notes
     unknown = {"metric": "r2", "greater_is_better": None}
     found = fm.Report(before.rows, ABOUT | unknown).diff(fm.Report(after.rows, ABOUT | unknown))
     assert not found

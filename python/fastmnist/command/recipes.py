@@ -10,6 +10,7 @@ from typing import Any
 
 from fastmnist.command.outputs import check_writable
 from fastmnist.command.subject import Subject, prepare
+from fastmnist.command.words import told
 from fastmnist.display.progress import can_show
 from fastmnist.display.tables import Table
 from fastmnist.files.atomic import write_atomically
@@ -22,6 +23,8 @@ from fastmnist.searching.optimizing import optimize
 from fastmnist.searching.recipe import Recipe
 from fastmnist.searching.searching import search
 from fastmnist.searching.words import WORDS
+
+ORIGINAL = "original"  # the first row of a comparison
 
 
 def list_recipes(options: argparse.Namespace) -> int:
@@ -164,25 +167,63 @@ def recipe_of_option(text: str) -> Recipe:
     return Recipe.parse(text)
 
 
-def made_by_recipes(subject: Subject, texts: list[str], seed: int) -> dict[str, Any]:
-    """Variants for a comparison: the original, and what each recipe makes as it would run."""
+def recipes_of_option(texts: list[str]) -> dict[str, Recipe]:
+    """Read the recipes of a comparison, each by the name of its row; "all" are the library's.
+
+    Raises
+    ------
+    OSError, ValueError
+        If one is none, or two rows would have one name.
+    """
+    if texts == ["all"]:
+        return {**NAMED}
+    found: dict[str, Recipe] = {}
+    for text in texts:
+        recipe = recipe_of_option(text)
+        name = recipe.name or str(recipe)
+        if name == ORIGINAL or name in found:
+            raise ValueError(f"--recipes: expected a name for each row, got '{name}' twice")
+        if name in NAMED and recipe != NAMED[name]:
+            raise ValueError(
+                f"--recipes: expected another name in '{text}', got '{name}', which is a recipe "
+                "that comes with the library"
+            )
+        found[name] = recipe
+    return found
+
+
+def made_by_recipes(
+    subject: Subject, recipes: dict[str, Recipe], seed: int, must: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Variants for a comparison: the original, and what each recipe makes as it would run.
+
+    Of recipes that nobody asked for by name (not `must`), those that can't be done to this model
+    are left out, and notes say why.
+    """
     from fastmnist.searching.judging import example_of, runnable
 
-    named = [*NAMED] if texts == ["all"] else texts
-    recipes = [recipe_of_option(text) for text in named]
     example = example_of(subject.source.test, subject.model, subject.batch_fn)
-    variants: dict[str, Any] = {"original": subject.model}
-    for recipe in recipes:
-        made = optimize(
-            subject.model,
-            subject.source.train,
-            recipe,
-            seed=seed,
-            loss_fn=subject.loss_fn,
-            batch_fn=subject.batch_fn,
-        )
-        variants[recipe.name or str(recipe)] = runnable(made, example)[0]
-    return variants
+    variants: dict[str, Any] = {ORIGINAL: subject.model}
+    notes = []
+    for name, recipe in recipes.items():
+        try:
+            made = optimize(
+                subject.model,
+                subject.source.train,
+                recipe,
+                seed=seed,
+                loss_fn=subject.loss_fn,
+                batch_fn=subject.batch_fn,
+            )
+        except (TypeError, ValueError) as error:
+            if must:
+                raise
+            notes.append(f"left out '{name}': {told(error)}")
+            continue
+        variants[name] = runnable(made, example)[0]
+    if not variants.keys() - {ORIGINAL}:
+        raise ValueError(f"--recipes: expected one that can be done to this model: {notes[0]}")
+    return variants, notes
 
 
 def promises(rows: Any, metric: str) -> list[str]:

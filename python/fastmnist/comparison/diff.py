@@ -134,6 +134,7 @@ def diff_of(before: Report, after: Report) -> ReportDiff:
     if others or unknown:
         told = [f"{key} {before.about.get(key)} and {after.about.get(key)}" for key in others]
         notes.append(f"times: not compared: {', '.join(told) or 'the CPU is not known'}")
+    notes += _noisy(before, after)
     batches = [
         {timing.batch for row in report for timing in row.timings} for report in (before, after)
     ]
@@ -177,6 +178,8 @@ def _judge_of(before: Report, after: Report, notes: list[str]) -> Callable[[Row,
         notes.append(f"{metric}: not compared: which direction is better was not said")
         return lambda old, new: None
     notes.append(f"{metric}: no test is known for it: from {_UNTESTED:.1%} on it counts")
+    if any(before.about.get(key) != after.about.get(key) for key in ("data", "n")):
+        notes.append(f"{metric}: not of the same rows, so far as is known")
     return lambda old, new: _values(old, new, metric, bool(greater), int(n or 0))
 
 
@@ -244,6 +247,19 @@ def _sizes(old: Row, new: Row) -> list[Found]:
             one = _difference(new, what, before, after, f"{after - before:+,} bytes", told)
             found.append((after > before, one))
     return found
+
+
+def _noisy(before: Report, after: Report) -> list[str]:
+    """Notes on reports whose own times were rough."""
+    verdicts = {
+        when: report.about.get("noise", {}).get("verdict", "quiet")
+        for when, report in (("before", before), ("after", after))
+    }
+    return [
+        f"times {when} are rough ones: the machine was {verdict}"
+        for when, verdict in verdicts.items()
+        if verdict != "quiet"
+    ]
 
 
 def _unsteady(report: Report) -> float:
