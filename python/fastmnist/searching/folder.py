@@ -22,6 +22,7 @@ from torch import nn
 
 from fastmnist.files.atomic import write_atomically
 from fastmnist.saving.save_load import load, save
+from fastmnist.searching.recipe import Recipe
 from fastmnist.searching.trial import Trial
 
 _FORMAT, _VERSION = "fastmnist search", 1
@@ -109,9 +110,11 @@ class Folder:
         found = []
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                found.append(Trial.of_record(json.loads(line)))
-            except (AttributeError, ValueError):
+                trial = Trial.of_record(json.loads(line))
+                Recipe.parse(trial.recipe), Recipe.parse(trial.key)
+            except (AttributeError, RecursionError, ValueError):
                 continue  # killed while it was written
+            found.append(trial)
         return found
 
     def _write_settings(self) -> None:
@@ -125,14 +128,18 @@ class Folder:
 
     def add(self, trial: Trial) -> None:
         """Store a trial, at once."""
-        with open(self.path / "trials.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(trial.as_record()) + "\n")
+        with open(self.path / "trials.jsonl", "ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            # What was killed while it wrote left half a line: this one is not to continue it.
+            begun = b"\n" if file.read(1) not in (b"", b"\n") else b""
+            file.write(begun + json.dumps(trial.as_record()).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def save(self, key: str, rung: int, model: nn.Module) -> None:
         """Store a model, if it can be."""
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(OSError, TypeError, ValueError):  # a full disk ends no search
             save(self._file(key, rung), model)
 
     def load(self, key: str, rung: int, into: nn.Module) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +14,12 @@ from torch import Tensor, nn
 
 from fastmnist.compilation.compiling import compile as compile_model
 from fastmnist.data.arguments import run_model
-from fastmnist.data.batch import Batch, BatchFn
+from fastmnist.data.batch import Batch, BatchFn, tree_map
 from fastmnist.data.batches import iter_batches
 from fastmnist.data.meaning import meaning_of
+from fastmnist.display.words import kind_of
 from fastmnist.measuring.evaluation import in_mode
-from fastmnist.measuring.metrics import Metric, metric_of, unit_of
+from fastmnist.measuring.metrics import ACCURACY, Metric, metric_of, unit_of
 from fastmnist.measuring.scoring import LossFn, hits
 from fastmnist.measuring.tally import Tally
 from fastmnist.measuring.turns import time_batches
@@ -99,19 +102,35 @@ class Judge:
         if metric.greater_is_better is None:
             metric.loss_of(0.0, 0.0)  # raises, and says what is missing
         self.metric = metric_of(metric) or metric
-        self._is_share = unit_of(metric.name) == 100
         self.score, self._values = self._score(outputs)
-        self._draws = np.random.default_rng(_SEED).integers(0, self.n, (_SAMPLES, self.n))
-        self._resampled = None if self._is_share else self._resample(outputs)
+        self._resampled = None if self._values is not None else self._resample(outputs)
+
+    @property
+    def digest(self) -> str:
+        """What tells these rows from others."""
+        digest = hashlib.sha256()
+
+        def take(tensor: Tensor) -> Tensor:
+            digest.update(f"{tensor.dtype} {[*tensor.shape]}".encode())
+            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            return tensor
+
+        for batch in self._batches:
+            tree_map(take, (batch.args, batch.kwargs, batch.target))
+        return digest.hexdigest()[:16]
 
     def outputs(self, model: Any) -> Any:
         """What a model makes of all rows."""
         module = model if isinstance(model, nn.Module) else None
         with torch.inference_mode(), in_mode(module, training=False):
-            found = [
-                torch.as_tensor(run_model(model, batch, "validation")) for batch in self._batches
-            ]
-        return torch.cat(found)
+            found = [run_model(model, batch, "validation") for batch in self._batches]
+        for part in found:
+            if isinstance(part, tuple | list | Mapping):
+                raise TypeError(
+                    f"model: expected one tensor of outputs to judge by, got {kind_of(part)}: "
+                    "wrap it in a module that returns that tensor alone"
+                )
+        return torch.cat([*map(torch.as_tensor, found)])
 
     def loss(self, model: Any) -> Loss:
         """Hold a candidate against the original."""
@@ -120,7 +139,8 @@ class Judge:
         if values is not None and self._values is not None:
             lost = int((self._values & ~values).sum())
             won = int((values & ~self._values).sum())
-            return Loss(score, 100 * (lost - won) / self.n, 100 * paired_error(lost, won, self.n))
+            n = values.numel()  # of sequences, more than there are rows
+            return Loss(score, 100 * (lost - won) / n, 100 * paired_error(lost, won, n))
         drop = self.metric.loss_of(self.score, score)
         drop = drop if math.isfinite(drop) else math.inf
         drawn = self._resample(outputs)
@@ -128,6 +148,7 @@ class Judge:
         apart = np.asarray(drawn) - np.asarray(self._resampled)
         apart = apart[np.isfinite(apart)]
         error = float(apart.std(ddof=1)) if len(apart) > 1 else math.inf
+        error *= unit_of(self.metric.name)
         return Loss(score, drop, error)
 
     def rows(self, count: int) -> Rows:
@@ -142,13 +163,14 @@ class Judge:
 
     def _score(self, outputs: Any) -> tuple[float, Tensor | None]:
         score = self.metric(outputs, self._targets)
-        right = hits(outputs, self._targets, probabilities=True) if self._is_share else None
-        return score, right
+        # A function of one's own may be called accuracy, too: it alone tells what is right.
+        is_counted = self.metric == ACCURACY
+        return score, hits(outputs, self._targets, probabilities=True) if is_counted else None
 
     def _resample(self, outputs: Any) -> list[float]:
-        found = []
-        for draw in self._draws:
-            index = torch.from_numpy(draw)
+        found, generator = [], np.random.default_rng(_SEED)
+        for _ in range(_SAMPLES):
+            index = torch.from_numpy(generator.integers(0, self.n, self.n))
             found.append(self.metric(outputs[index], self._targets[index]))
         return found
 

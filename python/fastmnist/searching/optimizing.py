@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from fastmnist.clustering.clusterer import cluster
@@ -21,7 +20,7 @@ from fastmnist.measuring.evaluation import Evaluation, evaluate
 from fastmnist.measuring.metrics import MetricLike, metric_of, shown, unit_of
 from fastmnist.measuring.scoring import LossFn
 from fastmnist.pixels import explicit_pixels, set_model_pixels
-from fastmnist.pruning import Cubic, Structured, prune
+from fastmnist.pruning import Cubic, CustomMask, Structured, prune
 from fastmnist.quantization.configs import QAT, Dynamic, Half, Static
 from fastmnist.quantization.converting import convert
 from fastmnist.quantization.preparing import prepare_qat
@@ -31,7 +30,7 @@ from fastmnist.rewriting.selection import check_has_linear, check_not_prepared, 
 from fastmnist.searching.recipe import Recipe, keep_recipe
 from fastmnist.searching.splitting import held_out
 from fastmnist.searching.steps import Step
-from fastmnist.searching.tuning import Tuning
+from fastmnist.searching.tuning import Tuning, seeded
 from fastmnist.searching.widths import narrowed
 from fastmnist.searching.words import Finetune, Fuse, Student
 
@@ -113,31 +112,29 @@ def optimize(
     told = told_model(model, pixels, mean, std)
     check_max_drop(max_drop)
     rows, judged = data, test
-    if max_drop is not None and test is None:
-        rows, judged = held_out(data, batch_fn, share=0.1, seed=seed)
-    tuning = Tuning.of(
-        rows,
-        told,
-        batch_size=batch_size,
-        loss_fn=loss_fn,
-        batch_fn=batch_fn,
-        seed=seed,
-        progress=progress,
-    )
-    result = told
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):  # a DataLoader that shuffles draws numbers, too
+        if max_drop is not None and test is None:
+            rows, judged = held_out(data, batch_fn, share=0.1, seed=seed)
+        tuning = Tuning.of(
+            rows,
+            told,
+            batch_size=batch_size,
+            loss_fn=loss_fn,
+            batch_fn=batch_fn,
+            seed=seed,
+            progress=progress,
+        )
+        result = told
         for step in recipe:
             result = apply(step, result, tuning)
-    result = plain_copy(result) if result is model else result
-    keep_recipe(result, recipe)
-    if max_drop is not None:
-        chosen = metric_of(metric, greater_is_better)
-        before = evaluate(told, judged, metric=chosen, batch_fn=batch_fn, progress=progress)
-        after = evaluate(
-            result, judged, metric=chosen or before.metric, batch_fn=batch_fn, progress=progress
-        )
-        _check_drop(recipe, before, after, chosen or metric_of(before.metric), max_drop)
+        keep_recipe(result, recipe)
+        if max_drop is not None:
+            chosen = metric_of(metric, greater_is_better)
+            before = evaluate(told, judged, metric=chosen, batch_fn=batch_fn, progress=progress)
+            after = evaluate(
+                result, judged, metric=chosen or before.metric, batch_fn=batch_fn, progress=progress
+            )
+            _check_drop(recipe, before, after, chosen or metric_of(before.metric), max_drop)
     return result
 
 
@@ -207,7 +204,7 @@ def _applied(step: Step, model: nn.Module, tuning: Tuning, epochs: int) -> nn.Mo
         return quantize(model, config)
     if isinstance(config, QAT):
         return convert(trained(prepare_qat(model, config), epochs))
-    if isinstance(config, Structured) or epochs < _GRADUAL:
+    if isinstance(config, Structured | CustomMask) or epochs < _GRADUAL:
         return trained(prune(model, config), epochs)
     return _pruned_gradually(config, model, epochs, trained)
 

@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from fastmnist.clustering.configs import Clusters
+from fastmnist.display.words import kind_of
 from fastmnist.distillation.config import Distillation
 from fastmnist.rewriting.changes import keep_recipe_text, recipe_text
 from fastmnist.searching.steps import Step
 from fastmnist.searching.words import QUANTIZE, WORDS, Word, made, word_of
 
 _FORMAT, _VERSION = "fastmnist recipe", 1
-_MOST_TEXT, _MOST_STEPS = 10_000, 32
+_MOST_TEXT, _MOST_STEPS, _MOST_SHOWN = 10_000, 32, 80
 # name, number, (options), @epochs
 _STEP = re.compile(
     r"(?P<name>[a-z]+)(?P<number>\d+(?:\.\d+)?)?(?:\((?P<options>[^()]*)\))?(?:@(?P<epochs>\d+))?",
@@ -82,7 +83,7 @@ class Recipe:
         drop = self.max_drop
         is_number = isinstance(drop, int | float) and not isinstance(drop, bool)
         if drop is not None and not (is_number and 0 <= drop < math.inf):
-            raise ValueError(f"max_drop: expected 0 or more, or None, got {drop!r}")
+            raise ValueError(f"max_drop: expected 0 or more, or None, got {_told(drop)}")
         self._check_order()
 
     def _check_order(self) -> None:
@@ -90,10 +91,14 @@ class Recipe:
         for step in self.steps:
             after, before = (_phase(part) if part else 0 for part in (step, done))
             if before == QUANTIZE and done is not None:
-                hint = ": write 'qat8' to train what is quantized" if not after else ""
+                hint = f": write '{self._sorted()}'"
+                if after == QUANTIZE:
+                    hint = ": a model is quantized once"
+                elif not after:
+                    hint = ": write 'qat8' to train what is quantized"
                 raise ValueError(
                     f"recipe: expected nothing after '{done}', which quantizes, got '{step}' in "
-                    f"'{self}'{hint or f': write {self._sorted()!r}'}"
+                    f"'{self}'{hint}"
                 )
             if after and after < before:
                 raise ValueError(
@@ -212,13 +217,13 @@ class Recipe:
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(f"recipe: expected YAML with 'format: {_FORMAT}', got none")
         if content.get("version") != _VERSION or isinstance(content.get("version"), bool):
+            got = _told(content.get("version"))
             raise ValueError(
-                f"recipe: expected version {_VERSION}, got {content.get('version')!r}: a later "
-                "fastmnist reads it"
+                f"recipe: expected version {_VERSION}, got {got}: a later fastmnist reads it"
             )
         known = {"format", "version", "name", "about", "max_drop", "steps"}
         if unknown := [key for key in content if key not in known]:
-            raise ValueError(f"recipe: expected no key '{unknown[0]}' in it")
+            raise ValueError(f"recipe: expected no key {_told(unknown[0])} in it")
         steps = content.get("steps")
         if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
             raise ValueError("recipe: expected 'steps', a list of words such as prune80, got none")
@@ -277,7 +282,7 @@ def _parsed(part: str, text: str) -> Step:
         number = None if match["number"] is None else float(match["number"])
         return Step(made(word, number, options, widths), **run)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"recipe: '{part}': {error}") from None
+        raise ValueError(f"recipe: '{_short(part)}': {error}") from None
 
 
 def _options(word: Word, text: str, part: str) -> tuple[dict[str, Any], list[int], dict[str, Any]]:
@@ -323,6 +328,9 @@ def _unknown(part: str, text: str) -> ValueError:
 
     if not part:
         return ValueError(f"recipe: expected a step on both sides of '+', got '{text}'")
+    if part.lower() in NAMED:
+        steps = "+".join(map(str, NAMED[part.lower()]))
+        return ValueError(f"recipe: expected steps, got the name '{part}': write '{steps}' for it")
     examples = [word.example for word in WORDS.values()]
     match = re.match(r"[a-zA-Z_]*", part)
     name = match[0].lower() if match else ""
@@ -337,6 +345,19 @@ def _unknown(part: str, text: str) -> ValueError:
     else:
         found = difflib.get_close_matches(part, [*examples, *NAMED], n=1, cutoff=0.3)
         best = found[0] if found else ""
-    place = f" in '{text.strip()}'" if text.strip() != part else ""
+    whole_text, part = map(_short, (text.strip(), part))
+    place = f" in '{whole_text}'" if whole_text != part else ""
     hint = f": did you mean '{best}'?" if best else f": steps are {', '.join(examples)}"
     return ValueError(f"recipe: unknown step '{part}'{place}{hint}")
+
+
+def _short(text: str) -> str:
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]}…{text[-half:]}"
+
+
+def _told(value: Any) -> str:
+    """A value of YAML for a message: lists within lists may stand for millions of words."""
+    if isinstance(value, str | int | float | bool | None):
+        return _short(repr(value))
+    return kind_of(value)

@@ -59,6 +59,7 @@ class Run:
         self.notes: list[str] = []
         self.bar: ProgressBar | None = None
         self._models: dict[tuple[str, int], nn.Module] = {}
+        self._lost: set[tuple[str, int]] = set()  # whose models are not here
         self._plain_model: nn.Module | None = None
         self._workshop = Workshop(original, tuning, 1.0, None if folder is None else self._kept)
         self._epoch = math.inf  # seconds
@@ -185,7 +186,7 @@ class Run:
         if not must and start + planned > self._deadline:
             self._note_once("the time ran out before all was tried")
             return
-        if self.store is not None and not self.store.claim(key, rung):
+        if self.store is not None and not self.store.claim(key, rung) and not must:
             return
         if self.folder is not None:
             self.folder.remember(elapsed=self.elapsed())
@@ -206,7 +207,7 @@ class Run:
         cost = measured[-1] if self.plain is None else _scaled(measured, self.plain)
         trial = Trial.of(text, key, rung, loss, cost, seconds, self.elapsed())
         if must:
-            self.plain, self._plain_model = trial, model
+            self._plain_model = model
         self._add(trial, model)
         if self.store is not None:
             self.store.add(trial)
@@ -218,6 +219,8 @@ class Run:
 
     def _add(self, trial: Trial, model: nn.Module | None) -> None:
         self.trials.append(trial)
+        if trial.key == PLAIN and self.plain is None:
+            self.plain = trial
         if model is not None:
             self._models[trial.key, trial.rung] = model
         front = {(t.key, t.rung) for t in [*pareto(self.trials), self.choose()[0]]}
@@ -250,22 +253,56 @@ class Run:
 
     def choose(self) -> tuple[Trial, bool]:
         """The best trial so far, and whether it meets the goal."""
-        return best(self.trials, self.max_drop, self.objective, self.plain)
+        here = [trial for trial in self.trials if (trial.key, trial.rung) not in self._lost]
+        return best(here, self.max_drop, self.objective, self.plain)
 
-    def model_of(self, trial: Trial) -> nn.Module:
-        """The model that a trial made: kept, stored, or made anew."""
+    def result(self) -> tuple[Trial, bool, nn.Module]:
+        """The best trial, whether it meets the goal, and its model.
+
+        What another process made, or an earlier run did not keep, is made anew, and judged anew:
+        its weights are others. Where there is no time for that, it is left out, with a note.
+        """
+        while True:
+            chosen, met = self.choose()
+            model = self.kept(chosen)
+            if model is not None:
+                return chosen, met, model
+            try:
+                self._make_anew(chosen)
+            except OutOfTime:
+                self._lost.add((chosen.key, chosen.rung))
+                self.notes.append(
+                    f"'{chosen.recipe}' was better, but its model is not here, and there was no "
+                    "time to make it again"
+                )
+
+    def _make_anew(self, trial: Trial) -> None:
+        deadline = max(self._deadline, time.monotonic()) + _END * self._seconds
+        self._workshop.tuning = self.tuning.until(deadline)
+        recipe = Recipe.parse(trial.key)
+        model = self._workshop.make(recipe, trial.rung)
+        loss = self.judge.loss(model)
+        text = str(self._workshop.concrete(recipe, trial.rung))
+        again = replace(trial, recipe=text, score=loss.score, drop=loss.drop, error=loss.error)
+        self.trials[self.trials.index(trial)] = again
+        self.plain = again if trial == self.plain else self.plain
+        self._models[trial.key, trial.rung] = model
+
+    def kept(self, trial: Trial) -> nn.Module | None:
+        """The model that a trial made, as it is here or in the folder."""
         if (trial.key, trial.rung) in self._models:
             return self._models[trial.key, trial.rung]
-        if trial.key == PLAIN and self._plain_model is not None:
-            return self._plain_model
-        stored: Any = None
+        stored: nn.Module | None = None
         if self.folder is not None:
             stored = self.folder.load(trial.key, trial.rung, self.original)
-        if stored is None:
-            self._workshop.tuning = self.tuning
-            stored = self._workshop.make(Recipe.parse(trial.key), trial.rung)
-        made: nn.Module = stored
-        return made
+        return stored
+
+    def plain_model(self) -> nn.Module | None:
+        """Plain static int8, if it could be made."""
+        if self.plain is None or self._plain_model is not None:
+            return self._plain_model
+        kept = self.kept(self.plain)
+        return self._remade_plain() if kept is None else kept
 
     def _kept(self, key: str, rung: int, model: nn.Module | None) -> nn.Module | None:
         assert self.folder is not None

@@ -18,6 +18,7 @@ from fastmnist.data.batch import BatchFn
 from fastmnist.data.bundle import Data
 from fastmnist.display.callers import callers_level
 from fastmnist.display.progress import ProgressBar
+from fastmnist.display.words import kind_of
 from fastmnist.measuring.metrics import MetricLike, metric_of, unit_of
 from fastmnist.measuring.scoring import LossFn
 from fastmnist.runtime.cpu import cpu_info
@@ -31,7 +32,7 @@ from fastmnist.searching.running import PLAIN, Run
 from fastmnist.searching.shared import opened
 from fastmnist.searching.splitting import split_rows
 from fastmnist.searching.trial import OBJECTIVES, pareto
-from fastmnist.searching.tuning import Tuning
+from fastmnist.searching.tuning import Tuning, seeded
 
 _SHARE, _MOST_JUDGED = 1 / 6, 10_000  # of rows without a test half, that are kept apart
 
@@ -121,36 +122,37 @@ def search(
     if objective not in OBJECTIVES:
         raise ValueError(f"objective: expected {', '.join(OBJECTIVES)}, got {objective!r}")
     told = told_model(model, pixels, mean, std)
-    given = None if recipes is None else [Recipe.of(recipe) for recipe in recipes]
-    fit, judged, reported, what_reported = _parts(data, validation, seed)
-    judge = Judge(
-        told,
-        judged,
-        metric=metric_of(metric, greater_is_better),
-        loss_fn=loss_fn,
-        batch_fn=batch_fn,
-    )
-    tuning = Tuning.of(
-        fit,
-        told,
-        batch_size=batch_size,
-        loss_fn=loss_fn,
-        batch_fn=batch_fn,
-        seed=seed,
-        progress=False,
-    )
-    settings = {
-        "max_drop": max_drop,
-        "objective": objective,
-        "metric": judge.metric.name,
-        "rows judged": judge.n,
-        "seed": seed,
-        "model": _digest(told),
-        "recipes": None if given is None else [str(recipe) for recipe in given],
-    }
+    given = _given(recipes)
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        torch.manual_seed(seed)
+        stack.enter_context(seeded(seed))  # a DataLoader that shuffles draws numbers, too
+        fit, judged, reported, what_reported = _parts(data, validation, seed)
+        judge = Judge(
+            told,
+            judged,
+            metric=metric_of(metric, greater_is_better),
+            loss_fn=loss_fn,
+            batch_fn=batch_fn,
+        )
+        tuning = Tuning.of(
+            fit,
+            told,
+            batch_size=batch_size,
+            loss_fn=loss_fn,
+            batch_fn=batch_fn,
+            seed=seed,
+            progress=False,
+        )
+        settings = {
+            "max_drop": max_drop,
+            "objective": objective,
+            "metric": judge.metric.name,
+            "batch_size": batch_size,
+            "rows judged": judge.n,
+            "seed": seed,
+            "model": _digest(told),
+            "recipes": None if given is None else [str(recipe) for recipe in given],
+            "rows": judge.digest,
+        }
         stored = None
         if folder is not None:
             stored = Folder(folder, settings)
@@ -164,9 +166,8 @@ def search(
             warnings.simplefilter("ignore")  # of what a recipe costs; here it is measured
             run.bar = bar
             run.all_rungs(given)
-        chosen, met = run.choose()
-        result = run.model_of(chosen)
-        plain = run.model_of(run.plain) if run.plain is not None else None
+        chosen, met, result = run.result()
+        plain = run.plain_model()
     about = {
         "objective": objective,
         "max_drop": max_drop,
@@ -196,6 +197,27 @@ def search(
             UserWarning,
             stacklevel=callers_level(),
         )
+    return found
+
+
+def _given(recipes: Sequence[Any] | None) -> list[Recipe] | None:
+    """Recipes to try, read; None: those that are usual."""
+    if recipes is None:
+        return None
+    if isinstance(recipes, str | Recipe) or not isinstance(recipes, Sequence):
+        raise TypeError(
+            f"recipes: expected a list such as ['prune80+int8', 'qat4'], got {kind_of(recipes)}"
+        )
+    if not recipes:
+        raise ValueError("recipes: expected at least one, or None for the usual ones, got none")
+    found = [Recipe.of(recipe) for recipe in recipes]
+    for step in (step for recipe in found for step in recipe):
+        if not step.is_writable:  # trials are told apart, stored and shared by their text
+            raise ValueError(
+                f"recipes: expected steps that text can say, got '{step}' of "
+                f"{type(step.config).__name__}, which holds more than numbers and words: give it "
+                "to fm.optimize"
+            )
     return found
 
 

@@ -93,7 +93,7 @@ class Step:
             number = "16"
         options = self._options()
         texts = ["…"] if options is None else options
-        texts += [f"lr={self.lr:g}"] if self.lr is not None else []
+        texts += [f"lr={_number(self.lr)}"] if self.lr is not None else []
         texts += ["augment"] if self.augment else []
         inside = f"({','.join(texts)})" if texts else ""
         return f"{word.name}{number}{inside}" + ("" if self.epochs is None else f"@{self.epochs}")
@@ -123,13 +123,21 @@ class Step:
 
 
 def _is_plain_number(word: Word, value: Any) -> bool:
+    """Whether the number behind the word says this value exactly; else it is an option."""
     if isinstance(value, bool):
         return False
-    return isinstance(value, float) if word.percent else isinstance(value, int)
+    if not word.percent:
+        return isinstance(value, int)
+    return isinstance(value, float) and float(_percent(value)) / 100 == value
 
 
 def _percent(share: float) -> str:
     return f"{round(100 * share, 6):.6f}".rstrip("0").rstrip(".")
+
+
+def _number(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
 
 
 def defaults_of(config: type) -> dict[str, Any]:

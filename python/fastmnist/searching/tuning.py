@@ -19,6 +19,7 @@ from fastmnist.data.batches import check_repeatable, count_samples, iter_batches
 from fastmnist.distillation.config import Distillation
 from fastmnist.distillation.distilling import distill
 from fastmnist.measuring.scoring import LossFn, are_numbers
+from fastmnist.pruning.methods import checked_integer
 from fastmnist.rewriting.masks import apply_masks
 from fastmnist.training.loop import train
 
@@ -79,6 +80,7 @@ class Tuning:
     ) -> Tuning:
         """Look at the first rows: are there targets, and are they classes?"""
         check_repeatable(data, "data", "for each step of a recipe")
+        checked_integer("batch_size", batch_size, 1)
         first = next(
             iter_batches(data, split="train", batch_size=32, batch_fn=batch_fn, max_samples=32)
         )
@@ -205,6 +207,21 @@ def rate_at(step: int, steps: int | None) -> float:
         return (step + 1) / (rising + 1)
     share = min((step - rising) / max(steps - 1 - rising, 1), 1.0)
     return _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw torch's random numbers from `seed`; afterwards they go on as if nothing was drawn.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    """
+    checked_integer("seed", seed, -(2**63))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

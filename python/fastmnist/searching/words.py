@@ -263,7 +263,7 @@ def made(word: Word, number: float | None, options: Mapping[str, Any], widths: l
             raise ValueError(f"{word.name}: expected no number behind it, got {number:g}")
         if word.percent:
             given[word.number] = number / 100
-        elif number != int(number):
+        elif not number.is_integer():
             raise ValueError(f"{word.name}: expected a whole number, got {number:g}")
         else:
             given[word.number] = int(number)
