@@ -59,6 +59,8 @@ struct Packer {
         return Status::invalid(step_name(i), "operands that steps before it give",
                                std::to_string(operand));
       const GraphSpec::Value& value = spec.values[static_cast<std::size_t>(operand)];
+      if (value.constant != nullptr && !takes_constants(step.kind))
+        return Status::invalid(step_name(i), "operands that are each sample's own", "a constant");
       sizes.push_back({value.positions, value.width});
     }
     if (!is_value(step.value) || known[static_cast<std::size_t>(step.value)])

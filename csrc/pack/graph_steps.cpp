@@ -18,6 +18,8 @@ bool works_in_place(StepKind kind) {
          kind == StepKind::kReshape;
 }
 
+bool takes_constants(StepKind kind) { return is_join(kind) || kind == StepKind::kConcat; }
+
 std::string text_of(const ValueSize& size) {
   return std::to_string(size.positions) + " x " + std::to_string(size.width);
 }

@@ -29,6 +29,9 @@ std::string text_of(const ValueSize& size);
 // read before it is written.
 bool works_in_place(StepKind kind);
 
+// Which may read what is the same for every sample; the others go from sample to sample, beyond it.
+bool takes_constants(StepKind kind);
+
 // What a step of that kind gives for such operands; {0, 0} where they don't fit. For kInt8, kFloat
 // and kSlice the width is asked for, and for joins the shape: `wanted`.
 ValueSize size_of(StepKind kind, const std::vector<ValueSize>& operands, const ValueSize& wanted,

@@ -122,6 +122,8 @@ Status GraphView::check_step(std::uint32_t i, std::span<const std::byte> buffer)
     if (operand >= header_->values) return not_packed("operand");
     if (is_codes(operand) && step.kind != StepKind::kInt8)
       return not_packed("pixels that a step cannot read");
+    if (values_[operand].place == Place::kConstant && !takes_constants(step.kind))
+      return not_packed("a constant that a step cannot read");
     sizes.push_back({values_[operand].positions, values_[operand].width});
   }
   const ValueSize wanted{y.positions, y.width};

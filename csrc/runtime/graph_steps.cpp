@@ -23,8 +23,9 @@ void join(Join function, const StepRows& a, const StepRows& b, std::int64_t samp
              y + m * size);
 }
 
+// Values of a graph that nobody of ours packed may lie over each other: wrong numbers, no more.
 void copy(const float* from, std::int64_t count, float* to) {
-  std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
+  std::memmove(to, from, static_cast<std::size_t>(count) * sizeof(float));
 }
 
 void concatenate(const StepRows* operands, std::size_t count, std::int64_t samples,

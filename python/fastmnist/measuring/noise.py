@@ -74,7 +74,8 @@ class Noise:
                 f"other programs interrupted it {self.interruptions:,.0f} times a second"
             )
         if self.unsteady > _UNSTEADY:
-            reasons.append(f"times differ by {self.unsteady:.0%} from round to round")
+            apart = f"{self.unsteady:.0%}" if self.unsteady < 1 else f"{1 + self.unsteady:.0f} ×"
+            reasons.append(f"times differ by {apart} from round to round")
         return f"noisy: {', and '.join(reasons)}" if reasons else "quiet"
 
 

@@ -251,6 +251,9 @@ WRONG: dict[str, tuple[Any, Any, Any, Any]] = {
     "no width": ([(1, 0, None), ROW], INPUTS, [CLAMP], [1]),
     "endless": ([(2**40, 2**40, None), ROW], INPUTS, [CLAMP], [1]),
     "too large": ([(2**26, 2**26, None), (2**26, 2**26, None)], INPUTS, [CLAMP], [1]),
+    "constant that is no sample's": (
+        [ROW, (1, 8, FLOATS), ROW], INPUTS, [_core.GraphStep("clamp", [1], 2)], [2]
+    ),
     "constant too small": ([ROW, (1, 9, FLOATS)], INPUTS, [CLAMP], [1]),
     "unknown function": (
         [ROW, ROW], INPUTS, [_core.GraphStep("activate", [0], 1, function=99)], [1]
