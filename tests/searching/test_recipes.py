@@ -132,6 +132,7 @@ def test_order_survives_sorting():
         ("format: fastmnist recipe\nversion: 1\nsteps: [int8]\nrun: x", "no key 'run'"),
         ("format: fastmnist recipe\nversion: 1\nsteps: [prun80]", "prune80"),
         ("format: fastmnist recipe\nversion: 1\nsteps: [int8]\nmax_drop: x", "max_drop"),
+        ('format: fastmnist recipe\nversion: 1\nsteps: [int8]\nname: "\\e[2Jx"', "of one line"),
         ("{", "what is none"),
         ("!!python/object/apply:os.system ['true']", "what is none"),
         ("[" * 3000, "expected"),

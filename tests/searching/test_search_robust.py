@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import fastmnist as fm
 from fastmnist.searching.steps import Step
 from fastmnist.searching.workshop import Workshop
+from fastmnist.testing import assert_recipe_holds
 
 
 def table(n=400):
@@ -84,6 +85,9 @@ def test_random_numbers_and_threads_stay_as_they_were(trained):
     fm.optimize(model, loader, "prune50+int8", max_drop=100)
     with pytest.raises(ValueError, match="recipe: 'distill"):
         fm.optimize(model, loader, "prune50+distill(9,9,layers=x)")
+    assert_recipe_holds("prune50@0", model, loader, max_drop=100)
+    with pytest.raises(ValueError, match="max_drop: expected 0 or more, got -1"):
+        assert_recipe_holds("prune50@0", model, loader, max_drop=-1)
     assert torch.equal(before, torch.get_rng_state())
     assert torch.get_num_threads() == threads
 

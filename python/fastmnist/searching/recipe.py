@@ -80,6 +80,8 @@ class Recipe:
         for what in ("name", "about"):
             if not isinstance(getattr(self, what), str):
                 raise TypeError(f"{what}: expected a str, got {type(getattr(self, what)).__name__}")
+        if not self.name.isprintable():  # it is a row's name in terminals, too
+            raise ValueError(f"name: expected letters of one line, got {_told(self.name)}")
         drop = self.max_drop
         is_number = isinstance(drop, int | float) and not isinstance(drop, bool)
         if drop is not None and not (is_number and 0 <= drop < math.inf):

@@ -149,7 +149,7 @@ class Run:
         if unit < 1 and (rows is None or unit * batches < _LEAST_STEPS):
             unit = 0.0
             self.notes.append(
-                f"the budget is too short for a training (an epoch takes {self._epoch:.1f} s): "
+                f"the budget is too short for a training (an epoch takes {self._told_epoch}): "
                 "only recipes without one were tried"
             )
         self._workshop.unit = rounded_unit(min(unit, _MOST_UNIT))
@@ -157,6 +157,11 @@ class Run:
             epoch = self._epoch if math.isfinite(self._epoch) else 1e9
             self.folder.remember(unit=self._workshop.unit, epoch=epoch)
         return self._workshop.unit > 0
+
+    @property
+    def _told_epoch(self) -> str:
+        known = math.isfinite(self._epoch)
+        return f"{self._epoch:.2g} s" if known else "longer than was left to measure it"
 
     def _epoch_seconds(self, pool: list[Recipe], rows: int | None, left: float) -> float:
         """How long an epoch takes, measured on some of the rows."""

@@ -59,9 +59,10 @@ def assert_recipe_holds(
     >>> made = assert_recipe_holds("prune50+int8", model, data, max_drop=3, smaller=4)
     """
     __tracebackhide__ = True
-    from fastmnist.searching.optimizing import optimize
+    from fastmnist.searching.optimizing import check_max_drop, optimize
     from fastmnist.searching.recipe import Recipe
     from fastmnist.searching.splitting import held_out
+    from fastmnist.searching.tuning import seeded
     from fastmnist.testing.checks import assert_accuracy_drop, assert_smaller
 
     read = Recipe.of(recipe)
@@ -70,7 +71,11 @@ def assert_recipe_holds(
         raise ValueError(
             f"max_drop: expected how much '{read}' may lose, got None: recipes by name know it"
         )
-    rows, judged = (data, test) if test is not None else held_out(data, batch_fn, share=0.1, seed=0)
+    check_max_drop(most)
+    rows, judged = data, test
+    if test is None:
+        with seeded(0):  # a DataLoader that shuffles draws numbers, too
+            rows, judged = held_out(data, batch_fn, share=0.1, seed=0)
     made = optimize(model, rows, read, batch_fn=batch_fn, **options)
     try:
         assert_accuracy_drop(
