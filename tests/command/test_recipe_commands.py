@@ -81,6 +81,19 @@ def test_search_of_a_class_of_ones_own(own, tmp_path, capsys):
     assert (tmp_path / "s" / "trials.jsonl").exists()
 
 
+def test_a_search_says_that_the_original_knew_the_rows_that_judge(own, tmp_path, capsys):
+    arguments = ["search", *own, "--budget", "2s", "--max-drop", "50", "--recipes", "int8"]
+    assert main(arguments) == 0
+    assert "the original was trained on all rows" not in capsys.readouterr().out  # two sets
+    (tmp_path / "net.py").write_text(
+        NET.replace("return (x[:300], y[:300]), (x[300:], y[300:])", "return x, y")
+    )
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "rows that no candidate was trained on" in said
+    assert "the original was trained on all rows" in said
+
+
 def test_a_goal_that_nobody_meets_is_status_1(own, capsys, tmp_path):
     arguments = ["search", *own, "--budget", "6 s", "--max-drop", "0", "--seed", "3"]
     status = main([*arguments, "--recipes", "neurons75@0+int4", "--json", "s.json"])

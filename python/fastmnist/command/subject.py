@@ -36,6 +36,8 @@ class Subject:
         As the library takes them.
     found : str or None
         What was found in the file of weights.
+    is_trained_here : bool
+        Whether the command trained it, on all of `source.train`.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Subject:
     loss_fn: Any
     batch_fn: Any
     found: str | None = None
+    is_trained_here: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -81,9 +84,10 @@ def prepare(options: argparse.Namespace) -> Subject:
     if not options.model:
         check_digits(source)
     loss_fn = loss_of(options.loss, source.train, batch_fn)
-    if not (found or options.trained):
+    is_trained_here = not (found or options.trained)
+    if is_trained_here:
         trained(model, source, options, batch_fn, loss_fn)
-    return Subject(model, source, metric, loss_fn, batch_fn, found)
+    return Subject(model, source, metric, loss_fn, batch_fn, found, is_trained_here)
 
 
 def set_up(options: argparse.Namespace) -> tuple[PixelNormalization | None, Any]:

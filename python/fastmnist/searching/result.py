@@ -88,7 +88,7 @@ class Search(Tabled):
                 f"{trial.size / 1000:,.1f}",
             )
         table.note(
-            f"of {about['n']:,} rows that nothing was trained on; the original: "
+            f"of {about['n']:,} rows that no candidate was trained on; the original: "
             f"{shown(about['metric'], about['score'])}; {len(self.trials)} trials in "
             f"{about['seconds']:.0f} s, {about['isa']}"
         )
