@@ -117,9 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--max-drop",
         type=number,
-        default=0.3,
         metavar="X",
-        help="how much may be lost: points of accuracy, or the metric's unit (default: 0.3)",
+        help="how much may be lost: points of accuracy (default: 0.3), or the metric's unit "
+        "(r2, f1, auc: 0.005)",
     )
     search.add_argument("--objective", choices=("latency", "throughput", "size"), default="latency")
     search.add_argument(

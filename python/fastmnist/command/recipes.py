@@ -146,7 +146,7 @@ def run_search(options: argparse.Namespace) -> int:
     if options.json:
         found.to_json(options.json)
     if options.html:
-        report = found.report(reported)
+        report = found.report(reported, name=subject.source.name)
         report.to_html(options.html)
     print(found)
     if judged is None and subject.source.train is subject.source.test and subject.is_trained_here:
@@ -155,6 +155,10 @@ def run_search(options: argparse.Namespace) -> int:
             "which flatters it: less is found than there is; let --data return two sets"
         )
     print(f"{found.recipe}: saved to {options.output}")
+    if any(note.startswith("interrupted") for note in found.about["notes"]):
+        if options.folder:
+            print(f"the same command goes on in {options.folder}")
+        return 130
     return 0 if found.met else 1
 
 

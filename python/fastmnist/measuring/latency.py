@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -20,11 +21,13 @@ from torch import Tensor, nn
 from fastmnist.display.figures import microseconds
 from fastmnist.display.tables import Table, Tabled, frame_of
 from fastmnist.files.atomic import write_atomically
+from fastmnist.int8.graph import NetworkGraph
 from fastmnist.measuring.evaluation import in_mode
 from fastmnist.measuring.noise import Noise, Watch, relative_spread, worst_of
 from fastmnist.measuring.threads import threads_set
 from fastmnist.measuring.timing import Call
 from fastmnist.measuring.turns import checked_integer
+from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.cpu import cpu_info, num_threads
 
 _FLUSHED = 64 << 20  # bytes that are read between calls, to leave caches cold
@@ -197,7 +200,8 @@ def latency(
     net : CompiledModel, nn.Module or callable
         A module is in eval mode meanwhile, without gradients, and afterwards as it was.
     rows : array or tensor, tuple of them, or dict
-        What `net` is called with, as it is, cut into batches: one input, several, or keywords.
+        What `net` is called with, as it is, cut into batches: one input, several, or keywords; the
+        targets of ``(x, y)`` are left out.
         Where there are fewer rows than a batch has, they come again.
     batches : sequence of int
     threads : int, optional
@@ -235,6 +239,7 @@ def latency(
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise ValueError(f"seconds: expected a number above 0, got {seconds!r}")
     args, kwargs, count = _inputs(rows)
+    args = _without_target(net, args)
     end, found = time.perf_counter() + seconds, []
     memory = np.ones(_FLUSHED // 8)
     with ExitStack() as state, torch.inference_mode():
@@ -300,6 +305,30 @@ def _inputs(rows: Any) -> tuple[list[Any], dict[str, Any], int]:
     if len(sizes) != 1:
         raise ValueError(f"rows: expected as many rows in each input, got {sorted(sizes)}")
     return given, named, sizes.pop()
+
+
+def _without_target(net: Callable[..., Any], given: list[Any]) -> list[Any]:
+    """Leave out the targets of (x, y): what is one more than the model's inputs.
+
+    A compiled network's next argument is `out`, which nobody means by rows.
+    """
+    if isinstance(net, CompiledModel):
+        graph = net.network
+        most = len(graph.inputs) if isinstance(graph, NetworkGraph) else 1
+    else:
+        function = net.forward if isinstance(net, nn.Module) else net
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):  # built in: it takes what it takes
+            return given
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return given
+        most = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    if len(given) <= most:
+        return given
+    if len(given) == most + 1:
+        return given[:-1]
+    raise ValueError(f"rows: expected at most {most} inputs, as the model takes, got {len(given)}")
 
 
 def _calls(

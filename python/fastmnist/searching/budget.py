@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-_UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+_UNITS = {
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+}
 _MOST = 365 * 24 * 3600.0
 
 
@@ -26,10 +30,9 @@ def seconds_of(budget: str | float) -> float:
     if isinstance(budget, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", budget)
         unit = "" if match is None else match[2].lower()
-        known = unit if unit in _UNITS else unit.removesuffix("s")
-        if match is None or (unit and known not in _UNITS):
+        if match is None or unit not in _UNITS:
             raise ValueError(f"budget: expected {what}, got '{budget}'")
-        seconds = float(match[1]) * _UNITS.get(known or "s", 1)
+        seconds = float(match[1]) * _UNITS[unit]
     elif isinstance(budget, bool) or not isinstance(budget, int | float):
         raise TypeError(f"budget: expected {what}, got {type(budget).__name__}")
     else:

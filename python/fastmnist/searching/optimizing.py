@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from fastmnist.clustering.clusterer import cluster
 from fastmnist.clustering.configs import Clusters
 from fastmnist.data.batch import BatchFn
+from fastmnist.data.batches import iter_batches
+from fastmnist.data.meaning import meaning_of
+from fastmnist.display.callers import callers_level
 from fastmnist.display.words import kind_of
 from fastmnist.distillation.config import Distillation
 from fastmnist.factorization.config import LowRank
 from fastmnist.factorization.factorizing import factorize
 from fastmnist.fusion.fusing import fuse
+from fastmnist.layers.kept import distinct_values
 from fastmnist.measuring.evaluation import Evaluation, evaluate
 from fastmnist.measuring.metrics import MetricLike, metric_of, shown, unit_of
 from fastmnist.measuring.scoring import LossFn
@@ -34,6 +40,8 @@ from fastmnist.searching.tuning import Tuning, seeded
 from fastmnist.searching.widths import narrowed
 from fastmnist.searching.words import Finetune, Fuse, Student
 
+_LOOKED_AT = 1024  # rows, to see whether a recipe does harm
+_MUCH = {"accuracy": 5.0, "r2": 0.1}  # points, units: that nobody means to lose
 _GRADUAL = 4  # epochs from which weights are pruned in steps, with training between them
 
 
@@ -128,6 +136,8 @@ def optimize(
         for step in recipe:
             result = apply(step, result, tuning)
         keep_recipe(result, recipe)
+        if max_drop is None and tuning.has_targets:
+            _warn_of_loss(recipe, told, result, tuning)
         if max_drop is not None:
             chosen = metric_of(metric, greater_is_better)
             before = evaluate(told, judged, metric=chosen, batch_fn=batch_fn, progress=progress)
@@ -194,7 +204,8 @@ def _applied(step: Step, model: nn.Module, tuning: Tuning, epochs: int) -> nn.Mo
         thin = factorize(model, config, tuning.data, epochs=0, batch_fn=tuning.batch_fn)
         return trained(thin, epochs)
     if isinstance(config, Clusters):
-        return trained(cluster(model, config), epochs)
+        few = _of_few_values(model, config)
+        return trained(cluster(model, config, exclude=few or None), epochs)
     if isinstance(config, Static):
         calibrated = config
         if config.calibration is None:
@@ -207,6 +218,18 @@ def _applied(step: Step, model: nn.Module, tuning: Tuning, epochs: int) -> nn.Mo
     if isinstance(config, Structured | CustomMask) or epochs < _GRADUAL:
         return trained(prune(model, config), epochs)
     return _pruned_gradually(config, model, epochs, trained)
+
+
+def _of_few_values(model: nn.Module, config: Clusters) -> list[str]:
+    """Layers that have fewer distinct weights than that already, unless it is all of them."""
+    layers = quantizable(model)
+    few = [
+        name
+        for name, layer in layers.items()
+        if isinstance(weight := getattr(layer, "weight", None), torch.Tensor)
+        and distinct_values(weight.detach().numpy(), config.scope) < config.n
+    ]
+    return few if len(few) < len(layers) else []
 
 
 def _pruned_gradually(
@@ -233,6 +256,43 @@ def _take(module: nn.Module, trained: nn.Module) -> None:
     """Weights of what was trained, where that is a copy."""
     if trained is not module:
         module.load_state_dict(trained.state_dict())
+
+
+def _warn_of_loss(recipe: Recipe, before: nn.Module, after: nn.Module, tuning: Tuning) -> None:
+    """Say it where a recipe does much harm, on some of the rows that it was trained on."""
+    rows = [
+        *iter_batches(
+            tuning.data,
+            split="train",
+            batch_size=_LOOKED_AT,
+            max_samples=_LOOKED_AT,
+            batch_fn=tuning.batch_fn,
+            pixels=meaning_of(tuning.data, before).pixels,
+            model=before,
+        )
+    ]
+    outputs = [
+        evaluate(
+            model,
+            ((batch.args, batch.kwargs, batch.target) for batch in rows),
+            batch_fn=lambda batch: batch,
+            raw=True,
+            progress=False,
+        )
+        for model in (before, after)
+    ]
+    metric = metric_of(outputs[0].metric)
+    if metric is None or metric.name not in _MUCH:
+        return
+    lost = metric.loss_of(*outputs)
+    if lost > _MUCH[metric.name]:
+        unit = " points" if unit_of(metric.name) == 100 else f" of {metric.name}"
+        warnings.warn(
+            f"recipe '{recipe}' lost {lost:.3g}{unit} of {outputs[0].n:,} rows that it was trained "
+            "on: train longer (prune80@5), remove less, or let fm.search look for a recipe",
+            UserWarning,
+            stacklevel=callers_level(),
+        )
 
 
 def check_max_drop(max_drop: Any) -> None:

@@ -98,6 +98,11 @@ class Search(Tabled):
                 f"nothing met the goal: '{self.best.recipe}' comes nearest; allow more, or give "
                 "more time"
             )
+        elif not self.best.is_surely_within(about["max_drop"]):
+            table.note(
+                f"{about['n']:,} rows are few: what the best loses is within the goal, but no "
+                "further from it than chance may be"
+            )
         for text in about["notes"]:
             table.note(text)
         return table

@@ -34,13 +34,14 @@ from fastmnist.searching.splitting import split_rows
 from fastmnist.searching.trial import OBJECTIVES, pareto
 from fastmnist.searching.tuning import Tuning, seeded
 
+USUAL_DROP = {"accuracy": 0.3, "r2": 0.005, "f1": 0.005, "auc": 0.005}
 _SHARE, _MOST_JUDGED = 1 / 6, 10_000  # of rows without a test half, that are kept apart
 
 
 def search(
     model: nn.Module,
     data: Any,
-    max_drop: float = 0.3,
+    max_drop: float | None = None,
     objective: str = "latency",
     budget: str | float = "5 min",
     storage: Any = None,
@@ -70,8 +71,9 @@ def search(
         judges the candidates, and :meth:`Search.report` measures on the other. Of other data a
         sixth, at most 10,000 rows, is kept apart to judge by: rows that the model was trained on
         flatter it, so that less is found than there is; give `validation` then.
-    max_drop : float
-        How much may be lost: accuracy in points, another metric in its own unit. A recipe meets it
+    max_drop : float, optional
+        How much may be lost: accuracy in points (0.3, unless said), another metric in its own unit
+        (R², F1, AUC: 0.005; else it has to be said). A recipe meets it
         if it does so by more than the standard error of what it loses.
     objective : {"latency", "throughput", "size"}
         What is to be small: the time of a call with one row; the time a row takes in batches of
@@ -133,6 +135,7 @@ def search(
             loss_fn=loss_fn,
             batch_fn=batch_fn,
         )
+        max_drop = _allowed(max_drop, judge.metric.name)
         tuning = Tuning.of(
             fit,
             told,
@@ -184,7 +187,7 @@ def search(
     }
     compared = {"original": model}
     compared |= {"static int8": plain} if plain is not None else {}
-    compared |= {"best": result} if chosen.key != PLAIN else {}
+    compared |= {f"best: {chosen.recipe}": result} if chosen.key != PLAIN else {}
     options = {"batch_fn": batch_fn, "loss_fn": loss_fn, "metric": judge.metric}
     trials = tuple(run.trials)
     front = tuple(pareto(trials))
@@ -198,6 +201,18 @@ def search(
             stacklevel=callers_level(),
         )
     return found
+
+
+def _allowed(max_drop: float | None, metric: str) -> float:
+    """How much may be lost where nobody said it."""
+    if max_drop is not None:
+        return max_drop
+    if metric not in USUAL_DROP:
+        raise ValueError(
+            f"max_drop: expected how much worse '{metric}', whose unit is its own, may become, got "
+            "none: give max_drop= in that unit"
+        )
+    return USUAL_DROP[metric]
 
 
 def _given(recipes: Sequence[Any] | None) -> list[Recipe] | None:

@@ -54,12 +54,12 @@ class Step:
             check_half(self.config.dtype)
         if self.epochs is not None:
             if word.epochs is None:
-                raise ValueError(f"epochs: expected none after '{word.name}', which trains nothing")
+                raise ValueError("epochs: expected none behind it, as it trains nothing")
             epochs = checked_integer("epochs", self.epochs, 0)
             if epochs > MOST_EPOCHS:
                 raise ValueError(f"epochs: expected at most {MOST_EPOCHS:,}, got {epochs:,}")
             if not epochs and word.name in ("train", "distill", "qat"):
-                raise ValueError(f"epochs: expected at least 1 of '{word.name}', got 0")
+                raise ValueError("epochs: expected at least 1, got 0")
         if self.lr is not None and not (
             isinstance(self.lr, Real) and not isinstance(self.lr, bool) and 0 < self.lr <= 10
         ):

@@ -29,7 +29,8 @@ def assert_recipe_holds(
     data : Data, Split, DataLoader, (x, y), …
         To train and calibrate on; of a bundle, its training half.
     max_drop : float, optional
-        Points of accuracy, or another metric's unit. Default: what the recipe itself says.
+        Points of accuracy, or another metric's unit. Default: what the recipe itself says, of
+        accuracy alone.
     test : data, optional
         To measure on. Default: of a bundle, its test half; of other data, every tenth row.
     smaller : float, optional
@@ -72,6 +73,8 @@ def assert_recipe_holds(
             f"max_drop: expected how much '{read}' may lose, got None: recipes by name know it"
         )
     check_max_drop(most)
+    # What a recipe says is in points of accuracy, and says nothing about another metric.
+    limit = most if max_drop is not None else {"accuracy": most}
     rows, judged = data, test
     if test is None:
         with seeded(0):  # a DataLoader that shuffles draws numbers, too
@@ -82,7 +85,7 @@ def assert_recipe_holds(
             made,
             model,
             judged,
-            max=most,
+            max=limit,
             metric=metric,
             greater_is_better=greater_is_better,
             batch_fn=batch_fn,
