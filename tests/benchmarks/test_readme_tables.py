@@ -54,6 +54,7 @@ def test_one_machine_needs_no_headings(results):
         "quantization-table",
         "pruning-table",
         "few-bits-table",
+        "search-table",
         "compression-table",
         "graphs-table",
         "benchmark-table",

@@ -113,7 +113,6 @@ def test_max_drop_holds_or_is_an_error(trained):
     [
         ("distill(96,64,32)", r"expected 2 widths.*0 \(48\), 3 \(32\); got 3"),
         ("distill(64,32)", "at most 48 neurons of '0'"),
-        ("cluster256+int8", "'cluster256'"),
         ("rank40+int8", "'rank40'"),
     ],
 )
@@ -121,6 +120,21 @@ def test_steps_that_cannot_be_done_are_named(trained, recipe, told):
     model, data = trained
     with pytest.raises(ValueError, match=told):
         fm.optimize(model, data, recipe)
+
+
+def test_layers_of_few_values_are_left_as_they_are(trained):
+    model, data = trained
+    made = fm.optimize(model, data, "cluster128@0")  # the last has 96 weights
+    assert [c.layer for c in fm.changes(made) if c.kind == "clustered"] == ["0", "3"]
+    tiny = nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="'cluster64@0'.*distinct"):
+        fm.optimize(tiny, (torch.randn(64, 4), torch.randint(0, 3, (64,))), "cluster64@0")
+
+
+def test_harm_is_said(trained):
+    model, data = trained
+    with pytest.warns(UserWarning, match=r"recipe 'neurons75@0' lost .* points of 256 rows"):
+        fm.optimize(model, data, "neurons75@0")
 
 
 def test_what_is_no_model_or_no_data(trained):
