@@ -127,7 +127,7 @@ def test_layers_of_few_values_are_left_as_they_are(trained):
     made = fm.optimize(model, data, "cluster128@0")  # the last has 96 weights
     assert [c.layer for c in fm.changes(made) if c.kind == "clustered"] == ["0", "3"]
     tiny = nn.Sequential(nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="'cluster64@0'.*distinct"):
+    with pytest.raises(ValueError, match=r"'cluster64@0'.*distinct"):
         fm.optimize(tiny, (torch.randn(64, 4), torch.randint(0, 3, (64,))), "cluster64@0")
 
 
