@@ -113,6 +113,8 @@ class Run:
             self._workshop.forget(rung - 1)
         if not given:
             self._ends(promoted, rung)
+        if not self.notes and time.monotonic() < self._deadline - 0.1 * self._seconds:
+            self.notes.append("all was tried before the time was over")
 
     def _ends(self, promoted: list[Recipe], rung: int) -> None:
         """The shapes that came so far, their weights stored in other ways, the best ones first."""
