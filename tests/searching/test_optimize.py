@@ -137,6 +137,26 @@ def test_harm_is_said(trained):
         fm.optimize(model, data, "neurons75@0")
 
 
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.one, self.two = nn.Linear(12, 32), nn.Linear(32, 3), nn.Linear(32, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.body(x))
+        return self.one(x), self.two(x)
+
+
+def test_outputs_that_only_a_loss_of_ones_own_understands():
+    made = fm.optimize(
+        TwoHeads(),
+        table(),
+        "prune30+int8",
+        loss_fn=lambda outputs, y: nn.functional.cross_entropy(outputs[0], y),
+    )
+    assert [*made(table()[0][:2])[0].shape] == [2, 3]
+
+
 def test_what_is_no_model_or_no_data(trained):
     model, data = trained
     with pytest.raises(TypeError, match="model"):

@@ -242,6 +242,24 @@ def test_what_recipes_share_is_made_once(trained):
     assert str(shop.concrete(two, 1)) == "neurons50@6+cluster8@2+int8"
 
 
+def test_what_is_taught_is_taught_at_every_rung(trained, monkeypatch):
+    model, data = trained
+    from fastmnist.searching.tuning import Tuning
+
+    taught = []
+    train = Tuning.train
+
+    def noted(self, module, epochs, lr=None, augment=False, teaching=None):
+        taught.append(teaching)
+        return train(self, module, epochs, lr, augment, teaching)
+
+    monkeypatch.setattr(Tuning, "train", noted)
+    shop = Workshop(model, Tuning.of(data, model, progress=False), 1.0)
+    for rung in (0, 1):
+        shop.make(fm.Recipe.parse("distill(temperature=2)+int8"), rung)
+    assert taught == [fm.Distillation(temperature=2)] * 2
+
+
 def test_errors_of_differences():
     assert paired_error(0, 0, 1000) > 0
     assert paired_error(30, 10, 1000) == pytest.approx(0.0063, abs=2e-4)

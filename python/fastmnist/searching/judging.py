@@ -19,7 +19,7 @@ from fastmnist.data.batches import iter_batches
 from fastmnist.data.meaning import meaning_of
 from fastmnist.display.words import kind_of
 from fastmnist.measuring.evaluation import in_mode
-from fastmnist.measuring.metrics import ACCURACY, Metric, metric_of, unit_of
+from fastmnist.measuring.metrics import ACCURACY, Metric, unit_of
 from fastmnist.measuring.scoring import LossFn, hits
 from fastmnist.measuring.tally import Tally
 from fastmnist.measuring.turns import time_batches
@@ -101,7 +101,7 @@ class Judge:
         assert metric is not None
         if metric.greater_is_better is None:
             metric.loss_of(0.0, 0.0)  # raises, and says what is missing
-        self.metric = metric_of(metric) or metric
+        self.metric = metric
         self.score, self._values = self._score(outputs)
         self._resampled = None if self._values is not None else self._resample(outputs)
 
@@ -150,11 +150,6 @@ class Judge:
         error = float(apart.std(ddof=1)) if len(apart) > 1 else math.inf
         error *= unit_of(self.metric.name)
         return Loss(score, drop, error)
-
-    def rows(self, count: int) -> Rows:
-        """The first rows, as a model is called with."""
-        first = self._batches[0]
-        return Rows.first_of(first, "validation")
 
     @property
     def first(self) -> Batch:
@@ -226,7 +221,8 @@ def costs(models: list[nn.Module], judge: Judge) -> list[Cost]:
 
     Times are ratios to the first one's, times the first one's: a slow moment hits all alike.
     """
-    rows, first = judge.rows(_EXAMPLE), judge.first
+    first = judge.first
+    rows = Rows.first_of(first, "validation")
     nets = [runnable(model, rows) for model in models]
     sizes = [1, min(_LARGE, first.size)]
     with torch.inference_mode():

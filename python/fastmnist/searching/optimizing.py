@@ -271,16 +271,19 @@ def _warn_of_loss(recipe: Recipe, before: nn.Module, after: nn.Module, tuning: T
             model=before,
         )
     ]
-    outputs = [
-        evaluate(
-            model,
-            ((batch.args, batch.kwargs, batch.target) for batch in rows),
-            batch_fn=lambda batch: batch,
-            raw=True,
-            progress=False,
-        )
-        for model in (before, after)
-    ]
+    try:
+        outputs = [
+            evaluate(
+                model,
+                ((batch.args, batch.kwargs, batch.target) for batch in rows),
+                batch_fn=lambda batch: batch,
+                raw=True,
+                progress=False,
+            )
+            for model in (before, after)
+        ]
+    except (TypeError, ValueError):  # outputs that only a loss of the user's understands
+        return
     metric = metric_of(outputs[0].metric)
     if metric is None or metric.name not in _MUCH:
         return

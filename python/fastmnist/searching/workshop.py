@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from fastmnist.distillation.config import Distillation
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.searching.optimizing import apply
 from fastmnist.searching.recipe import Recipe, keep_recipe
@@ -126,7 +127,9 @@ class Workshop:
 
     def _trained_on(self, step: Step, below: nn.Module, tuning: Tuning, rung: int) -> nn.Module:
         more = max(1, self.epochs(step, True, rung) - self.epochs(step, True, rung - 1))
-        teaching = step.config.distillation if isinstance(step.config, Student) else None
+        config = step.config
+        teaching = config.distillation if isinstance(config, Student) else None
+        teaching = config if isinstance(config, Distillation) else teaching
         return tuning.train(plain_copy(below), more, step.lr, step.augment, teaching)
 
     @staticmethod
