@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,27 +216,48 @@ def runnable(model: nn.Module, rows: Rows) -> tuple[Any, bool]:
         return model, False
 
 
-def costs(models: list[nn.Module], judge: Judge) -> list[Cost]:
+@dataclass(frozen=True)
+class Runner:
+    """A model as it is timed: made once, however often others are timed beside it.
+
+    Attributes
+    ----------
+    net : CompiledModel or nn.Module
+    is_compiled : bool
+    size : int
+        Bytes of its file.
+    """
+
+    net: Any
+    is_compiled: bool
+    size: int
+
+    @classmethod
+    def of(cls, model: nn.Module, judge: Judge) -> Runner:
+        """Compile it, where that can be."""
+        net, is_compiled = runnable(model, Rows.first_of(judge.first, "validation"))
+        return cls(net, is_compiled, size(model))
+
+
+def costs(runners: Sequence[Runner], judge: Judge) -> list[Cost]:
     """Measure models beside each other; the first is what the others' times are scaled by.
 
     Times are ratios to the first one's, times the first one's: a slow moment hits all alike.
     """
     first = judge.first
-    rows = Rows.first_of(first, "validation")
-    nets = [runnable(model, rows) for model in models]
     sizes = [1, min(_LARGE, first.size)]
     with torch.inference_mode():
         single, many = time_batches(
-            [net for net, _ in nets], [first] * len(nets), sizes, _ROUNDS, _SECONDS
+            [one.net for one in runners], [first] * len(runners), sizes, _ROUNDS, _SECONDS
         )
     return [
         Cost(
             single[0].p50 / single[i].ratio,
             sizes[1] / (many[0].p50 / many[i].ratio),
-            size(model),
-            nets[i][1],
+            one.size,
+            one.is_compiled,
         )
-        for i, model in enumerate(models)
+        for i, one in enumerate(runners)
     ]
 
 

@@ -19,7 +19,7 @@ from fastmnist.data.batches import count_samples
 from fastmnist.display.progress import ProgressBar
 from fastmnist.rewriting.copies import plain_copy
 from fastmnist.searching.folder import Folder
-from fastmnist.searching.judging import Judge, costs
+from fastmnist.searching.judging import Judge, Runner, costs
 from fastmnist.searching.recipe import Recipe
 from fastmnist.searching.shared import Store
 from fastmnist.searching.space import candidates, other_ends
@@ -61,6 +61,7 @@ class Run:
         self._models: dict[tuple[str, int], nn.Module] = {}
         self._lost: set[tuple[str, int]] = set()  # whose models are not here
         self._plain_model: nn.Module | None = None
+        self._plain_runner: Runner | None = None
         self._workshop = Workshop(original, tuning, 1.0, None if folder is None else self._kept)
         self._epoch = math.inf  # seconds
         self._began = self._deadline = self._before = 0.0
@@ -201,8 +202,8 @@ class Run:
         try:
             model = self._workshop.make(recipe, rung)
             loss = self.judge.loss(model)
-            base = self._plain_model or (None if must else self._remade_plain())
-            measured = costs([model] if base is None else [base, model], self.judge)
+            own = Runner.of(model, self.judge)
+            measured = costs([own] if must else [self._base(), own], self.judge)
         except (RuntimeError, TypeError, ValueError) as error:
             if must:
                 raise
@@ -214,10 +215,17 @@ class Run:
         cost = measured[-1] if self.plain is None else _scaled(measured, self.plain)
         trial = Trial.of(text, key, rung, loss, cost, seconds, self.elapsed())
         if must:
-            self._plain_model = model
+            self._plain_model, self._plain_runner = model, own
         self._add(trial, model)
         if self.store is not None:
             self.store.add(trial)
+
+    def _base(self) -> Runner:
+        """What others are timed beside."""
+        if self._plain_runner is None:
+            plain = self._plain_model or self._remade_plain()
+            self._plain_runner = Runner.of(plain, self.judge)
+        return self._plain_runner
 
     def _remade_plain(self) -> nn.Module:
         """Plain static int8, beside which times are measured; not kept by a run that stopped."""
