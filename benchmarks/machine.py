@@ -62,6 +62,14 @@ def title(about: dict[str, Any]) -> str:
     return f"{what}, run as a CPU with {capped['as']} at best" if capped else what
 
 
+def short_title(about: dict[str, Any]) -> str:
+    """Name it within a column's head: ``Intel Xeon (AMX)``, ``Intel Xeon as AVX2``."""
+    model = " ".join(_NOISE.sub(" ", about["cpu"]).split()) or "unknown"
+    capped = about.get("capped")
+    isa = _isa(capped["as"] if capped else about.get("native", about["isa"])).upper()
+    return f"{model} as {isa}" if capped else f"{model} ({isa})"
+
+
 def save(report: dict[str, Any], name: str, results: Path = RESULTS) -> Path:
     """Write a report into the folder of its machine."""
     folder = results / slug(report["about"])

@@ -139,7 +139,7 @@ class Latency(Tabled, Sequence[BatchLatency]):
 
     @property
     def verdict(self) -> str:
-        """``quiet``, or ``noisy: `` and why: whether these figures can be relied on."""
+        """``quiet``, or ``noisy`` and why: whether these figures can be relied on."""
         return worst_of([found.noise for found in self.batches]).verdict
 
     def table(self) -> Table:

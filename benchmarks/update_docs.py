@@ -1,10 +1,10 @@
-"""Copy the figures of benchmarks/results/ into the README, or check that they are there.
+"""Copy the figures of benchmarks/results/ into README.md and docs/, or check that they are there.
 
-    python -m benchmarks.update_readme [--check]
+    python -m benchmarks.update_docs [--check]
 
 Every machine has a folder there (``benchmarks/machine.py``); where several have measured the same,
-each gets a heading of its own. Also draws dense.svg in each. No figure in the README is typed by
-hand.
+each gets a heading of its own, or a column. Each block lies between its marks in one file or
+several. Also draws the plots of each machine. No figure of those tables is typed by hand.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from benchmarks import (
     pruning_accuracy,
     quantization_accuracy,
     search,
+    side_by_side,
     sparse_tables,
     targets_tables,
 )
@@ -35,7 +36,19 @@ from benchmarks.machine import RESULTS, folders, title
 from fastmnist.display.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-PLOT = "dense.svg"
+PLOT, DIGITS_PLOT = "dense.svg", "digits.svg"
+# What techniques' pages show of the digits network.
+TECHNIQUES = {
+    "fusion": ["fused"],
+    "quantization": ["dynamic int8", "static int8", "compiled (uint8 rows)"],
+    "half": ["bfloat16"],
+    "few-bits": ["4-bit"],
+    "pruning": ["pruned 50 %", "pruned + int8"],
+    "clustering": ["clustered"],
+    "low-rank": ["low-rank"],
+    "distillation": ["distilled"],
+    "compiling": ["compiled float32 (float32 rows)", "compiled (float32 rows)", "compiled (uint8 rows)"],
+}
 Saved = dict[str, Any]
 
 
@@ -57,9 +70,20 @@ class Results:
         parts = []
         for path, saved in found:
             if len(found) > 1:
-                parts.append(f"#### {title(saved['about'])}")
+                parts.append(f"## {title(saved['about'])}")
             parts += make(saved, path)
         return parts
+
+    def together(self, name: str, make: Callable[[list[Saved]], Table | list[Table]]) -> list[str]:
+        """Make parts of all machines at once, and say by which command."""
+        found = [saved for _, saved in self.of(name)]
+        if not found:
+            return []
+        tables = make(found)
+        return [
+            *map(_markdown, [tables] if isinstance(tables, Table) else tables),
+            " and ".join(_ran(saved["about"]) for saved in found) + ".",
+        ]
 
     def first(self, name: str, make: Callable[[Saved], list[str]]) -> list[str]:
         """Make the parts of what no machine changes: accuracies."""
@@ -80,11 +104,15 @@ def compare_table(saved: Saved, _: Path) -> list[str]:
     return [f"{report}\n`{command}` on {where}."]
 
 
+def printed_lines(saved: Saved) -> list[str]:
+    return ["\n".join(["```text", *saved["output"], "```"]), f"{_ran(saved['about'])}."]
+
+
 def dense_tables(saved: Saved, path: Path) -> list[str]:
     about = saved["about"]
     plot = (path / PLOT).relative_to(ROOT) if path.is_relative_to(ROOT) else path / PLOT
     return [
-        f"![µs per call of fastmnist and of other libraries]({plot.as_posix()})",
+        f"![µs per call of fastmnist and of other libraries](../../{plot.as_posix()})",
         *_summaries(saved),
         *([_markdown(scaling_table(saved))] if saved.get("scaling") else []),
         _markdown(limits_table(saved)),
@@ -143,8 +171,18 @@ def target_tables(saved: Saved, _: Path) -> list[str]:
 
 
 def blocks(results: Results) -> dict[str, list[str]]:
-    """Return the parts of each generated block of the README, by its mark."""
+    """Return the parts of each generated block, by its mark."""
     made = {
+        "first-lines-output": results.first("first_lines", printed_lines),
+        "front-table": results.together("compare", side_by_side.front_table)[:-1],
+        "all-variants-table": results.together("compare", side_by_side.all_table),
+        "decision-table": results.together("decisions", side_by_side.decision_tables),
+        **{
+            f"{name}-row": results.together(
+                "compare", lambda machines, v=v: side_by_side.technique_table(machines, v)
+            )[:-1]
+            for name, v in TECHNIQUES.items()
+        },
         "compare-table": results.each("compare", compare_table),
         "search-table": results.each("search", search_tables),
         "quantization-table": [
@@ -193,7 +231,7 @@ def _markdown(table: Table) -> str:
 
 
 def filled(text: str, made: dict[str, list[str]]) -> str:
-    """Return the README's text with these blocks in it."""
+    """Return a file's text with these blocks in it."""
     for mark, parts in made.items():
         body = "\n\n".join(parts)
         block = f"<!-- {mark} -->\n{body}\n<!-- /{mark} -->"
@@ -202,19 +240,30 @@ def filled(text: str, made: dict[str, list[str]]) -> str:
     return text
 
 
+def pages() -> list[Path]:
+    """List the files that may hold blocks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def main() -> int:
-    path = ROOT / "README.md"
-    before = path.read_text()
     results = Results()
-    text = filled(before, blocks(results))
+    made = blocks(results)
+    before = {path: path.read_text() for path in pages()}
+    nowhere = [mark for mark in made if not any(f"<!-- {mark} -->" in t for t in before.values())]
+    if nowhere:
+        print(f"no page has a place for {', '.join(nowhere)}")
+        return 1
+    after = {path: filled(text, made) for path, text in before.items()}
+    changed = [path for path in after if after[path] != before[path]]
     if "--check" in sys.argv[1:]:
-        if text != before:
-            print("README.md is out of date: run  python -m benchmarks.update_readme")
-            return 1
-        return 0
-    path.write_text(text)
+        for path in changed:
+            print(f"{path.relative_to(ROOT)} is out of date: run  python -m benchmarks.update_docs")
+        return 1 if changed else 0
+    for path in changed:
+        path.write_text(after[path])
     for folder, saved in results.of("dense"):
         write_plot(saved, folder / PLOT)
+        write_plot(saved | {"networks": saved["networks"][:1]}, folder / DIGITS_PLOT)
     return 0
 
 

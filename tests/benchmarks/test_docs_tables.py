@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.machine import ANYWHERE, RESULTS, folders, slug, title
-from benchmarks.update_readme import Results, blocks, filled
+from benchmarks.first_lines import shown
+from benchmarks.machine import ANYWHERE, RESULTS, folders, short_title, slug, title
+from benchmarks.update_docs import TECHNIQUES, Results, blocks, filled, pages
 
 FIRST = folders()[0]
 OTHER = {
@@ -49,19 +50,11 @@ def test_every_file_lies_in_the_folder_of_its_machine():
 
 def test_one_machine_needs_no_headings(results):
     made = blocks(Results(results))
-    assert set(made) == {
-        "compare-table",
-        "quantization-table",
-        "pruning-table",
-        "few-bits-table",
-        "search-table",
-        "compression-table",
-        "graphs-table",
-        "benchmark-table",
-    }
+    assert {*made} >= {"front-table", "first-lines-output", "all-variants-table", "compare-table"}
+    assert {f"{name}-row" for name in TECHNIQUES} <= {*made}
     for parts in made.values():
         assert parts
-        assert not any(part.startswith("####") for part in parts)
+        assert not any(part.startswith("## ") for part in parts)
 
 
 def test_two_machines_stand_under_their_names(results):
@@ -69,9 +62,9 @@ def test_two_machines_stand_under_their_names(results):
     add_machine(results, ["dense", "modules"])
     made = blocks(Results(results))
     for mark in ("benchmark-table", "quantization-table"):
-        headings = [part for part in made[mark] if part.startswith("####")]
+        headings = [part for part in made[mark] if part.startswith("## ")]
         assert len(headings) == 2
-        assert f"#### {title(OTHER)}" in headings
+        assert f"## {title(OTHER)}" in headings
         assert len(made[mark]) > len(before[mark]) + 2
     # Of what only one has measured nothing changes.
     assert made["compare-table"] == before["compare-table"]
@@ -99,3 +92,25 @@ def test_blocks_replace_what_stood_between_the_marks():
     assert filled(text, {"x": ["new \\1", "more"]}) == (
         "a <!-- x -->\nnew \\1\n\nmore\n<!-- /x --> b <!-- y -->\nkept\n<!-- /y -->"
     )
+
+
+def test_machines_stand_side_by_side(results):
+    before = blocks(Results(results))
+    add_machine(results, ["compare"])
+    made = blocks(Results(results))
+    for mark in ("front-table", "all-variants-table", "pruning-row"):
+        head = next(line for line in made[mark][0].splitlines() if line.startswith("|"))
+        assert short_title(OTHER) in head
+        assert len(head.split("|")) > len(before[mark][0].splitlines()[2].split("|"))
+
+
+def test_each_block_has_a_page():
+    texts = [path.read_text() for path in pages()]
+    for mark in blocks(Results()):
+        assert sum(text.count(f"<!-- {mark} -->") for text in texts) >= 1, mark
+        assert all(text.count(f"<!-- {mark} -->") == text.count(f"<!-- /{mark} -->") for text in texts)
+
+
+def test_what_the_first_lines_print_is_kept_without_bars_and_colours():
+    printed = "10%|###\r100%|######\n\x1b[3mmnist, n = 10, amx\x1b[0m\r\nrow  1\r\n\r\n"
+    assert shown(printed) == ["mnist, n = 10, amx", "row  1"]
