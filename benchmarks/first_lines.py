@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         printed.extend(got)
         return got
 
-    code = f"import torch; torch.set_num_threads({options.threads}); torch.manual_seed(0)\n{lines()}"
+    code = (
+        f"import torch; torch.set_num_threads({options.threads}); torch.manual_seed(0)\n{lines()}"
+    )
     os.environ |= {"COLUMNS": str(COLUMNS), "FASTMNIST_NUM_THREADS": str(options.threads)}
     status = pty.spawn([sys.executable, "-c", code], read)
     if status:

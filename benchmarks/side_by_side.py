@@ -33,7 +33,7 @@ _NOTE = (
 
 
 def front_table(machines: list[Saved]) -> Table:
-    """Make six rows of the digits network: accuracy, file, how many times as fast at 1 and 1,024."""
+    """Make six rows of the digits network: accuracy, file, how many times as fast."""
     return _compared(machines, FRONT, (1, 1024), "what runs")
 
 

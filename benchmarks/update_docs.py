@@ -47,7 +47,11 @@ TECHNIQUES = {
     "clustering": ["clustered"],
     "low-rank": ["low-rank"],
     "distillation": ["distilled"],
-    "compiling": ["compiled float32 (float32 rows)", "compiled (float32 rows)", "compiled (uint8 rows)"],
+    "compiling": [
+        "compiled float32 (float32 rows)",
+        "compiled (float32 rows)",
+        "compiled (uint8 rows)",
+    ],
 }
 Saved = dict[str, Any]
 

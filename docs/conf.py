@@ -51,13 +51,15 @@ html_css_files = ["wide.css"]
 html_show_copyright = False
 
 
-# Files of the repository that are pages, too: Sphinx reads one folder, so they are laid there. Their
-# links stay those that hold in the repository; where Sphinx reads them, they lead to the copies.
+# Files of the repository that are pages, too: Sphinx reads one folder, so they are laid there.
+# Links in the sources hold in the repository; Sphinx reads them turned to the copies.
 COPIED = {
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",
     "csrc/README.md": "project/csrc.md",
-    **{f"notebooks/{p.name}": f"notebooks/{p.name}" for p in sorted(ROOT.glob("notebooks/*.ipynb"))},
+    **{
+        f"notebooks/{p.name}": f"notebooks/{p.name}" for p in sorted(ROOT.glob("notebooks/*.ipynb"))
+    },
 }
 LINK = re.compile(r"\]\(((?:\.\./)+)([^)#]+)")
 

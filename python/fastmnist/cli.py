@@ -9,28 +9,27 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from fastmnist._version import __version__
-from fastmnist.command.arguments import number, with_signs
-from fastmnist.command.options import add_data, add_output, add_own_model, add_training
+from fastmnist.command.arguments import with_signs
 from fastmnist.command.outputs import check_plot, check_writable
-from fastmnist.command.reports import add_report
+from fastmnist.command.parser import parser
+from fastmnist.command.reports import run_diff
 from fastmnist.command.words import in_options, one_line, told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status (2: an error that was explained)."""
-    options = _parser().parse_args(with_signs(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(with_signs(sys.argv[1:] if arguments is None else arguments))
     # A stream that knows ASCII only must not cost the results of minutes.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     warnings.showwarning = _show_warning
     try:
-        return int(options.run(options))
+        return int(_RUN[options.command](options))
     except KeyboardInterrupt:
         print("fastmnist: interrupted", file=sys.stderr)
         return 130
@@ -54,104 +53,8 @@ def _show_warning(
     print(f"fastmnist: warning: {in_options(one_line(str(message)))}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastmnist",
-        description="Make a PyTorch network of Linear layers small and fast on a CPU, and see "
-        "what each optimization costs.",
-    )
-    parser.add_argument("--version", action="version", version=f"fastmnist {__version__}")
-    parser.set_defaults(run=lambda _: _help(parser))
-    commands = parser.add_subparsers(metavar="{compare,train,recipes,optimize,search,report,info}")
-
-    compare = commands.add_parser(
-        "compare", help="train (or take) a model, optimize it, print one table of all variants"
-    )
-    add_data(compare)
-    add_training(compare)
-    add_own_model(compare)
-    compare.add_argument("--json", metavar="FILE", help="write all figures here")
-    compare.add_argument("--markdown", metavar="FILE", help="write the table here")
-    compare.add_argument("--html", metavar="FILE", help="write one page for people here")
-    compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
-    compare.add_argument(
-        "--recipes",
-        metavar="RECIPE",
-        nargs="+",
-        help="compare what these make, instead of the usual variants: texts, names, YAML files, "
-        "or all that come with the library: all",
-    )
-    compare.set_defaults(run=_compare)
-
-    train = commands.add_parser("train", help="train the digits network and save it")
-    add_data(train)
-    add_training(train)
-    add_output(train, "digits.safetensors")
-    train.add_argument("--json", metavar="FILE", help="write what was measured here")
-    train.set_defaults(run=_train)
-
-    recipes = commands.add_parser("recipes", help="list recipes, and the steps that make one")
-    recipes.add_argument("--json", metavar="FILE", help="write them here")
-    recipes.set_defaults(run=_recipes)
-
-    optimize = commands.add_parser("optimize", help="carry out a recipe, and save what it makes")
-    optimize.add_argument(
-        "--recipe",
-        required=True,
-        metavar="RECIPE",
-        help="steps such as prune80+cluster16+int8, a name (see recipes), or a YAML file",
-    )
-    optimize.add_argument(
-        "--max-drop", type=number, metavar="X", help="status 1 if more is lost: points of accuracy"
-    )
-    add_data(optimize)
-    add_training(optimize)
-    add_own_model(optimize)
-    add_output(optimize, "optimized.safetensors")
-    optimize.add_argument("--json", metavar="FILE", help="write what was measured here")
-    optimize.set_defaults(run=_optimize)
-
-    search = commands.add_parser(
-        "search", help="look for the best recipe within a loss and a time (status 1: none met it)"
-    )
-    search.add_argument(
-        "--max-drop",
-        type=number,
-        metavar="X",
-        help="how much may be lost: points of accuracy (default: 0.3), or the metric's unit "
-        "(r2, f1, auc: 0.005)",
-    )
-    search.add_argument("--objective", choices=("latency", "throughput", "size"), default="latency")
-    search.add_argument(
-        "--budget", default="5 min", metavar="TIME", help='wall time: "5 min" (default), "90 s"'
-    )
-    search.add_argument(
-        "--folder", metavar="DIR", help="keep trials here: a search that was stopped goes on"
-    )
-    search.add_argument(
-        "--storage", metavar="URL", help="share it between processes: sqlite:///search.db"
-    )
-    search.add_argument(
-        "--recipes", metavar="RECIPE", nargs="+", help="try these instead of the usual ones"
-    )
-    add_data(search)
-    add_training(search)
-    add_own_model(search)
-    add_output(search, "best.safetensors")
-    search.add_argument("--json", metavar="FILE", help="write all trials here")
-    search.add_argument("--html", metavar="FILE", help="write a report of the best here")
-    search.set_defaults(run=_search)
-
-    add_report(commands)
-
-    info = commands.add_parser("info", help="say which kernels this machine runs, and why")
-    info.add_argument("--json", metavar="FILE", help="write it here")
-    info.set_defaults(run=_info)
-    return parser
-
-
-def _help(parser: argparse.ArgumentParser) -> int:
-    parser.print_help()
+def _help() -> int:
+    parser().print_help()
     return 0
 
 
@@ -271,3 +174,15 @@ def _info(options: argparse.Namespace) -> int:
     print(info)
     print(f"versions {', '.join(f'{name} {version}' for name, version in versions.items())}")
     return 0
+
+
+_RUN: dict[str, Callable[[argparse.Namespace], int]] = {
+    "": lambda _: _help(),
+    "compare": _compare,
+    "train": _train,
+    "recipes": _recipes,
+    "optimize": _optimize,
+    "search": _search,
+    "report diff": run_diff,
+    "info": _info,
+}

@@ -108,7 +108,9 @@ def test_each_block_has_a_page():
     texts = [path.read_text() for path in pages()]
     for mark in blocks(Results()):
         assert sum(text.count(f"<!-- {mark} -->") for text in texts) >= 1, mark
-        assert all(text.count(f"<!-- {mark} -->") == text.count(f"<!-- /{mark} -->") for text in texts)
+        assert all(
+            text.count(f"<!-- {mark} -->") == text.count(f"<!-- /{mark} -->") for text in texts
+        )
 
 
 def test_what_the_first_lines_print_is_kept_without_bars_and_colours():

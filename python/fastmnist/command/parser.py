@@ -1,0 +1,226 @@
+"""The command line's parser: commands, their options, examples, completion."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import shtab
+
+from fastmnist._version import __version__
+from fastmnist.command.arguments import number
+from fastmnist.command.options import add_data, add_output, add_own_model, add_training
+
+_EXAMPLES = {
+    "": """
+fastmnist compare                              train the digits network, and see
+fastmnist compare --model net.py:Net --weights net.pt --data net.py:data
+fastmnist search --data mnist --budget "5 min" --output best.safetensors
+eval "$(fastmnist --print-completion bash)"    complete words by Tab""",
+    "compare": """
+fastmnist compare --data mnist --threads 1
+fastmnist compare --model net.py:Net --weights net.pt --data net.py:data
+fastmnist compare --model net.py:Net --data rows.py:load --metric mae
+fastmnist compare --data idx --root data/FashionMNIST/raw --quick
+fastmnist compare --recipes all --html report.html --json report.json""",
+    "train": """
+fastmnist train --data mnist --epochs 10 --output digits.safetensors
+fastmnist train --data digits --quick""",
+    "recipes": """
+fastmnist recipes
+fastmnist recipes --json recipes.json""",
+    "optimize": """
+fastmnist optimize --recipe smallest --data mnist --output small.safetensors
+fastmnist optimize --recipe prune80@3+cluster16+int8 --max-drop 0.3 \\
+    --model net.py:Net --weights net.pt --data net.py:data""",
+    "search": """
+fastmnist search --data mnist --max-drop 0.2 --budget "5 min"
+fastmnist search --objective size --folder trials --html report.html \\
+    --model net.py:Net --weights net.pt --data net.py:data""",
+    "report": """
+fastmnist compare --json before.json
+fastmnist report diff before.json after.json""",
+    "report diff": """
+fastmnist report diff before.json after.json && echo nothing is worse""",
+    "info": """
+fastmnist info
+FASTMNIST_ISA=avx2 fastmnist info         as on a CPU that has AVX2 at best""",
+}
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps text to the terminal, but for the examples: lines that can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if not text.startswith("examples:"):
+            return super()._fill_text(text, width, indent)
+        return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser; what it reads has the name of the command to run in ``command``."""
+    made = argparse.ArgumentParser(
+        prog="fastmnist",
+        description="Make a PyTorch network of Linear layers small and fast on a CPU, and see "
+        "what each optimization costs.",
+        **_with_examples(""),
+    )
+    made.add_argument("--version", action="version", version=f"fastmnist {__version__}")
+    shtab.add_argument_to(
+        made, "--print-completion", help="print a script that completes words: bash, zsh, fish, …"
+    )
+    made._actions[-1].metavar = "SHELL"
+    made.set_defaults(command="")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND")
+    _add_compare(commands)
+    _add_train(commands)
+    _add_recipes(commands)
+    _add_optimize(commands)
+    _add_search(commands)
+    _add_report(commands)
+    _add_info(commands)
+    return made
+
+
+def _with_examples(command: str) -> dict[str, Any]:
+    lines = _EXAMPLES[command].strip().replace("\n", "\n  ")
+    return {"epilog": f"examples:\n  {lines}", "formatter_class": _Help}
+
+
+def _command(commands: Any, name: str, what: str, full: str = "") -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(
+        name.split()[-1], help=what, description=full or _sentence(what), **_with_examples(name)
+    )
+    made.set_defaults(command=name)
+    return made
+
+
+def _sentence(what: str) -> str:
+    return f"{what[0].upper()}{what[1:]}."
+
+
+def _complete_files(command: argparse.ArgumentParser) -> None:
+    """Let Tab complete what an option's word says that it takes."""
+    completed = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "A": shtab.FILE, "B": shtab.FILE}
+    for action in command._actions:
+        if isinstance(action.metavar, str) and action.metavar in completed:
+            action.complete = completed[action.metavar]  # type: ignore[attr-defined]
+
+
+def _add_compare(commands: Any) -> None:
+    compare = _command(
+        commands,
+        "compare",
+        "train (or take) a model, optimize it, print one table of all variants",
+    )
+    add_data(compare)
+    add_training(compare)
+    add_own_model(compare)
+    compare.add_argument("--json", metavar="FILE", help="write all figures here")
+    compare.add_argument("--markdown", metavar="FILE", help="write the table here")
+    compare.add_argument("--html", metavar="FILE", help="write one page for people here")
+    compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
+    compare.add_argument(
+        "--recipes",
+        metavar="RECIPE",
+        nargs="+",
+        help="compare what these make, instead of the usual variants: texts, names, YAML files, "
+        "or all that come with the library: all",
+    )
+    _complete_files(compare)
+
+
+def _add_train(commands: Any) -> None:
+    train = _command(commands, "train", "train the digits network and save it")
+    add_data(train)
+    add_training(train)
+    add_output(train, "digits.safetensors")
+    train.add_argument("--json", metavar="FILE", help="write what was measured here")
+    _complete_files(train)
+
+
+def _add_recipes(commands: Any) -> None:
+    recipes = _command(commands, "recipes", "list recipes, and the steps that make one")
+    recipes.add_argument("--json", metavar="FILE", help="write them here")
+    _complete_files(recipes)
+
+
+def _add_optimize(commands: Any) -> None:
+    optimize = _command(commands, "optimize", "carry out a recipe, and save what it makes")
+    optimize.add_argument(
+        "--recipe",
+        required=True,
+        metavar="RECIPE",
+        help="steps such as prune80+cluster16+int8, a name (see recipes), or a YAML file",
+    )
+    optimize.add_argument(
+        "--max-drop", type=number, metavar="X", help="status 1 if more is lost: points of accuracy"
+    )
+    add_data(optimize)
+    add_training(optimize)
+    add_own_model(optimize)
+    add_output(optimize, "optimized.safetensors")
+    optimize.add_argument("--json", metavar="FILE", help="write what was measured here")
+    _complete_files(optimize)
+
+
+def _add_search(commands: Any) -> None:
+    search = _command(
+        commands,
+        "search",
+        "look for the best recipe within a loss and a time (status 1: none met it)",
+    )
+    search.add_argument(
+        "--max-drop",
+        type=number,
+        metavar="X",
+        help="how much may be lost: points of accuracy (default: 0.3), or the metric's unit "
+        "(r2, f1, auc: 0.005)",
+    )
+    search.add_argument(
+        "--objective",
+        choices=("latency", "throughput", "size"),
+        default="latency",
+        help="what is made best: the time of one row (default), rows a second, or the file",
+    )
+    search.add_argument(
+        "--budget", default="5 min", metavar="TIME", help='wall time: "5 min" (default), "90 s"'
+    )
+    search.add_argument(
+        "--folder", metavar="DIR", help="keep trials here: a search that was stopped goes on"
+    )
+    search.add_argument(
+        "--storage", metavar="URL", help="share it between processes: sqlite:///search.db"
+    )
+    search.add_argument(
+        "--recipes", metavar="RECIPE", nargs="+", help="try these instead of the usual ones"
+    )
+    add_data(search)
+    add_training(search)
+    add_own_model(search)
+    add_output(search, "best.safetensors")
+    search.add_argument("--json", metavar="FILE", help="write all trials here")
+    search.add_argument("--html", metavar="FILE", help="write a report of the best here")
+    _complete_files(search)
+
+
+def _add_report(commands: Any) -> None:
+    report = _command(commands, "report", "look at reports that compare --json wrote")
+    kinds = report.add_subparsers(metavar="{diff}", dest="kind", required=True)
+    diff = _command(
+        kinds,
+        "report diff",
+        "tell what became better or worse, beyond noise",
+        "Tell what became better or worse from one report to the next, beyond noise. "
+        "Exit status: 0: nothing is worse, 1: something is, 2: an error.",
+    )
+    diff.add_argument("before", metavar="A", help="a report (.json)")
+    diff.add_argument("after", metavar="B", help="a later one")
+    diff.add_argument("--json", metavar="FILE", help="write what was found here")
+    _complete_files(diff)
+
+
+def _add_info(commands: Any) -> None:
+    info = _command(commands, "info", "say which kernels this machine runs, and why")
+    info.add_argument("--json", metavar="FILE", help="write it here")
+    _complete_files(info)
