@@ -22,7 +22,7 @@ def help_of(command: str, capsys) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("columns", [80, 64])
 def test_help_keeps_to_the_terminal(command, columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = help_of(command, capsys)

@@ -13,7 +13,7 @@ from fastmnist.command.options import add_data, add_output, add_own_model, add_t
 
 _EXAMPLES = {
     "": """
-fastmnist compare                              train the digits network, and see
+fastmnist compare                              train the digits network
 fastmnist compare --model net.py:Net --weights net.pt --data net.py:data
 fastmnist search --data mnist --budget "5 min" --output best.safetensors
 eval "$(fastmnist --print-completion bash)"    complete words by Tab""",
