@@ -17,8 +17,7 @@ from fastmnist.network import NeuralNetwork
 from fastmnist.training.loop import train
 
 # `isa` is set once per test, not per example: that is what these tests mean. No deadline, because
-# machines differ; `--hypothesis-profile=ci-sanitize` is for builds that run ten times slower, `long` for
-# .ci/long.
+# machines differ; `ci-sanitize` is for builds that run ten times slower, `long` for .ci/long.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("fastmnist", max_examples=100, **_COMMON)
 settings.register_profile("ci-sanitize", max_examples=15, **_COMMON)
