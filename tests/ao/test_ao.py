@@ -194,7 +194,9 @@ def test_the_mistake_of_a_learning_path():
         tq.convert(model)
     with pytest.warns(UserWarning, match="never did: run the prepared model on calibration data"):
         unseen = tq.convert(tq.prepare(model))
-    with pytest.raises(RuntimeError, match="layer 'linear1' never saw data"):
+    with pytest.raises(
+        RuntimeError, match="layer 'linear1': expected a scale, got none, as it never saw data"
+    ):
         unseen(X)
 
 

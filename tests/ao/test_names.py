@@ -1,4 +1,4 @@
-"""Every name of torch.ao.quantization is there, or says what to do; docs/ao.md lists the rest."""
+"""Every name of torch.ao.quantization is there, or says what to do: see docs/torch-ao.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastmnist.ao.left_out import LEFT_OUT, LeftOut
 
 ao = pytest.importorskip("torch.ao.quantization")
 pytestmark = QUIET
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "ao.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "torch-ao.md"
 # Modules that scripts import; fx.custom_config is one of another package.
 MODULES = (
     "fake_quantize", "fuse_modules", "fuser_method_mappings", "fx.custom_config", "observer",

@@ -202,7 +202,7 @@ WRONG = {
     "pixels": (["--data", "rows_of_tests:pair", "--std", "2"], "expected data of uint8 pixels"),
     "channels": (["--data", "digits", "--mean", "1,2,3"], "--mean, --std: expected one value"),
     "metric": (["--metric", "accuracie"], "did you mean 'accuracy'?"),
-    "direction": (["--greater-is-better", "no"], "--greater-is-better: only used with --metric"),
+    "direction": (["--greater-is-better", "no"], "--greater-is-better: expected beside"),
     "both": (["--pixels", "0..1", "--mean", "0"], "expected --pixels or --mean and --std, got bo"),
     "loss": (["--model", "net_of_tests:small", "--data", "rows_of_tests:pair", "--loss", "msa"],
              "--loss: expected cross_entropy, mse"),

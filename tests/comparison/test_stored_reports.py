@@ -149,13 +149,13 @@ def test_hostile_files(report, path, value, message):
     text = changed(json.loads(report.to_json()), path, value)
     with pytest.raises(ValueError, match=message) as error:
         fm.Report.from_json(text)
-    assert str(error.value).startswith("report: 'the text' is no report of fm.compare: ")
+    assert str(error.value).startswith("report: expected one of fm.compare, got 'the text': ")
     assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"about": NaN}', "[" * 100_000, '{"a": 1e999}'])
 def test_text_that_is_no_report(text):
-    with pytest.raises(ValueError, match=r"is no report of fm\.compare"):
+    with pytest.raises(ValueError, match=r"report: expected one of fm\.compare"):
         fm.Report.from_json(text)
 
 
@@ -165,7 +165,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError):
         fm.Report.from_json(tmp_path)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="it is no text"):
+    with pytest.raises(ValueError, match="which is no text"):
         fm.Report.from_json(tmp_path / "binary")
     with open(tmp_path / "large", "wb") as file:
         file.truncate(65_000_000)

@@ -189,12 +189,12 @@ def damage(kind: str, content: bytes) -> bytes:
 
 
 DAMAGE = {
-    "cut gzip": "truncated",
-    "broken gzip": "corrupt gzip",
+    "cut gzip": "ends early",
+    "broken gzip": "expected gzip data, got a corrupt file",
     "half": "truncated",
     "fashion": "Fashion-MNIST",
-    "bomb": "more than",
-    "html": "truncated or no MNIST",
+    "bomb": "got more",
+    "html": "truncated or another file",
     "empty": "truncated",
 }
 
@@ -257,7 +257,7 @@ def test_a_bad_download_leaves_the_cache_as_it_was(mirror, tmp_path, kind, words
     served[name] = damage(kind, served[name])
     with (
         pytest.warns(DatasetWarning, match="In the cache"),
-        pytest.raises(DatasetError, match="more than" if kind == "bomb" else words),
+        pytest.raises(DatasetError, match=words),
     ):
         load_dataset("mnist")
     assert (folder / name).read_bytes() == b"old and bad"

@@ -57,7 +57,9 @@ def test_cut_files(good, tmp_path):
     assert load_all(path)
     for size in {*range(16), *np.linspace(16, len(good) - 1, 50).astype(int).tolist()}:
         path.write_bytes(good[:size])
-        with pytest.raises(ValueError, match="not a safetensors file, or cut short"):
+        with pytest.raises(
+            ValueError, match="expected a safetensors file, got another, or one cut short"
+        ):
             fm.load(path)
     path.write_bytes(good + b"more")
     assert not load_all(path)
@@ -68,13 +70,13 @@ def test_foreign_files(tmp_path):
 
     path = tmp_path / "foreign"
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match=r"not one that fm.save wrote"):
+    with pytest.raises(ValueError, match=r"expected a file that fm.save wrote"):
         fm.load(path)
     torch.save(mlp(), path)
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="expected a safetensors file"):
         fm.load(path)
     path.write_text("hello")
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="expected a safetensors file"):
         fm.load(path)
 
 

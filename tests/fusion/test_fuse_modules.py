@@ -65,7 +65,7 @@ def test_masks_are_folded_in():
 @pytest.mark.parametrize(
     ("groups", "error", "message"),
     [
-        ([["0", "nope"]], ValueError, "no module named 'nope'"),
+        ([["0", "nope"]], ValueError, "names of the model's modules, got 'nope'"),
         ([["0", "3"]], ValueError, "got .*Linear [+] Linear"),
         ([["2", "0"]], ValueError, "expected Linear or Conv"),
         ([["0"]], ValueError, "expected Linear or Conv"),

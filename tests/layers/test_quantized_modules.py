@@ -120,7 +120,7 @@ def test_moves_never_round_scales(q, move):
 
 def test_grad_and_inference_modes(q):
     x = X.clone().requires_grad_()
-    with pytest.raises(RuntimeError, match=r"input requires grad.*no_grad\(\)"):
+    with pytest.raises(RuntimeError, match=r"input: .* that requires grad.*no_grad\(\)"):
         q(x)
     with torch.no_grad():
         expected = q(x)
@@ -241,7 +241,7 @@ def test_reading_a_weight_in_secret():
     assert "not run" in str(fm.changes(q)[0])
     assert (q(X) - model(X)).abs().max() < 0.02
     assert not hasattr(q.fc, "anything")
-    with pytest.raises(ValueError, match=r"layer 'fc' was never called .*exclude=\['fc'\]"):
+    with pytest.raises(ValueError, match=r"'fc' was never called.*exclude=\['fc'\]"):
         fm.quantize(model, fm.Dynamic(), example=X)
     with pytest.raises(ValueError, match=r"layer 'fc' never saw data"):
         fm.quantize(model, fm.Static(X))

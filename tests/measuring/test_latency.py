@@ -142,7 +142,7 @@ def test_percentiles_say_what_is_known():
     assert found.cold.p90 == pytest.approx(45.1e-6)
     assert math.isnan(found.cold.p99)
     assert math.isnan(found.cold.p999)
-    with pytest.raises(KeyError, match="no batch 7: there are 1, 32"):
+    with pytest.raises(KeyError, match="batch: expected one of 1, 32, got 7"):
         made().at(7)
 
 

@@ -269,7 +269,7 @@ def test_names_directions_and_mistakes():
         metric_of("mse", True)
     with pytest.raises(TypeError, match="greater_is_better: expected True"):
         metric_of(len, "yes")
-    with pytest.raises(ValueError, match="only used with metric="):
+    with pytest.raises(ValueError, match="expected beside metric= alone"):
         metric_of(None, True)
     with pytest.raises(ValueError, match="'len' is better, for max_drop: give greater_is_better="):
         directed_metric(len, None, "max_drop")

@@ -202,8 +202,8 @@ def test_masks_add_to_what_is_masked():
     ("masks", "error", "match"),
     [
         ({}, ValueError, "masks: expected a mask for at least one layer, got none"),
-        ({"nope": torch.ones(33, 12)}, ValueError, r"no Linear layer 'nope': it has '0', '3', '5'"),
-        ({"1": torch.ones(33, 12)}, ValueError, "no Linear layer '1'"),
+        ({"nope": torch.ones(33, 12)}, ValueError, r"Linear layers, '0', '3', '5', got 'nope'"),
+        ({"1": torch.ones(33, 12)}, ValueError, "got '1'"),
         ({"0": torch.zeros(12, 33)}, ValueError, r"masks\['0'\]: expected shape \[33, 12\]"),
         ({"0": torch.zeros(33)}, ValueError, r"expected shape \[33, 12\].*got \[33\]"),
         ({"0": torch.full((33, 12), 0.5)}, ValueError, r"masks\['0'\]: expected only 0 and 1"),

@@ -330,7 +330,7 @@ def test_never_trained_is_an_error_that_says_so():
     prepared = fm.prepare_qat(mlp())
     prepared.eval()
     prepared(X)  # eval mode observes nothing
-    with pytest.raises(ValueError, match=r"layer '0' never saw data: train it .*model.train\(\)"):
+    with pytest.raises(ValueError, match=r"'0', which never saw data: train it .*model.train\(\)"):
         fm.convert(prepared)
 
 

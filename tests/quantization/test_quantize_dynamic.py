@@ -149,7 +149,7 @@ def test_root_linear():
         ({"qconfig_spec": {nn.Linear: "a qconfig"}}, TypeError, "expected a QConfig such as"),
         ({"qconfig_spec": nn.Linear}, TypeError, r"expected a set such as \{nn.Linear\}"),
         ({"qconfig_spec": "0"}, TypeError, "expected a set"),
-        ({"qconfig_spec": {"nothing"}}, ValueError, "no module named 'nothing'"),
+        ({"qconfig_spec": {"nothing"}}, ValueError, "names of the model's modules, got 'nothing'"),
         ({"qconfig_spec": {3}}, TypeError, "qconfig_spec: expected types of modules"),
         ({"qconfig_spec": 3}, TypeError, "qconfig_spec"),
     ],

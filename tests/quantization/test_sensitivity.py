@@ -44,7 +44,7 @@ def test_table_and_order():
     frame = table.to_frame()
     assert next(iter(frame.index)) == "2"
     assert (frame.time > 0).all()
-    with pytest.raises(KeyError, match="no layer 'x'"):
+    with pytest.raises(KeyError, match="got 'x'"):
         table["x"]
     alone = fm.quantize(model, fm.Static((x, y)), include="2")
     with torch.no_grad():

@@ -110,7 +110,7 @@ def test_recurrent_layers_and_cells():
         ({}, ValueError, "empty mapping"),
         ({"0": 12}, ValueError, r"weight_bits\['0'\]: expected from 2 to 8"),
         ({0: 4}, TypeError, "names of layers"),
-        ({"nope": 4}, ValueError, "no Linear layer 'nope'"),
+        ({"nope": 4}, ValueError, "got 'nope'"),
     ],
 )
 @pytest.mark.parametrize("way", ["static", "dynamic", "qat", "prepare"])

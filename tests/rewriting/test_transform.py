@@ -53,7 +53,7 @@ def test_include_and_exclude(verb):
         kinds = {c.layer for c in fm.changes(result) if c.kind not in ("fused", "dropped", "left")}
         assert kinds == (set() if verb.startswith(("fuse", "prepare")) else expected)
     for options, match in (
-        ({"include": "nothing"}, "include: the model has no Linear layer 'nothing'"),
+        ({"include": "nothing"}, "include: expected one of the model's .* got 'nothing'"),
         ({"exclude": nn.Linear}, "include, exclude: expected to leave a layer"),
         ({"include": 7}, "include: expected names, patterns or types"),
     ):
@@ -101,7 +101,7 @@ def test_max_drop_means_the_same():
     ):
         result = make(max_drop=100.0, data=(X, Y))
         assert {c.layer for c in fm.changes(result) if c.kind != "fused"} == {"0", "2"}
-        with pytest.raises(ValueError, match="only used with max_drop="):
+        with pytest.raises(ValueError, match="expected beside max_drop= alone"):
             make(data=(X, Y))
         with pytest.raises(ValueError, match="data: expected data with targets"):
             fm.prune(model, fm.L1Unstructured(0.5), max_drop=1.0)
@@ -161,5 +161,5 @@ def test_models_that_are_int8_in_part():
     pruned = VERBS["prune"](part)
     assert torch.equal(pruned[0].weight_int8, part[0].weight_int8)
     assert fm.sparsity(pruned).layers["3"] == pytest.approx(0.5, abs=0.01)
-    with pytest.raises(ValueError, match="the model has no Linear layer '0'"):
+    with pytest.raises(ValueError, match=r"Linear layers, .*, got '0'"):
         fm.prune(part, fm.L1Unstructured(0.5), include="0")

@@ -111,7 +111,7 @@ class Branches(nn.Module):
 
 
 def test_rows_must_reach_the_layers_and_fit_the_model():
-    with pytest.raises(ValueError, match=r"example: layer 'b' was never called .*exclude=\['b'\]"):
+    with pytest.raises(ValueError, match=r"example: .*'b' was never called.*exclude=\['b'\]"):
         fm.quantize(Branches(), fm.Dynamic(), example=X)
     fm.quantize(Branches(), fm.Dynamic(), include="b", example={"x": X, "other": True})
     with pytest.raises(ValueError, match=r"example: expected rows that the model takes, got .*5\]"):

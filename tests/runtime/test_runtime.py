@@ -109,7 +109,7 @@ def path(tmp_path_factory):
 def test_which_model(path, tmp_path):
     with pytest.raises(ValueError, match="name: expected one of float, int8, plain, got none"):
         rt.load(path)
-    with pytest.raises(KeyError, match="holds float, int8, plain, not 'other'"):
+    with pytest.raises(KeyError, match="name: expected one of float, int8, plain, got 'other'"):
         rt.load(path, "other")
     fm.save(tmp_path / "one", fm.quantize(nn.Linear(12, 4), fm.Dynamic()))
     assert rt.load(tmp_path / "one")(np.zeros((2, 12), np.float32)).shape == (2, 4)

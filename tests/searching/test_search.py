@@ -95,10 +95,10 @@ def test_a_search_goes_on_where_it_stopped(trained, tmp_path):
 def test_a_folder_holds_one_search(trained, tmp_path):
     model, data = trained
     fm.search(model, data, budget=2, max_drop=20, recipes=["int8"], folder=tmp_path / "s")
-    with pytest.raises(ValueError, match="another search, of max_drop 20"):
+    with pytest.raises(ValueError, match="another one's, of max_drop 20"):
         fm.search(model, data, budget=2, max_drop=1, recipes=["int8"], folder=tmp_path / "s")
     other = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
-    with pytest.raises(ValueError, match="another search, of model"):
+    with pytest.raises(ValueError, match="another one's, of model"):
         fm.search(other, data, budget=2, max_drop=20, recipes=["int8"], folder=tmp_path / "s")
     (tmp_path / "s" / "search.json").write_text("{")
     with pytest.raises(ValueError, match="expected a search"):

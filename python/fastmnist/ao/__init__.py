@@ -8,7 +8,7 @@ observers, one's own included. What cannot be heeded is refused by name, never i
 Three things differ. Stubs do nothing: each Linear takes and gives floats. So the observer of a
 layer's activation watches what is *given* to that layer, not what it gives. And Linear, LSTM, GRU,
 RNN, their cells and embeddings are all that is quantized; everything else stays in float.
-docs/ao.md has the list.
+docs/torch-ao.md has the list.
 
 None of it is *needed*: :func:`fastmnist.quantize`, :func:`fastmnist.prepare_qat` and
 :func:`fastmnist.convert` do the same without stubs and qconfigs.

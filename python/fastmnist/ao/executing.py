@@ -201,7 +201,7 @@ def warn_of_nothing() -> None:
     """Say that no layer has a qconfig that changes it; torch.ao warns, too."""
     warnings.warn(
         "model: expected a layer with a qconfig that quantizes it, got none: the result is in "
-        "float. Set model.qconfig (or that of the modules meant), and see fastmnist's docs/ao.md "
-        "for the types of layers that there are",
+        "float. Set model.qconfig (or that of the modules meant), and see fastmnist's "
+        "docs/torch-ao.md for the types of layers that there are",
         stacklevel=callers_level(),
     )

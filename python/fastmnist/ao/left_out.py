@@ -1,7 +1,7 @@
 """Names of ``torch.ao.quantization`` that have no counterpart here, and what to do instead.
 
 Importing one works, so that scripts that only mention it run; using it raises NotImplementedError,
-which says by name what to do. ``docs/ao.md`` has the same list.
+which says by name what to do. ``docs/torch-ao.md`` has the same list.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _checked_spec(model: nn.Module, spec: Any, dtype: Any) -> dict[Any, Any]:
     known = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for entry in given:
         if isinstance(entry, str) and entry not in known:
-            raise ValueError(f"qconfig_spec: the model has no module named '{entry}'")
+            raise ValueError(f"qconfig_spec: expected names of the model's modules, got '{entry}'")
         if not isinstance(entry, str | type):
             raise TypeError(
                 f"qconfig_spec: expected types of modules, such as nn.Linear, or names, got "

@@ -57,8 +57,9 @@ class _Refuses:
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         raise RuntimeError(
-            f"layer '{self._name}' never saw data, so its scale is not known: load the state_dict "
-            "of an int8 model, or run the prepared model on calibration data before convert"
+            f"layer '{self._name}': expected a scale, got none, as it never saw data: load the "
+            "state_dict of an int8 model, or run the prepared model on calibration data before "
+            "convert"
         )
 
 

@@ -36,7 +36,7 @@ class Report(Tabled, Sequence[Row]):
                 if row.name == index:
                     return row
             names = ", ".join(row.name for row in self.rows)
-            raise KeyError(f"no variant '{index}': there are {names}")
+            raise KeyError(f"variant: expected one of {names}, got '{index}'")
         return self.rows[index]
 
     def __len__(self) -> int:

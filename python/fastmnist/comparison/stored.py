@@ -74,7 +74,7 @@ def parsed(source: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Row]]:
         content = json.loads(text, parse_constant=_no_constant)
         return _content_of(content)
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"report: '{name}' is no report of fm.compare: {error}") from None
+        raise ValueError(f"report: expected one of fm.compare, got '{name}': {error}") from None
 
 
 def _text_of(source: str | os.PathLike[str]) -> tuple[str, str]:
@@ -98,11 +98,13 @@ def _text_of(source: str | os.PathLike[str]) -> tuple[str, str]:
     try:
         return path.read_text(encoding="utf-8"), str(path)
     except UnicodeDecodeError:
-        raise ValueError(f"report: '{path}' is no report of fm.compare: it is no text") from None
+        raise ValueError(
+            f"report: expected one of fm.compare, got '{path}', which is no text"
+        ) from None
 
 
 def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"expected JSON, got {text}")
 
 
 def _content_of(content: Any) -> tuple[dict[str, Any], list[Row]]:

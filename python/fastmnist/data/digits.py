@@ -32,7 +32,7 @@ def load_digits(
         from sklearn.datasets import load_digits as sklearn_digits
     except ImportError as error:
         raise DatasetError(
-            "the digits come with scikit-learn, which is not installed: pip install scikit-learn"
+            "digits: expected scikit-learn, which brings them, got none: pip install scikit-learn"
         ) from error
     source = sklearn_digits()
     images = torch.from_numpy(enlarge(source.images.astype(np.int64)))

@@ -66,7 +66,9 @@ def fetch(file: MnistFile, folder: Path | None, mirrors: Sequence[str]) -> tuple
                     stacklevel=2,
                 )
         return content, mirror
-    raise DatasetError("downloading failed: " + "; ".join(problems))
+    raise DatasetError(
+        "MNIST: expected a download from one of its mirrors, got " + "; ".join(problems)
+    )
 
 
 def _get(url: str, file: MnistFile) -> bytes:
@@ -83,7 +85,9 @@ def _get(url: str, file: MnistFile) -> bytes:
                 got += len(part)
                 bar.advance(len(part))
                 if got > limit:
-                    raise DatasetError(f"it sent more than {limit:,} bytes, which is not MNIST")
+                    raise DatasetError(
+                        f"expected at most {limit:,} bytes, got more: it is not MNIST"
+                    )
     if total is not None and got != total:
-        raise DatasetError(f"the connection ended after {got:,} of {total:,} bytes")
+        raise DatasetError(f"expected {total:,} bytes, got {got:,} before the connection ended")
     return b"".join(parts)

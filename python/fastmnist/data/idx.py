@@ -119,7 +119,7 @@ def read_file(path: Path, limit: int) -> bytes:
         with path.open("rb") as file:
             return decompress(file, str(path), limit)
     except OSError as error:
-        raise DatasetError(f"{path} can't be read: {error}") from error
+        raise DatasetError(f"{path}: expected a file that can be read, got {error}") from error
 
 
 def decompress(file: BinaryIO | io.BytesIO, name: str, limit: int) -> bytes:
@@ -140,7 +140,8 @@ def decompress(file: BinaryIO | io.BytesIO, name: str, limit: int) -> bytes:
             return stream.read(limit)
     except EOFError:
         raise DatasetError(
-            f"{name} is truncated: its gzip data ends early, as in a half-finished download"
+            f"{name}: expected whole gzip data, got some that ends early, as after a half-finished "
+            "download: fetch it again"
         ) from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise DatasetError(f"{name} is corrupt gzip data: {error}") from None
+        raise DatasetError(f"{name}: expected gzip data, got a corrupt file: {error}") from None

@@ -67,21 +67,20 @@ def verify(content: bytes, file: MnistFile, name: str) -> None:
         return
     if (shape := _other_shape(content, file)) is not None:
         raise DatasetError(
-            f"{name} is an IDX file of {' x '.join(f'{n:,}' for n in shape)} values, and not "
-            f"MNIST's: {OTHER_SETS}"
+            f"{name}: expected MNIST's, got an IDX file of {' x '.join(f'{n:,}' for n in shape)} "
+            f"values: {OTHER_SETS}"
         )
     if len(content) < file.size:
         raise DatasetError(
-            f"{name} is truncated or no MNIST file: {len(content):,} bytes (decompressed), "
-            f"MNIST's has {file.size:,}: fetch it again"
+            f"{name}: expected MNIST's {file.size:,} bytes (decompressed), got {len(content):,}: "
+            "it is truncated or another file: fetch it again"
         )
     if len(content) > file.size:
         raise DatasetError(
-            f"{name} is not MNIST's: it has more than the {file.size:,} bytes (decompressed) of "
-            f"the original: {OTHER_SETS}"
+            f"{name}: expected MNIST's {file.size:,} bytes (decompressed), got more: {OTHER_SETS}"
         )
     raise DatasetError(
-        f"{name} has MNIST's name and size but another checksum than MNIST's {file.md5}: is it "
+        f"{name}: expected MNIST's checksum {file.md5}, got another, with its name and size: is it "
         f"Fashion-MNIST or KMNIST (their files have the same names), or damaged? {OTHER_SETS}; "
         "for MNIST put its own files there, or name their folder by root= or FASTMNIST_DATA"
     )

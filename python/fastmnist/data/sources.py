@@ -82,7 +82,9 @@ def _named(folder: Path, name: str) -> Arrays:
     try:
         return {key: read_verified(best, file) for key, file in FILES.items()}
     except DatasetError as error:
-        raise NamedFolderError(f"{name} names {best}, but {error}") from error
+        raise NamedFolderError(
+            f"{name}: expected the folder of MNIST's files, got {best}: {error}"
+        ) from error
 
 
 def _present(folder: Path) -> int:

@@ -41,7 +41,7 @@ def watched(model: nn.Module, names: Mapping[str, str], whose: str) -> Iterator[
     for name in names.values():
         if name not in modules or name == "":
             known = ", ".join(f"'{other}'" for other in [*modules][1:20])
-            raise ValueError(f"layers: the {whose} has no layer '{name}': it has {known}")
+            raise ValueError(f"layers: expected one of the {whose}'s, {known}, got '{name}'")
     handles = [modules[name].register_forward_hook(note(key)) for key, name in names.items()]
     try:
         yield seen

@@ -227,7 +227,7 @@ class Factorization(Transform):
         if isinstance(ranks, Mapping):
             for name in ranks:
                 if name not in chosen:
-                    raise ValueError(f"rank: {unknown(name, chosen)} (that were selected)")
+                    raise ValueError(f"rank: {unknown(name, chosen)} (of those selected)")
             chosen = {name: layer for name, layer in chosen.items() if name in ranks}
         left = not_read(traces.read, chosen)
         for name, layer in left.items():

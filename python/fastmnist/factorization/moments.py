@@ -88,9 +88,11 @@ def moments_of(
     for name, moments in found.items():
         if not moments.started:
             raise ValueError(
-                f"data: layer '{name}' was never called on these rows: give rows that reach it, or "
-                f"leave it as it is with exclude=['{name}']"
+                f"data: expected rows that reach every layer, got none at '{name}': give such "
+                f"rows, or leave it as it is with exclude=['{name}']"
             )
         if not bool(torch.isfinite(moments.second(centered=False)).all()):
-            raise ValueError(f"data: layer '{name}' was given NaN or infinity on these rows")
+            raise ValueError(
+                f"data: expected finite rows at every layer, got NaN or infinity at '{name}'"
+            )
     return found, first

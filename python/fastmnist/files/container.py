@@ -113,9 +113,13 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[dict[str, Any], 
         TypeError,
         ValueError,
     ) as error:
-        raise ValueError(f"{target}: not a safetensors file, or cut short: {error}") from None
+        raise ValueError(
+            f"{target}: expected a safetensors file, got another, or one cut short: {error}"
+        ) from None
     if not ours:
-        raise ValueError(f"{target}: a safetensors file, but not one that fm.save wrote")
+        raise ValueError(
+            f"{target}: expected a file that fm.save wrote, got another safetensors file"
+        )
     try:
         if KEY in metadata:
             return _models(json.loads(metadata[KEY]), lambda name, _: _under(f"{name}/", arrays))
@@ -137,7 +141,9 @@ def _models(
     """The models of a file, and whether it was given one, after checking what there is of them."""
     version = required_field(content, "format", int)
     if version not in (1, FORMAT):
-        raise ValueError(f"format {version}: this version reads formats 1 and {FORMAT}")
+        raise ValueError(
+            f"format: expected 1 or {FORMAT}, got {version}: a later fastmnist may read it"
+        )
     models = {}
     for name, description in required_field(content, "models", dict).items():
         if not isinstance(description, dict):

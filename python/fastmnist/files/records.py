@@ -201,10 +201,14 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
         elif kind == "clamp" and network is not None:
             network = network.clamped(clamp_from_json(step))
         elif kind not in _SILENT_STEPS:
-            raise ValueError(f"it has a float layer ('{path}'), which needs torch: use fm.load")
+            raise ValueError(
+                f"expected int8 layers alone, got a float one ('{path}'), which needs torch: "
+                "use fm.load"
+            )
     if network is None:
         raise ValueError(
-            "it is no chain of quantized layers, and needs torch: use fm.load with into="
+            "expected a chain of quantized layers, got another model, which needs torch: "
+            "use fm.load with into="
         )
     return network
 

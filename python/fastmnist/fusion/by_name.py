@@ -139,7 +139,9 @@ def _check(root: nn.Module, group: list[str]) -> None:
         try:
             modules.append(root.get_submodule(name))
         except AttributeError:
-            raise ValueError(f"modules_to_fuse: the model has no module named '{name}'") from None
+            raise ValueError(
+                f"modules_to_fuse: expected names of the model's modules, got '{name}'"
+            ) from None
     kinds = " + ".join(type(m).__name__ for m in modules)
     error = ValueError(
         f"modules_to_fuse: expected Linear or Conv, then BatchNorm, then an activation, got "

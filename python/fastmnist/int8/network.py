@@ -155,11 +155,14 @@ class QuantizedNetwork:
         """Hand this network's outputs to `other` as codes (or rows, if both are dynamic)."""
         if (self.kind == "dynamic") != (other.kind == "dynamic"):
             raise ValueError(
-                "a dynamic layer next to a static one cannot become one native call: quantize "
-                "the whole model one way"
+                "layers: expected all static or all dynamic, to become one native call, got both: "
+                "quantize the whole model one way"
             )
         if other.kind == "affine":
-            raise ValueError("only a network's own input can have multipliers per feature")
+            raise ValueError(
+                "layers: expected multipliers per feature at the network's own input alone, got a "
+                "layer behind it with some"
+            )
         return QuantizedNetwork(
             self.layers + other.layers, self.kind, self.multiplier, self.offset, self.pixels
         )

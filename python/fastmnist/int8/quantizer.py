@@ -192,8 +192,8 @@ def quantize_layer(
         weight = (weight64 * columns).astype(np.float32) if rule.scale == 1.0 else weight
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
             raise ValueError(
-                f"layer '{layer.name}': its inputs' scales do not fit float32 once folded in: "
-                "rescale the columns of the data"
+                f"layer '{layer.name}': expected weights within float32 once its inputs' scales "
+                "are folded in, got some beyond: rescale the columns of the data"
             )
     weight = np.ascontiguousarray(weight, np.float32)
     codes, scales = weights.quantize(weight) if given is None else _quantize_by(weight, *given)

@@ -281,13 +281,14 @@ class QuantizedLinear(QuietModule, nn.Linear):
         check_tensor(input)
         if self.weight_scale.requires_grad or (self.bias is not None and self.bias.requires_grad):
             raise RuntimeError(
-                f"layer '{self.name}' was made to require grad, but an int8 layer has no gradient: "
-                "use requires_grad_(False) on it; to train a quantized model on, make it trainable "
-                "with fm.prepare_qat(model, fm.QAT())"
+                f"layer '{self.name}': expected requires_grad=False, as an int8 layer has no "
+                "gradient, got True: use requires_grad_(False) on it; to train a quantized model "
+                "on, make it trainable with fm.prepare_qat(model, fm.QAT())"
             )
         if input.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
-                "input requires grad, but a quantized layer has no gradient: use torch.no_grad() "
+                "input: expected no gradient, which a quantized layer has not, got a tensor that "
+                "requires grad: use torch.no_grad() "
                 "or torch.inference_mode() for inference; to train a quantized model on, make it "
                 "trainable with fm.prepare_qat(model, fm.QAT())"
             )

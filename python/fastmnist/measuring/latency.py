@@ -135,7 +135,9 @@ class Latency(Tabled, Sequence[BatchLatency]):
         for found in self.batches:
             if found.batch == batch:
                 return found
-        raise KeyError(f"no batch {batch}: there are {', '.join(str(b.batch) for b in self)}")
+        raise KeyError(
+            f"batch: expected one of {', '.join(str(b.batch) for b in self)}, got {batch}"
+        )
 
     @property
     def verdict(self) -> str:

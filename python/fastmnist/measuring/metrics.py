@@ -153,7 +153,10 @@ def metric_of(metric: MetricLike, greater_is_better: bool | None = None) -> Metr
     if metric is None:
         if greater_is_better is None:
             return None
-        raise ValueError("greater_is_better: only used with metric=; give it too, or leave it out")
+        raise ValueError(
+            "greater_is_better: expected beside metric= alone, got no metric: give it too, or "
+            "leave it out"
+        )
     found = _read(metric)
     known = found.greater_is_better
     if known is not None and greater_is_better not in (None, known):

@@ -106,9 +106,9 @@ def check_all_observed(layers: Mapping[str, SimulatedLinear], samples: int | Non
             continue
         if samples is not None:
             raise ValueError(
-                f"calibration: layer '{name}' never saw data in {samples} samples: give "
-                f"calibration data that reaches it, leave it in float with exclude=['{name}'], or "
-                "use Dynamic()"
+                f"calibration: expected data that reaches every layer, got {samples} samples of "
+                f"which layer '{name}' never saw data: give some that do, leave it in float with "
+                f"exclude=['{name}'], or use Dynamic()"
             )
         how = (
             "train it for a few steps (in training mode: model.train())"
@@ -116,8 +116,8 @@ def check_all_observed(layers: Mapping[str, SimulatedLinear], samples: int | Non
             else "run it on calibration data"
         )
         raise ValueError(
-            f"model: layer '{name}' never saw data: {how} before fm.convert, or leave the layer "
-            f"in float with exclude=['{name}']"
+            f"model: expected layers that saw data, got '{name}', which never saw data: {how} "
+            f"before fm.convert, or leave the layer in float with exclude=['{name}']"
         )
 
 

@@ -90,7 +90,7 @@ def quantize(
     """
     config = check_config(config)
     if max_drop is None and (data is not None or metric is not None):
-        raise ValueError("data, metric: only used with max_drop=; give it too")
+        raise ValueError("data, metric: expected beside max_drop= alone, got none: give it too")
     if isinstance(config, Static):
         # Who reads the one knows how to read the other.
         batch_fn = batch_fn or config.batch_fn

@@ -92,7 +92,9 @@ class Sensitivity(Tabled, Scored, Sequence[LayerSensitivity]):
             for row in self.rows:
                 if row.layer == index:
                     return row
-            raise KeyError(f"no layer '{index}': there are {', '.join(r.layer for r in self.rows)}")
+            raise KeyError(
+                f"layer: expected one of {', '.join(r.layer for r in self.rows)}, got '{index}'"
+            )
         return self.rows[index]
 
     def __len__(self) -> int:

@@ -103,7 +103,7 @@ def matches(what: str, entry: str | type, root: nn.Module, by_name: Mapping[str,
         if isinstance(entry, str):
             raise ValueError(f"{what}: {unknown(entry, by_name)}")
         raise ValueError(
-            f"{what}: the model has no Linear layer that is, or is in, {entry.__name__}"
+            f"{what}: expected a type that a Linear layer is, or is in, got {entry.__name__}"
         )
     return found
 
@@ -113,7 +113,7 @@ def unknown(name: Any, names: Iterable[str]) -> str:
     every = [*names]
     known = ", ".join(f"'{n}'" for n in every[:20])
     more = ", …" if len(every) > 20 else ""
-    return f"the model has no Linear layer {name!r}: it has {known}{more}"
+    return f"expected one of the model's Linear layers, {known}{more}, got {name!r}"
 
 
 def named_layers(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -185,8 +185,8 @@ def not_read(read: Collection[int], layers: Mapping[str, nn.Module]) -> dict[str
     left = {name: layer for name, layer in layers.items() if id(layer) not in read}
     if not left:
         raise ValueError(
-            "model: every Linear's weight is read by the model's forward() directly; call the "
-            "layer instead"
+            "model: expected a Linear that is called, got only such whose weights forward() reads "
+            "directly: call the layer instead"
         )
     return left
 

@@ -278,7 +278,7 @@ def transformed(
         As :meth:`Transform.find` and :class:`Maker` do; if `max_drop` cannot be kept.
     """
     if max_drop is None and (data is not None or metric is not None):
-        raise ValueError("data, metric: only used with max_drop=; give it too")
+        raise ValueError("data, metric: expected beside max_drop= alone, got none: give it too")
     chosen = directed_metric(metric, greater_is_better, "max_drop")
     while True:
         try:

@@ -182,9 +182,9 @@ def check_outputs(
     never = [name for name in must_be_called if name not in seen]
     if never:
         raise ValueError(
-            f"{rows.name}: layer '{never[0]}' was never called on these rows: give rows that reach "
-            f"it, call the layer instead of reading its weight, or leave it in float with "
-            f"exclude=['{never[0]}']"
+            f"{rows.name}: expected rows that reach every layer, got some on which '{never[0]}' "
+            "was never called: give rows that reach it, call the layer instead of reading its "
+            f"weight, or leave it in float with exclude=['{never[0]}']"
         )
     if [*map(_shape, want)] != [*map(_shape, got)]:
         raise ValueError(

@@ -36,7 +36,7 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel
             raise ValueError(f"name: expected one of {', '.join(models)}, got none")
         name = next(iter(models))
     if name not in models:
-        raise KeyError(f"{path} holds {', '.join(models)}, not '{name}'")
+        raise KeyError(f"name: expected one of {', '.join(models)}, got '{name}'")
     try:
         return CompiledModel(compiled_from(*models[name]))
     except ValueError as error:

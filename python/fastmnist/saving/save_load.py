@@ -208,7 +208,10 @@ class Loaded(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._records:
-            raise KeyError(f"{self._path} holds {', '.join(self._records)}, not '{name}'")
+            raise KeyError(
+                f"{self._path}: expected one of its models, {', '.join(self._records)}, got "
+                f"'{name}'"
+            )
         if name not in self._built:
             try:
                 description, arrays = self._records[name]
@@ -348,7 +351,8 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
         model = build_chain(description["chain"], replaced, arrays)
     else:
         raise ValueError(
-            "it is no chain of layers: give fm.load an instance of its class, into=Net()"
+            "into: expected an instance of its class, as it is no chain of layers, got none: "
+            "fm.load(path, into=Net())"
         )
     switch_off_transformer_fast_path(model)
     if any(map(is_frozen, replaced.values())):

@@ -91,7 +91,7 @@ def load_unread(file: BinaryIO) -> Any:
             if name in names:
                 raise
             names[name] = _stand_in(name)
-    raise ValueError(f"it names more than {_MOST_NAMES} classes")
+    raise ValueError(f"expected at most {_MOST_NAMES} classes, got more")
 
 
 def _names_in(file: BinaryIO) -> list[str]:

@@ -97,8 +97,8 @@ class Folder:
         for name, value in settings.items():
             if stored.get(name) != value:
                 raise ValueError(
-                    f"folder: '{self.path}' holds another search, of {name} {stored.get(name)!r}, "
-                    f"not {value!r}: give another folder"
+                    f"folder: expected a search of {name} {value!r}, got '{self.path}' with "
+                    f"another one's, of {name} {stored.get(name)!r}: give another folder"
                 )
         self.settings = stored
         self.trials = self._stored_trials()

@@ -303,8 +303,10 @@ def _options(word: Word, text: str, part: str) -> tuple[dict[str, Any], list[int
             run["augment"] = True
         elif not sign or name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f": did you mean '{near[0]}'?" if near else f": it knows {', '.join(known)}"
-            raise ValueError(f"recipe: '{part}': unknown option '{given}'{hint}")
+            hint = f": did you mean '{near[0]}'?" if near else ""
+            raise ValueError(
+                f"recipe: '{part}': expected an option of {', '.join(known)}, got '{given}'{hint}"
+            )
         elif name in options or name in run:
             raise ValueError(f"recipe: '{part}': expected '{name}' once")
         else:
