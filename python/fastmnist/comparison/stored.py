@@ -318,7 +318,7 @@ def _bytes(record: dict[str, Any], name: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"field '{name}': expected base64, got something else") from None
+        raise ValueError(f"field '{name}': expected base64, got {_told(value)}") from None
 
 
 def _told(value: Any) -> str:

@@ -136,9 +136,9 @@ def told_to_load_elsewhere(path: str | os.PathLike[str]) -> str | None:
     state = found.states[0]
     inside = "".join(f"[{key!r}]" for key in state.where)
     call, trust = f"torch.load('{path!s}', weights_only=True){inside}", ""
-    what = f"not a safetensors file, but a {state} of torch's"
+    what = f"expected a file that fm.save wrote, got a {state} of torch's"
     if found.form == "safetensors":
-        what = f"a safetensors file, but not one that fm.save wrote: a {state}"
+        what = f"expected a file that fm.save wrote, got another safetensors file, a {state}"
         call = f"safetensors.torch.load_file('{path!s}')"
     elif state.kind != "state_dict":
         of_whole = f"torch.load('{path!s}', weights_only=False)"

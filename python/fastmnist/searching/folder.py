@@ -91,7 +91,7 @@ class Folder:
         except (ValueError, OSError) as error:
             raise ValueError(f"folder: expected a search in '{file}', got {error}") from None
         if not isinstance(stored, dict) or stored.get("format") != _FORMAT:
-            raise ValueError(f"folder: expected a search in '{file}', got something else")
+            raise ValueError(f"folder: expected a search in '{file}', got JSON of another kind")
         if stored.get("version") != _VERSION:
             raise ValueError(f"folder: expected version {_VERSION}, got {stored.get('version')!r}")
         for name, value in settings.items():
