@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path | None:
     """Name the package's folder in the user's cache; None where there is no home folder."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if given and os.path.isabs(given):  # the XDG specification: relative paths are ignored
-        base = Path(given)
-    elif sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        base = Path(os.environ["LOCALAPPDATA"])
-    else:
-        try:
-            home = Path.home()
-        except RuntimeError:
-            return None
-        base = home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return base / "fastmnist"
+    folder = user_cache_path("fastmnist", appauthor=False)
+    return folder if folder.is_absolute() else None
