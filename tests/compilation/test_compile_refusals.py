@@ -105,6 +105,12 @@ def test_a_step_that_is_no_part_of_one_call_is_named(name, options):
     assert re.search(r"fm.quantize\(\.\.\.\)|use the form that", str(refused.value))
 
 
+def test_a_quantized_model_is_to_be_called_as_it_is():
+    quantized = fm.quantize(Convolutional().eval(), fm.Dynamic())
+    with pytest.raises(ValueError, match=r"cannot compile 'features\.0'.*: call it as it is$"):
+        fm.compile(quantized, example=IMAGES)
+
+
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=str)
 def test_a_model_that_is_no_graph_of_steps(name, options):

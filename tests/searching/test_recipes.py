@@ -74,7 +74,7 @@ def test_numbers_come_back(share, bits, epochs):
         ("prune80+", "on both sides of '\\+'"),
         ("", "an empty text"),
         ("prune+int8", "expected a number behind it, as in 'prune80'"),
-        ("prune180", "share from 0 to 1"),
+        ("prune150+int8", r"^recipe: 'prune150': expected 0 to 100 \(per cent\), got 150$"),
         ("int9", "from 2 to 8 bits"),
         ("cluster16.5", "whole number"),
         ("fuse3", "no number"),

@@ -17,6 +17,7 @@ from fastmnist.rewriting.steps import Step
 USE_THE_MODULE = (
     "the quantized module itself runs any model: call the result of fm.quantize(...) instead"
 )
+CALL_IT_AS_IT_IS = "the model is quantized already and runs without compiling: call it as it is"
 Shape = tuple[int, ...]
 MOST_COPIES = 1024  # of a number that is joined with a row of so many
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from fastmnist.compilation.builder import USE_THE_MODULE
+from fastmnist.compilation.builder import CALL_IT_AS_IT_IS, USE_THE_MODULE
 from fastmnist.compilation.graphs import Reading, as_model, read
 from fastmnist.compilation.running import tensors_of
 from fastmnist.fusion.fusing import fuse_closed
@@ -132,11 +133,25 @@ def compile(
             rows = calibrated if rows is None else rows
         else:
             ready = _fused(model, rows)
-        found = read(as_model(ready), _by_name(ready, rows), told)
+        with _advice_for(model):
+            found = read(as_model(ready), _by_name(ready, rows), told)
     net = CompiledModel(found.graph, plan)
-    _check_answers(net, found)
+    with _advice_for(model):
+        _check_answers(net, found)
     keep_recipe_text(net, recipe_text(model))
     return net
+
+
+@contextmanager
+def _advice_for(model: nn.Module) -> Iterator[None]:
+    """Tell users of a quantized model to call it, not to quantize it once more."""
+    try:
+        yield
+    except ValueError as error:
+        kinds = [kind_of(module) for module in model.modules()]
+        if any(kind is not None and kind.is_frozen for kind in kinds):
+            error.args = (str(error).replace(USE_THE_MODULE, CALL_IT_AS_IT_IS),)
+        raise
 
 
 def _check_answers(net: CompiledModel, found: Reading) -> None:

@@ -261,6 +261,8 @@ def made(word: Word, number: float | None, options: Mapping[str, Any], widths: l
     if number is not None:
         if not word.number:
             raise ValueError(f"{word.name}: expected no number behind it, got {number:g}")
+        if word.percent and not 0 <= number <= 100:
+            raise ValueError(f"expected 0 to 100 (per cent), got {number:g}")
         if word.percent:
             given[word.number] = number / 100
         elif not number.is_integer():
