@@ -14,8 +14,8 @@ class NeuralNetwork(nn.Module):
     Parameters
     ----------
     use_dropout : bool
-        Whether 20 % of the hidden activations are dropped in training. Without it the same
-        names hold ``nn.Identity``, so that checkpoints of both fit each other.
+        Whether 20 % of the hidden activations are dropped in training. Otherwise the same names
+        hold ``nn.Identity``, so that checkpoints of both are compatible.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class NeuralNetwork(nn.Module):
         Parameters
         ----------
         x : torch.Tensor, float32, shape [N, 1, 28, 28] or [N, 784]
-            Images with the normalization the network was trained with (0…1 by default).
+            Images in the normalization that the network was trained with (0…1 by default).
 
         Returns
         -------
@@ -60,8 +60,8 @@ class LeNet300(nn.Module):
     """LeNet-300-100: 784-300-100-10, ReLU, raw logits; 266,610 parameters.
 
     The fully connected network of LeCun, Bottou, Bengio and Haffner, "Gradient-based learning
-    applied to document recognition", 1998, with the ReLU of those who compress it (Han, Mao and
-    Dally, "Deep Compression", 2016).
+    applied to document recognition", 1998, with ReLU, as in the compression literature (Han, Mao
+    and Dally, "Deep Compression", 2016).
 
     Examples
     --------

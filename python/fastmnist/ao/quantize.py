@@ -74,30 +74,32 @@ def quantize_dynamic(
     model : torch.nn.Module
     qconfig_spec : set of types or names, or dict with such keys, optional
         Which layers: ``{nn.Linear, nn.LSTM}``, names of layers, or types or names of modules that
-        hold them. A dict gives each its qconfig, or None to leave it. A name wins over a type, both
-        over what holds for the module around; a ``qconfig`` attribute of a module's own, None
-        included, over all. Types that have no dynamic form are left, as ``fm.changes`` says.
-        None: every Linear, LSTM, GRU and cell, or what `dtype` is for.
+        contain them. A dict maps each to its qconfig, or to None to skip it. A name takes
+        precedence over a type, and either over the setting of the enclosing module; a module's own
+        ``qconfig`` attribute, None included, overrides all. Types without a dynamic form are
+        skipped; ``fm.changes`` lists them. None: every Linear, LSTM, GRU and cell, or the layers
+        that `dtype` applies to.
     dtype : torch.dtype, optional
-        For layers without a qconfig. ``torch.qint8`` or ``torch.int8`` (the default): int8
-        weights, one scale an output, and activations quantized per row. ``torch.float16``: weights
-        are kept in that, all else is float32. ``torch.bfloat16``: weights and products.
+        For layers without a qconfig. ``torch.qint8`` or ``torch.int8`` (the default): int8 weights,
+        one scale per output, and activations quantized per row. ``torch.float16``: weights are
+        stored in float16, everything else is float32. ``torch.bfloat16``: weights and products.
         ``torch.quint8``, ``torch.quint4x2``: rows of Embedding and EmbeddingBag.
     mapping : dict, optional
-        As of ``get_default_dynamic_quant_module_mappings()``: types that it lacks are left.
+        A mapping such as ``get_default_dynamic_quant_module_mappings()``; types not in it are
+        skipped.
     inplace : bool
         Change `model` itself instead of a copy, and return it.
 
     Returns
     -------
     torch.nn.Module
-        In eval mode, on the CPU. A model in which there is nothing to quantize, as it is: with a
+        In eval mode, on the CPU. A model with nothing to quantize is returned unchanged, with a
         warning.
 
     Raises
     ------
     TypeError, ValueError
-        For a dtype, a name or a qconfig that there is not, or that a layer cannot have.
+        If a dtype, name or qconfig does not exist, or does not suit a layer.
 
     Examples
     --------

@@ -62,56 +62,56 @@ def cluster(
 ) -> nn.Module:
     """Return a copy of `model` whose Linear layers have few distinct weights.
 
-    The values of a layer are found by k-means in one dimension: those of least squared error, from
-    a linear start (S. Han, H. Mao, W. Dally, "Deep compression", ICLR 2016, section 3). Training
-    moves the values, and which weight has which stays: a gradient is the sum over the weights that
-    share the value (the same, section 3.3), so that any training loop fine-tunes a clustered
-    model. :func:`quantize` keeps the clusters: one scale a layer, of which every value has one
-    code. :func:`uncluster` brings the weights back.
+    One-dimensional k-means with linear initialization finds the values of a layer that minimize the
+    squared error (S. Han, H. Mao, W. Dally, "Deep compression", ICLR 2016, section 3). Training
+    updates the values; the assignment of weights to values is fixed. The gradient of a value is the
+    sum over the weights that share it (section 3.3 there), so any training loop can fine-tune a
+    clustered model. :func:`quantize` keeps the clusters: each layer has one scale, and each value
+    one code. :func:`uncluster` restores the weights.
 
-    It helps where size counts: 16 values are indices of 4 bits in files; with ``scope="layer"``
-    few rows read them so from memory, which takes half the time of int8 for layers too large for
-    the cache. It hurts where a layer is small beside its tables, and below 16 values without
-    fine-tuning; it makes nothing faster before the model is quantized. Prune first: zeros stay.
+    It helps where size matters: 16 values become 4-bit indices in files. With ``scope="layer"``,
+    small batches also read them from memory in that form, which takes half the time of int8 for
+    layers too large for the cache. It hurts where a layer is small compared with its tables, and
+    below 16 values without fine-tuning; nothing becomes faster until the model is quantized. Prune
+    first: zeros are kept.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it was. Masks become permanent.
+        Left unchanged. Masks become permanent.
     config : Clusters
     data : Data, DataLoader, Dataset, (x, y), optional
-        To fine-tune on, and to measure `max_drop` on.
+        Data for fine-tuning and for measuring `max_drop`.
     epochs : int, optional
-        How often to go through `data` in fine-tuning, 0 for not at all. Default: once, or not at
-        all with `max_drop`.
+        Epochs of fine-tuning on `data`; 0 for none. Default: 1, or 0 with `max_drop`.
     lr : float
         Learning rate of the fine-tuning (Adam).
     finetune : data or function, optional
-        As for :func:`prune`: instead of `data` for training, or a function that trains the model it
-        is given in place, called instead of each epoch.
+        As for :func:`prune`: instead of `data` for training, or a function that trains the given
+        model in place, called once per epoch instead.
     include, exclude, inplace, example, max_drop, metric, greater_is_better, batch_fn
         As for :func:`fastmnist.quantize`.
     check : float, optional
-        Least signal-to-noise ratio of the outputs on `example`, in dB, beside the model with the
-        very weights that clustering gave. Default: below 80 is a warning.
+        Minimum signal-to-noise ratio, in dB, of the outputs on `example` against a model with
+        exactly the clustered weights. Default: warn below 80.
     augment : Affine, Elastic or a sequence of them, optional
-        Moves the images that are fine-tuned on, as for :func:`fastmnist.train`.
+        Augments the images used for fine-tuning, as for :func:`fastmnist.train`.
 
     Returns
     -------
     torch.nn.Module
         Of the same class, float32 on the CPU, in eval mode. A clustered layer has
         ``weight_centroids`` (float32 ``[n]`` or ``[outputs, n]``, a Parameter) and
-        ``weight_indices`` (uint8 ``[outputs, inputs]``) in place of ``weight``, which is computed.
-        An optimizer is to be made afterwards: one from before holds the weights from before.
+        ``weight_indices`` (uint8 ``[outputs, inputs]``) in place of ``weight``, which is computed
+        from them. Create the optimizer afterwards: an earlier one still refers to the old weights.
 
     Raises
     ------
     TypeError
-        If `model` is no module or `config` no ``Clusters``.
+        If `model` is not a module or `config` is not a ``Clusters``.
     ValueError
-        If there is no Linear layer to cluster, one has fewer distinct weights than `config` asks
-        for, weights are not finite, or the model is quantized or prepared already (cluster the
+        If there is no Linear layer to cluster, a layer has fewer distinct weights than `config`
+        requests, weights are not finite, or the model is already quantized or prepared (cluster the
         float model first).
 
     Examples
@@ -223,15 +223,15 @@ def _clustering(config: Clusters) -> Transform:
 
 
 def uncluster(model: Any, *, inplace: bool = False) -> nn.Module:
-    """Return a copy of `model` without clusters: the weights from before come back.
+    """Return a copy of `model` without clusters, with its earlier weights restored.
 
-    Biases, and whatever else was fine-tuned, stay as they are. To keep the shared values as plain
-    weights instead, quantize or fuse the model, or save it.
+    Biases, and everything else that was fine-tuned, stay unchanged. To keep the shared values as
+    plain weights instead, quantize or fuse the model, or save it.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Clustered by :func:`cluster`; left as it was.
+        Clustered by :func:`cluster`; left unchanged.
     inplace : bool
         Change `model` itself, and return it: float32 on the CPU, in eval mode.
 
@@ -243,10 +243,10 @@ def uncluster(model: Any, *, inplace: bool = False) -> nn.Module:
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is not a module.
     ValueError
-        If nothing of it is clustered, or the weights from before are not there any more: files
-        and state_dicts do not hold them.
+        If nothing in it is clustered, or the earlier weights are gone: files and state_dicts do not
+        contain them.
 
     Examples
     --------

@@ -11,18 +11,18 @@ from fastmnist.layers.clusters import MOST_VALUES, SCOPES
 
 @dataclass(frozen=True)
 class Clusters:
-    """Let the weights of each layer share few values.
+    """Make the weights of each layer share a few values.
 
     Parameters
     ----------
     n : int
-        How many distinct values, from 2 to 256; the zero counts as one where it is kept.
+        Number of distinct values, from 2 to 256, including the zero if it is kept.
     scope : {"layer", "channel"}
-        Whether a layer has one table of values, or each output its own. One table is smaller, and
-        with at most 16 values is all that kernels need to keep indices of 4 bits in memory;
-        tables by channel follow the weights more closely.
+        Whether each layer has one table of values, or each output its own. A single table is
+        smaller and, with at most 16 values, lets kernels keep 4-bit indices in memory; tables per
+        channel fit the weights more closely.
     keep_zeros : bool
-        Whether weights that are 0, as after pruning, stay 0, in training too.
+        Whether weights that are 0, as after pruning, stay 0, also in training.
 
     Examples
     --------

@@ -58,45 +58,45 @@ def compare(
     name: str | None = None,
     compiled_rows: str = "both",
 ) -> Report:
-    """Measure variants of one model on the same rows.
+    """Measure variants of a model on the same rows.
 
     Parameters
     ----------
     variants : dict of str to nn.Module, CompiledModel or callable
-        The first is what the others are compared with. A compiled model that takes pixels gets
-        two rows, from float32 and from uint8 rows, where the data holds uint8.
+        The others are compared with the first. If the data holds uint8, a compiled model that takes
+        pixels gets two rows in the table: one for float32 inputs, one for uint8 inputs.
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
-        With targets; of a bundle, its test half.
+        With targets; for a bundle, its test half.
     batch_size : int
-        The largest batch that is timed, where `batches` does not say (fewer where the data is
-        smaller).
+        The largest batch that is timed, unless `batches` is given (smaller if there are fewer
+        rows).
     batches : sequence of int, optional
-        Batch sizes that are timed: 1, 32 and `batch_size`, unless said.
+        Batch sizes that are timed. Default: 1, 32 and `batch_size`.
     rounds : int
-        How often every variant has its turn; medians over them.
+        How often each variant takes its turn; times are medians over the rounds.
     seconds : float
-        No further round begins when timing has taken so long; the report says so. At least one
+        No new round starts once timing has taken this long, and the report says so. At least one
         round of each batch size is timed.
     metric, greater_is_better, loss_fn, batch_fn
-        As for :func:`fastmnist.evaluate`: accuracy where the targets are classes, R² where they
-        are other floats, unless said. Tables, plots, frames and JSON call it by its name.
+        As for :func:`fastmnist.evaluate`. Default: accuracy if the targets are classes, R² if they
+        are other floats. Tables, plots, frames and JSON use the metric's name.
     pixels, mean, std
-        What uint8 pixels of the data stand for here, as for :func:`fastmnist.evaluate`. What a
-        compiled model makes of uint8 rows by itself stays as it was compiled.
+        What uint8 pixels of the data mean here, as for :func:`fastmnist.evaluate`. A compiled model
+        still reads uint8 rows as it was compiled to.
     name : str, optional
-        What the table calls the data; a bundle knows its own.
+        Name of the data in the table; a bundle has its own.
     compiled_rows : {"both", "float32", "uint8"}
-        Which of the two forms of its rows such compiled models are measured with.
+        Which of the two kinds of input to measure such compiled models with.
 
     Returns
     -------
     Report
-        Modes of all modules are afterwards as they were.
+        Training and eval modes of all modules are restored afterwards.
 
     Raises
     ------
     TypeError, ValueError
-        If there are no variants, one cannot be called, or the data is empty or has no targets.
+        If there are no variants, a variant is not callable, or the data is empty or has no targets.
 
     Examples
     --------

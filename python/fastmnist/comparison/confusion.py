@@ -22,12 +22,12 @@ _MOST_CLASSES = 2**14  # whose matrix takes 2 GB
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Confusion(Tabled):
-    """How often each class was taken for each; prints as a table.
+    """A confusion matrix; prints as a table.
 
     Attributes
     ----------
     matrix : numpy.ndarray, int64, shape [classes, classes]
-        ``matrix[i, j]``: rows of class i that the model says are of class j.
+        ``matrix[i, j]``: rows of class i that the model predicts as class j.
     labels : tuple of str
     """
 
@@ -36,26 +36,26 @@ class Confusion(Tabled):
 
     @property
     def n(self) -> int:
-        """How many rows were looked at."""
+        """Number of rows."""
         return int(self.matrix.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of them that is right, 0…1."""
+        """Share of rows predicted correctly, 0…1."""
         return int(self.matrix.trace()) / self.n
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """Of each class, the share that was found; NaN of one that no row has."""
+        """Recall per class; NaN for a class that no row has."""
         return _shares(self.matrix.diagonal(), self.matrix.sum(axis=1))
 
     @property
     def precision(self) -> npt.NDArray[np.float64]:
-        """Of what was said to be a class, the share that is; NaN of one that was never said."""
+        """Precision per class; NaN for a class that was never predicted."""
         return _shares(self.matrix.diagonal(), self.matrix.sum(axis=0))
 
     def pairs(self) -> list[tuple[str, str, int]]:
-        """Give what was confused, the most frequent first: class, what it was taken for, how often.
+        """Return the confused pairs, most frequent first: class, predicted class, count.
 
         Examples
         --------
@@ -82,7 +82,7 @@ class Confusion(Tabled):
     __hash__ = None  # type: ignore[assignment]
 
     def table(self) -> Table:
-        """Return the table that is printed: all numbers, of many classes the largest."""
+        """Return the printed table: all counts or, with many classes, the largest."""
         title = f"{self.n:,} rows of {len(self)} classes, accuracy {self.accuracy:.2%}"
         if len(self) > _MOST_COLUMNS:
             return self._table_of_pairs(title)
@@ -104,7 +104,7 @@ class Confusion(Tabled):
         return table
 
     def to_frame(self) -> Any:
-        """Return the matrix as a pandas DataFrame, a row for each class.
+        """Return the matrix as a pandas DataFrame, one row per class.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class Confusion(Tabled):
         return pd.DataFrame(self.matrix, pd.Index(self.labels, name="class"), columns)
 
     def plot(self) -> Any:
-        """Draw the matrix: a matplotlib Figure. The darker, the larger a share of the class.
+        """Draw the matrix in a matplotlib Figure; darker cells are larger shares of their class.
 
         Raises
         ------
@@ -174,18 +174,18 @@ def confusion(
     mean: Any = None,
     std: Any = None,
 ) -> Confusion:
-    """Count how often a model takes each class for each; of a bundle, on its test half.
+    """Compute the confusion matrix of a model; for a bundle, on its test half.
 
     Parameters
     ----------
     model : nn.Module, CompiledModel or callable
-        With an output for each class, or one that gives classes.
+        With one output per class, or returning classes.
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
         With targets that are classes.
     labels : list of str, optional
-        Names of the classes; those that the data knows (``classes``), or numbers, otherwise.
+        Names of the classes. Default: those of the data (``classes``), else numbers.
     batch_size : int
-        Samples in a batch; a DataLoader keeps its own.
+        Samples per batch; a DataLoader keeps its own.
     batch_fn, pixels, mean, std
         As for :func:`fastmnist.evaluate`.
 
@@ -197,7 +197,7 @@ def confusion(
     Raises
     ------
     TypeError, ValueError
-        If outputs or targets are no classes, or `labels` are too few.
+        If outputs or targets are not classes, or there are too few `labels`.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Difference:
 
 
 class ReportDiff(Tabled):
-    """What :meth:`Report.diff` found; true if there is any difference; prints as a table.
+    """The result of :meth:`Report.diff`: true if there is any difference; prints as a table.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class ReportDiff(Tabled):
         return bool(self.worse or self.better)
 
     def table(self) -> Table:
-        """Return the table that is printed."""
+        """Return the printed table."""
         count = f"{len(self.worse)} worse, {len(self.better)} better"
         table = Table(
             f"{self._title}: {count if self else 'no difference beyond noise'}",

@@ -24,25 +24,26 @@ _COLUMNS, _MOST_LETTERS = 6, 18  # of pictures, and of a line above one
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Disagreements(Tabled):
-    """Where two models differ; prints as a table, in notebooks behind the rows as pictures.
+    """The rows on which two models differ; prints as a table, in notebooks after the pictures.
 
     Attributes
     ----------
     indices : torch.Tensor, int64, shape [differing]
-        Which rows of the data, from 0.
+        Indices of the rows in the data, from 0.
     a, b : torch.Tensor, int64, shape [differing]
-        The class that each model gives.
+        The class that each model predicts.
     targets : torch.Tensor, int64, or None
-        The right one; None of data without targets.
+        The correct class; None for data without targets.
     rows : torch.Tensor or None
-        The inputs themselves, pixels where the data holds pixels; None where a row is no single
-        tensor, or rows are of several shapes.
+        The inputs, as pixels if the data holds pixels; None if a row is not a single tensor, or
+        rows differ in shape.
     labels : tuple of str
         Names of the classes.
     n : int
-        How many rows were looked at.
+        Number of rows compared.
     p_value : float or None
-        That so large a difference in accuracy is chance: exact McNemar test over all rows.
+        Probability that chance alone gives so large a difference in accuracy: exact McNemar test
+        over all rows.
     """
 
     indices: Tensor
@@ -56,19 +57,19 @@ class Disagreements(Tabled):
 
     @property
     def a_right(self) -> int | None:
-        """How many of these rows model a alone has right; None without targets."""
+        """How many of these rows only model a predicts correctly; None without targets."""
         return None if self.targets is None else int((self.a == self.targets).sum())
 
     @property
     def b_right(self) -> int | None:
-        """How many of these rows model b alone has right; None without targets."""
+        """How many of these rows only model b predicts correctly; None without targets."""
         return None if self.targets is None else int((self.b == self.targets).sum())
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def table(self, most: int = _MOST_DRAWN) -> Table:
-        """Return the table that is printed: at most so many of the rows."""
+        """Return the printed table, with a limited number of rows."""
         table = Table(
             f"{len(self):,} of {self.n:,} rows differ ({len(self) / self.n:.2%})",
             ["row", *(["target"] if self.targets is not None else []), "a", "b"],
@@ -91,7 +92,7 @@ class Disagreements(Tabled):
         return self.labels[int(label)]
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame: row, target, a, b, as numbers of classes.
+        """Return a pandas DataFrame of row, target, a and b, with class numbers.
 
         Raises
         ------
@@ -104,17 +105,17 @@ class Disagreements(Tabled):
         return pd.DataFrame(columns, index=pd.Index(self.indices.numpy(), name="row"))
 
     def plot(self, most: int = _MOST_DRAWN) -> Any:
-        """Draw the rows as a grid of pictures: a matplotlib Figure.
+        """Draw the rows as a grid of pictures in a matplotlib Figure.
 
         Parameters
         ----------
         most : int
-            How many of them.
+            Maximum number of rows to draw.
 
         Raises
         ------
         ValueError
-            If the rows are no images.
+            If the rows are not images.
         ImportError
             If matplotlib is not installed.
         """
@@ -194,18 +195,18 @@ def disagreements(
     mean: Any = None,
     std: Any = None,
 ) -> Disagreements:
-    """Find the rows to which two models give different classes; of a bundle, in its test half.
+    """Find the rows that two models classify differently; for a bundle, in its test half.
 
     Parameters
     ----------
     a, b : nn.Module, CompiledModel or callable
-        With an output for each class, or ones that give classes.
+        With one output per class, or returning classes.
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches, tensor
-        Targets may be absent; then nobody is right.
+        Targets are optional; without them, neither model counts as correct.
     labels : list of str, optional
-        Names of the classes; those that the data knows (``classes``), or numbers, otherwise.
+        Names of the classes. Default: those of the data (``classes``), else numbers.
     batch_size : int
-        Samples in a batch; a DataLoader keeps its own.
+        Samples per batch; a DataLoader keeps its own.
     batch_fn, pixels, mean, std
         As for :func:`fastmnist.evaluate`.
 
@@ -217,7 +218,7 @@ def disagreements(
     Raises
     ------
     TypeError, ValueError
-        If outputs or targets are no classes, or `labels` are too few.
+        If outputs or targets are not classes, or there are too few `labels`.
 
     Examples
     --------

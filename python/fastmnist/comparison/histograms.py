@@ -20,17 +20,17 @@ _BINS = 80
 
 
 def show_weights(model: nn.Module, q: Any) -> Any:
-    """Draw how the weights of each layer are spread, before and after: a matplotlib Figure.
+    """Draw histograms of each layer's weights, before and after, in a matplotlib Figure.
 
-    Both are drawn with the same bins. Of the layers that differ, the first 12; of zeros and of
-    values that are left the title tells, as one bar would tower above all others.
+    Both use the same bins. Only the first 12 layers that differ are drawn. Zeros, and the number of
+    remaining values, are given in the title: as a bar they would dwarf all others.
 
     Parameters
     ----------
     model : torch.nn.Module
-        The model as it was.
+        The original model.
     q : torch.nn.Module or CompiledModel
-        What was made of it: layers are found by their names.
+        The model made from it; layers are matched by name.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def show_weights(model: nn.Module, q: Any) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If one is no model, or they have no layer of one name.
+        If either is not a model, or they share no layer name.
     ImportError
         If matplotlib is not installed.
 

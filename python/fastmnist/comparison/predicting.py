@@ -57,7 +57,7 @@ def predictions_of(
     mean: Any,
     std: Any,
 ) -> Iterator[Predictions]:
-    """Go through the data, of a bundle its test half, with all models in eval mode.
+    """Go through the data, for a bundle, its test half, with all models in eval mode.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from fastmnist.files.atomic import write_atomically
 
 
 class Report(Tabled, Sequence[Row]):
-    """The measured variants, first one the baseline; prints as a table.
+    """The measured variants, the baseline first; prints as a table.
 
     Attributes
     ----------
@@ -46,22 +46,22 @@ class Report(Tabled, Sequence[Row]):
         return iter(self.rows)
 
     def table(self) -> Table:
-        """Return the table that is printed."""
+        """Return the printed table."""
         return report_table(self.rows, self.about)
 
     def layers(self) -> Table:
-        """Return a table of what was changed in each layer, and its SQNR against the first variant.
+        """Return a table of the changes to each layer, and its SQNR against the first variant.
 
-        Where a variant's layer is found in the first one, too, by its path, their outputs on up
-        to 512 rows are compared, in dB; what transforms did is as :func:`fastmnist.changes` has it.
+        Where the first variant has a layer at the same path, the outputs of both on up to 512 rows
+        are compared, in dB. The changes are those that :func:`fastmnist.changes` lists.
         """
         return layers_table(self.rows)
 
     def metrics(self) -> dict[str, float]:
-        """Return all figures under flat names, for MLflow and others of its kind.
+        """Return all figures under flat names, for MLflow and similar tools.
 
-        Names are such as ``int8/accuracy`` and ``int8/p50_us_batch_1``, of letters, digits and
-        ``_-. /``, as MLflow takes them; what is not known is left out.
+        Names, such as ``int8/accuracy`` and ``int8/p50_us_batch_1``, consist of letters, digits and
+        ``_-. /``, which MLflow accepts. Unknown values are omitted.
 
         Examples
         --------
@@ -74,22 +74,23 @@ class Report(Tabled, Sequence[Row]):
         return flat_metrics(self.rows)
 
     def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the table as Markdown, and write it to `path` if one is given."""
+        """Return the table as Markdown, and write it to `path` if given."""
         text = self.table().to_markdown()
         if path is not None:
             write_atomically(path, text.encode())
         return text
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
-        """Write one HTML file that can be sent, and give its path: it loads nothing.
+        """Write a self-contained HTML file, and return its path.
 
-        A table that sorts, the metric against size and latency with the Pareto front, what each
-        layer, class and input lost; dark and light, for wide and narrow windows, below 1 MB.
+        It shows a sortable table, the metric against size and latency with the Pareto front, and
+        what each layer, class and input lost. It suits dark and light modes, wide and narrow
+        windows, and stays below 1 MB.
 
         Raises
         ------
         TypeError, OSError
-            If `path` is no path, or cannot be written.
+            If `path` is not a path, or cannot be written.
 
         Examples
         --------
@@ -106,7 +107,7 @@ class Report(Tabled, Sequence[Row]):
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return all figures as JSON (seconds, bytes, 0…1), and write them to `path` if given.
 
-        The metric's value is under its name (``about["metric"]``).
+        The metric's value is stored under its name (``about["metric"]``).
         """
         text = text_of(self.about, self.rows)
         if path is not None:
@@ -115,14 +116,14 @@ class Report(Tabled, Sequence[Row]):
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> Report:
-        """Read what :meth:`to_json` wrote: of a path, or the text itself.
+        """Read what :meth:`to_json` wrote, from a path or from the text itself.
 
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If it is no report, with what is wrong in it.
+            If it is not a report; the message says what is wrong.
 
         Examples
         --------
@@ -136,22 +137,23 @@ class Report(Tabled, Sequence[Row]):
         return cls(rows, about)
 
     def diff(self, other: Report) -> ReportDiff:
-        """Tell what became better or worse in `other`, a later report, beyond noise.
+        """Find what became better or worse, beyond noise, in `other`, a later report.
 
-        Accuracy by a paired test where both are of the same rows, else as that of two samples, at
-        p < 0.01; other metrics from a thousandth on; bytes as they are; times where CPU,
-        instruction set and threads are the same, and beyond the noise that both reports hold.
+        Accuracy is compared by a paired test if both reports used the same rows, else as two
+        samples, at p < 0.01. Other metrics count from a thousandth on, bytes exactly. Times are
+        compared only if CPU, instruction set and threads are the same, and must differ by more than
+        the noise in both reports.
 
         Returns
         -------
         ReportDiff
-            With ``worse`` and ``better``; true if there is any difference. A variant that is
-            missing in `other` is worse.
+            With ``worse`` and ``better``; true if there is any difference. A variant missing from
+            `other` counts as worse.
 
         Raises
         ------
         TypeError
-            If `other` is no report.
+            If `other` is not a report.
 
         Examples
         --------
@@ -182,7 +184,7 @@ class Report(Tabled, Sequence[Row]):
         return frame_of(self.rows, Row, "name")
 
     def plot(self) -> Any:
-        """Draw latency against accuracy, and sizes: a matplotlib Figure.
+        """Draw latency against accuracy, and sizes, in a matplotlib Figure.
 
         Raises
         ------

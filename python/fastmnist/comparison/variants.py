@@ -47,36 +47,35 @@ def variants(
     Parameters
     ----------
     model : torch.nn.Module
-        A trained model; left as it was. Variants that cannot be made of it are left out, with a
-        warning: the compiled ones where a step of it cannot be part of one call, ``clustered``
-        where a layer has fewer than 16 distinct weights, ``low-rank`` where none would become
-        smaller, ``distilled`` where neurons cannot be removed.
+        A trained model; left unchanged. Variants that cannot be made from it are skipped, with a
+        warning: the compiled ones if a step cannot be part of one call, ``clustered`` if a layer
+        has fewer than 16 distinct weights, ``low-rank`` if no layer would become smaller,
+        ``distilled`` if neurons cannot be removed.
     data : Data, Split, DataLoader, (x, y), …
-        To calibrate on, and to teach the distilled variant; of a bundle, its training half.
+        Data to calibrate on, and to teach the distilled variant; for a bundle, its training half.
     prune_amount : float
         Share of each layer's weights that the pruned variants lose, without fine-tuning.
     epochs : int
-        How long the distilled variant is taught.
+        Epochs for which the distilled variant is taught.
     batch_fn : callable, optional
         Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
     pixels, mean, std : optional
-        What uint8 pixels of `data` stand for, as for :class:`fastmnist.Static`; the results know it
-        afterwards, and so does a comparison of them.
+        What uint8 pixels of `data` mean, as for :class:`fastmnist.Static`. The variants record it,
+        so a comparison of them uses it too.
 
     Returns
     -------
     dict of str to model
-        ``original``, ``fused``, ``dynamic int8``, ``static int8``, ``bfloat16``,
-        ``pruned N %``, ``pruned + int8``, ``4-bit`` (static, weights of 4 bits), ``clustered``
-        (static int8, 16 values a layer), ``low-rank`` (half the weights, by
-        :func:`fastmnist.factorize`), ``distilled`` (half of each hidden layer's neurons, taught by
-        the model), ``compiled float32`` (the original as one native call) and ``compiled`` (the
-        static int8 network as one).
+        ``original``, ``fused``, ``dynamic int8``, ``static int8``, ``bfloat16``, ``pruned N %``,
+        ``pruned + int8``, ``4-bit`` (static, 4-bit weights), ``clustered`` (static int8, 16 values
+        per layer), ``low-rank`` (half the weights, by :func:`fastmnist.factorize`), ``distilled``
+        (half of each hidden layer's neurons, taught by the model), ``compiled float32`` (the
+        original as one native call) and ``compiled`` (the static int8 network as one).
 
     Raises
     ------
     TypeError, ValueError
-        As the transforms do.
+        As raised by the transforms.
 
     Examples
     --------

@@ -49,30 +49,31 @@ def compile(
     Parameters
     ----------
     model : torch.nn.Module
-        A quantized model, or a float one: with `calibration` or ``dynamic=True`` it is quantized
-        first, with neither it stays float32. Its forward may be a chain or a small graph of Linear
-        layers, activations (ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU,
-        Mish, Hardswish, Hardsigmoid, Sigmoid, Tanh, Softplus, LogSigmoid, Softsign), BatchNorm1d,
-        LayerNorm, Softmax, LogSoftmax, GLU, Flatten, Dropout, Identity, sums, differences,
-        products and quotients, abs, squares, cat, chunk, split, slices, transpose, matmul with a
-        constant, means over positions, sums of features and arg max, modules or functions, with
-        several inputs and outputs, and layers that are called twice. Nothing is requantized: the
-        answers are bit for bit those of the quantized module, but for float layers, and for
-        activations, norms, softmax, means and sums that forward calls as functions, which torch
-        rounds in its own way.
+        A quantized model, or a float one. With `calibration` or ``dynamic=True`` a float model is
+        quantized first; with neither it stays float32. Its forward may be a chain or a small graph
+        of Linear layers, activations (ReLU, ReLU6, Hardtanh, LeakyReLU, PReLU, ELU, CELU, SELU,
+        GELU, SiLU, Mish, Hardswish, Hardsigmoid, Sigmoid, Tanh, Softplus, LogSigmoid, Softsign),
+        BatchNorm1d, LayerNorm, Softmax, LogSoftmax, GLU, Flatten, Dropout, Identity, sums,
+        differences, products and quotients, abs, squares, cat, chunk, split, slices, transpose,
+        matmul with a constant, means over positions, sums of features and arg max, as modules or
+        functions; with several inputs and outputs, and layers that are called twice. Nothing is
+        requantized: the outputs equal those of the quantized module bit for bit, except for float
+        layers, and for activations, norms, softmax, means and sums that forward calls as functions,
+        because torch rounds these differently.
     calibration : optional
         Data to quantize a float model with, as for :class:`fastmnist.Static`.
     dynamic : bool
         Quantize a float model with :class:`fastmnist.Dynamic`.
     mean, std : float or sequence of float, optional
     pixels : str, optional
-        What a pixel stands for, as for the two: "0..255" for a model trained on ``images.float()``.
+        What a pixel means, as for these two classes: "0..255" for a model trained on
+        ``images.float()``.
     max_samples, batch_fn
         As for :class:`fastmnist.Static`.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows like those that it will be called with. Needed where layers do not tell how wide the
-        inputs are, or rows have several dimensions that matter (``[N, positions, features]``);
-        calibration data serve as well.
+        Rows like those that the result will be called with. Needed if the layers do not determine
+        the width of the inputs, or if rows have several significant dimensions (``[N, positions,
+        features]``); calibration data serves as well.
     plan : {"measured", "fixed"}, optional
         How kernels are chosen, as for :class:`fastmnist.CompiledModel`.
 
@@ -83,8 +84,9 @@ def compile(
     Raises
     ------
     TypeError, ValueError
-        If `plan` is unknown; if a step of `model` cannot be part of one call (it is named); or if
-        the model is quantized, and calibration, ``dynamic=True``, mean, std or pixels is given.
+        If `plan` is unknown; if a step of `model` cannot be part of one call (the error names it);
+        or if the model is quantized, and calibration, ``dynamic=True``, mean, std or pixels is
+        given.
 
     Examples
     --------

@@ -25,7 +25,7 @@ _IMAGES_AT_ONCE = 512  # what stays in a processor's cache
 
 
 class Augmentation:
-    """One way to move the points of images; called with images, it gives other ones.
+    """A way to move the points of images; call it with images to transform them.
 
     Attributes
     ----------
@@ -38,61 +38,62 @@ class Augmentation:
 
     @abstractmethod
     def move(self, points: Tensor, generator: torch.Generator) -> Tensor:
-        """Say where the old images are read for `points` of the new ones.
+        """Return where the old images are read for `points` of the new ones.
 
-        Both are float32 ``[N, H, W, 2]``: x and y in pixels, from the middle of the image.
+        Both are float32 ``[N, H, W, 2]``: x and y in pixels from the center of the image.
         """
 
     def __call__(self, images: Any, *, pixels: PixelNormalization | None = None) -> Tensor:
-        """Give images of the same shape and type, each moved in its own random way.
+        """Return images of the same shape and type, each moved at random.
 
         Parameters
         ----------
         images : torch.Tensor, uint8 or floating
-            ``[N, C, H, W]``, ``[N, H, W]``, or ``[N, H * W]`` of square images.
+            ``[N, C, H, W]``, ``[N, H, W]``, or ``[N, H * W]`` for square images.
         pixels : PixelNormalization, optional
-            What a pixel stands for in floats, which says what is black.
+            What a pixel means in floats, which determines the value of black.
 
         Raises
         ------
         TypeError, ValueError
-            If these are no images, or it is not known what is black in them.
+            If these are not images, or their value of black is unknown.
         """
         return Augmenter(self, pixels).images(images)
 
 
 @dataclass(frozen=True)
 class Affine(Augmentation):
-    """Images turned, moved, scaled and sheared, each by its own amounts, drawn uniformly.
+    """Rotate, translate, scale and shear each image by random amounts, drawn uniformly.
 
-    It helps where objects come in other places and sizes than those learnt from, and where there
-    are more weights than images can teach; it needs more epochs. It hurts where the place means
-    something (a table of features is no image), where large angles make one class of another (6
-    and 9), and networks that are too small for what they are given already. Measured on MNIST, 12
-    epochs of batches of 128: from 98.3 to 98.6 % for 784-400-400-10, from 98.0 to 97.9 % for
-    784-96-256-10.
+    It helps if objects appear at other positions and sizes than in the training set, and if the
+    network is large for the number of images; it needs more epochs. It hurts if the position
+    carries meaning (a table of features is not an image), if large angles turn one class into
+    another (6 and 9), and if the network is too small even for the original images. Measured on
+    MNIST, 12 epochs of batches of 128: from 98.3 to 98.6 % for 784-400-400-10, from 98.0 to 97.9 %
+    for 784-96-256-10.
 
     Parameters
     ----------
     rotate : float
-        Degrees to either side, 0 to 180.
+        Maximum angle in degrees, in either direction, 0 to 180.
     translate : float
-        Share of width and of height to either side, 0 to 1.
+        Maximum shift in either direction, as a share of width and height, 0 to 1.
     scale : float
         Images become ``1 - scale`` to ``1 + scale`` times as large; 0 to less than 1.
     shear : float
-        Degrees by which upright lines lean to either side, 0 to less than 90.
+        Maximum angle in degrees by which vertical lines lean in either direction, 0 to less than
+        90.
     seed : int, optional
-        Makes images repeatable; otherwise it is drawn from torch's global random numbers, which
-        the ``seed=`` of :func:`fastmnist.train` sets.
+        Makes the images reproducible. Default: drawn from torch's global generator, which the
+        ``seed=`` of :func:`fastmnist.train` sets.
     fill : float, optional
-        What is seen beyond the border. Default: black, which of floats is known where the pixel
-        normalization is, or nothing is below 0.
+        Value beyond the border. Default: black, which for floats is known if the pixel
+        normalization is known, or no value is below 0.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     Examples
     --------
@@ -132,32 +133,33 @@ class Affine(Augmentation):
 
 @dataclass(frozen=True)
 class Elastic(Augmentation):
-    """Images bent as handwriting is: every point is displaced a little, neighbours alike.
+    """Bend images as handwriting varies: displace every point a little, and its neighbors alike.
 
-    Displacements are uniform random numbers in -1…1, one in each direction for each pixel,
-    smoothed by a Gaussian and multiplied by `alpha` (Simard, Steinkraus and Platt, "Best practices
-    for convolutional neural networks applied to visual document analysis", ICDAR 2003, section 2).
+    Displacements are uniform random numbers in -1…1, one per direction and pixel, smoothed by a
+    Gaussian and multiplied by `alpha` (Simard, Steinkraus and Platt, "Best practices for
+    convolutional neural networks applied to visual document analysis", ICDAR 2003, section 2).
 
-    It helps wide networks where strokes vary, as in handwriting, over many epochs. It hurts where
-    straight lines and exact shapes are what tells classes apart, and small networks or short
-    training: on MNIST, measured as :class:`Affine` says, ``[Affine(), Elastic()]`` gave 98.4 %
-    with the wide network, less than Affine alone by then, and 97.5 % with the small one.
+    It helps wide networks if strokes vary, as in handwriting, and training takes many epochs. It
+    hurts if straight lines and exact shapes distinguish the classes, if the network is small, or if
+    training is short: on MNIST, measured as for :class:`Affine`, ``[Affine(), Elastic()]`` gave
+    98.4 % with the wide network, less than Affine alone after as many epochs, and 97.5 % with the
+    small one.
 
     Parameters
     ----------
     alpha : float
-        Pixels, at least 0. A point moves by some ``0.16 * alpha / sigma`` pixels (the standard
-        deviation, in each direction).
+        Scale of the displacements in pixels, at least 0. A point moves by about ``0.16 * alpha /
+        sigma`` pixels (standard deviation per direction).
     sigma : float
         Standard deviation of the Gaussian in pixels, above 0: how far points move together. Small
-        ones tear strokes apart.
+        values tear strokes apart.
     seed, fill
         As for :class:`Affine`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     Examples
     --------
@@ -232,7 +234,7 @@ class Augmenter:
             yield replace(batch, args=(meaning.to_float(raw), *batch.args[1:]), pixels=raw)
 
     def images(self, images: Any) -> Tensor:
-        """Give images of the same shape and type, each moved in its own random way."""
+        """Return images of the same shape and type, each moved at random."""
         whole = self._as_images(images)
         fill = self._filled(whole)
         parts = [self._warped(part, fill) for part in whole.split(_IMAGES_AT_ONCE)]

@@ -16,7 +16,7 @@ Normalizer: TypeAlias = float | Sequence[float]
 
 
 class Split(Dataset[tuple[Tensor, int]]):
-    """One half of a data set, train or test: a torch Dataset held in memory as uint8.
+    """One half of a data set, train or test: an in-memory torch Dataset of uint8 images.
 
     Parameters
     ----------
@@ -27,19 +27,19 @@ class Split(Dataset[tuple[Tensor, int]]):
     mean, std : float or sequence of float, optional
         Items are ``(p/255 - mean)/std``; 0 and 1, the default, give the 0…1 of ``ToTensor``.
     pixels : str, optional
-        The same, by the range that items cover: "0..255" gives the pixels themselves, "-1..1" what
-        a mean and std of 0.5 give.
+        The same, given as the range of the items: "0..255" returns the pixels themselves, "-1..1"
+        equals a mean and std of 0.5.
     classes : sequence of str, optional
-        Their names: ``classes[label]``. Without it "0", "1", … up to the largest label.
+        Names of the classes: ``classes[label]``. Default: "0", "1", … up to the largest label.
     name : str
-        The data set, such as "mnist".
+        Name of the data set, such as "mnist".
     split : str
         Which half it is: "train" or "test".
 
     Raises
     ------
     TypeError, ValueError
-        If a type, shape or length is another, mean and std do not fit the channels, or a label has
+        If a type, shape or length is wrong, mean and std do not match the channels, or a label has
         no name in `classes`.
 
     Examples
@@ -115,7 +115,7 @@ class Split(Dataset[tuple[Tensor, int]]):
         return list(zip(images.unbind(0), self.labels[index].tolist(), strict=True))
 
     def subset(self, n: int, seed: int = 0) -> Split:
-        """Draw `n` samples at random, without repetition, the same ones for the same seed.
+        """Draw `n` random samples without replacement; the same seed gives the same samples.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Split(Dataset[tuple[Tensor, int]]):
         return self.at(torch.randperm(len(self), generator=generator)[:n])
 
     def at(self, index: Tensor) -> Split:
-        """Give the samples at these places, an int64 tensor, as a half of its own."""
+        """Return the samples at these indices, an int64 tensor, as a new Split."""
         return Split(
             self.images[index],
             self.labels[index],
@@ -152,7 +152,7 @@ class Split(Dataset[tuple[Tensor, int]]):
 
 
 class Data:
-    """A data set in two halves: what `load_dataset` returns.
+    """A data set with a training half and a test half, as `load_dataset` returns it.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class Data:
     Raises
     ------
     TypeError, ValueError
-        If a half is none, or the two have different mean or std.
+        If a half is not a Split, or the two differ in mean or std.
 
     Examples
     --------
@@ -188,22 +188,22 @@ class Data:
 
     @property
     def mean(self) -> Any:
-        """Mean of the pixel normalization, as it was given: a number or a sequence."""
+        """Mean of the pixel normalization as given: a number or a sequence."""
         return self.train.mean
 
     @property
     def std(self) -> Any:
-        """Standard deviation of the pixel normalization, as it was given."""
+        """Standard deviation of the pixel normalization as given."""
         return self.train.std
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, by label: of whichever half has more."""
+        """Names of the classes by label, from whichever half has more."""
         return max(self.train.classes, self.test.classes, key=len)
 
     @property
     def pixels(self) -> PixelNormalization:
-        """What a uint8 pixel stands for in this data set."""
+        """What a uint8 pixel means in this data set."""
         return self.train.pixels
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ class DatasetError(ValueError):
 
 
 class DatasetFallbackWarning(UserWarning):
-    """MNIST could not be had, and scikit-learn's digits were taken in its place."""
+    """MNIST was not available, so scikit-learn's digits were used instead."""
 
 
 class DatasetWarning(UserWarning):

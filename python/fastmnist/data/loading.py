@@ -27,49 +27,50 @@ def load_dataset(
     pixels: str | None = None,
     download: bool = True,
 ) -> Data:
-    """Load handwritten digits (MNIST, or scikit-learn's where it can't be had), or any IDX set.
+    """Load handwritten digits (MNIST, or scikit-learn's if it is not available), or any IDX set.
 
     Parameters
     ----------
     name : {"auto", "mnist", "digits", "idx"}
-        "mnist" is the original, 60,000 and 10,000 images. "digits" are the 1,797 that come
-        with scikit-learn, scaled to 28x28: no network needed. "auto" is MNIST if it is found or
-        can be downloaded, else digits, with a warning. "idx" is another set of four files in
-        MNIST's format (Fashion-MNIST, KMNIST, EMNIST, one of your own), of any image size and
+        "mnist" is the original: 60,000 and 10,000 images. "digits" is the set of 1,797 images that
+        comes with scikit-learn, scaled to 28x28; it needs no network. "auto" is MNIST if it is
+        found or can be downloaded, else digits, with a warning. "idx" is any other set of four
+        files in MNIST's format (Fashion-MNIST, KMNIST, EMNIST, your own), with any image size and
         number of classes.
     root : path, optional
-        The folder of MNIST's four IDX files (plain or ``.gz``), or torchvision's root. If it is
-        not given: the environment variable ``FASTMNIST_DATA``, torchvision's
-        ``data/MNIST/raw``, the user's cache, a download. A folder that was named by either is
-        the only place looked at. For "idx" the folder has to be named; of one that holds several
-        sets, with the beginning of the files' names: ``emnist/emnist-letters``.
+        The folder with MNIST's four IDX files (plain or ``.gz``), or torchvision's root. Default:
+        the environment variable ``FASTMNIST_DATA``, torchvision's ``data/MNIST/raw``, the user's
+        cache, then a download. A folder given by argument or variable is the only place searched.
+        "idx" needs a folder; if it holds several sets, append the prefix of the file names:
+        ``emnist/emnist-letters``.
     mean, std : float or sequence of float, one per channel, optional
-        Items are ``(p/255 - mean)/std`` of the pixels ``p``; the default gives 0…1.
+        Items are ``(p/255 - mean)/std`` for a pixel ``p``; the default gives 0…1.
     pixels : str, optional
-        The same, by the range that items cover: "0..255" gives ``p`` itself.
+        The same, given as the range of the items: "0..255" returns ``p`` itself.
     download : bool
-        Whether MNIST may be downloaded (11 MB, checked, into the user's cache).
+        Whether MNIST may be downloaded (11 MB, verified, into the user's cache).
 
     Returns
     -------
     Data
         With ``name``, ``train``, ``test``, ``classes`` (their names, by label), ``mean``, ``std``,
         ``pixels``. Each half is a torch Dataset of (float32 tensor [1, 28, 28], int), with
-        ``images`` uint8 [N, 1, 28, 28] and ``labels`` int64 [N]; of "idx" in its own size.
+        ``images`` uint8 [N, 1, 28, 28] and ``labels`` int64 [N]; "idx" sets keep their own image
+        size.
 
     Raises
     ------
     DatasetError
-        A ValueError: MNIST was not found, or the folder that was named has no good MNIST: other
-        data with its names (Fashion-MNIST), truncated or damaged files. Of "idx": what is missing,
-        or wrong with which file.
+        A ValueError: MNIST was not found, or the given folder does not contain valid MNIST: other
+        data under its file names (Fashion-MNIST), truncated or damaged files. For "idx", the
+        message says which file is missing or wrong.
     TypeError, ValueError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     Warns
     -----
     DatasetFallbackWarning
-        When "auto" takes the digits.
+        When "auto" falls back to the digits.
 
     Examples
     --------

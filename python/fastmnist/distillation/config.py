@@ -16,36 +16,36 @@ SoftLoss: TypeAlias = Literal["kl", "mse"] | Callable[[Any, Any], Tensor] | None
 
 @dataclass(frozen=True)
 class Distillation:
-    """How much the teacher counts, and how its outputs are compared with the student's.
+    """The weight of the teacher, and how its outputs are compared with the student's.
 
-    The loss is ``alpha * soft + (1 - alpha) * hard``. `hard` is cross entropy with the targets. For
-    classes `soft` is ``T**2 * KL(softmax(teacher / T) || softmax(student / T))``, whose gradients
-    keep their size as the temperature T changes (Hinton, Vinyals and Dean, "Distilling the
-    knowledge in a neural network", 2015, arXiv:1503.02531, section 2). For regressions it is the
-    mean squared difference of the two outputs.
+    The loss is ``alpha * soft + (1 - alpha) * hard``. `hard` is the cross entropy with the targets.
+    For classes, `soft` is ``T**2 * KL(softmax(teacher / T) || softmax(student / T))``, whose
+    gradients keep their magnitude as the temperature T changes (Hinton, Vinyals and Dean,
+    "Distilling the knowledge in a neural network", 2015, arXiv:1503.02531, section 2). For
+    regressions, it is the mean squared difference between the two outputs.
 
     Parameters
     ----------
     temperature : float
-        Above 0: 1 takes the teacher's probabilities as they are, more shows how it ranks the
-        classes that it takes to be wrong. Small students do better with 2 to 5.
+        Above 0. 1 uses the teacher's probabilities unchanged; higher values reveal how it ranks the
+        classes that it considers wrong. Small students do better with 2 to 5.
     alpha : float
-        From 0, the targets alone, to 1, the teacher alone: data may be without targets then.
+        From 0, only the targets, to 1, only the teacher, when the data needs no targets.
     layers : mapping of str to str, optional
-        Hidden layers to match, the student's name to the teacher's: the mean squared difference of
-        what they give is added to the loss. Where the widths differ, a Linear layer from the
-        student's to the teacher's is learnt meanwhile and thrown away (Romero et al., "FitNets:
+        Hidden layers to match, as student's name to teacher's name: the mean squared difference of
+        their outputs is added to the loss. If their widths differ, a Linear layer that maps the
+        student's to the teacher's is trained along and then discarded (Romero et al., "FitNets:
         hints for thin deep nets", ICLR 2015, arXiv:1412.6550, section 2.2).
     layer_weight : float
-        What that difference is multiplied by, at least 0.
+        Factor of that difference in the loss, at least 0.
     soft_loss : {"kl", "mse"} or callable, optional
-        ``soft_loss(student_outputs, teacher_outputs)`` instead. Default: "kl" where targets are
-        classes, "mse" where they are other floats or there is one output.
+        Replaces `soft`: ``soft_loss(student_outputs, teacher_outputs)``. Default: "kl" if the
+        targets are classes, "mse" if they are other floats or there is a single output.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     Examples
     --------

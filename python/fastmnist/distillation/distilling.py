@@ -54,49 +54,49 @@ def distill(
     shuffle: bool = True,
     augment: Augment = None,
 ) -> nn.Module:
-    """Return a copy of `student`, trained to say what `teacher` says.
+    """Return a copy of `student` that is trained to reproduce the outputs of `teacher`.
 
-    It helps where a large network, or several together, are clearly better than the small one
-    trained alone, and where there are rows without targets (``alpha=1``). It hurts where the
-    teacher is no better, and costs the teacher's time: its outputs are computed once and kept for
-    data in memory; with `augment`, and for other data, it is asked as the student is. Measured on
-    MNIST with ``fm.teacher()`` of 99.31 %, the digits network 784-96-256-10 without dropout, 12
-    epochs of batches of 128 (two seeds): 97.5 % alone, 98.4 % taught; 30 epochs: 97.9 and 98.8 %,
-    with ``augment=Affine(translate=0.08)`` 98.9 %.
+    It helps if a large network, or several together, are clearly better than the small one trained
+    alone, and if there are rows without targets (``alpha=1``). It hurts if the teacher is no
+    better, and costs the teacher's time: for data in memory, its outputs are computed once and
+    kept; with `augment`, and for other data, the teacher runs on every batch. Measured on MNIST
+    with ``fm.teacher()`` of 99.31 %, the digits network 784-96-256-10 without dropout, 12 epochs
+    with batches of 128 (two seeds): 97.5 % alone, 98.4 % taught; 30 epochs: 97.9 and 98.8 %, and
+    98.9 % with ``augment=Affine(translate=0.08)``.
 
     Parameters
     ----------
     student : torch.nn.Module
-        Left as it was: float, pruned (the zeros stay), or prepared for quantization
+        Left unchanged: float, pruned (the zeros stay), or prepared for quantization
         (:func:`fastmnist.prepare_qat`).
     teacher : module, CompiledModel, list of them, tensor or array
-        With outputs of the student's shape. Of several, the mean of their probabilities at the
-        temperature counts (with "mse", of their outputs). A tensor holds outputs (logits) for the
-        rows of `data`, in its order. A teacher with another pixel normalization than the data's
-        gets uint8 pixels as it knows them.
+        With outputs of the student's shape. For several teachers, the mean of their probabilities
+        at the temperature is used (with "mse", the mean of their outputs). A tensor holds the
+        outputs (logits) for the rows of `data`, in order. A teacher whose pixel normalization
+        differs from the data's gets uint8 pixels in its own normalization.
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
-        As for :func:`fastmnist.train`; without targets at ``alpha=1``.
+        As for :func:`fastmnist.train`; targets are not needed at ``alpha=1``.
     config : Distillation
     epochs, batch_size, lr, optimizer, metric, seed, validation, batch_fn, progress, shuffle
-        As for :func:`fastmnist.train`; `optimizer` is a function from parameters to one.
+        As for :func:`fastmnist.train`; `optimizer` is a function from parameters to an optimizer.
     loss_fn : callable, optional
-        The loss with the targets, instead of cross entropy.
+        The loss against the targets, instead of cross entropy.
     augment : Affine, Elastic or a sequence of them, optional
-        Moves images; student and teacher see the same ones.
+        Augments the images; student and teacher see the same ones.
 
     Returns
     -------
     torch.nn.Module
         Of the student's class, float32 on the CPU, in eval mode. Its ``history`` is what
-        :func:`fastmnist.train` returns; the losses in it are those of `config`, those of
-        `validation` are of `loss_fn`.
+        :func:`fastmnist.train` returns; its training losses are those of `config`, its validation
+        losses those of `loss_fn`.
 
     Raises
     ------
     TypeError, ValueError
-        Before anything is trained: if the student has nothing to train (is int8 already), outputs
-        of student and teacher differ in shape, a layer of ``layers`` is not there, or an
-        argument is none of the above; later as for :func:`fastmnist.train`.
+        Before training: if the student has nothing to train (is already int8), outputs of student
+        and teacher differ in shape, a layer of ``layers`` does not exist, or an argument is
+        invalid. During training: as for :func:`fastmnist.train`.
 
     Examples
     --------

@@ -36,12 +36,12 @@ def teacher(
     root: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> nn.Module:
-    """Return a wide network, 800-800 ReLU neurons with dropout, trained on moved images.
+    """Return a wide network (800-800 ReLU neurons, dropout), trained on augmented images.
 
-    It is trained once for the same data, `epochs` and `seed`, and kept in the user's cache; its
-    accuracy on the test half, which nothing of the training sees, is written to stderr. It helps
-    :func:`fastmnist.distill`; it is too large to be of use by itself. On MNIST it
-    reached 99.31 % in five minutes of one core.
+    It is trained once per data, `epochs` and `seed`, and kept in the user's cache; its accuracy on
+    the test half, which training never sees, is written to stderr. It serves
+    :func:`fastmnist.distill`; it is too large to be useful by itself. On MNIST it reached 99.31 %
+    in five minutes on one core.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ def teacher(
     epochs : int, optional
         Default: 40, the last quarter of them at a tenth of the learning rate.
     quick : bool
-        5 epochs in their place.
+        Train for 5 epochs instead.
     seed : int
-        Makes it repeatable.
+        Makes training reproducible.
     root : path, optional
-        As for :func:`fastmnist.load_dataset`, where `data` is a name.
+        As for :func:`fastmnist.load_dataset`, if `data` is a name.
     progress : bool, optional
         Show progress, and the accuracy; None shows progress in a terminal or a notebook.
 
@@ -66,7 +66,7 @@ def teacher(
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     Examples
     --------

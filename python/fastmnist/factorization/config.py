@@ -13,25 +13,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LowRank:
-    """The rank that is kept of each layer's matrix: one of the three says how it is found.
+    """The rank to keep of each layer's weight matrix, given in one of three ways.
 
     Parameters
     ----------
     rank : int or mapping of str to int, optional
-        The rank itself, from 1 to the smaller of a layer's inputs and outputs; by layer, a mapping
-        also says which layers.
+        The rank itself, from 1 to the smaller of a layer's inputs and outputs. A mapping gives
+        ranks by layer, and thereby selects the layers.
     energy : float, optional
-        The smallest rank that keeps this share of the sum of squared singular values; above 0, at
-        most 1. With data these are the variance of what the layer gives.
+        Choose the smallest rank that keeps this share of the sum of squared singular values; above
+        0, at most 1. With data, that sum is the variance of the layer's outputs.
     ratio : float, optional
-        The ranks at which the selected layers together keep no more than this share of their
-        weights, and lose least: a layer that is worth its weights stays whole. Above 0, below 1; no
-        rank is below 1.
+        Choose the ranks at which the selected layers together keep at most this share of their
+        weights and lose least; a layer that would lose too much stays whole. Above 0, below 1; each
+        rank is at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        If not exactly one of the three is given, or it is none of that.
+        If not exactly one of the three is given, or it is invalid.
 
     Examples
     --------
@@ -68,11 +68,11 @@ class LowRank:
 
     @property
     def is_one_for_all(self) -> bool:
-        """Whether it names no layers."""
+        """Whether it applies to all layers alike, without naming any."""
         return not isinstance(self.rank, Mapping)
 
     def rank_of(self, singular: Tensor) -> int:
-        """The rank for a layer of these singular values, largest first, by `energy` or `rank`."""
+        """Return a layer's rank for its singular values, largest first, by `energy` or `rank`."""
         if self.energy is not None:
             shares = singular.double().square().cumsum(0)
             enough = shares >= self.energy * shares[-1] * (1 - 1e-12)

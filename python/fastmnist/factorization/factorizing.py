@@ -62,44 +62,44 @@ def factorize(
     greater_is_better: bool | None = None,
     batch_fn: BatchFn | None = None,
 ) -> nn.Module:
-    """Return a copy of `model` whose Linear layers are two thin ones each, where that saves.
+    """Return a copy of `model` with Linear layers split into two thin ones, where that saves.
 
-    A layer of N outputs and K inputs costs ``N * K`` products; of rank r, ``r * (N + K)``. At its
-    path stands a :class:`~fastmnist.layers.low_rank.LowRankLinear` with two Linear layers, `first`
-    and `second`; state-dict keys are ``<path>.first.weight``, ``<path>.second.weight`` and
-    ``<path>.second.bias``. They are pruned, quantized, distilled and compiled as any others.
+    A layer of N outputs and K inputs costs ``N * K`` products; at rank r, ``r * (N + K)``. A
+    :class:`~fastmnist.layers.low_rank.LowRankLinear` with two Linear layers, `first` and `second`,
+    takes its path; state-dict keys are ``<path>.first.weight``, ``<path>.second.weight`` and
+    ``<path>.second.bias``. They can be pruned, quantized, distilled and compiled like any others.
 
-    It helps with wide layers whose outputs vary in few directions, which is most so in those that
-    read the inputs; give `data`, with which it costs much less. It hurts narrow layers, the last
-    one most of all; and small layers need not become faster, as each product has its own overhead.
-    Measured on MNIST with the digits network 784-96-256-10, 98.0 % (two
-    seeds): ``LowRank(ratio=0.5)`` gave 97.2 % without data and 97.8 % with it, a ratio of 0.25
-    92.7 and 96.8 %. Three epochs of training made the latter 97.3 %, and the former worse: 97.5 %.
+    It helps wide layers whose outputs vary in few directions, above all those that read the model's
+    inputs; pass `data`, with which much less is lost. It hurts narrow layers, the last one most of
+    all. Small layers may not become faster, because each product has its own overhead. Measured on
+    MNIST with the digits network 784-96-256-10, 98.0 % (two seeds): ``LowRank(ratio=0.5)`` gave
+    97.2 % without data and 97.8 % with it; a ratio of 0.25 gave 92.7 and 96.8 %. Three epochs of
+    training raised the latter to 97.3 % and lowered the former to 97.5 %.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it was. Masks are made permanent first, and what is factorized loses its zeros.
+        Left unchanged. Masks are made permanent first; factorized layers lose their zeros.
     config : LowRank
     data : optional
-        As for :func:`fastmnist.train`. The factors are then those that change the layers' outputs
-        least on up to 10,000 of its rows; targets are needed for `epochs` and `max_drop` alone.
+        As for :func:`fastmnist.train`. The factors are then chosen to change the layers' outputs
+        least on up to 10,000 of its rows; targets are needed only for `epochs` and `max_drop`.
     epochs : int, optional
-        How often to go through `data` in fine-tuning. Default: not at all, or once with `finetune`.
+        Epochs of fine-tuning on `data`. Default: 0, or 1 with `finetune`.
     lr : float
         Learning rate of the fine-tuning (Adam).
     finetune : data or function, optional
         As for :func:`fastmnist.prune`: instead of `data` for training, or a function that trains
-        the model it is given in place, called instead of each epoch.
+        the given model in place, called once per epoch instead.
     augment : Affine, Elastic or a sequence of them, optional
-        Moves the images that are fine-tuned on, as for :func:`fastmnist.train`.
+        Augments the images used for fine-tuning, as for :func:`fastmnist.train`.
     include, exclude, inplace
         As for :func:`fastmnist.quantize`.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows on which the result is run beside the original with the products for weights. Default:
-        the first rows of `data`.
+        Rows on which the result is compared with the original, with the factors' products as its
+        weights. Default: the first rows of `data`.
     check : float, optional
-        Least signal-to-noise ratio of the outputs there, in dB. Default: below 80 is a warning.
+        Minimum signal-to-noise ratio of the outputs there, in dB. Default: warn below 80.
     max_drop, metric, greater_is_better
         As for :func:`fastmnist.quantize`, measured on `data`; of a bundle on its test half.
     batch_fn : callable, optional
@@ -108,16 +108,16 @@ def factorize(
     Returns
     -------
     torch.nn.Module
-        Of the same class, float32 on the CPU, in eval mode. :func:`fastmnist.changes` says which
-        layers were left, and why.
+        Of the same class, float32 on the CPU, in eval mode. :func:`fastmnist.changes` lists the
+        layers that were skipped, and why.
 
     Raises
     ------
     TypeError
-        If `model` is no module, `config` no LowRank, or another argument none of the above.
+        If `model` is not a module, `config` is not a LowRank, or another argument is invalid.
     ValueError
-        If there is no float Linear layer (factorize before quantizing), a rank is above a layer's
-        smaller side, weights are not finite, no layer would become smaller, or `data` never
+        If there is no float Linear layer (factorize before quantizing), a rank exceeds a layer's
+        smaller dimension, weights are not finite, no layer would become smaller, or `data` never
         reaches a layer.
 
     Examples

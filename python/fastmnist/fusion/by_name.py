@@ -45,31 +45,31 @@ def fuse_modules(
 ) -> nn.Module:
     """``torch.ao.quantization.fuse_modules``, with the same signature.
 
-    Not needed: :func:`fastmnist.quantize` and :func:`fastmnist.prepare` find what can be fused by
-    themselves. Known sequences are Linear + ReLU (ReLU6, Hardtanh), Linear + BatchNorm1d (+
-    activation), and, so that scripts for CNNs run as they are, Conv + BatchNorm (+ ReLU).
+    Rarely needed: :func:`fastmnist.quantize` and :func:`fastmnist.prepare` find what can be fused
+    by themselves. Known sequences are Linear + ReLU (ReLU6, Hardtanh), Linear + BatchNorm1d (+
+    activation) and, so that scripts for CNNs run unchanged, Conv + BatchNorm (+ ReLU).
 
     Parameters
     ----------
     model : torch.nn.Module
     modules_to_fuse : list of str, or list of them
-        Names of modules that follow each other: ``[["linear1", "relu1"], …]``.
+        Names of consecutive modules: ``[["linear1", "relu1"], …]``.
     inplace : bool
         Change `model` itself, and return it.
     fuser_func, fuse_custom_config_dict : None
-        Accepted for the signature: torch.ao's own default, and an empty dict.
+        Present for compatibility; only torch.ao's own default and an empty dict are accepted.
 
     Returns
     -------
     torch.nn.Module
-        The first module of a sequence does it all, ``Identity`` stands for the others. In
-        training mode a BatchNorm1d behind a Linear stays one, inside the fused layer, and what
-        belongs to a Conv stays as it is.
+        The first module of each sequence does the work of all; ``Identity`` replaces the others. In
+        training mode a BatchNorm1d after a Linear is kept, inside the fused layer, and sequences
+        with a Conv stay unchanged.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the modules that are not there, or that cannot be fused. Nothing is changed then.
+        If modules do not exist or cannot be fused; the error names them, and nothing is changed.
 
     Examples
     --------

@@ -44,42 +44,42 @@ def fuse(
     example: Any = None,
     check: float | None = None,
 ) -> nn.Module:
-    """Return a copy with every Linear(+BatchNorm1d)(+activation) as one float layer.
+    """Return a copy with every Linear(+BatchNorm1d)(+activation) fused into one float layer.
 
-    Activations that are clamps (ReLU, ReLU6, Hardtanh) become the layer's bounds, functional ones
-    too; a BatchNorm1d folds into the Linear before it or, past an activation or at the input,
-    into the Linear after it; Dropout disappears. The Linear keeps its path, where the value after
-    the activation stands now; ``Identity`` takes the others'. What a hook watches, or a second
-    reader reads, stays apart. A model with nothing to fuse comes back as a plain copy.
+    Activations that clamp (ReLU, ReLU6, Hardtanh) become the layer's bounds, functional ones too; a
+    BatchNorm1d folds into the Linear before it or, after an activation or at the input, into the
+    Linear after it; Dropout is removed. The Linear keeps its path and now outputs the value after
+    the activation; ``Identity`` replaces the others. Modules with a hook, or with a second consumer
+    of their output, stay separate. A model with nothing to fuse is returned as a plain copy.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any model; what is no chain of such layers stays as it is. BatchNorm1d is taken to
+        Any model; everything but chains of such layers stays unchanged. BatchNorm1d is assumed to
         normalize features, ``[N, features]``.
-    include, exclude : str, type, or several of them
-        Which Linear layers: by name (or name of a module that holds some), glob pattern, or type
-        of the layer or of a module that holds it. Default: all.
+    include, exclude : str, type, or sequence of them
+        Which Linear layers: by name, glob pattern or type, of the layer or of a module that
+        contains it. Default: all.
     inplace : bool
         Change `model` itself, and return it: float32 on the CPU, in eval mode.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows that the model takes: original and result are run on them, side by side.
+        Rows to run the model on: the outputs of original and result are compared.
     check : float, optional
-        Least signal-to-noise ratio, in dB, of the result's outputs on `example`: below is an
-        error. Default: below 80 is a warning.
+        Minimum signal-to-noise ratio, in dB, of the result's outputs on `example`; a lower one is
+        an error. Default: warn below 80.
 
     Returns
     -------
     torch.nn.Module
-        Of the same class, float32 on the CPU, in eval mode. `model` is left as it was.
+        Of the same class, float32 on the CPU, in eval mode. `model` is left unchanged.
 
     Raises
     ------
     TypeError
-        If `model` is no module or cannot be deep-copied.
+        If `model` is not a module or cannot be deep-copied.
     ValueError
-        If it is prepared for quantization, and fused already; if its forward does other things
-        with fused layers than with its own, or `check` does not hold.
+        If it is prepared for quantization, and thus already fused; if its forward behaves
+        differently with fused layers; or if `check` fails.
 
     Examples
     --------

@@ -24,23 +24,23 @@ from fastmnist.pixels import explicit_pixels
 
 
 class Evaluation(float):
-    """A float, the accuracy 0…1 (or the metric), that also knows how it came about.
+    """A float, the accuracy 0…1 (or another metric), with the figures behind it.
 
     Attributes
     ----------
     loss : float or None
-        Mean per sample; None where it can't be computed.
+        Mean per sample; None if it cannot be computed.
     n : int
         Number of samples.
     correct : torch.Tensor or None
-        bool [n], on the CPU: which samples were right, in the data's order, as paired tests
-        need it. None with another metric than accuracy.
+        bool [n], on the CPU: which samples were classified correctly, in the data's order, as
+        paired tests need it. None if the metric is not accuracy.
     predicted, actual : torch.Tensor or None
-        int32 [n], likewise: the classes that the outputs say, and the right ones.
+        int32 [n], likewise: the predicted and the true classes.
     metric : str
-        What it is the value of.
+        Name of the metric.
     greater_is_better : bool or None
-        Its direction; None where that was not said.
+        Its direction; None if not specified.
 
     Examples
     --------
@@ -110,39 +110,39 @@ def evaluate(
     std: Any = None,
     progress: bool | None = None,
 ) -> Evaluation:
-    """Measure accuracy, or another metric, and loss of a model; of a bundle, on its test half.
+    """Measure a model's loss and accuracy, or another metric; for a bundle, on its test half.
 
     Parameters
     ----------
     model : torch.nn.Module or callable
-        A module is in eval mode meanwhile, and each of its submodules afterwards in the mode it
-        was in. A callable, such as a compiled model, takes tensors and returns one, or an array.
+        A module is evaluated in eval mode; the modes of all its submodules are restored afterwards.
+        A callable, such as a compiled model, takes tensors and returns a tensor or an array.
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
-        With targets. uint8 inputs are pixels, normalized as the data says, else as the data
-        that the model was trained with, else to 0…1.
+        With targets. uint8 inputs are pixels. They are normalized as the data specifies, else like
+        the model's training data, else to 0…1.
     batch_size : int
-        Samples in a batch; a DataLoader keeps its own.
+        Samples per batch; a DataLoader keeps its own.
     loss_fn : callable, optional
-        ``loss_fn(outputs, target)`` gives the batch's mean, or a value per sample. Cross
-        entropy otherwise, where it can be computed. Means of batches are weighted by their size.
+        ``loss_fn(outputs, target)`` returns the batch's mean, or a value per sample. Default: cross
+        entropy, if it can be computed. Batch means are weighted by batch size.
     metric : str, Metric or callable, optional
         ``"accuracy"``, ``"mse"``, ``"mae"``, ``"rmse"``, ``"r2"``, ``"f1"`` (macro) or ``"auc"``; a
-        loss of torch; an object of torchmetrics, a function of scikit-learn;
-        ``metric(outputs, targets)``; or :class:`fastmnist.Metric`. It is computed once, of all
-        rows. Default: accuracy where the targets are classes, R² where they are other floats.
+        torch loss; a torchmetrics object; a scikit-learn function; ``metric(outputs, targets)``; or
+        a :class:`fastmnist.Metric`. It is computed once, over all rows. Default: accuracy if the
+        targets are classes, R² if they are other floats.
     greater_is_better : bool, optional
-        The direction of a metric of your own, for those who ask the result for it.
+        The direction of your own metric, stored in the result.
     batch_fn : callable, optional
-        Reads a batch: to ``(args, kwargs, target)`` or ``(inputs, target)``.
+        Converts a batch to ``(args, kwargs, target)`` or ``(inputs, target)``.
     device : torch.device or str, optional
-        Where to compute; a module goes back afterwards. Its own device otherwise.
+        Where to compute; the module is moved back afterwards. Default: its own device.
     raw : bool
-        Give the model uint8 rows as they are.
+        Pass uint8 rows to the model unchanged.
     pixels, mean, std : str, float or sequence of float, optional
-        What uint8 pixels of the data stand for here, whatever data or model say: `pixels`, such as
+        What uint8 pixels of the data mean here, overriding data and model: `pixels`, such as
         "0..255" for a model trained on ``images.float()``; or `mean` and `std`.
     progress : bool, optional
-        Show a progress bar; None shows one in a terminal if it takes a while.
+        Show a progress bar. None: only in a terminal, if it takes a while.
 
     Returns
     -------
@@ -152,8 +152,8 @@ def evaluate(
     Raises
     ------
     TypeError, ValueError
-        If the data is empty or has no targets, outputs and targets do not fit the metric, or allow
-        none of the defaults; if `pixels` comes with `mean`, `std` or `raw`.
+        If the data is empty or has no targets; if outputs and targets do not fit the metric, or no
+        default applies to them; if `pixels` is combined with `mean`, `std` or `raw`.
 
     Examples
     --------

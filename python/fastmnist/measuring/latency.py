@@ -78,15 +78,15 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class BatchLatency:
-    """One batch size.
+    """The latency at one batch size.
 
     Attributes
     ----------
     batch : int
     warm, cold : Percentiles
-        Calls behind each other; and calls before each of which 64 MB of other memory were read.
+        Consecutive calls, and calls that each follow a read of 64 MB of other memory.
     noise : Noise
-        Of the warm calls.
+        The noise of the warm calls.
     """
 
     batch: int
@@ -95,7 +95,7 @@ class BatchLatency:
     noise: Noise
 
     def as_record(self) -> dict[str, Any]:
-        """Give all figures by name, as frames and JSON have them."""
+        """Return all figures by name, as in frames and JSON."""
         record: dict[str, Any] = {"batch": self.batch}
         for name, found in (("warm", self.warm), ("cold", self.cold)):
             record |= {f"{name}_{key}": value for key, value in vars(found).items()}
@@ -103,7 +103,7 @@ class BatchLatency:
 
 
 class Latency(Tabled, Sequence[BatchLatency]):
-    """What :func:`latency` measured: batch sizes in the order asked for; prints as a table.
+    """The result of :func:`latency`: batch sizes in the given order; prints as a table.
 
     Attributes
     ----------
@@ -125,12 +125,12 @@ class Latency(Tabled, Sequence[BatchLatency]):
         return iter(self.batches)
 
     def at(self, batch: int) -> BatchLatency:
-        """Return what was measured at a batch size.
+        """Return the measurements at a batch size.
 
         Raises
         ------
         KeyError
-            If it was not timed.
+            If this batch size was not timed.
         """
         for found in self.batches:
             if found.batch == batch:
@@ -141,11 +141,11 @@ class Latency(Tabled, Sequence[BatchLatency]):
 
     @property
     def verdict(self) -> str:
-        """``quiet``, or ``noisy`` and why: whether these figures can be relied on."""
+        """Whether the figures are reliable: ``quiet``, or ``noisy`` and why."""
         return worst_of([found.noise for found in self.batches]).verdict
 
     def table(self) -> Table:
-        """Return the table that is printed."""
+        """Return the printed table."""
         table = Table(
             f"µs per call, {self.about['threads']} thread(s), {self.about['isa']}",
             ["batch", "caches", "p50", "p90", "p99", "p99.9", "calls"],
@@ -195,22 +195,21 @@ def latency(
     threads: int | None = None,
     seconds: float = 2.0,
 ) -> Latency:
-    """Time single calls of a model, with warm and with cold caches.
+    """Time single calls of a model, with warm and cold caches.
 
     Parameters
     ----------
     net : CompiledModel, nn.Module or callable
-        A module is in eval mode meanwhile, without gradients, and afterwards as it was.
+        A module runs in eval mode, without gradients; its modes are restored afterwards.
     rows : array or tensor, tuple of them, or dict
-        What `net` is called with, as it is, cut into batches: one input, several, or keywords; the
-        targets of ``(x, y)`` are left out.
-        Where there are fewer rows than a batch has, they come again.
+        Inputs for `net`, passed unchanged in batches: one input, several, or keywords; the targets
+        of ``(x, y)`` are ignored. Rows repeat if a batch needs more than there are.
     batches : sequence of int
     threads : int, optional
-        Of torch and of fastmnist, during the measurement; as they are, unless said.
+        Threads of torch and fastmnist during the measurement. Default: the current settings.
     seconds : float
-        About how long it takes in all. p99.9 takes 1,000 calls of each kind; what there was no
-        time for is NaN, and – in tables.
+        Approximate total time. p99.9 needs 1,000 calls of each kind; figures that there was no time
+        for are NaN, and – in tables.
 
     Returns
     -------
@@ -220,7 +219,7 @@ def latency(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of that kind.
+        If an argument is invalid.
 
     Examples
     --------

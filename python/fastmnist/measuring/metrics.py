@@ -33,18 +33,18 @@ MetricLike: TypeAlias = Any  # str | Metric | Callable[[Any, Any], Any] | an obj
 
 @dataclass(frozen=True)
 class Metric:
-    """What a model is judged by.
+    """A metric to judge models by.
 
     Parameters
     ----------
     name : str
-        The heading of its column, and its key in JSON. Whatever is called "accuracy" is a share,
-        0…1, printed in percent; what it loses is counted in points.
+        The heading of its column, and its key in JSON. A metric called "accuracy" is a share, 0…1,
+        that is printed in percent; its losses are counted in points.
     compute : callable
-        ``compute(outputs, targets)`` of all rows at once gives a number, or a tensor whose mean
-        counts.
+        ``compute(outputs, targets)`` takes all rows at once and returns a number, or a tensor that
+        is averaged.
     greater_is_better : bool or None
-        None where it is not known.
+        None if unknown.
 
     Examples
     --------
@@ -107,12 +107,12 @@ class Metric:
             )
 
     def loss_of(self, before: float, after: float) -> float:
-        """Tell by how much `after` is worse, in its own unit, of accuracy in points.
+        """Return how much worse `after` is, in the metric's unit; for accuracy, in points.
 
         Raises
         ------
         ValueError
-            If the direction is not known.
+            If the direction is unknown.
         """
         if self.greater_is_better is None:
             raise _no_direction(self.name, "to tell what is worse")

@@ -92,24 +92,24 @@ def summary(
     Parameters
     ----------
     model : torch.nn.Module
-        Stays as it is: modes, hooks, gradients, random numbers.
+        Left unchanged, including modes, hooks, gradients and random state.
     input_size : tuple of int, or list of such tuples
         Shape of one input without the batch dimension; a list for several inputs.
     batch_size : int
-        What is shown as the batch dimension and multiplies the memory; -1 for any (counts 1).
+        Shown as the batch dimension, and multiplies the memory; -1 for any (counts as 1).
     device : torch.device or str
-        Where the inputs are made, for a model that has no tensors itself; else they are made
-        where those are.
+        Where the inputs are created if the model has no tensors; otherwise they are created on the
+        model's device.
     dtypes : torch.dtype, or one for each input, optional
-        Types of the inputs, such as ``torch.int64`` for an Embedding; the model's own floats
-        otherwise.
+        Types of the inputs, such as ``torch.int64`` for an Embedding. Default: the model's own
+        float type.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows to call the model with, in place of `input_size` and `dtypes`.
+        Rows to call the model with, instead of `input_size` and `dtypes`.
 
     Raises
     ------
     TypeError, ValueError
-        If `model` is no module, `input_size` no shape, or the model does not take it.
+        If `model` is not a module, `input_size` is not a shape, or the model does not accept it.
 
     Examples
     --------

@@ -46,14 +46,14 @@ class Count:
 
 @dataclass(frozen=True, repr=False)
 class Sparsity(Tabled):
-    """What :func:`sparsity` counted; prints as a table.
+    """The result of :func:`sparsity`; prints as a table.
 
     Attributes
     ----------
     layers : mapping of str to float
-        Share of weights that are 0, from 0 to 1, by name of the layer.
+        Share of weights that are 0, from 0 to 1, by layer name.
     overall : float
-        The same of all the layers together.
+        The same for all layers together.
     counts : mapping of str to Count
         Shape, zeros and empty neurons of each layer.
     """
@@ -69,12 +69,12 @@ class Sparsity(Tabled):
 
     @property
     def zeros(self) -> int:
-        """Weights that are 0, of all layers."""
+        """Number of weights that are 0, in all layers."""
         return sum(count.zeros for count in self.counts.values())
 
     @property
     def weights(self) -> int:
-        """Weights of all layers."""
+        """Number of weights in all layers."""
         return sum(count.weights for count in self.counts.values())
 
     def __getitem__(self, name: str) -> float:
@@ -99,7 +99,7 @@ class Sparsity(Tabled):
         return {"layers": layers, "overall": whole}
 
     def table(self) -> Table:
-        """Return the table that it prints as."""
+        """Return the printed table."""
         table = Table("Zeros", ["layer", "weight", "zeros", "share", "empty neurons"])
         for name, count in self.counts.items():
             shape = f"{count.shape[0]} x {count.shape[1]}"
@@ -116,8 +116,8 @@ def sparsity(model: Any) -> Sparsity:
     Parameters
     ----------
     model : torch.nn.Module or CompiledModel
-        Float, masked, shrunk, fused, quantized or compiled; left as it was. Masked weights are
-        zeros. In int8, small weights count that became 0 by rounding. Biases do not count.
+        Float, masked, shrunk, fused, quantized or compiled; left unchanged. Masked weights count as
+        zeros; so do small weights that int8 rounds to 0. Biases are not counted.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def sparsity(model: Any) -> Sparsity:
     Raises
     ------
     TypeError
-        If `model` is no module or compiled model.
+        If `model` is not a module or compiled model.
     ValueError
         If it has no Linear layer.
 

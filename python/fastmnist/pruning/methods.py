@@ -56,24 +56,24 @@ def _check_scope(scope: Any) -> None:
 
 @dataclass(frozen=True)
 class L1Unstructured:
-    """The given share of the weights, those of smallest magnitude.
+    """Prune the given share of the weights, those of smallest magnitude.
 
-    Which weights go is what ``torch.nn.utils.prune.l1_unstructured`` and, for all layers
-    together, ``global_unstructured`` choose.
+    It removes the weights that ``torch.nn.utils.prune.l1_unstructured`` chooses or, for all layers
+    together, ``global_unstructured``.
 
     Parameters
     ----------
     amount : float or int
         A float from 0 to 1 is the share of the weights to remove, an int their number, as in torch:
-        1.0 is all of them, 1 is one.
+        1.0 means all of them, 1 means one.
     scope : {"layer", "global"}
-        Whether each layer loses that many, or the layers together: magnitudes are compared
-        across layers then, and a layer of small weights loses more.
+        Whether the amount applies to each layer, or to all layers together. Then magnitudes are
+        compared across layers, so layers with small weights lose more.
 
     Raises
     ------
     TypeError, ValueError
-        If `amount` is no number, or outside of that, or `scope` is something else.
+        If `amount` is not a number or is out of range, or `scope` is unknown.
 
     Examples
     --------
@@ -91,22 +91,22 @@ class L1Unstructured:
 
 @dataclass(frozen=True)
 class RandomUnstructured:
-    """The given share of the weights, chosen at random: what other methods must beat.
+    """Prune the given share of the weights at random: the baseline for other methods.
 
     Parameters
     ----------
     amount : float or int
         A float from 0 to 1 is the share of the weights to remove, an int their number, as in torch.
     scope : {"layer", "global"}
-        Whether each layer loses that many, or the layers together.
+        Whether the amount applies to each layer, or to all layers together.
     seed : int, optional
-        Makes the choice repeatable, and leaves torch's global random numbers as they were.
-        Otherwise it is drawn from those, and is the choice of torch's ``random_unstructured``.
+        Makes the choice reproducible, and leaves torch's global random state unchanged. Default:
+        drawn from the global state, which gives the same choice as torch's ``random_unstructured``.
 
     Raises
     ------
     TypeError, ValueError
-        If `amount` is no number, or outside of that, `scope` something else, `seed` no int.
+        If `amount` is not a number or is out of range, `scope` is unknown, or `seed` is not an int.
 
     Examples
     --------
@@ -130,35 +130,37 @@ class RandomUnstructured:
 
 @dataclass(frozen=True)
 class Structured:
-    """The given share of each layer's neurons, those whose weights have the smallest norm.
+    """Remove the given share of each layer's neurons, those whose weights have the smallest norm.
 
-    Neurons are ranked as by ``torch.nn.utils.prune.ln_structured(layer, "weight", amount, n,
-    dim=0)``, by the norm of their row of the weight (all layers before any is changed), but they
-    are removed, not set to zero: the layer, a BatchNorm1d behind it and the layers that read it
-    become smaller. The output layer keeps its neurons.
+    As in ``torch.nn.utils.prune.ln_structured(layer, "weight", amount, n, dim=0)``, neurons are
+    ranked by the norm of their row of the weight (all layers before any is changed). But they are
+    removed, not set to zero: the layer, a BatchNorm1d after it and the layers that read it become
+    smaller. The output layer keeps its neurons.
 
     A layer of ``width`` neurons should keep ``wanted = width - round(amount * width)``. It keeps
-    the multiple of `multiple_of` nearest to that (of two as near, the larger), but no less than
-    one multiple and no more than `width`; a layer narrower than one multiple keeps exactly
-    `wanted`, and at least 1; at amount 0 a layer is left alone.
+    the nearest multiple of `multiple_of` (the larger of two equally near), but at least one
+    multiple and at most `width`. A layer narrower than one multiple keeps exactly `wanted`, but at
+    least 1. At amount 0 a layer is left unchanged.
 
-    A removed neuron contributes nothing any more, its constant included. Only where its weights
-    are all zero, so that it gives the same number for every row, that number moves into the bias
-    of the layers that read it (if they have one): such neurons are removed exactly.
+    A removed neuron no longer contributes anything, its bias included. The exception is a neuron
+    whose weights are all zero, so that it outputs the same number for every row: that number is
+    added to the bias of the layers that read it (if they have one). Such neurons are removed
+    exactly.
 
     Parameters
     ----------
     amount : float
         Share of the neurons to remove, from 0 to less than 1.
     n : {1, 2}
-        Which norm: the sum of magnitudes, or the root of the sum of squares.
+        The norm: the sum of magnitudes (1), or the root of the sum of squares (2).
     multiple_of : int
-        Widths are rounded to it: kernels work on blocks of 16 neurons. 1 rounds nothing.
+        Widths are rounded to multiples of this, because kernels work on blocks of 16 neurons. 1
+        disables rounding.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above.
+        If an argument is invalid.
 
     Examples
     --------
@@ -178,7 +180,7 @@ class Structured:
         object.__setattr__(self, "multiple_of", checked_integer("multiple_of", self.multiple_of, 1))
 
     def kept(self, width: int, amount: float | None = None) -> int:
-        """Return how many of `width` neurons stay, by the rule above."""
+        """Return how many of `width` neurons are kept, by the rule above."""
         amount = self.amount if amount is None else amount
         wanted = width - round(amount * width)
         if amount == 0 or width < self.multiple_of:
@@ -198,20 +200,20 @@ def check_some_neurons_stay(what: str, amount: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class CustomMask:
-    """What masks of your own say: 0 removes a weight, 1 keeps it.
+    """Prune by your own masks: 0 removes a weight, 1 keeps it.
 
     Parameters
     ----------
     masks : mapping of str to tensor or array
-        By name of the layer, of the shape of its weight, ``[outputs, inputs]``; booleans, or
-        numbers that are all 0 or 1. Copied.
+        Masks by layer name, in the shape of the weight, ``[outputs, inputs]``; booleans, or numbers
+        that are all 0 or 1. They are copied.
 
     Raises
     ------
     TypeError
-        If `masks` is no mapping from names to tensors or arrays of booleans or real numbers.
+        If `masks` is not a mapping from names to tensors or arrays of booleans or real numbers.
     ValueError
-        If it is empty, or a mask holds anything but 0 and 1.
+        If it is empty, or a mask contains anything but 0 and 1.
 
     Examples
     --------

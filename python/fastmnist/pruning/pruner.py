@@ -56,60 +56,60 @@ def prune(
     augment: Augment = None,
     remove_empty: bool = False,
 ) -> nn.Module:
-    """Return a copy of `model` without the weights, or neurons, that matter least.
+    """Return a copy of `model` without its least important weights or neurons.
 
-    Weights are set to zero by torch's own masks (``weight_orig``, ``weight_mask``), so that
+    Weights are set to zero by torch's own masks (``weight_orig``, ``weight_mask``), so
     ``torch.nn.utils.prune`` and checkpoints understand them and training keeps the zeros.
-    :func:`unprune` takes the masks away again; ``torch.nn.utils.prune.remove`` makes them
-    permanent, as quantizing and compiling do by themselves. Neurons (:class:`Structured`) are
-    removed for good: the model is a smaller one.
+    :func:`unprune` removes the masks; ``torch.nn.utils.prune.remove`` makes them permanent, and
+    quantizing and compiling do so automatically. Neurons (:class:`Structured`) are removed
+    permanently: the model becomes smaller.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it was. Weights that are masked already stay so, and no longer count: amounts are
-        shares of the others, as in torch, so that half and again half leaves a quarter. Zeros
-        without a mask (after ``remove``) count, and are the first that magnitude removes: the
-        amount is then the share that is zero in the end.
+        Left unchanged. Weights that are already masked stay masked and do not count: amounts are
+        shares of the others, as in torch, so pruning half twice leaves a quarter. Zeros without a
+        mask (after ``remove``) count, and magnitude pruning removes them first: the amount is then
+        the final share of zeros.
     method : L1Unstructured, RandomUnstructured, Structured, CustomMask or dict
-        A dict of masks by layer is a CustomMask.
-    include, exclude : str, type, or several of them
-        Which Linear layers: by name (or name of a module that holds some), glob pattern, or type
-        of the layer or of a module that holds it. Default: all, but for Structured the output
-        layers.
+        A dict of masks by layer is read as a CustomMask.
+    include, exclude : str, type, or sequence of them
+        Which Linear layers: by name, glob pattern or type, of the layer or of a module that
+        contains it. Default: all; with Structured, all but the output layers.
     amounts : dict of str to float or int
-        Amounts of single layers, instead of the method's; 0 leaves a layer alone. A
-        global method takes its share of all the other layers together.
+        Amounts for individual layers, instead of the method's; 0 skips a layer. A global method
+        applies its own amount to all other layers together.
     finetune : data or function, optional
-        Trains what is left: data for :func:`fastmnist.train`; or a function that trains the
-        model it is given in place, such as ``lambda m: fm.train(m, data, epochs=1, lr=3e-4)``,
-        called instead of each epoch. Make the optimizer in there: parameters may be new ones
-        after every step. Stopped from the keyboard (Ctrl-C), the rest is pruned untrained.
+        Trains the remaining weights: data for :func:`fastmnist.train`; or a function that trains
+        the given model in place, such as ``lambda m: fm.train(m, data, epochs=1, lr=3e-4)``, called
+        once per epoch instead. Create the optimizer inside it: parameters may be replaced at every
+        step. After Ctrl-C, the remaining steps prune without training.
     schedule : Cubic or Constant, optional
-        Prunes in steps, with training between them. Each step chooses afresh among all weights
-        that `model` had left, so that a removed one comes back where others have become smaller;
-        random ones and neurons never do. Default: all at once.
+        Prune in steps, with training in between. Each step chooses again among all weights that
+        were unmasked in `model`, so a removed weight returns if others have become smaller;
+        randomly removed weights and neurons never do. Default: all at once.
     epochs : int, optional
         Epochs to train after the last step, at least 1 (the default). The zeros stay.
     inplace : bool
-        Change `model` itself, and return it: float32 on the CPU, in eval mode. All is done on a
-        copy first, `finetune` too, so that no error comes half way.
+        Change `model` itself, and return it: float32 on the CPU, in eval mode. Everything,
+        `finetune` included, is done on a copy first, so that an error leaves `model` unchanged.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows on which the result is run beside the original with the weights that are left.
+        Rows on which the result is compared with the original with the same weights zeroed.
     check : float, optional
-        Least signal-to-noise ratio of the outputs there, in dB. Default: below 80 is a warning.
+        Minimum signal-to-noise ratio of the outputs there, in dB. Default: warn below 80.
     max_drop, data, metric, greater_is_better
-        As for :func:`fastmnist.quantize`: layers that disturb the outputs most are left whole.
+        As for :func:`fastmnist.quantize`: the layers that disturb the outputs most are left
+        unpruned.
     batch_fn : callable, optional
         Reads a batch of `data` and of `finetune`, as for :func:`fastmnist.evaluate`.
     augment : Affine, Elastic or a sequence of them, optional
-        Moves the images of `finetune`, as for :func:`fastmnist.train`.
+        Augments the images of `finetune`, as for :func:`fastmnist.train`.
     remove_empty : bool
-        Remove hidden neurons for good, in the end, whose incoming or outgoing weights are all zero:
-        what the former give goes into the next layers' biases. The outputs stay the same; the model
-        becomes a smaller one, as with Structured. It pays where there are many zeros: of
-        LeNet300's 300 and 100 neurons (MNIST, "global", an epoch of training after) all were left
-        at 50 %, 286 and 97 at 80 %, 221 and 86 at 95 %.
+        Finally, remove hidden neurons whose incoming or outgoing weights are all zero; the constant
+        outputs of the former move into the next layers' biases. The outputs stay the same, and the
+        model becomes smaller, as with Structured. It pays off with many zeros: of LeNet300's 300
+        and 100 neurons (MNIST, "global", then one epoch of training), all remained at 50 %, 286 and
+        97 at 80 %, 221 and 86 at 95 %.
 
     Returns
     -------
@@ -119,15 +119,16 @@ def prune(
     Raises
     ------
     TypeError
-        If `model` is no module, `method` no pruning method, or another argument none of the above.
+        If `model` is not a module, `method` is not a pruning method, or another argument is
+        invalid.
     ValueError
         If there is no Linear layer, a name is unknown, a mask does not fit, nothing would be
-        removed, weights are not finite or are computed (weight_norm), a model that `remove_empty`
-        is asked of cannot be traced, or Structured would have to shrink an output layer that was
-        named or a layer whose neurons are not read by Linear layers alone (a residual sum, a
+        removed, weights are not finite or are computed (weight_norm), `remove_empty` is set and the
+        model cannot be traced, or Structured would have to shrink an output layer that was named,
+        or a layer whose neurons are read by anything but Linear layers (a residual sum, a
         concatenation, a layer called twice).
     RuntimeError
-        If `finetune` took masks or layers away.
+        If `finetune` removed masks or layers.
 
     Examples
     --------

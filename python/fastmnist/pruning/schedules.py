@@ -10,7 +10,7 @@ from fastmnist.pruning.methods import checked_amount, checked_integer
 
 @dataclass(frozen=True)
 class Cubic:
-    """Much at first, ever less towards the end: `steps` amounts from `start` to the method's.
+    """Prune in `steps` amounts from `start` to the method's: much at first, then ever less.
 
     After step ``i`` of ``n`` the share removed is ``final + (start - final) * (1 - i/n)**3``
     (Zhu and Gupta, "To prune, or not to prune", 2017, arXiv:1710.01878, equation 1).
@@ -20,14 +20,14 @@ class Cubic:
     steps : int
         How often to prune, at least 1; the last step reaches the final amount.
     start : float
-        Where the curve begins, from 0 to 1, not above the final amount.
+        Amount at which the curve starts, from 0 to 1, not above the final amount.
     every : int
         Epochs of training between two steps, at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of that.
+        If an argument is invalid.
 
     Examples
     --------
@@ -51,19 +51,19 @@ class Cubic:
 
 @dataclass(frozen=True)
 class Constant:
-    """The final amount from the first step on; later steps choose again what is removed.
+    """Prune the final amount from the first step on; later steps choose again what to remove.
 
     Parameters
     ----------
     steps : int
-        How often to choose, at least 1.
+        How often to choose the weights, at least 1.
     every : int
         Epochs of training between two steps, at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of that.
+        If an argument is invalid.
 
     Examples
     --------

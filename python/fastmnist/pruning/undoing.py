@@ -14,15 +14,15 @@ from fastmnist.rewriting.transform import Transform, transformed
 
 
 def unprune(model: Any, *, inplace: bool = False) -> nn.Module:
-    """Return a copy of `model` without masks: the weights behind them come back.
+    """Return a copy of `model` without masks, with the weights behind them restored.
 
-    They are what they were when they were masked; what fine-tuning did to the others stays.
-    To keep the zeros and drop the masks instead, use ``torch.nn.utils.prune.remove``.
+    They have the values from when they were masked; the other weights keep the effects of
+    fine-tuning. To keep the zeros and drop the masks instead, use ``torch.nn.utils.prune.remove``.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Pruned by :func:`prune` or by ``torch.nn.utils.prune``, any parameter; left as it was.
+        Pruned by :func:`prune` or by ``torch.nn.utils.prune``, any parameter; left unchanged.
     inplace : bool
         Change `model` itself, and return it: float32 on the CPU, in eval mode.
 
@@ -34,11 +34,11 @@ def unprune(model: Any, *, inplace: bool = False) -> nn.Module:
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is not a module.
     ValueError
-        If it holds no masks, or nothing behind them: after ``remove``, after quantizing, for
-        neurons that are removed and in models from :func:`~fastmnist.load` (a file holds zeros
-        under masks) there is nothing left that could come back.
+        If there are no masks, or nothing to restore: after ``remove``, after quantizing, for
+        removed neurons, and in models from :func:`~fastmnist.load` (files contain zeros under
+        masks).
 
     Examples
     --------

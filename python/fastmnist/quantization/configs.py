@@ -17,44 +17,44 @@ from fastmnist.ranges.rules import MinMax, MovingAverage, Rule, rule_of
 
 @dataclass(frozen=True)
 class Static:
-    """int8 with scales fixed beforehand, from calibration data.
+    """int8 with activation scales fixed in advance, from calibration data.
 
     Parameters
     ----------
     calibration : Data, Split, DataLoader, Dataset, (x, y) or tensor
-        Rows like those that the model will see; of a bundle, its training half. uint8 rows, rows
-        that are all k/255, or any rows where `mean` and `std` are given, are pixels: the model
-        then takes uint8 rows too, and gives the same bits for both. Not needed for
-        :func:`fastmnist.prepare`, where the prepared model is run on it.
+        Rows like those that the model will see; for a bundle, its training half. uint8 rows, rows
+        that are all k/255, or any rows if `mean` and `std` are given, are pixels: the model then
+        accepts uint8 rows too, and gives the same bits for both. Not needed for
+        :func:`fastmnist.prepare`, where you run the prepared model on the data.
     mean, std : float or sequence of float, optional
-        What a pixel ``p`` stands for: ``(p/255 - mean)/std``, as for torchvision's Normalize.
+        A pixel ``p`` means ``(p/255 - mean)/std``, as in torchvision's Normalize.
     pixels : str, optional
-        The same, by the range that pixels were given in: "0..255" for a model trained on
-        ``images.float()``, "-1..1", or "0..1", which holds where nothing else is known.
+        The same, given as the range of the pixels: "0..255" for a model trained on
+        ``images.float()``, "-1..1", or "0..1", the default if nothing else is known.
     max_samples : int
-        Calibration stops there.
+        Calibration uses at most this many rows.
     per_feature : bool, optional
-        Whether the model's input gets a scale of its own per feature (table columns of different
-        size). None: where a BatchNorm1d leads.
+        Whether the model's input gets one scale per feature (for table columns of different
+        magnitude). None: only if the model starts with a BatchNorm1d.
     batch_fn : callable, optional
-        Reads a batch of `calibration` that is not one of the usual kinds.
+        Converts batches of `calibration` that are not of a usual kind.
     observer : str or rule
-        How a layer's range comes from what it saw: "minmax", "moving_average", "percentile",
-        "histogram", "mse", or a rule such as ``fm.Percentile(99.99)``. Pixels, and features with
-        scales of their own, always cover all that was seen.
+        How a layer's range is derived from the observed values: "minmax", "moving_average",
+        "percentile", "histogram", "mse", or a rule such as ``fm.Percentile(99.99)``. Pixels, and
+        features with their own scales, always cover all observed values.
     per_channel : bool
-        Whether each output has a weight scale of its own, or the layer one for all. Layers that
-        :func:`fastmnist.cluster` gave one table of values have one scale anyway.
+        Whether each output has its own weight scale, or the layer a single one. Layers that
+        :func:`fastmnist.cluster` gave a single table of values always have one scale.
     weight_bits : int or dict of str to int
-        Bits of a weight, from 2 to 8, for all layers or by name or pattern, such as
-        ``{"linear3": 8, "*": 4}``; layers that nothing names have 8. Codes are within
-        ±(2^(bits-1) - 1). With 8, the largest weight has the largest code; with fewer, scales are
-        those of least squared error. 4 bits halve what 8 take in files, and the time of few rows
-        through layers too large for the cache, whose weights are then read as 4 bits (in memory
-        bytes stay beside them where large batches are faster so); below 4, train (:class:`QAT`).
+        Bits per weight, from 2 to 8, for all layers or by name or pattern, such as ``{"linear3": 8,
+        "*": 4}``; layers that are not named get 8. Codes are within ±(2^(bits-1) - 1). With 8 bits,
+        the largest weight has the largest code; with fewer, scales minimize the squared error. 4
+        bits halve the file size, and the time of small batches through layers too large for the
+        cache, whose weights are then read as 4 bits (memory also keeps them as bytes if that makes
+        large batches faster). Below 4 bits, train (:class:`QAT`).
     check : float, optional
-        Least signal-to-noise ratio, in dB, of the outputs where original and result are run side by
-        side: below is an error. Default: below 15 is a warning.
+        Minimum signal-to-noise ratio, in dB, of the outputs when original and result are compared;
+        a lower one is an error. Default: warn below 15.
 
     Examples
     --------
@@ -78,14 +78,14 @@ class Static:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """int8 with scales per row, from the row's own range at every layer: no calibration.
+    """int8 with activation scales computed per row, at every layer: no calibration.
 
     Parameters
     ----------
     mean, std : float or sequence of float, optional
-        What a pixel ``p`` of a uint8 row stands for: ``(p/255 - mean)/std``. Not needed for
-        models that :func:`fastmnist.train` trained on pixels, which remember it; without either,
-        uint8 rows are refused.
+        A pixel ``p`` of a uint8 row means ``(p/255 - mean)/std``. Not needed for models that
+        :func:`fastmnist.train` trained on pixels, because they record it; without either, uint8
+        rows are refused.
     pixels, per_channel, weight_bits, check
         As for :class:`Static`.
 
@@ -105,20 +105,20 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class QAT:
-    """Quantization-aware training: what :func:`fastmnist.prepare_qat` simulates.
+    """Quantization-aware training, as :func:`fastmnist.prepare_qat` simulates it.
 
     Parameters
     ----------
     observer : str or rule
-        As for :class:`Static`; moving averages by default. Rules that count values ("percentile",
-        "histogram", "mse") search a range at every step, which takes a millisecond a layer.
+        As for :class:`Static`; default: moving averages. Rules that count values ("percentile",
+        "histogram", "mse") search a range at every step, which takes a millisecond per layer.
     per_channel, per_feature, mean, std, pixels, check
         As for :class:`Static`; `check` is for :func:`fastmnist.convert`.
     weight_bits : int or dict of str to int
-        As for :class:`Static`. With fewer than 8 bits scales are learned: a parameter
-        ``weight_step`` of each layer, ``[outputs]`` or ``[1]``, that begins with those of least
-        squared error (S. K. Esser et al., "Learned step size quantization", ICLR 2020): an
-        optimizer is to be made afterwards, as one from before does not know them.
+        As for :class:`Static`. With fewer than 8 bits, scales are learned: each layer has a
+        parameter ``weight_step``, ``[outputs]`` or ``[1]``, initialized to the scales of least
+        squared error (S. K. Esser et al., "Learned step size quantization", ICLR 2020). Create the
+        optimizer afterwards, so that it includes them.
 
     Examples
     --------
@@ -138,13 +138,13 @@ class QAT:
 
 @dataclass(frozen=True)
 class Half:
-    """Weights and products in a 16-bit float type, by torch's own kernels; floats in and out.
+    """Weights and products in a 16-bit float type, computed by torch's kernels; floats in and out.
 
     Parameters
     ----------
     dtype : torch.dtype
         ``torch.bfloat16`` (the range of float32, 8 bits of precision) or ``torch.float16`` (11
-        bits, nothing above 65,504). How fast that is, is up to torch and the CPU.
+        bits, nothing above 65,504). The speed depends on torch and the CPU.
     check : float, optional
         As for :class:`Static`.
 

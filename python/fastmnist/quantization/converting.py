@@ -25,20 +25,20 @@ from fastmnist.rewriting.transform import Transform, transformed
 def convert(
     model: Any, *, inplace: bool = False, example: Any = None, check: float | None = None
 ) -> nn.Module:
-    """Make a prepared model int8.
+    """Convert a prepared model to int8.
 
     Parameters
     ----------
     model : torch.nn.Module
-        What :func:`prepare` or :func:`prepare_qat` returned, after it was run or trained.
+        The result of :func:`prepare` or :func:`prepare_qat`, after running or training it.
     inplace : bool
         Change `model` itself, and return it.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows on which the prepared model and the result are run side by side. Default: the first
-        rows that it was given.
+        Rows on which the prepared model and the result are compared. Default: the first rows that
+        it saw.
     check : float, optional
-        Least signal-to-noise ratio of the result's outputs there, in dB. Default: below 15 is a
-        warning; or what the configuration said.
+        Minimum signal-to-noise ratio of the result's outputs there, in dB. Default: that of the
+        configuration, else warn below 15.
 
     Returns
     -------
@@ -48,9 +48,9 @@ def convert(
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is not a module.
     ValueError
-        If it was never prepared, or a layer of it never saw data.
+        If it was never prepared, or a layer never saw data.
 
     Examples
     --------

@@ -52,9 +52,9 @@ def prepare(
     inplace: bool = False,
     example: Any = None,
 ) -> nn.Module:
-    """Make a model watch what its Linear layers are given; then run it, then :func:`convert` it.
+    """Make a model observe the inputs of its Linear layers; then run and :func:`convert` it.
 
-    For calibration in a loop of your own. With data at hand, ``fm.quantize(model,
+    For calibration in your own loop. If you have the data, ``fm.quantize(model,
     fm.Static(calibration=data))`` does all three steps.
 
     Parameters
@@ -62,10 +62,10 @@ def prepare(
     model : torch.nn.Module
         A float model.
     config : Static, optional
-        Without calibration; ``Static()`` by default.
-    include, exclude : str, type, or several of them
-        Which Linear layers: by name (or name of a module that holds some), glob pattern, or type.
-        Default: all.
+        Without calibration. Default: ``Static()``.
+    include, exclude : str, type, or sequence of them
+        Which Linear layers: by name, glob pattern or type, of the layer or of a module that
+        contains it. Default: all.
     inplace : bool
         Change `model` itself, and return it.
     example : tensor, tuple of arguments, or dict of keywords, optional
@@ -74,13 +74,13 @@ def prepare(
     Returns
     -------
     torch.nn.Module
-        Fused, float32 on the CPU, in eval mode; it computes in float as before. NaN or infinity
-        in a layer's input is an error that names the layer.
+        Fused, float32 on the CPU, in eval mode; it still computes in float. NaN or infinity in a
+        layer's input raises an error that names the layer.
 
     Raises
     ------
     TypeError, ValueError
-        If `config` is not a ``Static``, holds calibration, or there is no layer to prepare.
+        If `config` is not a ``Static`` or has calibration data, or there is no layer to prepare.
 
     Examples
     --------
@@ -109,25 +109,25 @@ def prepare_qat(
     inplace: bool = False,
     example: Any = None,
 ) -> nn.Module:
-    """Make a model simulate int8 while it trains on; :func:`convert` makes it int8.
+    """Make a model simulate int8 while it trains; :func:`convert` then makes it int8.
 
-    The result is trained in any loop, like the model itself: on any device, under autocast and
-    GradScaler, wrapped by DDP, from checkpoints. In training mode layers observe their inputs,
-    from the first batch on. On the CPU in float32 their outputs are bit for bit those of the
-    converted model. A BatchNorm1d that follows or leads a Linear moves into it and is simulated
-    folded; masks of a pruned model hold.
+    Train the result in any loop, like the model itself: on any device, under autocast and
+    GradScaler, wrapped in DDP, from checkpoints. In training mode, layers observe their inputs from
+    the first batch on. On the CPU in float32, their outputs equal those of the converted model bit
+    for bit. A BatchNorm1d before or after a Linear moves into it and is simulated as folded; masks
+    of a pruned model stay in force.
 
     Parameters
     ----------
     model : torch.nn.Module
-        A float model; a quantized one (Static or Dynamic) becomes trainable again, its scales
-        are where the observers begin.
+        A float model. A quantized one (Static or Dynamic) becomes trainable again; its scales
+        initialize the observers.
     config : QAT, optional
-    include, exclude : str, type, or several of them
+    include, exclude : str, type, or sequence of them
         As for :func:`prepare`.
     inplace : bool
-        Change `model` itself, and return it: parameters stay the very same objects, so that an
-        optimizer made before goes on.
+        Change `model` itself, and return it: parameters stay the same objects, so that an existing
+        optimizer keeps working.
     example : tensor, tuple of arguments, or dict of keywords, optional
         Rows on which original and result are run side by side; they are not observed.
 

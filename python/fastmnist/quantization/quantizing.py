@@ -31,39 +31,39 @@ def quantize(
 ) -> nn.Module:
     """Return a copy of `model` whose Linear layers run in int8, or in 16-bit floats.
 
-    Linear layers are first fused with what follows them (:func:`fastmnist.fuse`, and in int8 with
-    other activation modules, GELU and the like, too), then each is replaced at its own path by a
-    layer that takes and gives floats; activations, norms and softmax that stand apart run the
-    kernels of compiled networks, so that both give the same bits. Every way into the model
-    (``model[:-1]``, ``model.encode(x)``, hooks) stays one. :func:`fastmnist.compile` alone makes
-    one call of many. ``Dynamic`` and ``Half`` take LSTM, GRU and RNN too, ``Dynamic`` their cells.
-    :func:`fastmnist.changes` tells what was done, and which layers were left.
+    Linear layers are first fused with what follows them (see :func:`fastmnist.fuse`; int8 layers
+    also with other activation modules, such as GELU). Then each is replaced, at its own path, by a
+    layer with float inputs and outputs. Separate activations, norms and softmax use the kernels of
+    compiled networks, so that both give the same bits. Every entry point of the model
+    (``model[:-1]``, ``model.encode(x)``, hooks) keeps working. Only :func:`fastmnist.compile`
+    combines layers into one call. ``Dynamic`` and ``Half`` also take LSTM, GRU and RNN, ``Dynamic``
+    their cells too. :func:`fastmnist.changes` lists what was done, and which layers were skipped.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any model with Linear layers, in any mode, on any device; left as it was.
+        Any model with Linear layers, in any mode, on any device; left unchanged.
     config : Static, Dynamic or Half
-    include, exclude : str, type, or several of them
-        Which layers: by name (or name of a module that holds some), glob pattern, or type of the
-        layer or of a module that holds it. Default: all.
+    include, exclude : str, type, or sequence of them
+        Which layers: by name, glob pattern or type, of the layer or of a module that contains it.
+        Default: all.
     inplace : bool
-        Change `model` itself, and return it; what is not quantized stays the same objects.
+        Change `model` itself, and return it; unquantized parts stay the same objects.
     example : tensor, tuple of arguments, or dict of keywords, optional
-        Rows on which original and result are run side by side. Default: the first rows of the
-        calibration data.
+        Rows on which original and result are compared. Default: the first rows of the calibration
+        data.
     max_drop : float, optional
-        How much accuracy may be lost, in points (0.2 is from 97.7 % to 97.5 %); the layers that
-        disturb the outputs most stay in float until that holds. With another metric, by how much
-        it may become worse, in its own unit (0.02 of an MAE: from 0.10 to 0.12).
+        How much accuracy may be lost, in points (0.2: from 97.7 % to 97.5 %); the layers that
+        disturb the outputs most stay in float until the limit is met. For another metric, how much
+        worse it may become, in its own unit (0.02 of an MAE: from 0.10 to 0.12).
     data : optional
-        To measure `max_drop` on, with targets; of a bundle, its test half. Default: the
+        Data with targets to measure `max_drop` on; for a bundle, its test half. Default: the
         calibration data.
     metric, greater_is_better
-        As for :func:`fastmnist.evaluate`, for `max_drop`; a function of your own needs its
-        direction. Default: accuracy where the targets are classes, R² where they are other floats.
+        As for :func:`fastmnist.evaluate`, for `max_drop`; for your own function, give the
+        direction. Default: accuracy if the targets are classes, R² if they are other floats.
     batch_fn : callable, optional
-        Reads a batch of `data`, and of the calibration data. Default: that of `config`.
+        Converts batches of `data` and of the calibration data. Default: that of `config`.
 
     Returns
     -------
@@ -73,12 +73,12 @@ def quantize(
     Raises
     ------
     TypeError
-        If `model` is no module or `config` no configuration.
+        If `model` is not a module or `config` is not a configuration.
     ValueError
-        If there is no layer to quantize, calibration data is empty, never reaches a layer or holds
-        NaN or infinity, a layer has weights that are not finite, no layer can be quantized
-        within `max_drop`, the model's forward does other things with int8 layers than with its
-        own, or the ``check`` of `config` does not hold.
+        If there is no layer to quantize; calibration data is empty, never reaches a layer, or
+        contains NaN or infinity; weights are not finite; no layer can be quantized within
+        `max_drop`; the model's forward behaves differently with int8 layers; or the ``check`` of
+        `config` fails.
 
     Examples
     --------

@@ -44,16 +44,16 @@ class LayerSensitivity(Scored):
     shape : str
         ``inputs → outputs``.
     score, difference : float
-        The metric of the model with only this layer quantized, and less that of the float model.
-        The score has the metric's name, too: ``row.accuracy``, ``row.mae``.
+        The metric of the model with only this layer quantized, and its difference from the float
+        model's. The score is also available under the metric's name: ``row.accuracy``, ``row.mae``.
     sqnr : float
         Signal to quantization noise of the model's outputs, in dB.
     float_time, time : float
-        Seconds that the layer alone takes for `batch_size` rows, in float and quantized.
+        Seconds for `batch_size` rows through this layer alone, in float and quantized.
     speedup : float
         Median over interleaved rounds.
     metric : str
-        What the score is.
+        Name of the metric.
     """
 
     layer: str
@@ -68,13 +68,13 @@ class LayerSensitivity(Scored):
 
 
 class Sensitivity(Tabled, Scored, Sequence[LayerSensitivity]):
-    """The layers, the most sensitive first; prints as a table.
+    """The sensitivity of each layer, the most sensitive first; prints as a table.
 
     Attributes
     ----------
     rows : tuple of LayerSensitivity
     score : float
-        Of the float model; of an accuracy, ``accuracy`` too.
+        The metric of the float model; if that is accuracy, also available as ``accuracy``.
     metric : str
     greater_is_better : bool or None
     batch_size : int
@@ -104,7 +104,7 @@ class Sensitivity(Tabled, Scored, Sequence[LayerSensitivity]):
         return iter(self.rows)
 
     def table(self) -> Table:
-        """Return the table that is printed."""
+        """Return the printed table."""
         table = Table(
             "what each layer alone costs and gains",
             [
@@ -147,7 +147,7 @@ class Sensitivity(Tabled, Scored, Sequence[LayerSensitivity]):
         return frame_of(self.rows, LayerSensitivity, "layer")
 
     def plot(self) -> Any:
-        """Draw SQNR, difference and speed-up of each layer: a matplotlib Figure.
+        """Draw SQNR, difference and speed-up of each layer in a matplotlib Figure.
 
         The most sensitive layer is on top.
 
@@ -197,19 +197,19 @@ def sensitivity(
     Parameters
     ----------
     model : torch.nn.Module
-        A float model; left as it was.
+        A float model; left unchanged.
     data : Data, Split, DataLoader, Dataset or (x, y)
-        With targets; of a bundle, its test half, and its training half to calibrate on.
+        With targets; for a bundle, its test half, with the training half for calibration.
     config : Static, Dynamic or Half, optional
-        ``Static(calibration=data)`` by default.
-    include, exclude : str, type, or several of them
+        Default: ``Static(calibration=data)``.
+    include, exclude : str, type, or sequence of them
         As for :func:`fastmnist.quantize`.
     metric, greater_is_better
         As for :func:`fastmnist.evaluate`. Layers are ordered by SQNR, whatever the metric.
     batch_fn : callable, optional
-        Reads a batch of `data`, as for :func:`fastmnist.evaluate`.
+        Converts batches of `data`, as for :func:`fastmnist.evaluate`.
     batch_size : int
-        Rows for the times.
+        Rows per timed call.
     rounds : int
         How often float and quantized layer take turns.
 
@@ -221,7 +221,7 @@ def sensitivity(
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.quantize` and :func:`fastmnist.evaluate` do.
+        As for :func:`fastmnist.quantize` and :func:`fastmnist.evaluate`.
 
     Examples
     --------

@@ -43,7 +43,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a range is chosen. Subclasses of one's own work wherever an observer is asked for.
+    """A rule for choosing a range. Your own subclasses work wherever an observer is expected.
 
     Set ``needs_counts = True`` for :attr:`Seen.counts`.
 
@@ -60,13 +60,13 @@ class Rule:
     momentum: ClassVar[float] = 0.1
 
     def range(self, seen: Seen) -> tuple[float, float]:
-        """Return the smallest and largest value that have a code of their own."""
+        """Return the smallest and the largest value that have their own code."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class MinMax(Rule):
-    """From the smallest to the largest value seen: nothing is clipped, and one outlier costs all.
+    """Use the smallest and the largest observed value: nothing is clipped, outliers included.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class MinMax(Rule):
 
 @dataclass(frozen=True)
 class MovingAverage(Rule):
-    """Moving averages of the batches' smallest and largest values; what training uses.
+    """Use moving averages of each batch's smallest and largest value, the default in training.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ class MovingAverage(Rule):
 
 @dataclass(frozen=True)
 class Percentile(Rule):
-    """Clip the same share of values at either end.
+    """Clip the same share of values at each end.
 
     Parameters
     ----------
     percentile : float
-        Of all values, above 50 to 100: 99.9 clips the largest and the smallest 0.1 %.
+        Above 50 and up to 100: 99.9 clips the largest and the smallest 0.1 % of all values.
 
     Examples
     --------
@@ -134,13 +134,13 @@ class Percentile(Rule):
 
 @dataclass(frozen=True)
 class MSE(Rule):
-    """The range of the smallest mean squared error, searched on a grid of both its ends.
+    """Choose the range of least mean squared error, by grid search over both ends.
 
     Parameters
     ----------
     slack : float
-        The widest range is taken whose error is at most so much above the smallest, 0 to 1:
-        calibration data may hold few outliers, and other data larger ones.
+        Take the widest range whose error exceeds the smallest by at most this share, 0 to 1:
+        calibration data may contain few outliers, and other data larger ones.
 
     Examples
     --------
@@ -168,10 +168,10 @@ class MSE(Rule):
 
 @dataclass(frozen=True)
 class Histogram(Rule):
-    """Drop the outermost values, from whichever end is emptier, while that lowers the error.
+    """Drop outermost values, from the emptier end, as long as that lowers the error.
 
-    The search of torch.ao's HistogramObserver: it stops where the squared error first rises, and
-    so clips less than :class:`MSE`.
+    This is the search of torch.ao's HistogramObserver: it stops when the squared error first rises,
+    and thus clips less than :class:`MSE`.
 
     Examples
     --------

@@ -32,24 +32,24 @@ NOT_CHANGED = (DROPPED, LEFT)
 
 @dataclass(frozen=True)
 class Change:
-    """One layer that a transform changed, or left. ``str()`` is the sentence.
+    """One layer that a transform changed or skipped. ``str()`` gives a sentence.
 
     Attributes
     ----------
     layer : str
         The layer's name in the model.
     kind : str
-        "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16", "fused" (`after`:
-        with what; the layer's path holds what that gave), "dropped", "left" (in float, see
-        `why`), "pruned" (`before`: weights; `after`: zeros among them), "shrunk" (neurons before
-        and after), "unpruned" (`after`: the tensor), "factorized" (weights before and after, `why`:
-        the rank), "clustered" (`before`: weights; `after`: values that they share, each output's by
-        channel), "unclustered", "compiled", or "other" (`after`: in words).
+        "int8 static", "int8 dynamic", "int8 affine", "bfloat16", "float16", "fused" (`after`: with
+        what; the layer now outputs the result of that), "dropped", "left" (in float, see `why`),
+        "pruned" (`before`: weights; `after`: zeros among them), "shrunk" (neurons before and
+        after), "unpruned" (`after`: the tensor), "factorized" (weights before and after, `why`: the
+        rank), "clustered" (`before`: weights; `after`: distinct values, with scope "channel" per
+        output), "unclustered", "compiled", or "other" (`after`: a description).
     before, after : None, int, float or str
     why : str
     checked : str
-        How the result was held against the original: "rows" (both ran on them, side by side),
-        "graph" (both forwards make the same calls), "not run" (neither could be done), or "".
+        How the result was verified against the original: "rows" (both ran on the same rows),
+        "graph" (both forwards make the same calls), "not run" (neither was possible), or "".
     """
 
     layer: str
@@ -150,7 +150,7 @@ def mark_checked(changes: Iterable[Change], checked: str) -> list[Change]:
 
 
 def changes(model: Any) -> list[Change]:
-    """Return what fastmnist's transforms changed on the way to `model`.
+    """Return what fastmnist's transforms changed to produce `model`.
 
     Parameters
     ----------
@@ -162,8 +162,8 @@ def changes(model: Any) -> list[Change]:
     -------
     list of Change
         In the order in which they were made; empty for a model that was not transformed. "(not
-        run)" stands behind what could not be held against the original, because its forward
-        cannot be traced and there were no rows: give ``example=`` or calibration data.
+        run)" marks changes that could not be verified against the original, because its forward
+        cannot be traced and there were no rows: pass ``example=`` or calibration data.
 
     Examples
     --------

@@ -62,7 +62,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If `model` is no module, or holds something that cannot be deep-copied (named).
+        If `model` is not a module, or holds something that cannot be deep-copied (named).
     ValueError
         If it has tensors without data (a lazy layer that never ran, the meta device), or a
         forward that a copy cannot be told to call with its own layers.

@@ -1,4 +1,4 @@
-"""From which share of zeros on sparse weights are faster: measured per shape. Free of torch."""
+"""The share of zeros from which sparse weights are faster: measured per shape. Free of torch."""
 
 from __future__ import annotations
 

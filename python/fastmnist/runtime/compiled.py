@@ -25,37 +25,37 @@ from fastmnist.runtime.unpacking import (
 
 
 class CompiledModel(_core.Model):
-    """A network that runs as one native call: rows in, float32 outputs out.
+    """A network that runs as a single native call: rows in, float32 outputs out.
 
-    Made by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
-    threads may call one model at once. Pickles and deep-copies as canonical layers, which do not
-    depend on the machine. Calling and :meth:`predict` are native: a Python method around them would
+    Created by :func:`fastmnist.compile` and :func:`fastmnist.load`. Immutable, so any number of
+    threads may call one model at once. Pickled and deep-copied as canonical layers, which do not
+    depend on the machine. Calls and :meth:`predict` are native: a Python method around them would
     cost as much as a small network itself.
 
     ``model(x, out=None)`` takes ``[N, ...]``, uint8 pixels or floats, NumPy or torch, and returns
-    float32 outputs of the same library as the model's forward does: ``[N, classes]``, or a tuple,
-    list or dict of several; arg max gives int64. `out`, a contiguous array of that shape and type
-    (or a tuple, list or dict of them), is written to and returned; then nothing is allocated.
-    Several inputs are given in the order, or by the names, of forward's arguments.
-    ``model.predict(x, out=None)`` is the arg max over the last dimension of the one output, int64
-    ``[N]``. `in_features` and `out_features` are those of the first input and the first output.
-    No gradient flows through a call.
+    float32 outputs from the same library, structured like those of the model's forward: ``[N,
+    classes]``, or a tuple, list or dict of several; arg max returns int64. `out`, a contiguous
+    array of that shape and type (or a tuple, list or dict of them), is written to and returned, so
+    that nothing is allocated. Pass several inputs in the order, or by the names, of forward's
+    arguments. ``model.predict(x, out=None)`` returns the arg max over the last dimension of the
+    single output, int64 ``[N]``. `in_features` and `out_features` are those of the first input and
+    the first output. Calls do not propagate gradients.
 
     Parameters
     ----------
     network : QuantizedNetwork or NetworkGraph
-        The layers, and how rows become codes; or a graph of such networks, float32 layers and what
-        joins them. With several inputs they are given in the order, or by the names, of the
-        model's forward; with several outputs `out` is a tuple of arrays.
+        The layers, and how inputs are quantized; or a graph of such networks, float32 layers and
+        the steps that join them. Pass several inputs in the order, or by the names, of the
+        arguments of the model's forward; with several outputs, `out` is a tuple of arrays.
     plan : {"measured", "fixed"}, optional
-        How kernels are chosen: by measuring them here (some 15 ms for the digits network, once per
-        shape and CPU), or by a rule. The default is ``FASTMNIST_PLAN``, else "measured". The
-        answers are the same.
+        How kernels are chosen: by measuring them on this machine (about 15 ms for the digits
+        network, once per shape and CPU), or by a fixed rule. Default: ``FASTMNIST_PLAN``, else
+        "measured". The outputs are the same.
 
     Raises
     ------
     ValueError
-        If `plan` is something else.
+        If `plan` is invalid.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class CompiledModel(_core.Model):
 
     @property
     def network(self) -> QuantizedNetwork | NetworkGraph:
-        """The canonical form that this model was made from, unpacked again."""
+        """The canonical form that this model was made from, unpacked."""
         if isinstance(self._hollow, NetworkGraph):
             return filled_graph(self, self._hollow)
         return filled_network(self, self._hollow, 0)
@@ -94,7 +94,8 @@ class CompiledModel(_core.Model):
     def layers(self) -> tuple[QuantizedLayer | GraphStep, ...]:
         """The fused layers: name, weight, weight_scale, bias, clamp, input scale, zero point.
 
-        Of a graph those of its int8 parts, and its float32 layers: name, weight, bias, clamp.
+        For a graph, the layers of its int8 parts, and its float32 layers: name, weight, bias,
+        clamp.
         """
         return self.network.layers
 
@@ -105,21 +106,21 @@ class CompiledModel(_core.Model):
 
     @property
     def pixels(self) -> Any:
-        """What a uint8 pixel stands for (mean, std), or None if uint8 rows are refused."""
+        """What a uint8 pixel means (mean, std), or None if uint8 rows are refused."""
         return self._hollow.pixels
 
     def predict_proba(self, *inputs: Any, **named: Any) -> Any:
-        """Return each class's probability: float32 ``[N, classes]``, of `x`'s library.
+        """Return class probabilities: float32 ``[N, classes]``, from the same library as `x`.
 
-        The softmax of the outputs; of a network that ends in Softmax, LogSoftmax or Sigmoid what it
-        gives, or its exponential.
+        These are the softmax of the outputs. If the network ends in Softmax or Sigmoid, they are
+        its outputs; if it ends in LogSoftmax, their exponentials.
 
         Raises
         ------
         ValueError
-            If the network has a single output, several tensors as outputs, indexes, or one that
-            ends in another activation, whose outputs are no logits; otherwise as calling the model
-            does.
+            If the network has a single output feature, several output tensors, indices as outputs,
+            or ends in another activation, so that its outputs are not logits; otherwise as for
+            calling the model.
         """
         ending = _ending(self._hollow)
         if ending == "logits" and self.out_features < 2:
@@ -137,27 +138,27 @@ class CompiledModel(_core.Model):
         return outputs
 
     def explain(self, rows: Sequence[int] = (1, 32, 1024)) -> LayerTable | GraphExplanation:
-        """Say what runs, how near it comes to what one core can do, and why others lost.
+        """Show which kernels run, how close they come to a core's limit, and why others lost.
 
         Parameters
         ----------
         rows : sequence of int
-            The batches to speak of.
+            Batch sizes to report on.
 
         Returns
         -------
         LayerTable or GraphExplanation
-            A table, which ``plot()`` draws. A line per layer and batch, and a total of each batch:
-            the kernel (instruction set), its tile (rows × panels of 16 outputs), the time measured
-            for a batch, or for the 96 rows that stand for larger ones, the share of the core's
-            limit (int8 products per second, or reading the weights, whichever takes longer: the
-            best that probes and these kernels reached), and how much slower other kernels were.
-            Measures the limits when it is first called (under a second).
+            A table, which ``plot()`` draws, with a line per layer and batch size, and a total per
+            batch size: the kernel (instruction set), its tile (rows × panels of 16 outputs), the
+            time for the batch, or for the 96 rows that represent larger ones, the share of the
+            core's limit (int8 products per second, or reading the weights, whichever takes longer:
+            the best that probes and these kernels reached), and how much slower other kernels were.
+            The first call measures the limits (under a second).
 
         Raises
         ------
         ValueError
-            If `rows` holds something else than positive integers.
+            If `rows` contains anything but positive integers.
         """
         network = self.network
         if isinstance(network, NetworkGraph):

@@ -1,4 +1,4 @@
-"""Which instruction set serves, and on how many threads."""
+"""The instruction set and the number of threads in use."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class CpuInfo(dict[str, Any]):
 
 
 def cpu_info() -> CpuInfo:
-    """Say which instruction set the kernels use and why better ones were not taken.
+    """Report which instruction set the kernels use, and why better ones are not used.
 
     Returns
     -------
     CpuInfo
-        A dict with ``model`` (str), ``isa`` (the name that was taken), ``threads`` (int),
+        A dict with ``model`` (str), ``isa`` (the name of the set in use), ``threads`` (int),
         ``ladder``: one dict per known set, best first, with ``isa``, ``taken`` and ``why_not``,
-        ``sparse_forms``: the forms of sparse weights that its kernels read (list of str), and
-        ``sparse``, which says that in a line.
+        ``sparse_forms``: the formats of sparse weights that its kernels read (list of str), and
+        ``sparse``, a one-line summary of them.
 
     Raises
     ------
     ValueError
-        If the environment variable ``FASTMNIST_ISA`` is not a name of the ladder.
+        If the environment variable ``FASTMNIST_ISA`` is not a name in the ladder.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def cpu_info() -> CpuInfo:
 
 
 def sparse_note(forms: list[str]) -> str:
-    """Say in a line what kernels make of zeros among weights."""
+    """Summarize in one line how kernels use zeros among weights."""
     if not forms:
         return "no sparse kernels on this CPU: zeros make the file smaller, not the call faster"
     return f"among weights are skipped where that is faster, by kernels for {', '.join(forms)}"
@@ -61,21 +61,21 @@ def sparse_note(forms: list[str]) -> str:
 def num_threads() -> int:
     """Return how many threads a large call uses.
 
-    That is what :func:`set_num_threads` set, else ``FASTMNIST_NUM_THREADS``, else torch's own
-    number where torch is loaded, else the CPUs that this process may use.
+    This is the value passed to :func:`set_num_threads`, else ``FASTMNIST_NUM_THREADS``, else
+    torch's number if torch is loaded, else the number of CPUs that this process may use.
     """
     _learn_torch_threads()
     return _core.num_threads()
 
 
 def _learn_torch_threads() -> None:
-    """Load the operators where torch is loaded: with them comes torch's number of threads."""
+    """Load the operators if torch is loaded: they provide torch's number of threads."""
     if "torch" in sys.modules:
         importlib.import_module("fastmnist._ops")
 
 
 def set_num_threads(count: int) -> None:
-    """Set how many threads a large call may use; small calls use one whatever is set.
+    """Set how many threads a large call may use; small calls always use one.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def set_num_threads(count: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If `count` is no integer, or outside of that.
+        If `count` is not an integer, or is out of range.
 
     Examples
     --------

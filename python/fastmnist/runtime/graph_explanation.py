@@ -21,14 +21,14 @@ _COLUMNS = ["step", "what", "reads", "gives", "memory of a row"]
 
 
 class GraphExplanation(Table):
-    """The steps of a graph as a table, behind a drawing of it, before what each int8 part runs.
+    """A drawing of a graph, the table of its steps, and the kernels of each int8 part.
 
     Attributes
     ----------
     tree : str
         The graph in text.
     svg : str
-        The graph as a picture, which notebooks show.
+        The graph as a picture, shown in notebooks.
     int8 : LayerTable or None
         The int8 layers of all parts, as :meth:`fastmnist.CompiledModel.explain` gives them for a
         chain; None where there are none.
@@ -52,12 +52,12 @@ class GraphExplanation(Table):
         return f"{self.svg}{text}{super()._repr_html_()}{int8}"
 
     def plot(self) -> Any:
-        """Draw how long each int8 layer takes: a matplotlib Figure.
+        """Draw how long each int8 layer takes in a matplotlib Figure.
 
         Raises
         ------
         ValueError
-            If there are none; the graph itself is the picture `svg`.
+            If there are no int8 layers; the graph itself is drawn in `svg`.
         ImportError
             If matplotlib is not installed.
         """
@@ -71,7 +71,7 @@ class GraphExplanation(Table):
         return "\n".join([f"```text\n{self.tree}\n```\n", super().to_markdown(), *int8])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the picture as plain lists and text."""
+        """Return everything except the picture as plain lists and text."""
         int8 = None if self.int8 is None else self.int8.to_dict()
         return {**super().to_dict(), "tree": self.tree, "int8": int8}
 

@@ -13,13 +13,14 @@ _COLUMNS = 3
 
 @dataclass(frozen=True)
 class LayerTime:
-    """What one layer takes for some rows.
+    """The time that one layer takes for some rows.
 
     Attributes
     ----------
     layer : str
     rows : str
-        For how many the time is, as the table says it: "96 of 1,024" where that is what was timed.
+        The number of rows that the time is for, as in the table: "96 of 1,024" if only those were
+        timed.
     kernel : str
     time : float
         In µs.
@@ -32,7 +33,7 @@ class LayerTime:
 
 
 class LayerTable(Table):
-    """A table of layers that knows their times as numbers.
+    """A table of layers, with their times as numbers.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class LayerTable(Table):
         self.times: list[LayerTime] = []
 
     def plot(self) -> Any:
-        """Draw how long each layer takes, and by which kernel: a matplotlib Figure.
+        """Draw how long each layer takes, and its kernel, in a matplotlib Figure.
 
         Raises
         ------

@@ -17,7 +17,7 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel
     ----------
     path : str or path
     name : str, optional
-        Which of the file's models; not needed if it holds just one.
+        Which model in the file; not needed if there is only one.
 
     Returns
     -------
@@ -26,8 +26,8 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel
     Raises
     ------
     FileNotFoundError, KeyError, ValueError
-        If there is no such file or model, the file is damaged, or the model is float or no
-        chain, which needs torch.
+        If the file or model does not exist, the file is damaged, or the model needs torch because
+        it is float or not a chain.
     """
     check_environment()
     models, _ = read(path)

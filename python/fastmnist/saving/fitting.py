@@ -81,7 +81,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, key: str | None = Non
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it was if anything does not fit.
+        Left unchanged if anything does not fit.
     checkpoint : Checkpoint
         What :func:`~fastmnist.saving.checkpoints.read_checkpoint` gave.
     key : str, optional

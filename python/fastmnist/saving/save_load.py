@@ -71,30 +71,31 @@ _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> None:
-    """Save one model, or several by name, to one safetensors file.
+    """Save a model, or several by name, to one safetensors file.
 
     Parameters
     ----------
     path : str or path
-        Replaced whole, or left as it was if anything fails. A name that ends in .safetensors tells
-        what it is; one that ends as torch's files do brings a warning.
+        Replaced atomically, and left unchanged if anything fails. Use the extension .safetensors;
+        an extension that torch's files use causes a warning.
     models : nn.Module, CompiledModel or dict of them
-        Float, fused, pruned, clustered, quantized or compiled. Weights under a mask are saved as
-        zeros, and clustered ones as the values that they share, so that :func:`unprune` and
-        :func:`uncluster` have nothing to bring back afterwards.
+        Float, fused, pruned, clustered, quantized or compiled. Masked weights are saved as zeros,
+        and clustered ones as their shared values, so :func:`unprune` and :func:`uncluster` cannot
+        restore anything after loading.
     compress : bool
-        Whether to write as few bytes as can be: all of the models is one tensor then, coded by
-        what came before (``docs/format.md``). What is loaded gives the same bits. Chains of int8
-        layers lose the neurons that add nothing, so that their layers may come back smaller (of
-        float models ``fm.prune(..., remove_empty=True)`` removes them, whose sums then round
-        otherwise); how often calibration saw a zero in each input, which helps to choose kernels,
-        becomes an average. It pays for pruned and clustered weights, and costs a second for some
-        million weights when saving, less when loading.
+        Whether to write as few bytes as possible: all models then form one tensor, coded by
+        adaptive context models (``docs/format.md``). Loaded models give the same bits. Chains of
+        int8 layers lose neurons that contribute nothing, so their layers may become smaller (in
+        float models, ``fm.prune(..., remove_empty=True)`` removes them, which changes the rounding
+        of sums). How often calibration saw a zero in each input, which helps to choose kernels, is
+        stored as an average. It pays off for pruned and clustered weights, and costs a second per
+        few million weights when saving, less when loading.
 
     Raises
     ------
     TypeError, ValueError
-        If there is nothing to save, a name is no plain text, or a model holds what is no tensor.
+        If there is nothing to save, a name is not plain text, or a model contains state other than
+        tensors.
     OSError
         If the file cannot be written.
 
@@ -119,7 +120,7 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
 
 
 def size(models: Any, compress: bool = False) -> int:
-    """Tell how many bytes the file has that :func:`save` writes, without writing one.
+    """Return the size in bytes of the file that :func:`save` would write, without writing it.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def size(models: Any, compress: bool = False) -> int:
     Raises
     ------
     TypeError, ValueError
-        As :func:`save` does.
+        As for :func:`save`.
 
     Examples
     --------
@@ -159,30 +160,29 @@ def _described(
 
 
 def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
-    """Load what :func:`save` saved. Nothing is unpickled.
+    """Load what :func:`save` saved, without unpickling anything.
 
     Parameters
     ----------
     path : str or path
     into : nn.Module, optional
-        A model of the class that was saved, for models that are no chain of layers: its structure
-        is taken (and it is left as it was), the weights and the quantized parts come from the
-        file, without calibration.
+        A model of the saved class, for models that are not a chain of layers. Its structure is used
+        (the model itself is left unchanged); weights and quantized parts come from the file,
+        without calibration.
 
     Returns
-    -------
-    Mapping of str to model, or the model if a single one was saved
-        A mapping builds each model when it is first asked for.
+    ------- Mapping of str to model, or the model itself if only one was saved
+        A mapping builds each model on first access.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     TypeError
-        If `into` is no module.
+        If `into` is not a module.
     ValueError
-        If it is no file of fastmnist's (of weights that another tool saved: what they are, and how
-        they are loaded), or is damaged, or a model does not fit `into`.
+        If the file is not from fastmnist (for weights saved by another tool, the error says what
+        they are and how to load them), is damaged, or contains a model that does not fit `into`.
     """
     if into is not None and not isinstance(into, nn.Module):
         hint = f": did you mean {into.__name__}()?" if isinstance(into, type) else ""

@@ -63,48 +63,48 @@ def optimize(
     seed: int = 0,
     progress: bool | None = None,
 ) -> nn.Module:
-    """Return what a recipe makes of a trained model.
+    """Apply a recipe to a trained model, and return the result.
 
     Parameters
     ----------
     model : torch.nn.Module
-        A trained float model; left as it was.
+        A trained float model; left unchanged.
     data : Data, Split, DataLoader, Dataset, (x, y), …
-        To train and calibrate on; of a bundle, its training half. Without targets, the model itself
-        teaches what comes of it.
+        Data to train and calibrate on; for a bundle, its training half. Without targets, the
+        original model serves as the teacher.
     recipe : str, Recipe or tuple
-        Steps as text, ``"prune80+cluster16+int8"``, the name of one that comes with the library
-        (``fastmnist recipes`` lists them), a :class:`fastmnist.Recipe`, or a tuple of
-        configurations, ``(fm.L1Unstructured(0.8), fm.Clusters(16), fm.Static())``.
+        Steps as text, ``"prune80+cluster16+int8"``; the name of a built-in recipe (``fastmnist
+        recipes`` lists them); a :class:`fastmnist.Recipe`; or a tuple of configurations,
+        ``(fm.L1Unstructured(0.8), fm.Clusters(16), fm.Static())``.
     test : data, optional
-        What `max_drop` is measured on. Default: of a bundle, its test half; of other data, every
+        What `max_drop` is measured on. Default: for a bundle, its test half; of other data, every
         tenth row, which is then not trained on.
     max_drop : float, optional
-        By how much the result may be worse than `model`: accuracy in points, another metric in its
-        own unit. If it is worse, that is an error.
+        How much worse than `model` the result may be: accuracy in points, another metric in its own
+        unit. Exceeding it is an error.
     batch_size : int
-        Rows in a batch of all training.
+        Rows per training batch.
     loss_fn, metric, greater_is_better, batch_fn
-        As for :func:`fastmnist.train` and :func:`fastmnist.evaluate`. Default loss: cross entropy;
-        of targets that are other floats, the mean squared error.
+        As for :func:`fastmnist.train` and :func:`fastmnist.evaluate`. Default loss: cross entropy
+        for classes, mean squared error for other float targets.
     pixels, mean, std : optional
-        What uint8 pixels of `data` stand for, as for :class:`fastmnist.Static`.
+        What uint8 pixels of `data` mean, as for :class:`fastmnist.Static`.
     seed : int
-        Makes training repeatable; torch's global random numbers stay as they were.
+        Makes training reproducible; torch's global random state stays unchanged.
     progress : bool, optional
-        Show progress bars; None shows them in a terminal or a notebook.
+        Show progress bars. None: only in a terminal or a notebook.
 
     Returns
     -------
     torch.nn.Module
-        In eval mode; :func:`fastmnist.changes` tells what was done, and ``fm.Recipe.made(result)``
-        by what recipe, also after :func:`fastmnist.save` and :func:`fastmnist.load`.
+        In eval mode. :func:`fastmnist.changes` lists what was done, and ``fm.Recipe.made(result)``
+        returns the recipe, also after :func:`fastmnist.save` and :func:`fastmnist.load`.
 
     Raises
     ------
     TypeError, ValueError
-        If the recipe has an unknown word (the nearest is named) or an order that can't be, a step
-        can't be done to this model, or more than `max_drop` is lost.
+        If the recipe has an unknown word (the error suggests the nearest) or an invalid order, a
+        step does not apply to this model, or more than `max_drop` is lost.
 
     Examples
     --------

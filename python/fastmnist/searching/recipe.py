@@ -39,20 +39,20 @@ class Recipe:
     Parameters
     ----------
     steps : tuple
-        Configurations in the order in which they are applied: ``fm.Student``, ``fm.Structured``,
+        Configurations in the order of application: ``fm.Student``, ``fm.Structured``,
         ``fm.LowRank``, ``fm.L1Unstructured``, ``fm.RandomUnstructured``, ``fm.Clusters``,
         ``fm.Distillation``, ``fm.Finetune``, ``fm.Static``, ``fm.Dynamic``, ``fm.QAT``,
-        ``fm.Half``; or texts of one step, such as ``"prune80@3"``. What changes weights is
-        followed by training, once through the data unless it says otherwise.
+        ``fm.Half``; or steps as text, such as ``"prune80@3"``. Steps that change weights are
+        followed by training, for one epoch by default.
     name, about : str
-        What it is called, and when it helps.
+        The recipe's name, and when it helps.
     max_drop : float or None
-        How many points of accuracy it is meant to lose at most.
+        The maximum loss that it is meant for, in points of accuracy.
 
     Raises
     ------
     TypeError, ValueError
-        If a step is none of these, or they stand in an order that can't be.
+        If a step is none of these, or the order is invalid.
 
     Examples
     --------
@@ -135,12 +135,12 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
-        """Read a recipe of steps joined by "+", or the name of one that comes with the library.
+        """Parse a recipe of steps joined by "+", or the name of a built-in recipe.
 
         Raises
         ------
         TypeError, ValueError
-            Pointing at the word that is wrong, and naming the nearest that is known.
+            If a word is wrong; the error names it, and the nearest known word.
 
         Examples
         --------
@@ -165,12 +165,12 @@ class Recipe:
         return cls(tuple(_parsed(part, text) for part in parts))
 
     def to_yaml(self) -> str:
-        """Write it as YAML, with the version of the format.
+        """Return the recipe as YAML, with the format version.
 
         Raises
         ------
         ValueError
-            If a step holds what no text can say, such as masks of one's own.
+            If a step cannot be written as text, such as one with your own masks.
 
         Examples
         --------
@@ -198,12 +198,12 @@ class Recipe:
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
-        """Read what :meth:`to_yaml` wrote. Nothing in it is run.
+        """Read what :meth:`to_yaml` returned. Nothing in it is executed.
 
         Raises
         ------
         TypeError, ValueError
-            If it is no such YAML, or of a later version.
+            If it is not such YAML, or from a later version.
         """
         if not isinstance(text, str):
             raise TypeError(f"recipe: expected YAML as a str, got {type(text).__name__}")
@@ -234,7 +234,7 @@ class Recipe:
 
     @classmethod
     def of(cls, recipe: Any) -> Recipe:
-        """Read a recipe, its text or name, or a tuple of its steps."""
+        """Return a recipe from a recipe, its text or name, or a tuple of steps."""
         if isinstance(recipe, Recipe):
             return recipe
         if isinstance(recipe, str):
@@ -243,7 +243,7 @@ class Recipe:
 
     @classmethod
     def made(cls, model: Any) -> Recipe | None:
-        """Give the recipe that made a model, as it or the file it comes from keeps it, or None."""
+        """Return the recipe that made a model, as stored in the model or its file, or None."""
         text = recipe_text(model)
         return None if text is None else cls.from_yaml(text)
 

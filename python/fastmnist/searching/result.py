@@ -21,23 +21,23 @@ _MOST_ROWS = 12
 
 
 class Search(Tabled):
-    """The recipes that a search tried, and the one to take; prints as a table.
+    """The recipes that a search tried, and the best one; prints as a table.
 
     Attributes
     ----------
     recipe : Recipe
-        The best by the objective of those that lose no more than allowed; where none does, the
+        The best by the objective among those that lose no more than allowed; if there is none, the
         one that loses least.
     model : torch.nn.Module
-        What it makes of the model, in eval mode.
+        The model that this recipe made, in eval mode.
     best : Trial
-        What was measured of it: ``drop``, ``interval`` (95 %), ``latency``, ``size``, …
+        Its measurements: ``drop``, ``interval`` (95 %), ``latency``, ``size``, …
     met : bool
         Whether it loses no more than allowed.
     trials : tuple of Trial
-        All, in the order in which they were done.
+        All trials, in order.
     pareto : tuple of Trial
-        Those that no other one beats in what is lost, in latency and in size, the fastest first.
+        The trials that no other one beats in loss, latency and size, the fastest first.
     about : dict
         Goal, original, rows, seconds, machine.
     """
@@ -60,7 +60,7 @@ class Search(Tabled):
         self._compared, self._rows, self._options = compared, report_rows, options
 
     def table(self) -> Table:
-        """Return the table that is printed: the Pareto set, the best one marked."""
+        """Return the printed table: the Pareto set, with the best one marked."""
         about = self.about
         is_share = unit_of(about["metric"]) == 100
         unit = "points" if is_share else about["metric"]
@@ -108,20 +108,20 @@ class Search(Tabled):
         return table
 
     def report(self, data: Any = None, **options: Any) -> Report:
-        """Compare the original, plain static int8 and the best on rows that chose nothing.
+        """Compare the original, plain static int8 and the best model on held-out rows.
 
         Parameters
         ----------
         data : optional
-            Default: of a bundle, the half of its test rows that candidates were not judged by; of
-            other data the rows that they were judged by, which a note says.
+            Default: for a bundle, the half of its test rows that the search did not use; for other
+            data, the rows that candidates were judged on, as a note then says.
         options
             As for :func:`fastmnist.compare`.
 
         Returns
         -------
         Report
-            All but the original as one native call, where that can be.
+            With all models but the original compiled to one native call, where possible.
         """
         rows = self._rows if data is None else data
         example = example_of(rows, self.model, self._options.get("batch_fn"))
@@ -137,7 +137,7 @@ class Search(Tabled):
         return report
 
     def plot(self) -> Any:
-        """Draw what each trial loses against its latency and its size: a matplotlib Figure.
+        """Draw each trial's loss against its latency and its size in a matplotlib Figure.
 
         Raises
         ------
@@ -159,7 +159,8 @@ class Search(Tabled):
         return frame_of(self.trials, Trial)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return goal, trials, the Pareto set and the best as JSON; write it to `path` if given."""
+        """Return goal, trials, Pareto set and best trial as JSON, and write it to `path` if
+        given."""
         content = {
             "format": "fastmnist search",
             "version": 1,

@@ -60,51 +60,54 @@ def search(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Search:
-    """Look for the recipe that makes a model fastest, or smallest, within a loss and a time.
+    """Search for the recipe that makes a model fastest or smallest, within a loss and a time.
 
     Parameters
     ----------
     model : torch.nn.Module
-        A trained float model; left as it was.
+        A trained float model; left unchanged.
     data : Data, Split, DataLoader, Dataset, (x, y), …
-        With targets. A bundle's training half trains and calibrates, one half of its test rows
-        judges the candidates, and :meth:`Search.report` measures on the other. Of other data a
-        sixth, at most 10,000 rows, is kept apart to judge by: rows that the model was trained on
-        flatter it, so that less is found than there is; give `validation` then.
+        With targets. A bundle's training half is used for training and calibration, one half of its
+        test rows to judge the candidates, and the other by :meth:`Search.report`. For other data, a
+        sixth, at most 10,000 rows, is held out to judge the candidates. If the model was trained on
+        these rows, its own score on them is too high, and the search finds less than it could: pass
+        `validation` then.
     max_drop : float, optional
-        How much may be lost: accuracy in points (0.3, unless said), another metric in its own unit
-        (R², F1, AUC: 0.005; else it has to be said). A recipe meets it
-        if it does so by more than the standard error of what it loses.
+        How much may be lost: accuracy in points (default: 0.3), another metric in its own unit
+        (default for R², F1, AUC: 0.005; required for others). A recipe meets the limit if it stays
+        below it by more than the standard error of its loss.
     objective : {"latency", "throughput", "size"}
-        What is to be small: the time of a call with one row; the time a row takes in batches of
-        1,024; the bytes of the file.
+        What to minimize: the time of a call with one row; the time per row in batches of 1,024; the
+        size of the file.
     budget : str or float
-        Wall time in all, such as "5 min", "90 s", or seconds; one that went on counts what it had.
+        Total wall time, such as "5 min" or "90 s", or seconds; a resumed search counts the time
+        already used.
     storage : str or optuna storage, optional
         Share the work between processes or machines: an Optuna storage, such as
-        ``"sqlite:///search.db"`` (needs the extra ``fastmnist[search]``). All are given the
-        same arguments; each takes what nobody has begun.
+        ``"sqlite:///search.db"`` (needs the extra ``fastmnist[search]``). Give all of them the same
+        arguments; each takes trials that no other has started.
     folder : path, optional
-        Where trials are kept: a search that was stopped, or killed, goes on there.
+        Where trials are stored: a search that was stopped or killed resumes from there.
     validation : data, optional
-        Rows to judge candidates by, which the model was not trained on.
+        Rows to judge candidates on that the model was not trained on.
     recipes : list of recipes, optional
-        What is tried, instead of what is usual for such a model. How long they train is up to the
-        search; "@0" stays.
+        Recipes to try, instead of the usual ones for such a model. The search decides how long they
+        train, except for "@0".
     batch_size, loss_fn, metric, greater_is_better, batch_fn, pixels, mean, std, seed, progress
         As for :func:`fastmnist.optimize`.
 
     Returns
     -------
     Search
-        ``recipe``, ``model``, ``best``, ``met``, ``trials``, ``pareto``, ``report()``. Never what
-        is slower and larger than plain static int8. Where nothing meets the goal, ``met`` is False
-        and the nearest is given, with a warning. Stopped by Ctrl-C, what was found so far.
+        ``recipe``, ``model``, ``best``, ``met``, ``trials``, ``pareto``, ``report()``. The result
+        is never both slower and larger than plain static int8. If nothing meets the goal, ``met``
+        is False and the closest is returned, with a warning. After Ctrl-C, the result so far is
+        returned.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above, there is nothing to quantize, or there are no targets.
+        If an argument is invalid, there is nothing to quantize, or there are no targets.
     ImportError
         If `storage` is given and Optuna is not installed.
 

@@ -18,7 +18,7 @@ _MOST_BATCHES = 100_000
 
 
 def held_out(data: Any, batch_fn: BatchFn | None, *, share: float, seed: int) -> tuple[Any, Any]:
-    """Give rows to train on and rows to judge by: of a bundle its halves, else a part of each.
+    """Give rows to train on and rows to judge by: for a bundle, its halves, else a part of each.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def held_out(data: Any, batch_fn: BatchFn | None, *, share: float, seed: int) ->
 
 
 def split_rows(data: Any, *, share: float, seed: int, most: int | None = None) -> tuple[Any, Any]:
-    """Part rows (of a bundle, its training half) at random into those to train on and others.
+    """Part rows (for a bundle, its training half) at random into those to train on and others.
 
     Parameters
     ----------

@@ -18,31 +18,31 @@ _EXPECTED = 1 / 3  # of what is lost beyond the goal, after a training three tim
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a recipe.
+    """The result of one recipe.
 
     Attributes
     ----------
     recipe : str
-        With the epochs that it was trained for.
+        The recipe, with the epochs that it was trained for.
     key : str
-        The same without: what is compared from rung to rung.
+        The recipe without epochs, which identifies it from rung to rung.
     rung : int
-        How often it was promoted: each time it is trained three times as long.
+        How often it was promoted; each promotion trains three times as long.
     score, drop, error : float
-        Its metric on the rows kept apart, by how much that is worse than the original's (accuracy
-        in points, other metrics in their unit), and the standard error of that.
+        Its metric on the held-out rows, how much worse that is than the original's (accuracy in
+        points, other metrics in their unit), and the standard error of the difference.
     latency : float
         Seconds of a call with one row.
     throughput : float
-        Rows a second in large batches.
+        Rows per second in large batches.
     size : int
         Bytes of its file.
     is_compiled : bool
-        Whether these times are of one native call; else of the module.
+        Whether these times are for one native call; otherwise for the module.
     seconds : float
-        What it took to make and measure it.
+        Time to make and measure it.
     at : float
-        Seconds since the search began, when it was done.
+        Seconds from the start of the search to the end of the trial.
     """
 
     recipe: str

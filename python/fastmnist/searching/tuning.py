@@ -42,7 +42,7 @@ class Tuning:
     Attributes
     ----------
     data : Any
-        Rows to train on; of a bundle, its training half.
+        Rows to train on; for a bundle, its training half.
     teacher : nn.Module
         What the recipe began with: whom students, and data without targets, are taught by.
     batch_size : int

@@ -1,4 +1,4 @@
-"""The words of recipes: what each stands for, and what training follows it.
+"""The words of recipes: what each means, and how much training follows it.
 
 A word stands for one configuration class of a transform; :data:`WORDS` is the whole vocabulary.
 """
@@ -32,7 +32,7 @@ class Fuse:
 
 @dataclass(frozen=True)
 class Finetune:
-    """Train on, without changing the structure; how long is the step's number of epochs.
+    """Train further, without changing the structure, for the step's number of epochs.
 
     Examples
     --------
@@ -44,13 +44,13 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Student:
-    """A narrower network of the same class, taught by the model that the recipe begins with.
+    """A narrower network of the same class, taught by the model that the recipe starts from.
 
     Parameters
     ----------
     widths : tuple of int
-        How many neurons each hidden layer has, in the order of execution; no more than now. It
-        begins with new weights, so that it knows nothing but what it is taught.
+        Neurons of each hidden layer, in the order of execution; no more than now. The student
+        starts from new weights, so it learns only from the teacher and the data.
     distillation : Distillation
         How it is taught.
 
@@ -73,7 +73,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Word:
-    """What a word of a recipe stands for.
+    """The meaning of a word of a recipe.
 
     Attributes
     ----------
@@ -85,13 +85,13 @@ class Word:
         Steps of a recipe never go back to an earlier phase; 0 may stand anywhere before
         quantization.
     epochs : int
-        How long is trained after it, unless it says so; None: never.
+        Default number of epochs to train after it; None: never.
     number : str
-        Which field the number behind the word is, or "".
+        Which field the number after the word sets, or "".
     percent : bool
         Whether that number is a percentage.
     default : int or None
-        What stands for no number; None: there must be one.
+        The number if none is given; None: a number is required.
     example : str
     """
 

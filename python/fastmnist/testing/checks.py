@@ -41,12 +41,12 @@ def assert_accuracy_drop(
     ----------
     variant, reference : nn.Module, CompiledModel or callable
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
-        With targets; of a bundle, its test half.
+        With targets; for a bundle, its test half.
     max : float, or dict of metric to float
         Points of accuracy (0.5, unless said: from 97.7 % to 97.2 %); another metric in its own
         unit (``r2``, ``f1``, ``auc``: 0.005; else it has to be said).
     metric, greater_is_better, batch_fn
-        As for :func:`fastmnist.evaluate`; a function of your own needs its direction.
+        As for :func:`fastmnist.evaluate`; for your own function, give the direction.
 
     Raises
     ------

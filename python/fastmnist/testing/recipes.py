@@ -25,14 +25,14 @@ def assert_recipe_holds(
     recipe : str, Recipe or tuple
         As for :func:`fastmnist.optimize`.
     model : torch.nn.Module
-        A trained float model; left as it was.
+        A trained float model; left unchanged.
     data : Data, Split, DataLoader, (x, y), …
-        To train and calibrate on; of a bundle, its training half.
+        To train and calibrate on; for a bundle, its training half.
     max_drop : float, optional
         Points of accuracy, or another metric's unit. Default: what the recipe itself says, of
         accuracy alone.
     test : data, optional
-        To measure on. Default: of a bundle, its test half; of other data, every tenth row.
+        To measure on. Default: for a bundle, its test half; of other data, every tenth row.
     smaller : float, optional
         How many times smaller its file has to be.
     metric, greater_is_better, batch_fn

@@ -36,58 +36,58 @@ def train(
     shuffle: bool = True,
     augment: Augment = None,
 ) -> History:
-    """Train a model in place: Adam and cross entropy, unless told otherwise.
+    """Train a model in place, by default with Adam and cross entropy.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In training mode meanwhile; each submodule is in the mode it was in afterwards. Masks
-        of ``torch.nn.utils.prune`` stay. The data's pixel normalization is recorded on it.
+        Trained in training mode; the modes of all submodules are restored afterwards. Masks of
+        ``torch.nn.utils.prune`` stay. The data's pixel normalization is recorded on the model.
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
-        With targets; of a bundle, its train half. A generator gives one epoch.
+        With targets; for a bundle, its training half. A generator lasts for one epoch.
     epochs : int
-        How often to go through the data.
+        Number of passes through the data.
     batch_size : int
-        Samples in a batch; a DataLoader keeps its own. With BatchNorm a last batch of one sample,
-        which can't be normalized, is left out.
+        Samples per batch; a DataLoader keeps its own. With BatchNorm, a last batch of one sample is
+        skipped, because it cannot be normalized.
     lr : float
         Learning rate of the default optimizer.
     optimizer : torch.optim.Optimizer or callable, optional
-        One made for this model's parameters, or a function from parameters to one, such as
-        ``lambda p: torch.optim.SGD(p, lr=0.1)``.
+        An optimizer of this model's parameters, or a function from parameters to an optimizer, such
+        as ``lambda p: torch.optim.SGD(p, lr=0.1)``.
     loss_fn : callable, optional
         ``loss_fn(outputs, target)`` instead of cross entropy.
     metric : str, Metric or callable, optional
-        As for :func:`fastmnist.evaluate`: computed once an epoch, of all outputs.
+        As for :func:`fastmnist.evaluate`, computed once per epoch over all outputs.
     seed : int, optional
-        Makes order and dropout repeatable, and leaves torch's global random numbers as they
-        were. Otherwise they are drawn from those, so ``torch.manual_seed`` works.
+        Makes order and dropout reproducible, and leaves torch's global random state unchanged.
+        Default: use the global state, so ``torch.manual_seed`` works.
     validation : True or data, optional
-        Evaluated after each epoch; True takes the bundle's test half.
+        Evaluated after each epoch; True means the bundle's test half.
     device : torch.device or str, optional
-        Where the model is moved to, and stays.
+        The model is moved there, and stays there.
     batch_fn : callable, optional
-        Reads a batch: to ``(args, kwargs, target)`` or ``(inputs, target)``.
+        Converts a batch to ``(args, kwargs, target)`` or ``(inputs, target)``.
     progress : bool, optional
-        Show a progress bar; None shows one in a terminal or a notebook.
+        Show a progress bar. None: only in a terminal or a notebook.
     shuffle : bool
-        Whether samples come in another order each epoch; a DataLoader decides itself.
+        Whether to shuffle the samples in each epoch; a DataLoader decides itself.
     augment : Affine, Elastic or a sequence of them, optional
-        Every epoch sees the images of the batches (their first input) otherwise moved, turned and
-        bent. Pixels that were uint8 are whole ones still. `validation` is left as it is.
+        Augment the images (the first input of each batch) anew in every epoch. uint8 pixels stay
+        integers. `validation` is not augmented.
 
     Returns
     -------
     History
-        Loss, accuracy (or the metric) and seconds of each epoch. Stopped from the keyboard
-        (Ctrl-C), the model stays as far trained as it is, and the whole epochs so far are returned.
+        Loss, accuracy (or the metric) and seconds of each epoch. After Ctrl-C, the model keeps its
+        training so far, and the completed epochs are returned.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of the above, the model has nothing to train, the data is empty or
-        without targets, a target is out of range, or the loss becomes infinite or NaN (the
-        weights then stay as they were before that step).
+        If an argument is invalid, the model has nothing to train, the data is empty or without
+        targets, a target is out of range, or the loss becomes infinite or NaN (the weights then
+        stay as before that step).
 
     Examples
     --------
