@@ -16,7 +16,7 @@ _EXAMPLES = {
 fastmnist compare                              train the digits network
 fastmnist compare --model net.py:Net --weights net.pt --data net.py:data
 fastmnist search --data mnist --budget "5 min" --output best.safetensors
-eval "$(fastmnist --print-completion bash)"    complete words by Tab""",
+eval "$(fastmnist --print-completion bash)"    complete words with Tab""",
     "compare": """
 fastmnist compare --data mnist --threads 1
 fastmnist compare --model net.py:Net --weights net.pt --data net.py:data
@@ -44,12 +44,12 @@ fastmnist report diff before.json after.json""",
 fastmnist report diff before.json after.json && echo nothing is worse""",
     "info": """
 fastmnist info
-FASTMNIST_ISA=avx2 fastmnist info         as on a CPU that has AVX2 at best""",
+FASTMNIST_ISA=avx2 fastmnist info         as on a CPU with AVX2 at best""",
 }
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps text to the terminal, but for the examples: lines that can be copied."""
+    """Wraps text to the terminal, except for the examples, which users copy."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if not text.startswith("examples:"):
@@ -58,7 +58,7 @@ class _Help(argparse.HelpFormatter):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser; what it reads has the name of the command to run in ``command``."""
+    """Make the parser; its result has the name of the command to run in ``command``."""
     made = argparse.ArgumentParser(
         prog="fastmnist",
         description="Make a PyTorch network of Linear layers small and fast on a CPU, and see "
@@ -100,7 +100,7 @@ def _sentence(what: str) -> str:
 
 
 def _complete_files(command: argparse.ArgumentParser) -> None:
-    """Let Tab complete what an option's word says that it takes."""
+    """Let Tab complete what an option takes, by its metavar."""
     completed = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "A": shtab.FILE, "B": shtab.FILE}
     for action in command._actions:
         if isinstance(action.metavar, str) and action.metavar in completed:
@@ -111,21 +111,23 @@ def _add_compare(commands: Any) -> None:
     compare = _command(
         commands,
         "compare",
-        "train (or take) a model, optimize it, print one table of all variants",
+        "train (or load) a model, optimize it, and print one table of all variants",
     )
     add_data(compare)
     add_training(compare)
     add_own_model(compare)
     compare.add_argument("--json", metavar="FILE", help="write all figures here")
     compare.add_argument("--markdown", metavar="FILE", help="write the table here")
-    compare.add_argument("--html", metavar="FILE", help="write one page for people here")
-    compare.add_argument("--plot", metavar="FILE", help="draw the table here (.png, .svg, …)")
+    compare.add_argument("--html", metavar="FILE", help="write an HTML report here")
+    compare.add_argument(
+        "--plot", metavar="FILE", help="write a plot of the table here (.png, .svg, …)"
+    )
     compare.add_argument(
         "--recipes",
         metavar="RECIPE",
         nargs="+",
-        help="compare what these make, instead of the usual variants: texts, names, YAML files, "
-        "or all that come with the library: all",
+        help="compare the results of these recipes instead of the usual variants: texts, names, "
+        "YAML files; all: every built-in recipe",
     )
     _complete_files(compare)
 
@@ -135,7 +137,7 @@ def _add_train(commands: Any) -> None:
     add_data(train)
     add_training(train)
     add_output(train, "digits.safetensors")
-    train.add_argument("--json", metavar="FILE", help="write what was measured here")
+    train.add_argument("--json", metavar="FILE", help="write all measurements here")
     _complete_files(train)
 
 
@@ -146,7 +148,7 @@ def _add_recipes(commands: Any) -> None:
 
 
 def _add_optimize(commands: Any) -> None:
-    optimize = _command(commands, "optimize", "carry out a recipe, and save what it makes")
+    optimize = _command(commands, "optimize", "apply a recipe, and save the resulting model")
     optimize.add_argument(
         "--recipe",
         required=True,
@@ -154,13 +156,16 @@ def _add_optimize(commands: Any) -> None:
         help="steps such as prune80+cluster16+int8, a name (see recipes), or a YAML file",
     )
     optimize.add_argument(
-        "--max-drop", type=number, metavar="X", help="status 1 if more is lost: points of accuracy"
+        "--max-drop",
+        type=number,
+        metavar="X",
+        help="exit with status 1 if more is lost, in points of accuracy",
     )
     add_data(optimize)
     add_training(optimize)
     add_own_model(optimize)
     add_output(optimize, "optimized.safetensors")
-    optimize.add_argument("--json", metavar="FILE", help="write what was measured here")
+    optimize.add_argument("--json", metavar="FILE", help="write all measurements here")
     _complete_files(optimize)
 
 
@@ -168,29 +173,31 @@ def _add_search(commands: Any) -> None:
     search = _command(
         commands,
         "search",
-        "look for the best recipe within a loss and a time (status 1: none met it)",
+        "search for the best recipe within a loss and a time (exit status 1: none found)",
     )
     search.add_argument(
         "--max-drop",
         type=number,
         metavar="X",
-        help="how much may be lost: points of accuracy (default: 0.3), or the metric's unit "
-        "(r2, f1, auc: 0.005)",
+        help="how much may be lost: in points of accuracy (default: 0.3), or in the metric's unit "
+        "(default for r2, f1, auc: 0.005)",
     )
     search.add_argument(
         "--objective",
         choices=("latency", "throughput", "size"),
         default="latency",
-        help="what is made best: the time of one row (default), rows a second, or the file",
+        help="what to optimize: the time of one row (default), rows per second, or the file size",
     )
     search.add_argument(
         "--budget", default="5 min", metavar="TIME", help='wall time: "5 min" (default), "90 s"'
     )
     search.add_argument(
-        "--folder", metavar="DIR", help="keep trials here: a search that was stopped goes on"
+        "--folder", metavar="DIR", help="store trials here, so that a stopped search can resume"
     )
     search.add_argument(
-        "--storage", metavar="URL", help="share it between processes: sqlite:///search.db"
+        "--storage",
+        metavar="URL",
+        help="share the search between processes, such as sqlite:///search.db",
     )
     search.add_argument(
         "--recipes", metavar="RECIPE", nargs="+", help="try these instead of the usual ones"
@@ -200,27 +207,27 @@ def _add_search(commands: Any) -> None:
     add_own_model(search)
     add_output(search, "best.safetensors")
     search.add_argument("--json", metavar="FILE", help="write all trials here")
-    search.add_argument("--html", metavar="FILE", help="write a report of the best here")
+    search.add_argument("--html", metavar="FILE", help="write a report on the best here")
     _complete_files(search)
 
 
 def _add_report(commands: Any) -> None:
-    report = _command(commands, "report", "look at reports that compare --json wrote")
+    report = _command(commands, "report", "examine reports written by compare --json")
     kinds = report.add_subparsers(metavar="{diff}", dest="kind", required=True)
     diff = _command(
         kinds,
         "report diff",
-        "tell what became better or worse, beyond noise",
-        "Tell what became better or worse from one report to the next, beyond noise. "
+        "show what became better or worse, beyond noise",
+        "Show what became better or worse from one report to the next, beyond noise. "
         "Exit status: 0: nothing is worse, 1: something is, 2: an error.",
     )
     diff.add_argument("before", metavar="A", help="a report (.json)")
     diff.add_argument("after", metavar="B", help="a later one")
-    diff.add_argument("--json", metavar="FILE", help="write what was found here")
+    diff.add_argument("--json", metavar="FILE", help="write the differences here")
     _complete_files(diff)
 
 
 def _add_info(commands: Any) -> None:
-    info = _command(commands, "info", "say which kernels this machine runs, and why")
+    info = _command(commands, "info", "show which kernels this machine runs, and why")
     info.add_argument("--json", metavar="FILE", help="write it here")
     _complete_files(info)

@@ -192,7 +192,7 @@ def confusion(
     Returns
     -------
     Confusion
-        With ``matrix``, ``recall``, ``precision``, ``pairs()``; a table in notebooks and terminals.
+        With ``matrix``, ``recall``, ``precision``, ``pairs()``; prints as a table.
 
     Raises
     ------

@@ -36,18 +36,18 @@ _UNTESTED = 1e-3
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure that is another now.
+    """One figure that changed.
 
     Attributes
     ----------
     variant, what : str
-        Whose figure, and which: the metric's name, ``"disk"``, ``"p50 at batch 1"``, …
+        The variant, and the figure: the metric's name, ``"disk"``, ``"p50 at batch 1"``, …
     before, after : float or None
-        In seconds, bytes, 0…1; None of a variant that is missing on that side.
+        In seconds, bytes, 0…1; None if the variant is missing on that side.
     why : str
-        What tells that it is no chance.
+        Why this is not chance.
     told : tuple of str
-        Both as a table has them.
+        Both values, formatted for a table.
     """
 
     variant: str

@@ -21,13 +21,14 @@ class BatchTiming:
     Attributes
     ----------
     batch : int
-        Rows in a call.
+        Rows per call.
     p50, p90, p99 : float
-        Seconds per call; NaN where a file of an earlier version does not tell.
+        Seconds per call; NaN if a file of an earlier version lacks them.
     speedup : float
         The first variant's p50 divided by this one's.
     spread : float
-        A speed-up from ``1 / (1 + spread)`` to ``1 + spread`` is no difference; 0 for the first.
+        Speed-ups from ``1 / (1 + spread)`` to ``1 + spread`` count as no difference; 0 for the
+        first.
     throughput : float
         Rows per second, at p50.
     """
@@ -48,16 +49,16 @@ class BatchTiming:
 
 @dataclass(frozen=True)
 class Flip:
-    """An input that gets another class than the first variant gives it.
+    """An input that is classified differently than by the first variant.
 
     Attributes
     ----------
     index : int
         Its row in the data.
     target, before, after : int
-        Its class, and what the first variant and this one say.
+        Its class, and the predictions of the first variant and of this one.
     pixels : tuple of tuples of int, or None
-        Rows of the image, 0…255, of 32 × 32 at most; None where inputs are no images.
+        Rows of the image, 0…255, at most 32 × 32; None if inputs are not images.
     """
 
     index: int
@@ -71,18 +72,19 @@ class Flip:
 class Row(Scored):
     """One variant, measured.
 
-    The score has the metric's name, too, in JSON and frames alone: ``row.accuracy``, ``row.mae``.
+    The score is also available under the metric's name, its only name in JSON and frames:
+    ``row.accuracy``, ``row.mae``.
 
     Attributes
     ----------
     name : str
     rows : str
-        dtype of the rows that it was given: ``float32`` or ``uint8``.
+        dtype of its inputs: ``float32`` or ``uint8``.
     score, difference : float
-        The metric's value (of accuracy 0…1), and less that of the first variant.
+        The metric's value (for accuracy, 0…1), and its difference from the first variant's.
     p_value : float or None
-        That so large a difference is chance: exact McNemar test on the same rows; None for the
-        first variant, or with another metric than accuracy.
+        Probability that chance alone gives so large a difference: exact McNemar test on the same
+        rows; None for the first variant, or if the metric is not accuracy.
     loss : float or None
     timings : tuple of BatchTiming
         One for each batch size, the smallest first.
@@ -90,32 +92,31 @@ class Row(Scored):
         Bytes of weights and buffers held, and of the file that ``fm.save`` writes.
     layers_changed : int
     changes : tuple of Change
-        What transforms did, as :func:`fastmnist.changes` has it.
+        What transforms did, as :func:`fastmnist.changes` returns it.
     sparsity : float or None
-        Share of zeros among the weights of Linear layers; None where that is not known.
+        Share of zeros among the weights of Linear layers; None if unknown.
     bits : float or None
-        Mean bits of such a weight in the form that holds it: 32, 16, those of int8 codes, or of
-        the index of one of few values.
+        Mean bits of such a weight as it is stored: 32, 16, those of int8 codes, or those of an
+        index into a table of values.
     sqnr : dict of str to (float or None)
-        Of each layer that is found by its path in this and the first variant, dB between their
-        outputs; None where they are equal, never beyond ±300.
+        For each layer with the same path in this and the first variant, SQNR of its outputs in dB;
+        None if they are equal, never beyond ±300.
     output_sqnr : float or None
-        The same of the outputs; None where they are equal, or cannot be compared.
+        The same for the model's outputs; None if they are equal, or cannot be compared.
     recall : tuple of float
-        Of each class, the share of its rows that are right; empty with other metrics than
-        accuracy. NaN of a class without rows.
+        Recall of each class; NaN for a class without rows. Empty if the metric is not accuracy.
     losing : tuple of int
-        Classes with fewer right rows than the first variant has, beyond noise: p < 0.05 by a
-        paired test, divided by the number of classes.
+        Classes with fewer correct rows than in the first variant, beyond noise: p < 0.05, divided
+        by the number of classes, by a paired test.
     flips : tuple of Flip
-        Inputs with another class than the first variant gives, 24 of them at most.
+        Inputs that are classified differently than by the first variant, at most 24.
     flip_count : int
-        How many there are.
+        Number of all such inputs.
     correct : bytes or None
-        Of each row a bit whether it was right, for paired tests with other reports; the first one
-        is the highest of its byte.
+        One bit per row, whether it was correct, for paired tests with other reports; the first row
+        is the highest bit of its byte.
     metric : str
-        What the score is.
+        Name of the metric.
     """
 
     name: str

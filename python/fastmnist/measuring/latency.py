@@ -46,10 +46,10 @@ class Percentiles:
     Attributes
     ----------
     calls : int
-        How many were timed.
+        Number of timed calls.
     p50, p90, p99, p999 : float
-        The median, and what 9 of 10, 99 of 100, 999 of 1,000 calls keep; NaN where there were
-        fewer calls than it takes to know: 10, 100, 1,000.
+        The median, and the times that 9 of 10, 99 of 100 and 999 of 1,000 calls stay within; NaN if
+        there were too few calls to know: fewer than 10, 100, 1,000.
     """
 
     calls: int
@@ -214,7 +214,7 @@ def latency(
     Returns
     -------
     Latency
-        A table in notebooks and terminals; ``latency(…).at(1).warm.p99`` in seconds.
+        Prints as a table; ``latency(…).at(1).warm.p99`` is in seconds.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""What of a measured difference is noise, and whether the machine was busy meanwhile.
+"""How much of a measured difference is noise, and whether the machine was busy.
 
-Two variants that take turns see the same machine within a round, so what counts is the ratio of
-their times round by round. The interval of its median comes from the spread of those ratios, by
-Student's t at 99.9 %, as a report makes many comparisons: of each variant, at each batch. It is
-never narrower than :data:`FLOOR`, because two copies of one model differ, too, steadily: their
-weights lie elsewhere in memory, and conflict in the caches with others.
+Two variants that take turns see the same machine within a round, so the ratio of their times per
+round is what counts. The interval of its median comes from the spread of those ratios, by Student's
+t at 99.9 %, because a report makes many comparisons: each variant, at each batch size. It is never
+narrower than :data:`FLOOR`, because even two copies of one model differ consistently: their weights
+lie at different addresses, with different cache conflicts.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ _OF_MEDIAN = 1.2533  # standard error of a median, in those of a mean
 
 @dataclass(frozen=True)
 class Noise:
-    """How quiet the machine was while something was timed.
+    """How quiet the machine was during a measurement.
 
     Attributes
     ----------
     cpu_share : float
-        CPU time of this process for each second that passed: 1 or more where nothing else ran.
+        CPU time of this process per second of wall time: 1 or more if nothing else ran.
     interruptions : float
-        How often a second another program took a CPU from this process; 0 where no system says so.
+        How often per second another program took a CPU from this process; 0 if the system does not
+        report it.
     unsteady : float
         Relative spread of the times between rounds: interquartile range by median.
     """
@@ -89,7 +90,7 @@ def worst_of(noises: list[Noise]) -> Noise:
 
 
 class Watch:
-    """Sees what else the machine does, from when it is made."""
+    """Observes what else the machine does, from its creation on."""
 
     def __init__(self) -> None:
         self._began = self._now()

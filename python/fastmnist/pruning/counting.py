@@ -22,11 +22,11 @@ class Count:
     Attributes
     ----------
     shape : (int, int)
-        Of its weight: outputs, inputs.
+        Shape of its weight: outputs, inputs.
     zeros : int
-        Weights that are exactly 0.
+        Number of weights that are exactly 0.
     empty : int
-        Neurons all of whose weights are 0.
+        Number of neurons whose weights are all 0.
     """
 
     shape: tuple[int, int]
@@ -35,12 +35,12 @@ class Count:
 
     @property
     def weights(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return self.shape[0] * self.shape[1]
 
     @property
     def share(self) -> float:
-        """Zeros among them, from 0 to 1."""
+        """Share of zeros, from 0 to 1."""
         return self.zeros / self.weights if self.weights else 0.0
 
 

@@ -216,7 +216,7 @@ def sensitivity(
     Returns
     -------
     Sensitivity
-        A sequence of layers, the most sensitive first; a table in notebooks and terminals.
+        A sequence of layers, the most sensitive first; prints as a table.
 
     Raises
     ------

@@ -4,8 +4,8 @@
 >>> net = rt.load("digits.safetensors", "compiled")   # doctest: +SKIP
 >>> net.predict(pixels)                           # doctest: +SKIP
 
-Inside, in reading order: ``packing`` (a network laid out for this machine), ``planning`` (which
-kernel computes each layer) on ``measurements``, ``compiled`` (the model people call),
+Modules in reading order: ``packing`` (lay out a network for this machine), ``planning`` (choose
+each layer's kernel) based on ``measurements``, ``compiled`` (the model that users call),
 ``explanation`` with ``break_even``, ``cpu``, ``loading``. Nothing here imports torch.
 """
 

@@ -1,11 +1,11 @@
-"""How near a kernel comes to what one core can do at best. Free of torch.
+"""How close a kernel comes to the limit of one core. Free of torch.
 
 A layer takes at least the time of its products, or of reading its weights, whichever is longer.
-How fast a core does either is measured by probes (csrc/runtime/limits.h), from the cache level that
-holds the weights. A probe that ran while the machine was busy tells too little: where a kernel that
-computes everything was faster than probes allow, that is what the core can do. So no such kernel
-is beyond the limit. One that leaves zeros out, of weights or of rows, is held against what is left
-of the work, as far as that is known.
+Probes measure how fast a core does either (csrc/runtime/limits.h), from the cache level that holds
+the weights. A probe that ran while the machine was busy reports too little: if a kernel that
+computes everything was faster than the probes allow, its speed becomes the limit. So no such kernel
+exceeds the limit. A kernel that skips zeros, of weights or of rows, is compared with the remaining
+work, as far as that is known.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Work:
 
 @dataclass
 class Limits:
-    """What one core does at best.
+    """The limits of one core.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Limits:
 
     @classmethod
     def measured(cls, isa: str) -> Limits:
-        """Ask the probes, once in a process."""
+        """Run the probes, once per process."""
         found = _probed(isa)
         return cls(
             float(found["products_per_second"]),
@@ -71,7 +71,7 @@ class Limits:
         )
 
     def work(self, layer: QuantizedLayer, zeros: float, rows: int, kernel: _core.Kernel) -> Work:
-        """Tell what a kernel has to do; `zeros` is the share among the layer's weights."""
+        """Return a kernel's work; `zeros` is their share among the layer's weights."""
         weights = float(layer.inputs * layer.outputs)
         needed, held = weights, weights
         if kernel.is_sparse:
@@ -89,7 +89,7 @@ class Limits:
         return Work(needed * rows, held, level, whole)
 
     def learn(self, layer: QuantizedLayer, zeros: float, by_class: Iterable[Times]) -> None:
-        """Raise what probes told to what kernels did."""
+        """Raise the probes' limits to what kernels reached."""
         for rows, times in zip(ROWS, by_class, strict=True):
             for kernel, time in times.items():
                 work = self.work(layer, zeros, rows, kernel)
@@ -101,7 +101,7 @@ class Limits:
                         self.reads[level] = max(self.reads[level], read)
 
     def least(self, work: Work) -> float:
-        """µs that the work takes at least."""
+        """Return the minimum time for the work in µs."""
         return 1e6 * max(work.products / self.products, work.bytes / self.reads[work.level])
 
 

@@ -1,7 +1,7 @@
-"""What was measured on this machine: kept for the process, and in a file in the user's cache.
+"""Measurements on this machine: kept for the process, and in a file in the user's cache.
 
-The store itself is native (csrc/runtime/measurements.h, which also draws the file), so that a
-program without Python has it, too. Here is where the file lies, and what people are told of it.
+The store itself is native (csrc/runtime/measurements.h, which also draws the file), so that
+programs without Python have it too. This module knows where the file is, and how to describe it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def default_path() -> Path | None:
 
 
 def shared() -> _core.Measurements:
-    """What this process knows, with its file: asked anew, as the environment may change."""
+    """The measurements of this process and its file, looked up anew: the environment may change."""
     path = default_path()
     SHARED.keep_in(b"" if path is None else os.fsencode(path))
     return SHARED
 
 
 def note() -> str:
-    """Say where measurements are kept, and how to have them made again."""
+    """Say where measurements are kept, and how to repeat them."""
     path = default_path()
     if path is None:
         return "in this process only"

@@ -1,10 +1,10 @@
-"""Which kernel computes each layer: measured once per shape and CPU, and remembered.
+"""Which kernel computes each layer: measured once per shape and CPU, then remembered.
 
-A plan never changes an answer, only how long it takes. What was measured is kept for the process
-and in the user's cache folder, so that the second model of the same shapes, and the next process,
-measure nothing. ``plan="fixed"``, or ``FASTMNIST_PLAN=fixed``, measures nothing at all: a rule
-decides, and many workers may start at once. Measuring and choosing are native
-(csrc/runtime/planner.h); here is what somebody asks for, and what they are told. Free of torch.
+A plan never changes an answer, only its time. Measurements are kept for the process and in the
+user's cache folder, so the second model with the same shapes, and the next process, measure
+nothing. ``plan="fixed"``, or ``FASTMNIST_PLAN=fixed``, measures nothing at all: a rule decides, so
+many workers can start at once. Measuring and choosing are native (csrc/runtime/planner.h); this
+module is the interface to them. Free of torch.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Plan:
     block_rows : int
         Rows that go through all layers together.
     made_for : tuple of Kernel
-        The kernels that there were. With others (after a change of the instruction set) the plan
-        is ignored and the rule decides.
+        The kernels that were available. If they change (with the instruction set), the plan is
+        ignored and the rule decides.
     threaded : tuple of tuples of Kernel
-        As `kernels`, for batches that several threads share, by the rows of a share.
+        As `kernels`, for batches that several threads split, by the rows of each share.
     """
 
     mode: str
@@ -55,7 +55,7 @@ class Plan:
 
 @contextmanager
 def using(plan: str) -> Iterator[None]:
-    """Let this be the default meanwhile: for packed weights that are thrown away again."""
+    """Make this the default in a context: for packed weights that are discarded again."""
     token = _default.set(plan)
     try:
         yield

@@ -1,7 +1,7 @@
-"""What a compiled model keeps of its canonical form: everything but the numbers that are packed.
+"""What a compiled model keeps of its canonical form: everything except the packed numbers.
 
-The packed form holds weights once more, in another order: what stands in for them here has their
-shapes and takes no memory, and they are unpacked when somebody asks.
+The packed form already holds the weights, in another order. Placeholders here have their shapes and
+take no memory; the weights are unpacked on request.
 """
 
 from __future__ import annotations

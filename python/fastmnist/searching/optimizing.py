@@ -77,8 +77,8 @@ def optimize(
         recipes`` lists them); a :class:`fastmnist.Recipe`; or a tuple of configurations,
         ``(fm.L1Unstructured(0.8), fm.Clusters(16), fm.Static())``.
     test : data, optional
-        What `max_drop` is measured on. Default: for a bundle, its test half; of other data, every
-        tenth row, which is then not trained on.
+        Data to measure `max_drop` on. Default: for a bundle, its test half; otherwise every tenth
+        row of `data`, which is then excluded from training.
     max_drop : float, optional
         How much worse than `model` the result may be: accuracy in points, another metric in its own
         unit. Exceeding it is an error.

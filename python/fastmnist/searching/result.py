@@ -159,8 +159,7 @@ class Search(Tabled):
         return frame_of(self.trials, Trial)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return goal, trials, Pareto set and best trial as JSON, and write it to `path` if
-        given."""
+        """Return goal, trials, Pareto set and best trial as JSON; write it to `path` if given."""
         content = {
             "format": "fastmnist search",
             "version": 1,

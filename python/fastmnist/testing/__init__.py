@@ -7,8 +7,8 @@ Alone, in any test::
     def test_int8():
         assert_accuracy_drop(quantized, model, data, max=0.2)      # points
 
-As a suite, each variant × each check a test: in the project's ``conftest.py``, override two
-fixtures (the first variant is what the others are compared with), and run it::
+As a suite, with one test per variant and check: override two fixtures in the project's
+``conftest.py`` (the others are compared with the first variant), and run it::
 
     @pytest.fixture(scope="session")
     def fastmnist_data():
@@ -22,7 +22,7 @@ fixtures (the first variant is what the others are compared with), and run it::
 
 or without a conftest: ``python -m pytest --pyargs fastmnist.testing --variants=pkg.mod:fn
 --data=mnist``. The fixtures ``fastmnist_limits``, ``fastmnist_metric`` and ``fastmnist_batch_fn``
-say the rest: see :mod:`fastmnist.testing.plugin`. Limits that nobody sets are the same in both.
+set the rest: see :mod:`fastmnist.testing.plugin`. Default limits are the same in both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The check of a report against a stored one: how models are watched from release to release."""
+"""The check of a report against a stored one, to track models from release to release."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ def assert_no_worse(
     points: Limit = DROP_SINCE,
     size: float = 1.02,
 ) -> None:
-    """Check a report against one that was stored: how models are watched from release to release.
+    """Check a report against a stored one, to track models from release to release.
 
-    Every variant of the stored report must still be there, on as many rows, no worse by its metric
-    and no larger. Times are not compared.
+    Every variant of the stored report must still exist, on as many rows, with a metric that is no
+    worse and a file that is no larger. Times are not compared.
 
     Parameters
     ----------
     report : Report
-        Of :func:`fastmnist.compare`.
+        Returned by :func:`fastmnist.compare`.
     baseline : str or path
-        What ``report.to_json(path)`` wrote, or ``fastmnist compare --json``; of any version.
+        Written by ``report.to_json(path)`` or ``fastmnist compare --json``, in any version.
     points : float, or dict of metric to float
-        How much worse the metric may be: accuracy in points (0.1 unless said), another in its own
-        unit (``r2``, ``f1``, ``auc``: 0.001; others unless said: a thousandth of what is stored).
+        How much worse the metric may be: accuracy in points (default: 0.1), another metric in its
+        own unit (default for ``r2``, ``f1``, ``auc``: 0.001; for others, a thousandth of the stored
+        value).
     size : float
-        By what factor a file may grow.
+        Factor by which a file may grow.
 
     Raises
     ------
     AssertionError
-        Naming every variant that became worse.
+        If variants became worse; it names all of them.
     FileNotFoundError, ValueError
-        If there is no such file, it is no report, or the metric has no direction.
+        If the file does not exist or is not a report, or the metric has no direction.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""The checks: each compares a variant with a reference on data, and says by how much it fails.
+"""The checks: each compares a variant with a reference on data, and reports by how much it fails.
 
 Variants are modules, compiled models or functions. torch and the rest of fastmnist are imported
-when a check runs, so that pytest's plugin costs nothing where it is not used.
+when a check runs, so that the pytest plugin costs nothing where it is not used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def assert_accuracy_drop(
 ) -> None:
     """Check that `variant` is at most `max` points less accurate than `reference`.
 
-    Or that another metric is at most `max` worse: R² where the targets are those of a regression.
+    With another metric, check that it is at most `max` worse. Regression targets use R².
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def assert_accuracy_drop(
     data : Data, Split, DataLoader, Dataset, (x, y), list of batches
         With targets; for a bundle, its test half.
     max : float, or dict of metric to float
-        Points of accuracy (0.5, unless said: from 97.7 % to 97.2 %); another metric in its own
-        unit (``r2``, ``f1``, ``auc``: 0.005; else it has to be said).
+        Points of accuracy (default: 0.5, as from 97.7 % to 97.2 %); another metric in its own unit
+        (default for ``r2``, ``f1``, ``auc``: 0.005; required for others).
     metric, greater_is_better, batch_fn
         As for :func:`fastmnist.evaluate`; for your own function, give the direction.
 
@@ -53,7 +53,7 @@ def assert_accuracy_drop(
     AssertionError
         With both values and n.
     TypeError, ValueError
-        If the metric is none, has no direction, or no limit.
+        If the metric is invalid, or has no direction or no limit.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def assert_accuracy_drop(
 def assert_agreement(
     variant: Any, reference: Any, data: Any, *, min: float = AGREEMENT, batch_fn: Any = None
 ) -> None:
-    """Check that both give the same class for at least a share `min` of the rows.
+    """Check that both predict the same class for at least the share `min` of the rows.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def assert_agreement(
     Raises
     ------
     AssertionError
-        With the share and n; also if outputs are no classes: a regression's are compared by
+        With the share and n; also if outputs are not classes: for a regression, use
         :func:`assert_r2` and :func:`assert_max_error`.
 
     Examples
@@ -127,10 +127,10 @@ def assert_agreement(
 def assert_r2(
     variant: Any, reference: Any, data: Any, *, min: float = OUTPUTS_R2, batch_fn: Any = None
 ) -> None:
-    """Check R² of the outputs against those of `reference`, of a regression.
+    """Check, for a regression, the R² of the outputs against those of `reference`.
 
-    1 where they are the same, 0 where they tell no more than the mean of the reference's; of
-    several outputs the mean of theirs.
+    R² is 1 if they are the same, and 0 if they predict no better than the mean of the reference's
+    outputs. For several outputs, it is averaged.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def assert_r2(
 def assert_max_error(
     variant: Any, reference: Any, data: Any, *, max: float, batch_fn: Any = None
 ) -> None:
-    """Check that no output is further from that of `reference` than `max`, of a regression.
+    """Check, for a regression, that no output differs from that of `reference` by more than `max`.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def assert_max_error(
 def assert_sqnr(
     variant: Any, reference: Any, data: Any, *, min_db: float = SQNR_DB, batch_fn: Any = None
 ) -> None:
-    """Check the signal to quantization noise of the outputs, in dB.
+    """Check the signal-to-quantization-noise ratio of the outputs, in dB.
 
     ``10 log10(Σ reference² / Σ (reference - variant)²)`` over all outputs.
 
@@ -232,9 +232,9 @@ def assert_smaller(variant: Any, reference: Any, *, ratio: float = SMALLER) -> N
     Parameters
     ----------
     variant, reference : nn.Module or CompiledModel
-        What :func:`fastmnist.save` takes; or bytes that a file has, as an int.
+        What :func:`fastmnist.save` takes; or the size of a file in bytes, as an int.
     ratio : float
-        3.5: at least 3.5 times smaller; 0.99, unless said: but for some bytes no larger.
+        3.5 means at least 3.5 times smaller. Default: 0.99, no larger except for a few bytes.
 
     Raises
     ------
@@ -266,9 +266,9 @@ def assert_faster(
     rounds: int = 25,
     batch_fn: Any = None,
 ) -> None:
-    """Check that `variant` is at least `ratio` times faster, interleaved in this process.
+    """Check that `variant` is at least `ratio` times faster, calls interleaved in this process.
 
-    Times depend on the machine and on who else uses it: a check for one's own bench, not for a
+    Times depend on the machine and on what else runs on it: use this on your own machine, not in a
     shared CI.
 
     Parameters
@@ -276,7 +276,7 @@ def assert_faster(
     variant, reference, data, batch_fn
         As for :func:`assert_accuracy_drop`; no targets needed.
     ratio : float
-        Median over rounds of the ratio of their times within a round.
+        Compared with the median, over rounds, of the ratio of their times within a round.
     batch_size, rounds : int
 
     Raises
@@ -329,7 +329,7 @@ def assert_bit_equal(variant: Any, reference: Any, data: Any, *, batch_fn: Any =
     Raises
     ------
     AssertionError
-        With how many outputs differ, and by how much.
+        With the number of outputs that differ, and by how much.
 
     Examples
     --------
@@ -361,7 +361,7 @@ def _bytes_of(model: Any) -> int:
 
 
 def is_regression(reference: Any, data: Any, batch_fn: Any = None) -> bool:
-    """Tell whether outputs are numbers, not classes: by the targets, or as there is only one."""
+    """Return whether outputs are numbers, not classes: by the targets, or if there is only one."""
     import torch
 
     from fastmnist.data.batches import iter_batches

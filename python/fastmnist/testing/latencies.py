@@ -1,4 +1,4 @@
-"""The check of a call's latency, which knows that machines are busy at times."""
+"""The check of a call's latency, which allows for busy machines."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def assert_latency(
 ) -> None:
     """Check how long one call takes, with warm caches, in microseconds.
 
-    Where a limit is not kept while the machine is noisy, it is measured again; on a quiet one the
-    first answer holds. Times depend on the machine: a check for one's own bench, not for a shared
+    If a limit is exceeded while the machine is noisy, it is measured again; on a quiet machine, the
+    first result counts. Times depend on the machine: use this on your own machine, not in a shared
     CI, unless limits are generous.
 
     Parameters
@@ -29,20 +29,20 @@ def assert_latency(
     net, rows, threads
         As for :func:`fastmnist.latency`.
     p50_us, p90_us, p99_us, p999_us : float, optional
-        Limits, one at least.
+        Limits; at least one.
     batch : int
         Rows in a call.
     seconds : float
-        How long an attempt takes, about. p99.9 needs 1,000 calls, p99 needs 100.
+        Approximate time per attempt. p99.9 needs 1,000 calls, p99 needs 100.
     attempts : int
-        At most.
+        Maximum number of attempts.
 
     Raises
     ------
     AssertionError
         With all figures, and whether the machine was noisy.
     TypeError, ValueError
-        If there is no limit, or an argument is not of its kind.
+        If there is no limit, or an argument is invalid.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def assert_latency(
 
 
 def broken_limits(seconds: dict[str, float], limits: dict[str, float]) -> list[str]:
-    """Say which limits, in µs, times in seconds do not keep; a time that is not known keeps none.
+    """List the limits, in µs, that times in seconds exceed; unknown times exceed all limits.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is asked of a variant where nobody says otherwise: by functions and suite alike."""
+"""The default limits for variants, for functions and suite alike."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ DEFAULTS: dict[str, Any] = {
 
 
 def limit_for(metric: str, limit: Limit, name: str) -> float:
-    """Give the limit of a drop for a metric.
+    """Return the limit of a drop for a metric.
 
     Raises
     ------
     ValueError
-        If there is none for it: an MSE has a unit that only its user knows.
+        If there is none for it: only the user knows the unit of an MSE.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def limit_for(metric: str, limit: Limit, name: str) -> float:
 
 
 def in_words(check: str) -> str:
-    """Give the default of a check, for help."""
+    """Return the default of a check, for help."""
     limit = DEFAULTS[check]
     if isinstance(limit, Mapping):
         return ", ".join(f"{value:g} of {metric}" for metric, value in limit.items())

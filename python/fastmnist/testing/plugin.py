@@ -8,11 +8,11 @@ Fixtures (of session scope; they may ask for each other and for other plain fixt
     fastmnist_metric     what fastmnist.evaluate takes: "mae", a function as fm.Metric, …
     fastmnist_batch_fn   reads a batch of the data, as for fastmnist.evaluate
 
-A limit stands for all variants, or, under a variant's name, for that one; None skips a check. What
-holds unless it is said is in :mod:`fastmnist.testing.limits`, for the functions too.
+A limit applies to all variants or, under a variant's name, to that one; None skips a check. The
+defaults, which the functions share, are in :mod:`fastmnist.testing.limits`.
 
 ====================  ===============================================  =================
-limit                 check                                            unless said
+limit                 check                                            default
 ====================  ===============================================  =================
 ``accuracy_drop``     the metric at most so much worse: accuracy in    0.5 points; 0.005
                       points, others in their own unit                 of r2, f1, auc
@@ -30,17 +30,17 @@ limit                 check                                            unless sa
                                                                        a thousandth of it
 ====================  ===============================================  =================
 
-The metric is accuracy where targets are classes, R² where they are other floats, or what
-``--metric`` says, with ``--greater-is-better`` where it is a function. ``agreement`` is of classes
-and left out of a regression's checks, ``r2`` is of a regression and left out of a classifier's.
+The metric is accuracy if targets are classes, R² if they are other floats, or set by ``--metric``,
+for a function together with ``--greater-is-better``. ``agreement`` applies only to classifiers,
+``r2`` only to regressions.
 
 Names are needed when tests are collected, so the fixtures run then, once for the whole suite.
-pytest's own ``request`` is not there yet: fixtures that need it (``tmp_path_factory``, …) cannot be
-used. A test of one's own that asks for them by name runs them again, as pytest does.
+pytest's own ``request`` does not exist yet, so fixtures that need it (``tmp_path_factory``, …)
+cannot be used. Your own tests that request these fixtures run them again, as usual in pytest.
 
 The short options (``--variants``, ``--data``, ``--metric``, ``--greater-is-better``,
-``--batch-fn``, ``--baseline``, ``--update-baseline``) exist where ``fastmnist.testing`` is named on
-the command line; with ``--fastmnist-`` before them, always.
+``--batch-fn``, ``--baseline``, ``--update-baseline``) exist if ``fastmnist.testing`` is on the
+command line; with the prefix ``--fastmnist-``, they always do.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ class Suite:
         return checks.is_regression(self.reference, self.data, self.batch_fn)
 
     def leaves_out(self, check: str, variant: str) -> bool:
-        """Whether a check says nothing about this kind of model, or nobody asked for it."""
+        """Whether a check does not apply to this kind of model, or was not requested."""
         if check == "r2" and not self.is_regression:
             return True
         return check in ("r2", "max_error") and self.limit(check, variant) is None
 
     def limit(self, check: str, variant: str = "") -> Any:
-        """What holds for one check of one variant; None skips it."""
+        """The limit of one check for one variant; None skips it."""
         own = self.limits.get(variant)
         if isinstance(own, dict) and check in own:
             return own[check]
@@ -111,7 +111,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "variants": {"metavar": "pkg.mod:fn", "help": "a function that returns the variants"},
     "data": {"metavar": "NAME", "help": "mnist, digits, auto, or pkg.mod:fn that returns data"},
     "metric": {"metavar": "NAME", "help": "accuracy, mse, mae, rmse, r2, f1, auc, or pkg.mod:fn"},
-    "greater-is-better": {"metavar": "yes|no", "help": "direction of a --metric of your own"},
+    "greater-is-better": {"metavar": "yes|no", "help": "direction of your own --metric"},
     "batch-fn": {"metavar": "pkg.mod:fn", "help": "a function that reads a batch of the data"},
     "baseline": {"metavar": "FILE", "help": "stored report to compare with"},
     "update-baseline": {"action": "store_true", "help": "store the report as baseline"},
@@ -131,7 +131,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             dest=f"fastmnist_limit_{check}",
             type=float,
             metavar="X",
-            help=f"limit of the check '{check}' (unless said: {in_words(check)})",
+            help=f"limit of the check '{check}' (default: {in_words(check)})",
         )
 
 
@@ -168,14 +168,14 @@ def fastmnist_data(pytestconfig: pytest.Config) -> Any:
 
 @pytest.fixture(scope="session")
 def fastmnist_metric(pytestconfig: pytest.Config) -> Any:
-    """What models are judged by: override, or give --metric and --greater-is-better."""
+    """Metric to judge models by: override, or give --metric and --greater-is-better."""
     spec = pytestconfig.getoption("fastmnist_metric")
     return _named(spec, "--metric") if spec and ":" in spec else spec
 
 
 @pytest.fixture(scope="session")
 def fastmnist_batch_fn(pytestconfig: pytest.Config) -> Any:
-    """Who reads batches of the data: override, or give --batch-fn."""
+    """Function that reads batches of the data: override, or give --batch-fn."""
     spec = pytestconfig.getoption("fastmnist_batch_fn")
     return _named(spec, "--batch-fn") if spec else None
 
@@ -202,7 +202,7 @@ def fastmnist_suite(request: pytest.FixtureRequest) -> Suite:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out checks that say nothing about the models."""
+    """Skip checks that do not apply to the models."""
     left = [item for item in items if _is_left_out(item)]
     if left:
         items[:] = [item for item in items if item not in left]

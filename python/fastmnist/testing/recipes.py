@@ -1,4 +1,4 @@
-"""A check that a recipe is worth it for a model: what it makes, and what that loses."""
+"""A check of what a recipe makes of a model, and of what that loses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def assert_recipe_holds(
     batch_fn: Any = None,
     **options: Any,
 ) -> Any:
-    """Check that what a recipe makes of `model` is at most `max_drop` worse; return it.
+    """Apply a recipe to `model`, check that the result is at most `max_drop` worse, and return it.
 
     Parameters
     ----------
@@ -27,14 +27,14 @@ def assert_recipe_holds(
     model : torch.nn.Module
         A trained float model; left unchanged.
     data : Data, Split, DataLoader, (x, y), …
-        To train and calibrate on; for a bundle, its training half.
+        Data to train and calibrate on; for a bundle, its training half.
     max_drop : float, optional
-        Points of accuracy, or another metric's unit. Default: what the recipe itself says, of
-        accuracy alone.
+        In points of accuracy, or another metric's unit. Default: the recipe's own, for accuracy
+        only.
     test : data, optional
-        To measure on. Default: for a bundle, its test half; of other data, every tenth row.
+        Data to measure on. Default: for a bundle, its test half; for other data, every tenth row.
     smaller : float, optional
-        How many times smaller its file has to be.
+        How many times smaller the file must be.
     metric, greater_is_better, batch_fn
         As for :func:`fastmnist.evaluate`.
     options
@@ -43,14 +43,14 @@ def assert_recipe_holds(
     Returns
     -------
     torch.nn.Module
-        What the recipe made, for further checks.
+        The result of the recipe, for further checks.
 
     Raises
     ------
     AssertionError
         With what was lost, and n.
     TypeError, ValueError
-        If the recipe is none, can't be carried out, or nothing says how much it may lose.
+        If the recipe is invalid or cannot be applied, or there is no limit for its loss.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """The comparison suite: ``pytest --pyargs fastmnist.testing`` runs each check on each variant.
 
-A project whose conftest.py is not where pytest starts imports these tests into one of its own
+If the project's conftest.py is not where pytest starts, import these tests into one of your own
 files: ``from fastmnist.testing.test_variants import *``.
 """
 

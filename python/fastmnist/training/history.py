@@ -17,22 +17,22 @@ from fastmnist.measuring.scored import Scored
 class EpochRecord(Scored):
     """One epoch of training.
 
-    The scores have the metric's name, too: ``record.accuracy``, ``record.val_mae``.
+    Scores are also available under the metric's name: ``record.accuracy``, ``record.val_mae``.
 
     Parameters
     ----------
     epoch : int
         From 1.
     loss : float
-        Mean per sample, in training mode, over the epoch (the weights changing meanwhile).
+        Mean per sample over the epoch, in training mode (while the weights change).
     score : float or None
-        The metric over all outputs of the epoch, likewise; None where none can be computed.
+        The metric over all outputs of the epoch, likewise; None if it cannot be computed.
     seconds : float
-        How long the epoch took, without validation.
+        Duration of the epoch, without validation.
     val_loss, val_score : float or None
         On the validation data after the epoch, in eval mode; None without such data.
     metric : str
-        What the scores are.
+        Name of the metric.
     """
 
     epoch: int
@@ -70,7 +70,7 @@ class History(Tabled, Sequence[EpochRecord]):
 
     @property
     def metric(self) -> str:
-        """What the scores are: "accuracy", unless it is a regression or another was given."""
+        """Name of the metric: "accuracy", except for regressions or if another one was given."""
         return self[-1].metric if self else ACCURACY.name
 
     @property
@@ -100,11 +100,11 @@ class History(Tabled, Sequence[EpochRecord]):
 
     @property
     def seconds(self) -> float:
-        """How long all epochs took together, in seconds, without validation."""
+        """Total duration of all epochs in seconds, without validation."""
         return sum(record.seconds for record in self)
 
     def plot(self) -> Any:
-        """Draw loss and metric over the epochs: a matplotlib Figure.
+        """Draw loss and metric over the epochs in a matplotlib Figure.
 
         Raises
         ------
@@ -143,11 +143,11 @@ class History(Tabled, Sequence[EpochRecord]):
         return figure
 
     def append(self, record: EpochRecord) -> None:
-        """Add an epoch at the end."""
+        """Append an epoch."""
         self._records.append(record)
 
     def to_frame(self) -> Any:
-        """Give a pandas DataFrame with a row for each epoch.
+        """Return a pandas DataFrame with one row per epoch.
 
         Raises
         ------
@@ -185,7 +185,7 @@ class History(Tabled, Sequence[EpochRecord]):
         return text + (", interrupted)" if self.interrupted else ")")
 
     def table(self) -> Table:
-        """Return the table that is printed."""
+        """Return the printed table."""
         validated = any(r.val_loss is not None or r.val_score is not None for r in self)
         columns = ["epoch", "loss", self.metric, "seconds"]
         columns += ["val_loss", f"val_{self.metric}"] * validated
