@@ -199,7 +199,7 @@ class Table:
         notes = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in self.notes)
         return (
             '<div style="overflow-x:auto">'
-            f'<table><caption style="white-space:nowrap">{html.escape(self.title)}</caption>'
+            f'<table><caption style="white-space:nowrap;text-align:left">{html.escape(self.title)}</caption>'
             f"<thead><tr>{cells('th', self.columns)}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>{notes}"
         )
