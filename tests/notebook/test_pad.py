@@ -49,7 +49,7 @@ def test_at_first_nothing_is_drawn(pad):
 
 
 def test_what_the_page_sends_is_answered(pad, models):
-    pad.set_trait("drawing", seven().tobytes())
+    pad.set_state({"drawing": memoryview(seven().tobytes())})
     image = centred(seven())
     assert np.array_equal(pad.image, image)
     compiled = models["compiled int8"].predict_proba(image[None])

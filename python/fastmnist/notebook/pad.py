@@ -63,7 +63,8 @@ class DigitPad(anywidget.AnyWidget):
     _esm = _FOLDER / "pad.js"
     _css = _FOLDER / "pad.css"
 
-    drawing = traitlets.Bytes().tag(sync=True)
+    # From the page come memoryviews, which the trait would refuse.
+    drawing = traitlets.Bytes().tag(sync=True, from_json=lambda value, _: bytes(value))
     size = traitlets.Int(_SIZE, read_only=True).tag(sync=True)
     seen = traitlets.Bytes().tag(sync=True)
     answers = traitlets.Dict().tag(sync=True)
