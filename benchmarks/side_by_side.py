@@ -27,7 +27,7 @@ FRONT = {
 }
 _DIGITS = (1, 32, 1024)
 _NOTE = (
-    "× : times faster than the original, in the same process, calls in turns; ≈ 1: no difference "
+    "×: times as fast as the original, in the same process, calls in turns; ≈ 1: no difference "
     "beyond the noise"
 )
 
@@ -95,7 +95,8 @@ def _microseconds(value: float) -> str:
 def _times(value: float, differs: bool = True) -> str:
     if not differs:
         return "≈ 1"
-    return f"{value:.3g} ×" if value < 100 else f"{value:,.0f} ×"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f} ×"
 
 
 def decision_tables(machines: list[Saved]) -> list[Table]:
