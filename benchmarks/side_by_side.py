@@ -27,7 +27,7 @@ FRONT = {
 }
 _DIGITS = (1, 32, 1024)
 _NOTE = (
-    "× : times faster than the original, in the same process, calls in turns; ≈ 1: no difference "
+    "×: times as fast as the original, in the same process, calls in turns; ≈ 1: no difference "
     "beyond the noise"
 )
 
@@ -59,6 +59,7 @@ def _compared(
         rows = [report[name] for report in reports]
         cells = [_speed(row, batch, name == "original") for row in rows for batch in batches]
         table.row(shown, _accuracy(rows[0]), _kilobytes(rows[0].disk), *cells)
+    table.note("accuracy: * if it differs from the original's by a paired McNemar test, p < 0.05")
     table.note(_NOTE)
     return table
 
@@ -95,7 +96,8 @@ def _microseconds(value: float) -> str:
 def _times(value: float, differs: bool = True) -> str:
     if not differs:
         return "≈ 1"
-    return f"{value:.3g} ×" if value < 100 else f"{value:,.0f} ×"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f} ×"
 
 
 def decision_tables(machines: list[Saved]) -> list[Table]:

@@ -19,12 +19,13 @@ ROOMS = [
     "_version", "pixels", "display", "int8", "files", "_inputs", "runtime", "data", "ranges",
     "_ops", "layers", "network", "measuring", "rewriting", "fusion", "training", "quantization",
     "pruning", "clustering", "factorization", "compilation", "saving", "distillation",
-    "comparison", "searching", "command", "ao", "testing", "__init__", "cli", "__main__",
+    "comparison", "searching", "command", "ao", "testing", "notebook",
+    "__init__", "cli", "__main__",
 ]  # fmt: skip
 MOST_FLOORS = 17
 TORCH_FREE = ROOMS[: ROOMS.index("runtime") + 1]
 # Packages whose __init__ is what people import; that of any other is a docstring alone.
-FACES = {"data", "pruning", "runtime", "ao", "testing"}
+FACES = {"data", "pruning", "runtime", "ao", "testing", "notebook"}
 
 PACKAGE = Path(fm.__file__).parent
 REPO = Path(__file__).resolve().parents[1]

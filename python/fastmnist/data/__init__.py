@@ -1,6 +1,7 @@
 """Data sets of handwritten digits, in memory as uint8."""
 
 from fastmnist.data.bundle import Data, Split
+from fastmnist.data.centring import centred
 from fastmnist.data.errors import DatasetError, DatasetFallbackWarning, DatasetWarning
 from fastmnist.data.loading import load_dataset
 
@@ -10,5 +11,6 @@ __all__ = [
     "DatasetFallbackWarning",
     "DatasetWarning",
     "Split",
+    "centred",
     "load_dataset",
 ]

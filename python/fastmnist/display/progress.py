@@ -72,6 +72,7 @@ class ProgressBar:
             ProgressBar._outermost = None
         if self._progress is not None:
             self._draw()
+            self._progress.refresh()  # in a notebook stop() leaves the bar as it last was
             self._progress.stop()
             self._progress = None
 

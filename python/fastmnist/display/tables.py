@@ -198,8 +198,9 @@ class Table:
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         notes = "".join(f"<div><small>{html.escape(note)}</small></div>" for note in self.notes)
         return (
-            '<div style="overflow-x:auto">'
-            f'<table><caption style="white-space:nowrap">{html.escape(self.title)}</caption>'
+            '<div style="overflow-x:auto"><table>'
+            '<caption style="white-space:nowrap;text-align:left">'
+            f"{html.escape(self.title)}</caption>"
             f"<thead><tr>{cells('th', self.columns)}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>{notes}"
         )
