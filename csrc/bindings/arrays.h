@@ -26,7 +26,7 @@ namespace py = pybind11;
 enum class Library { kNumpy, kTorch };
 enum class Element { kFloat32, kUint8, kInt64, kOther };
 
-// A view of somebody's array, which must outlive it. Holds the buffer where one was exported.
+// A view of an array, which must outlive it. Holds the buffer where one was exported.
 class ArrayView {
  public:
   static constexpr int kMaxDimensions = 16;

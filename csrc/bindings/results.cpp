@@ -110,7 +110,7 @@ PyObject* Result::release() {
   if (library_ == Library::kNumpy) return std::exchange(array_, nullptr);
   const DLPackExchangeAPI* api = find_torch_type(Py_TYPE(like_))->api;
   void* object = nullptr;
-  // Where this fails nobody can tell whether torch has deleted the memory already: it is lost.
+  // If this fails, torch may have deleted the memory already or not: it is leaked.
   if (api->managed_tensor_to_py_object_no_sync(std::exchange(managed_, nullptr), &object) != 0)
     throw py::error_already_set();
   return static_cast<PyObject*>(object);

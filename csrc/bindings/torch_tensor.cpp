@@ -11,7 +11,7 @@ TorchType g_types[2];
 int g_known = 0;
 PyObject* g_mode_count = nullptr;
 
-// An attribute of a module that somebody imported; nullptr, without an error, where there is none.
+// An attribute of a module that is imported already; nullptr, without an error, if there is none.
 PyObject* attribute_of(const char* module_name, const char* name) {
   PyObject* key = PyUnicode_FromString(module_name);
   PyObject* module = key != nullptr ? PyImport_GetModule(key) : nullptr;

@@ -1,5 +1,5 @@
-// Activations that somebody handed in: checked here, whichever way they came. One that passes gives
-// no NaN of numbers and infinities.
+// Checks for activations from outside, wherever they come from. One that passes turns no number or
+// infinity into NaN.
 #pragma once
 
 #include <cmath>

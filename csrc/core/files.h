@@ -15,7 +15,7 @@
 
 namespace fastmnist {
 
-// Whether there are any: else none can be read, or written.
+// Whether the system has files; otherwise none can be read or written.
 #if defined(FASTMNIST_POSIX)
 inline constexpr bool kFiles = true;
 #else

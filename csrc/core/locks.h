@@ -1,4 +1,4 @@
-// std::mutex; in a build without threads, where nobody is to be kept out, nothing.
+// std::mutex; nothing in a build without threads, which needs no locks.
 #pragma once
 
 #include <mutex>

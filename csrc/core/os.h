@@ -1,5 +1,5 @@
-// What the library asks of an operating system, all of it (but cpu.cpp's request for tile
-// registers): a handful of functions, each with an answer for where there is none.
+// Everything that the library asks of an operating system (except for cpu.cpp's request for tile
+// registers): a handful of functions, each with an answer for builds without a system.
 //
 // There are two sets of them: one for Linux and other POSIX systems, and one for systems that have
 // none of this (WebAssembly), or for a build that must do without (FASTMNIST_NO_OS). core/system.h
@@ -31,12 +31,13 @@ FASTMNIST_API const char* environment(const char* name);
 // Starts a thread that nobody waits for. False where the system refuses, or has none.
 bool start_thread(void* (*function)(void*), void* context);
 
-// What a fork must find in order: called before each, then in the parent and in the child, which
-// has none of the parent's other threads. nullptr: nothing to do. Never where processes cannot
-// fork, nor in a build without threads: there nothing is left half done by another.
+// Handlers that keep state consistent across forks: called before each, then in the parent and in
+// the child, which has none of the parent's other threads. nullptr: nothing to do. Never called
+// where processes cannot fork, nor in a build without threads, where no other thread can leave
+// anything half done.
 FASTMNIST_API void around_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
 
-// That these bytes will be walked through at random: a hint, for page tables' sake.
+// Hints that these bytes will be accessed at random, so that page tables can be kept small.
 FASTMNIST_API void ask_for_huge_pages(void* memory, std::int64_t bytes);
 
 }  // namespace fastmnist::os

@@ -63,7 +63,7 @@ class Pool {
   }
 
  private:
-  // What a worker begins with, and makes away with.
+  // What a worker starts with, and deletes.
   struct Start {
     Pool* pool;
     int id;

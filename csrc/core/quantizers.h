@@ -1,4 +1,4 @@
-// Quantizers that somebody handed in: checked here, whichever way they came.
+// Checks for quantizers from outside, wherever they come from.
 #pragma once
 
 #include <cfloat>

@@ -55,7 +55,7 @@ class FASTMNIST_API BitCoder {
   // zeros follow them.
   void finish();
 
-  // Whether more was read than there is: then what was read is not what somebody wrote.
+  // Whether more was read than there is: then it is not what was written.
   bool is_past_end() const { return past_ > kWindow; }
 
   // Whether the bytes end as finish() ends them.

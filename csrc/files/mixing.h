@@ -3,9 +3,9 @@
 //
 //     p = squash(sum of weight_i * logit_i)         weight_i += rate * (bit - p) * logit_i
 //
-// That is logistic regression as one goes along, on the logits of the counters; the idea is the PAQ
-// compressors'. A counter moves by 1/(n + 1.5) at its n-th bit, which makes it the frequency so
-// far, until n reaches its limit; one that begins at a higher n holds on to what it was given.
+// This is online logistic regression on the logits of the counters; the idea comes from the PAQ
+// compressors. A counter moves by 1/(n + 1.5) at its n-th bit, which makes it the frequency so far,
+// until n reaches its limit; one that begins at a higher n holds on to what it was given.
 #pragma once
 
 #include <array>

@@ -185,7 +185,7 @@ class FASTMNIST_API GraphView {
 // Whether the buffer begins as a graph does (and not as a network).
 FASTMNIST_API bool is_graph(std::span<const std::byte> buffer);
 
-// What is wrong with a graph, or a buffer, they say by name.
+// They name what is wrong with a graph or a buffer.
 FASTMNIST_API Result<std::vector<std::byte>> pack_graph(const GraphSpec& spec);
 FASTMNIST_API Result<GraphView> view_graph(std::span<const std::byte> buffer);
 

@@ -70,7 +70,7 @@ struct LayerRecord {
   std::uint8_t threaded[4];
   std::uint8_t kernels[kRowClasses];
   std::uint32_t most_weight;  // the largest magnitude of a weight
-  // Where the layer's sections lie, by form; no bytes: it has not that form.
+  // Where the layer's sections lie, by form; no bytes: the layer does not have that form.
   struct {
     std::uint64_t offset;
     std::uint64_t bytes;
@@ -136,7 +136,7 @@ class FASTMNIST_API NetworkView {
   const LayerRecord* records_ = nullptr;
 };
 
-// What is wrong with a network, or a buffer, they say by name.
+// They name what is wrong with a network or a buffer.
 FASTMNIST_API Result<std::int64_t> packed_network_bytes(const NetworkSpec& spec);
 FASTMNIST_API Status pack_network(const NetworkSpec& spec, std::span<std::byte> buffer);
 FASTMNIST_API Result<NetworkView> view_network(std::span<const std::byte> buffer);

@@ -18,7 +18,7 @@ std::int64_t width_of(const NetworkView& network, std::int64_t i) {
   return aligned(i < network.layers() ? network.record(i).inputs : network.outputs());
 }
 
-// Whether codes are made of what a function gives.
+// Whether a function's results become codes.
 bool function_between(const NetworkView& network) {
   for (std::int64_t i = 0; i + 1 < network.layers(); ++i)
     if (network.has_function(i)) return true;

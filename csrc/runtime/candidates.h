@@ -16,7 +16,7 @@ inline std::span<const LinearKernel> all_of(const KernelTable& kernels) {
   return {kernels.linears, static_cast<std::size_t>(kernels.linear_count)};
 }
 
-// The one that any of the kernels needs: a set has no more.
+// The unit that any of the kernels needs: a set has at most one.
 const Unit* unit_of(const KernelTable& kernels);
 
 // Indexes of the kernels that can compute a layer of that shape in the forms of weights that it

@@ -17,7 +17,7 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 23;
 
 // Two locks for all stores: one around what they hold, never for long, and one around measuring. A
 // fork waits for the first, so that the child's stores are whole; the second may be held by a
-// thread that the child has not, so there it gets a new one.
+// thread that the child does not have, so the child gets a new one.
 struct Locks {
   Mutex held;
   std::atomic<Mutex*> measuring{new Mutex};

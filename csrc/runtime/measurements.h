@@ -52,13 +52,13 @@ class FASTMNIST_API Measurements {
   // done it is measured again next time.
   void save();
 
-  // Nothing any more but what the file holds.
+  // Forgets everything except what the file holds.
   void forget();
 
   // How many entries were added in this process: measured, not remembered.
   std::int64_t added() const;
 
-  // Whoever measures holds this, whatever they keep the times in: two threads that measure at once
+  // Held by whoever measures, whatever store keeps the times: two threads that measure at once
   // would measure each other.
   static std::unique_lock<Mutex> measuring();
 

@@ -1,4 +1,4 @@
-// Writes a plan into a packed network, and takes out what the plan has no use for.
+// Writes a plan into a packed network, and removes what the plan does not use.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@
 namespace fastmnist {
 
 // Indexes of kernels per layer, kRowClasses each, and the same for several threads (or nothing).
-// Refused for another number of them, a kernel that the table has not, or block_rows
-// outside 32...1024.
+// Refused for a wrong number of them, a kernel that is not in the table, or block_rows outside
+// 32...1024.
 FASTMNIST_API Status write_plan(const KernelTable& kernels, std::span<const int> choices,
                                 std::span<const int> threaded, std::int64_t block_rows,
                                 std::span<std::byte> buffer);

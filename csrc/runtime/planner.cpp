@@ -187,8 +187,8 @@ Result<std::vector<KernelTime>> recalled_times(const KernelTable& kernels,
   return times;
 }
 
-// Asking takes some 0.1 ms. (No static of its own type: a child forked while a thread that it has
-// not makes one would wait for it.)
+// Asking takes some 0.1 ms. (No static of its own type: a child forked while another thread makes
+// one would wait for a thread that it does not have.)
 const std::string& remembered_model() {
   static std::atomic<const std::string*> model{nullptr};
   const std::string* known = model.load(std::memory_order_acquire);

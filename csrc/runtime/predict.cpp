@@ -23,7 +23,7 @@ Result<std::int64_t> rows_per_block(const NetworkView& network, std::int64_t row
   Result<int> most = num_threads();
   if (!most.ok()) return std::move(most).status();
   const std::int64_t threads = *most;
-  // What a thread must get for the handing over to pay.
+  // What a thread must get for handing it over to pay off.
   std::int64_t worth = 0;
   if (threads > 1) {
     Result<Shares> shares = shares_of(rows, network.products_per_row(), true, kMaxShares);

@@ -1,4 +1,4 @@
-// How many rows a thread must get for the handing over to pay.
+// How many rows a thread must get for handing them over to pay off.
 #pragma once
 
 #include <algorithm>

@@ -23,7 +23,7 @@ from fastmnist.command.words import in_options, one_line, told
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status (2: an error that was explained)."""
     options = parser().parse_args(with_signs(sys.argv[1:] if arguments is None else arguments))
-    # A stream that knows ASCII only must not cost the results of minutes.
+    # An ASCII-only stream must not lose the results of minutes.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception as error:  # of the user's model or data too: any kind at all
+    except Exception as error:  # the user's model or data may raise anything
         print(f"fastmnist: error: {in_options(told(error))}", file=sys.stderr)
         return 2
 
@@ -94,7 +94,7 @@ def _compare(options: argparse.Namespace) -> int:
         report.about["notes"] = notes
     if subject.found:
         report.about["weights"] = subject.found
-    # Files first: a terminal that goes away must not cost them.
+    # Files first: they must be written even if the terminal goes away.
     if options.json:
         report.to_json(options.json)
     if options.markdown:
@@ -130,7 +130,7 @@ def _train(options: argparse.Namespace) -> int:
         figures = {**about, score.metric: float(score), "file": options.output}
         write_atomically(options.json, f"{json.dumps(figures, indent=2)}\n".encode())
     text = shown(score.metric, float(score))
-    which = "training" if source.notes else "test"  # own data may have no other half
+    which = "training" if source.notes else "test"  # the user's data may have no test half
     print(f"{source.name}: {text} of {score.n:,} {which} images, saved to {options.output}")
     return 0
 

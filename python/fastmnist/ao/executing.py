@@ -75,7 +75,7 @@ def prepare_planned(
     if not plans:
         warn_of_nothing()
     if inplace and any(plan.watcher for plan in plans.values()):
-        # First a copy, so that no error comes half way.
+        # On a copy first, so that an error leaves the model unchanged.
         prepare_planned(model, plans, inplace=False, training=training)
     observing = {
         name: plan

@@ -135,7 +135,7 @@ class FakeQuantize(FakeQuantizeBase):
 
     @torch.no_grad()
     def _take(self, scale: Tensor, zero_point: Tensor) -> None:
-        # In place: who holds the buffers, as DataParallel does, goes on.
+        # In place, so that holders of the buffers, such as DataParallel, keep working.
         self.scale.resize_(scale.numel()).copy_(scale.reshape(-1))
         self.zero_point.resize_(zero_point.numel()).copy_(zero_point.reshape(-1))
 

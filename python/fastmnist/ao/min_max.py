@@ -135,7 +135,7 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
         return x
 
     def _put(self, lo: Tensor, hi: Tensor) -> None:
-        # In place: who holds the buffers, as DataParallel does, goes on.
+        # In place, so that holders of the buffers, such as DataParallel, keep working.
         self.min_val.resize_(lo.shape).copy_(lo)
         self.max_val.resize_(hi.shape).copy_(hi)
 

@@ -234,7 +234,7 @@ def _weight(qconfig: Any, made: Any, name: str) -> tuple[bool, OwnScales | None]
     if scheme.endswith("affine") and is_plain:
         # torch's own guides write weights so.
         warnings.warn(
-            # Without the layer's name: said once, not of each layer.
+            # Without the layer's name: warned once, not for each layer.
             f"qconfig, weight: weights have zero point 0 here, though {scheme} was asked for: say "
             f"qscheme={scheme.replace('affine', 'symmetric')}",
             stacklevel=2,

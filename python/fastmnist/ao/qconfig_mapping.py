@@ -26,7 +26,7 @@ from fastmnist.ao.qconfig import (
     get_default_qconfig,
 )
 
-# A call of a layer within the module around it: the how-manieth of its type.
+# A call of a layer within the enclosing module: its index among calls of that type.
 Order = Callable[[str], "tuple[str, int] | None"]
 
 

@@ -213,7 +213,7 @@ class Clustering(Transform):
         return root, done
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
-        # The original with the very weights that clustering left.
+        # The original with exactly the clustered weights.
         return hold_weights_of(plain_copy(original), plain_copy(result))
 
 

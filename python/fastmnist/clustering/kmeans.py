@@ -91,7 +91,7 @@ def kmeans(values: F32, n: int, most: int = MOST_FOR_LAYERS) -> tuple[F32, I64]:
         borders = min(found, key=lambda b: float(sums.error(b[:-1], b[1:]).sum()))
     means = np.diff(sums.total[borders]) / np.diff(sums.count[borders])
     centroids = np.unique((means + center).astype(np.float32))
-    # By the rounded ones: a midpoint may have moved across a value.
+    # By the rounded midpoints: rounding may have moved one across a value.
     return centroids, np.searchsorted((centroids[1:] + centroids[:-1]) / 2, values)
 
 

@@ -15,7 +15,7 @@ from fastmnist.data.batch import BatchFn
 from fastmnist.display.drawing import SMALL, new_figure, quiet, shortened
 from fastmnist.display.tables import Table, Tabled, pandas
 
-_MOST_COLUMNS = 20  # classes of which the table, and the picture, has all numbers
+_MOST_COLUMNS = 20  # classes for which the table and the picture show all numbers
 _MOST_PAIRS = 20
 _MOST_CLASSES = 2**14  # whose matrix takes 2 GB
 

@@ -22,7 +22,7 @@ class _Column:
     name: str
     value: Callable[[Row], float | None]
     text: Callable[[Row], str]
-    descends: bool = False  # which way people want first
+    descends: bool = False  # whether the first click sorts downwards
     hint: Callable[[Row], str | None] = lambda row: None
     mark: Callable[[Row], str | None] = lambda row: None
 

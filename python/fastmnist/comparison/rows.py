@@ -199,7 +199,7 @@ class Row(Scored):
             "flip_count": self.flip_count,
             **times,
         }
-        # A function of one's own may have any name.
+        # The user's own function may have any name.
         taken = {name for key in record for name in (key, f"val_{key}")}
         score = "score" if self.metric in taken else self.metric
         return {score if key == "score" else key: value for key, value in record.items()}

@@ -40,7 +40,7 @@ class Augmentation:
     def move(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Return where the old images are read for `points` of the new ones.
 
-        Both are float32 ``[N, H, W, 2]``: x and y in pixels from the center of the image.
+        Both are float32 ``[N, H, W, 2]``: x and y in pixels from the middle of the image.
         """
 
     def __call__(self, images: Any, *, pixels: PixelNormalization | None = None) -> Tensor:
@@ -133,7 +133,7 @@ class Affine(Augmentation):
 
 @dataclass(frozen=True)
 class Elastic(Augmentation):
-    """Bend images as handwriting varies: displace every point a little, and its neighbors alike.
+    """Bend images as handwriting varies: displace every point a little, and its neighbours alike.
 
     Displacements are uniform random numbers in -1…1, one per direction and pixel, smoothed by a
     Gaussian and multiplied by `alpha` (Simard, Steinkraus and Platt, "Best practices for

@@ -1,4 +1,4 @@
-"""Drawings made like MNIST's images: of one size, and centred by their mass."""
+"""Make drawings like MNIST's images: of one size, and centred by their mass."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BOX = 20  # what a digit is made to fit
 
 
 def centred(image: Any) -> Image:
-    """Make a drawing into an image as MNIST's were made (Y. LeCun et al., 1998).
+    """Convert a drawing to an image as MNIST's were made (Y. LeCun et al., 1998).
 
-    What is drawn is scaled to fit 20 × 20, keeping its shape, with grey edges, and is put where its
-    centre of mass is the middle of 28 × 28; but never over the edge.
+    The drawing is scaled to fit 20 × 20, with its aspect ratio kept and its edges antialiased, and
+    is placed so that its centre of mass is the middle of 28 × 28, but never beyond the edge.
 
     Parameters
     ----------
     image : array or tensor, uint8 [H, W]
-        Ink is bright, paper 0: of black ink on white paper, ``255 - image``. Any size.
+        Ink is bright, paper 0; for black ink on white paper, pass ``255 - image``. Any size.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def centred(image: Any) -> Image:
     Raises
     ------
     TypeError, ValueError
-        If it is no such image, or nothing is drawn: a model would answer something nevertheless.
+        If it is not such an image, or nothing is drawn: a model would still give some answer.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def centred(image: Any) -> Image:
 
 
 def resized(image: Image, height: int, width: int) -> Image:
-    """Scale an image: a new pixel is the mean of what it covers of the old ones.
+    """Scale an image: each new pixel is the mean of the old pixels that it covers.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def checked_image(image: Any) -> Image:
 
 
 def _ink_of(image: Image) -> Image:
-    """Cut off what is empty on all sides."""
+    """Crop the empty margins."""
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     if not len(rows):
         raise ValueError(

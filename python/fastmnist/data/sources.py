@@ -49,7 +49,8 @@ def mnist_arrays(root: str | os.PathLike[str] | None, download: bool) -> Arrays:
         try:
             return {key: read_verified(torchvision, file) for key, file in FILES.items()}
         except DatasetError as error:
-            # Nobody pointed there, so another place may serve; but it must not go unnoticed.
+            # The user did not point there, so another place may serve; but it must not go
+            # unnoticed.
             warnings.warn(f"passed over: {error}", DatasetWarning, stacklevel=3)
             looked.append(f"- {torchvision} (torchvision's): {error}")
     else:

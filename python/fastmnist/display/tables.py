@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-# Wide enough for any table: what a log or a file is given; less where it has parts, which read
-# better one below the other than in lines of three screens.
+# Wide enough for any table, for logs and files; narrower for tables with parts, which read better
+# one below the other than in very long lines.
 _FULL_WIDTH = 400
 _WIDTH_OF_PARTS = 120
 _ROOM = 40

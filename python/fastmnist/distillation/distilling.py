@@ -32,7 +32,7 @@ from fastmnist.measuring.scoring import (
 from fastmnist.rewriting.copies import check_module, plain_copy
 from fastmnist.training.epochs import Objective, OptimizerLike, fit
 
-_PROBED = 8  # rows on which shapes are looked at before anything is trained
+_PROBED = 8  # rows to check shapes with, before training
 
 
 def distill(

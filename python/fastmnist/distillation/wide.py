@@ -23,7 +23,7 @@ from fastmnist.training.loop import train
 _WIDTH, _DROPOUT, _BATCH = 800, 0.2, 128
 _EPOCHS, _QUICK_EPOCHS = 40, 5
 _AUGMENT = Affine(rotate=10, translate=0.08, scale=0.1, shear=5)
-# Part of the cache's key: a change of what is trained, which none of the numbers tells.
+# Part of the cache's key: to be raised when training changes in ways that its numbers don't show.
 _RECIPE = 1
 
 
@@ -95,7 +95,7 @@ def teacher(
     if model is None:
         model, is_whole = _trained(data, epochs, seed, progress)
         if is_whole and path is not None:
-            with contextlib.suppress(OSError):  # a cache that cannot be written is none
+            with contextlib.suppress(OSError):  # do without a cache that cannot be written
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save(path, model)
     if progress is not False:

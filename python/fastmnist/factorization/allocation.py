@@ -79,7 +79,7 @@ def ranks_within(layers: Mapping[str, tuple[int, int, Tensor]], ratio: float) ->
     def cost(chosen: Mapping[str, int]) -> int:
         return sum(choices[name].costs[i] for name, i in chosen.items())
 
-    low, high = 0.0, 1.0  # at a loss of 1 a weight every layer takes rank 1
+    low, high = 0.0, 1.0  # at a loss of 1 per weight every layer takes rank 1
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high) if low else high / 16
         if cost(taken(middle)) <= budget:

@@ -40,7 +40,7 @@ from fastmnist.rewriting.swapping import put
 from fastmnist.rewriting.transform import Transform, applies, transformed
 from fastmnist.training.finetuning import Finetuning, check_finite
 
-_MANY_ZEROS = 0.1  # the share that is worth a word when they are lost
+_MANY_ZEROS = 0.1  # share of zeros whose loss is worth a note
 
 
 def factorize(
@@ -133,7 +133,7 @@ def factorize(
     if not isinstance(config, LowRank):
         raise TypeError(f"config: expected a LowRank, got {type(config).__name__}")
     if epochs is None and finetune is None:
-        epochs = 0  # with data alone, the factors are good ones already
+        epochs = 0  # with data, the factors are already good
     tuning = Finetuning.checked(data, finetune, epochs, lr, max_drop, batch_fn, augment)
     how = Factorization(config, tuning)
     how.is_told_which = not (include is None and exclude is None and config.is_one_for_all)
@@ -307,7 +307,7 @@ class Factorization(Transform):
         return [name for name in names if name in self._layers and not self._layers[name].why_not]
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
-        # The original with the products for weights.
+        # The original with the factors' products as weights.
         original = plain_copy(original)
         make_permanent(original)
         for module in original.modules():

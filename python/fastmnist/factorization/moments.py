@@ -14,7 +14,7 @@ from fastmnist.data.batches import iter_batches
 from fastmnist.data.meaning import meaning_of
 from fastmnist.rewriting.verify import Rows
 
-_MOST_ROWS = 10_000  # of data that are looked at
+_MOST_ROWS = 10_000  # of data that are used
 
 
 class Moments:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from fastmnist.factorization.moments import Moments
 
-# Of the mean variance of the inputs, added to each: directions that data never takes still count
-# a little, among themselves.
+# Share of the inputs' mean variance that is added to each, so that directions absent from the data
+# still count a little.
 _RIDGE = 1e-6
 
 

@@ -17,7 +17,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         Naming the path, if it cannot be written.
     """
-    # Through links; and what is no file (/dev/stdout, a pipe) is written to, never replaced.
+    # Links are followed; what is not a file (/dev/stdout, a pipe) is written to, never replaced.
     check_path(path)
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file() and not target.is_dir():

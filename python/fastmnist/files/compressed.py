@@ -109,7 +109,7 @@ def _layer_row(prefix: str, weight: _Array, arrays: Arrays) -> list[Any]:
     forms = ""
     for name, dtype, of in _OF_LAYER:
         part, shape = arrays.get(prefix + name), tuple(sizes[size] for size in of)
-        # What is there, but not as a layer has it, stands for itself.
+        # Tensors that are not as a layer has them are stored as they are.
         is_its = part is not None and part.dtype == dtype and part.shape == shape
         forms += _form(part, in_layer=True) if part is not None and is_its else "-"
     return [prefix, *sizes.values(), forms]

@@ -153,7 +153,7 @@ def fuse_in_place(
     graph, _ = Graph.of(root)
     if graph is None:
         return []
-    if not anywhere:  # what has one way in is run by nothing but its forward
+    if not anywhere:  # with a single entry point, only forward runs it
         graph = replace(graph, read=graph.read | run_in_several_places(root))
     done: list[Change] = []
     with torch.no_grad():
@@ -192,7 +192,7 @@ def _fuse_linear(
     """Absorb what follows one Linear: BatchNorm1d, then activations."""
     done: list[Change] = []
     layer = step.module
-    # What a layer that is fused already does last: nothing folds past that.
+    # The last operation of a layer that is already fused: nothing folds past it.
     clamp: Clamp = layer.clamp if isinstance(layer, FusedLinear) else NO_CLAMP
     at = step
 

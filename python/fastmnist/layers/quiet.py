@@ -16,7 +16,7 @@ from torch.nn.modules import module as _module
 
 from fastmnist.layers.registry import Arrays, Description, Kind, register
 
-# Private names of torch's, as old as hooks; what they name is changed in place, never replaced.
+# torch's private names, as old as hooks; torch changes these objects in place, never replaces them.
 _HOOKS = (
     "_global_forward_hooks",
     "_global_forward_pre_hooks",

@@ -66,11 +66,11 @@ def layers_within(
     lost = drop(make(names))
     if lost <= max_drop:
         return names, ""
-    # By noise, not by accuracy: of that, one layer alone often costs none that can be measured.
+    # By noise, not by accuracy: a single layer often costs no measurable accuracy.
     quality = {
         name: sqnr(*outputs_of([model, make([name])], data, batch_fn=batch_fn)) for name in names
     }
-    while not lost <= max_drop and len(names) > 1:  # NaN is no loss that is allowed
+    while not lost <= max_drop and len(names) > 1:  # NaN is not an allowed loss
         names.remove(min(names, key=lambda name: quality[name]))
         lost = drop(make(names))
     if not lost <= max_drop:

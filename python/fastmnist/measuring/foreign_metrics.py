@@ -17,7 +17,7 @@ from fastmnist.measuring.scoring import is_torch_loss, mean_loss, same_but_for_o
 
 Known: TypeAlias = tuple[str, Callable[[Any, Any], Any], bool | None]
 
-# Of scikit-learn, those that want scores of the classes and not the class itself.
+# scikit-learn's metrics that take scores of the classes instead of the class.
 _OF_SCORES = frozenset(
     {
         "average_precision_score",

@@ -320,7 +320,7 @@ def _without_target(net: Callable[..., Any], given: list[Any]) -> list[Any]:
         function = net.forward if isinstance(net, nn.Module) else net
         try:
             parameters = inspect.signature(function).parameters.values()
-        except (TypeError, ValueError):  # built in: it takes what it takes
+        except (TypeError, ValueError):  # a builtin without a signature
             return given
         if any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return given

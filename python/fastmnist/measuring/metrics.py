@@ -97,7 +97,7 @@ class Metric:
                     (few.reshape(-1), own.reshape(-1)),
                 )
             )
-        except Exception:  # it minds their shapes
+        except Exception:  # it objects to their shapes
             return
         if torch.allclose(value, pairs, rtol=1e-4) and not torch.allclose(value, each, rtol=1e-4):
             raise ValueError(

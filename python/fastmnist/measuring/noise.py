@@ -26,7 +26,7 @@ F64 = npt.NDArray[np.float64]
 
 FLOOR = 0.08
 CONFIDENCE = 0.999
-# No interval is wider, as factors: a factor of two is no noise, or of four where rounds were few.
+# The widest intervals, as factors: beyond two, or four if rounds were few, it is not noise.
 WIDEST, WIDEST_OF_FEW = 1.0, 3.0
 _FEW = 5
 _BUSY_SHARE = 0.85  # of the time that passed, that this process had a CPU
@@ -101,7 +101,7 @@ class Watch:
             now - before for now, before in zip(self._now(), self._began, strict=True)
         )
         wall = max(wall, 1e-9)
-        # Of a moment, a few interruptions tell nothing.
+        # Over a short moment, a few interruptions mean nothing.
         return Noise(cpu / wall, unsteady, interrupted / max(wall, 0.2))
 
     @staticmethod
@@ -164,8 +164,8 @@ def noise_of_ratio(
     middle = float(np.median(logs))
     deviations = np.abs(logs - middle)
     widest = WIDEST if rounds >= _FEW else WIDEST_OF_FEW
-    # By two quantiles: of times in steps of a clock half may be equal, and the others far away. Of
-    # one round nothing is known.
+    # By two quantiles: with a coarse clock, half of the times may be equal, and the others far
+    # away. A single round says nothing.
     half, most = np.percentile(deviations, [50, 75]) if rounds > 1 else (1.0, 1.0)
     sigma = max(_HALF * float(half), _MOST * float(most))
     quantile = float(t.ppf(0.5 + CONFIDENCE / 2, max(rounds - 1, 1)))

@@ -28,7 +28,7 @@ from fastmnist.pixels import PixelNormalization
 
 MOST_ROWS = 256  # that readings are compared on
 _FEWEST_ROWS = 32
-_GAIN, _GAIN_OF_R2 = 0.05, 0.2  # from which another reading is believed, of accuracy and of R²
+_GAIN, _GAIN_OF_R2 = 0.05, 0.2  # in accuracy and in R², from which another reading is believed
 _LEAST = 0.3  # below that no reading fits
 _LITTLE, _MUCH = 0.05, 0.65  # shares of the information, of the other's and of what can be had
 _RAW = PixelNormalization.of_range("0..255")

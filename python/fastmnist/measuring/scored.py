@@ -24,7 +24,7 @@ class Scored:
     """
 
     def __getattr__(self, name: str) -> Any:
-        # By the dict: while a copy is made, there is no metric yet.
+        # Via the dict: while a copy is made, there is no metric yet.
         metric = self.__dict__.get("metric")
         prefix = name.removesuffix(str(metric))
         if metric is not None and name.endswith(metric) and f"{prefix}score" in self.__dict__:
@@ -36,7 +36,7 @@ class Scored:
         """Give all fields by name, those of the metric under its own."""
         fields = asdict(self)  # type: ignore[call-overload]
         metric = fields.pop("metric")
-        # A function of one's own may have any name.
+        # The user's own function may have any name.
         taken = {name for key in fields for name in (key, f"val_{key}")}
         named = {key: key.replace("score", metric) for key in ("score", "val_score")}
         if metric in taken:

@@ -54,7 +54,7 @@ def cross_entropy(outputs: Any, target: Any) -> Tensor:
         )
     if not target.is_floating_point():
         target = target.long()
-        # Elsewhere than on a CPU a bad target is no exception but breaks the whole process.
+        # On devices other than CPUs, a bad target raises nothing but breaks the whole process.
         if target.device.type != "cpu" and not _in_range(outputs, target):
             raise _mismatch(outputs, target, "target out of range")
     elif outputs.shape == target.shape and not are_probabilities(target):

@@ -179,7 +179,7 @@ def summarize(
         nonlocal activations
         outputs = [t for t in _tensors(output) if t.ndim]
         activations += sum(t.numel() / max(len(t), 1) * t.element_size() for t in outputs)
-        # What is called a second time has its parameters in the first row already.
+        # On a second call, the parameters are already in the first row.
         params = 0 if id(module) in seen else sum(t.numel() for t, _ in _own(module))
         seen.add(id(module))
         shapes = tuple((batch_size, *t.shape[1:]) for t in outputs)
@@ -278,7 +278,7 @@ def _watched(model: nn.Module, record: Callable[[nn.Module, Any, Any], None]) ->
         model.eval()
         for module, _ in modes:
             container = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-            # The model itself is a row only where its layers would not tell it all.
+            # The model itself gets a row only if its layers do not account for everything.
             inner = module is model and any(True for _ in model.children()) and not _own(model)
             if not (container or inner):
                 hooks.append(module.register_forward_hook(record))

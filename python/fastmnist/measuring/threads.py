@@ -17,7 +17,7 @@ def threads_set(count: int | None) -> Iterator[None]:
         yield
         return
     of_torch, own = torch.get_num_threads(), num_threads()
-    # Ours may follow torch's; then they are to follow them again.
+    # Our number may follow torch's; then it must do so again.
     torch.set_num_threads(of_torch + 1)
     follows = num_threads() == of_torch + 1 != own
     try:

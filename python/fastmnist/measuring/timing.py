@@ -86,7 +86,7 @@ def time_interleaved(
                 watch = Watch()
             if turn > 0 and seconds is not None and time.perf_counter() - started > seconds:
                 break
-            # In another order each time: nobody always runs behind the same neighbour.
+            # In another order each time, so that no call always follows the same one.
             for i in order.permutation(len(calls)):
                 own = calls[i]
                 for j in range(warm_up):

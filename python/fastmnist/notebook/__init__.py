@@ -1,4 +1,4 @@
-"""Widgets for notebooks: a pad on which a digit is drawn with the mouse, and what models say to it.
+"""Widgets for notebooks: a pad to draw a digit on with the mouse, and the models' predictions.
 
 They need the extra ``notebook``: ``pip install "fastmnist[notebook]"``.
 """

@@ -1,4 +1,4 @@
-"""A pad on which one draws a digit, and what models answer."""
+"""A pad to draw a digit on, and the models' predictions."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _FEWEST_CLASSES = 2
 
 
 class DigitPad(anywidget.AnyWidget):
-    """A pad to draw a digit on; models answer with every stroke, as bars of probabilities.
+    """A pad to draw a digit on; at every stroke, models show their probabilities as bars.
 
-    What is drawn is made into an image as MNIST's were (:func:`fastmnist.data.centred`); the small
-    picture beside the pad shows it. Mouse, pen and finger draw.
+    The drawing is converted to an image like MNIST's (:func:`fastmnist.data.centred`), which the
+    small picture beside the pad shows. Draw with mouse, pen or finger.
 
     Parameters
     ----------
     models : dict of str to nn.Module or CompiledModel
-        They take images of 28 × 28, or rows of 784, and give a value for each class: logits, their
+        They take images of 28 × 28, or rows of 784, and return one value per class: logits, their
         log-softmax, or probabilities. Compiled models that take pixels get uint8.
     classes : sequence of str, optional
-        Names of the classes; 0, 1, … unless said.
+        Names of the classes. Default: 0, 1, …
 
     Attributes
     ----------
     answers : dict of str to list of float
-        The classes' probabilities by each model; empty while nothing is drawn.
+        The class probabilities of each model; empty while nothing is drawn.
 
     Raises
     ------
     TypeError, ValueError
-        If there are no models, or one does not answer an image with a value for each class.
+        If there are no models, or one does not return one value per class for an image.
 
     Examples
     --------
@@ -92,13 +92,13 @@ class DigitPad(anywidget.AnyWidget):
 
     @property
     def image(self) -> Image:
-        """What the models see: uint8 [28, 28]; zeros while nothing is drawn."""
+        """The image that the models see: uint8 [28, 28]; zeros while nothing is drawn."""
         pixels = np.frombuffer(self.seen or bytes(_SIDE**2), np.uint8)
         image: Image = pixels.reshape(_SIDE, _SIDE).copy()
         return image
 
     def draw(self, image: Any) -> None:
-        """Put a picture on the pad, as if it had been drawn.
+        """Put an image on the pad, as if it had been drawn.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class DigitPad(anywidget.AnyWidget):
         Raises
         ------
         TypeError, ValueError
-            If it is no such image.
+            If it is not such an image.
         """
         given = checked_image(image)
         longest = max(given.shape)
@@ -118,11 +118,11 @@ class DigitPad(anywidget.AnyWidget):
         self.drawing = resized(square, _SIZE, _SIZE).tobytes()
 
     def clear(self) -> None:
-        """Take everything off the pad."""
+        """Clear the pad."""
         self.drawing = b""
 
     def to_frame(self) -> Any:
-        """Return the answers as a pandas DataFrame: a row per class, a column per model.
+        """Return the answers as a pandas DataFrame, with a row per class and a column per model.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class DigitPad(anywidget.AnyWidget):
         return pandas().DataFrame(self.answers, index=[*self.classes], columns=[*self.names])
 
     def plot(self) -> Any:
-        """Draw what the models see and answer, for where no widget is shown: a matplotlib Figure.
+        """Draw the image and the models' answers in a matplotlib Figure, where no widget is shown.
 
         Raises
         ------
@@ -201,7 +201,7 @@ def _check(models: Any) -> None:
 
 
 def _outputs(model: Callable[[Any], Any], name: str, rows: Tensor) -> Tensor:
-    """Call a model with one image, or with one flat row where it takes no images."""
+    """Call a model with one image, or with one flat row if it does not take images."""
     module = model if isinstance(model, nn.Module) else None
     home = torch.device("cpu") if module is None else device_of(module)
     with torch.no_grad(), in_mode(module, training=False):

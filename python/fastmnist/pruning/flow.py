@@ -13,12 +13,12 @@ from fastmnist.rewriting.graph import Graph
 from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.steps import Kind, Step
 
-# What does to each neuron what it would do to it alone.
+# Steps that treat each neuron independently.
 _APART = {
     Kind.CLAMP,
     Kind.DROPOUT,
     Kind.ELEMENTWISE,
-    Kind.FLATTEN,  # but not ROWS: a width that is written down would be another one afterwards
+    Kind.FLATTEN,  # but not ROWS: its hard-coded width would no longer fit
     Kind.PASS,
 }
 

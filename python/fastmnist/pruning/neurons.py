@@ -107,7 +107,7 @@ class NeuronPruner:
         self._root.eval()  # a neuron's constant is that of inference
         try:
             with torch.no_grad():
-                # All ranked before any goes: what goes must not depend on the layers' order.
+                # Rank all before removing any: the result must not depend on the layers' order.
                 ranks = [self._norms(flow) for _, flow in self._flows]
                 for i, norms in enumerate(ranks):
                     target, flow = self._flows[i]

@@ -217,7 +217,7 @@ class Pruning(Transform):
         return root, done
 
     def reference(self, original: nn.Module, result: nn.Module) -> nn.Module | None:
-        # The original with the very weights that are left.
+        # The original with exactly the remaining weights.
         original = plain_copy(original)
         if isinstance(self._pruner, NeuronPruner):
             make_permanent(original)
@@ -241,6 +241,6 @@ def _run(model: nn.Module, pruner: MaskPruner | NeuronPruner, plan: Plan) -> Non
         going_on = train_for(model, plan.finetune, epochs, plan.batch_fn, augment=plan.augment)
         pruner.check_kept(model)
         if not going_on and not is_last:
-            # Stopped from the keyboard: what was asked for still holds of the result.
+            # Stopped from the keyboard: the result still is as sparse as requested.
             pruner.step(lambda final: final)
             return

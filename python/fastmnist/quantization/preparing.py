@@ -39,7 +39,7 @@ from fastmnist.rewriting.selection import (
 from fastmnist.rewriting.transform import Transform, applies, transformed
 
 Kind = TypeVar("Kind", Static, QAT)
-# By layer: what holds for it instead of the one for all, or None to leave it in float.
+# By layer: its own configuration instead of the common one, or None to leave it in float.
 OwnConfigs = Callable[[str], Static | QAT | None] | None
 
 

@@ -67,7 +67,7 @@ class InputObserver(nn.Module):
         self.register_buffer("origin", torch.ones(2, dtype=torch.float32))
         self._started = False
         # Ranges by call of the layer within one call of the model: of a layer that is called
-        # several times. Not in the state_dict, as they serve for a word of warning alone.
+        # several times. Not in the state_dict, as they only serve for a warning.
         self._ranges: list[Tensor] = []
         self._model_call, self._site = -1, 0
 
@@ -75,7 +75,7 @@ class InputObserver(nn.Module):
     def started(self) -> bool:
         """Whether anything was seen; noted on the host, so that asking never waits for a GPU."""
         if not self._started:
-            # What is averaged or loaded came without a call; an average rounds `rows` to 0.
+            # Averaged or loaded values came without a call; an average rounds `rows` to 0.
             seen = (self.rows, self.column_lo, self.column_hi, self.average)
             self._started = any(bool(buffer.any()) for buffer in seen)
         return self._started

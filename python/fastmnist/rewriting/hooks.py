@@ -12,7 +12,7 @@ from fastmnist.layers.clusters import ClusterHook
 from fastmnist.layers.quiet import QuietModule
 from fastmnist.ranges.model_inputs import ModelInputs
 
-# Private names of torch's; what they name is changed in place, never replaced.
+# torch's private names; torch changes these objects in place, never replaces them.
 _FOR_ALL: list[dict[int, object]] = [
     getattr(_module, "_global_forward_hooks", {}),
     getattr(_module, "_global_forward_pre_hooks", {}),

@@ -69,8 +69,8 @@ class CompiledModel(_core.Model):
     def __init__(self, network: QuantizedNetwork | NetworkGraph, plan: str | None = None) -> None:
         chain = network.as_network() if isinstance(network, NetworkGraph) else network
         self._wanted_plan = plan
-        # Everything but the numbers, which the packed form already holds: they are unpacked when
-        # somebody asks. What stands in for them has their shapes and takes no memory.
+        # Everything except the numbers, which the packed form already holds and which are unpacked
+        # on request. Placeholders have their shapes and take no memory.
         self._hollow: QuantizedNetwork | NetworkGraph
         self._plans: tuple[Plan, ...]
         if chain is not None:

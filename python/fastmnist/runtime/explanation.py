@@ -18,7 +18,7 @@ from fastmnist.runtime.packing import Packed, pack
 from fastmnist.runtime.planning import ROWS, Plan, Times, layer_times, pack_and_plan
 
 _ABOUT = ("layer", "shape", "activation", "input", "weights")
-_FASTER = "*"  # behind the ratio of a kernel that is
+_FASTER = "*"  # marks the ratio of a kernel that is faster
 _MEASURED = ("rows", "kernel", "tile", "µs", "of limit")
 _SPARSE = ("dense µs", "sparse µs", "sparse pays from")
 _OTHERS = "others: × slower"
@@ -44,7 +44,7 @@ def explained_parts(
     """A line per layer and batch, of one network or of several that are parts of a graph."""
     rows = checked_rows(rows)
     isa = _core.cpu_info()["isa"]
-    # With all forms of weights, also those that the plan has no use for.
+    # With all forms of weights, including those that the plan does not use.
     packed = [pack(network) for network, _ in parts]
     ruled = [pack_and_plan(network, "fixed")[1] for network, _ in parts]
     kept = [plan.made_for == own.made_for for (_, plan), own in zip(parts, ruled, strict=True)]

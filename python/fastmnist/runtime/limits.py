@@ -96,7 +96,7 @@ class Limits:
                 if work.is_whole and time > 0:
                     self.products = max(self.products, work.products / time * 1e6)
                     read = work.bytes / time * 1e6
-                    # What one level gives, a nearer one gives, too.
+                    # A nearer level is at least as fast.
                     for level in LEVELS[: LEVELS.index(work.level) + 1]:
                         self.reads[level] = max(self.reads[level], read)
 

@@ -172,7 +172,7 @@ def _of_safetensors(path: Any) -> tuple[str, list[StateDict]]:
         with safe_open(path, framework="pt") as file:
             ours = is_ours(file)
         states = [*_own_models(path)] if ours else [StateDict((), load_file(path))]
-    except Exception as error:  # a SafetensorError is one of Exception's own kinds
+    except Exception as error:  # SafetensorError derives directly from Exception
         got = f"a safetensors file that is damaged ({str(error).strip()})"
         raise _refused(path, got, "copy it again") from None
     if ours and not states:
@@ -208,7 +208,7 @@ def _of_torch(path: Any, start: bytes) -> tuple[str, list[StateDict]]:
             raise _refused(path, form, resave)
     except CheckpointError:
         raise
-    except Exception as error:  # of unpicklers and zip readers: any kind at all
+    except Exception as error:  # unpicklers and zip readers may raise anything
         if start[:1] != b"\x80" and start[:2] != b"PK":
             raise _refused(path, "a file that torch.save did not write", resave) from None
         asked = _BLOCKED.search(str(error))

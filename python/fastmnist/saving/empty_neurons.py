@@ -44,7 +44,7 @@ def _answers(model: nn.Module, layers: Mapping[str, QuantizedLinear]) -> Tensor 
         with torch.no_grad():
             try:
                 outputs = model(rows)
-            except Exception:  # whatever a forward of somebody's own says to widths
+            except Exception:  # a user's forward may raise anything for other widths
                 return None
         return outputs if isinstance(outputs, Tensor) else None
     return None

@@ -22,8 +22,8 @@ from fastmnist.saving.checkpoints import (
     some,
 )
 
-# What wraps a module inside a model leaves its name amid the keys: torch.compile, FSDP,
-# activation checkpointing.
+# Names that wrappers of inner modules (torch.compile, FSDP, activation checkpointing) leave in
+# keys.
 _INSIDE = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged|avg|shadow)", re.IGNORECASE)
 # Tensors that tools leave in a state_dict, and no layer needs: AveragedModel's, EMA's, thop's.
@@ -132,7 +132,7 @@ def _chosen(tried: list[Fit], checkpoint: Checkpoint, key: str | None, model: st
         tried = named
     fits = [fit for fit in tried if fit.fits]
     if not fits:
-        # The one that comes nearest tells most.
+        # The nearest one is the most informative.
         nearest = min(tried, key=lambda fit: len(fit.missing) + len(fit.shapes))
         raise _refused(
             checkpoint, f"a {nearest} that does not fit the model {model}: {nearest.faults}"
@@ -151,7 +151,7 @@ def _chosen(tried: list[Fit], checkpoint: Checkpoint, key: str | None, model: st
     others = [fit for fit in fits[1:] if not _same(first.tensors, fit.tensors)]
     if not others or checkpoint.form == "fastmnist":
         return _noting(first, others)
-    # Trained weights beside their average: the former are what training went on with.
+    # Trained weights beside their average: training continued with the former.
     plain = [fit for fit in (first, *others) if not _AVERAGED.search(fit.name)]
     if len(plain) != 1:
         rivals = plain or fits

@@ -381,7 +381,7 @@ def _fill(model: nn.Module, replaced: dict[str, Any], arrays: Arrays) -> None:
                 f"into: expected a model of the class that was saved, with a layer '{path}', got "
                 f"{type(model).__name__}, which has none: give a new instance of that class"
             ) from None
-        # A layer with several names is put under each of them, once. What is put may have parts.
+        # A layer with several names is put under each of them, once. It may have parts itself.
         if path in {name for name, _ in named_layers(model)}:
             put(model, path, layer)
     load_tensors(model, arrays)

@@ -86,7 +86,7 @@ def load_unread(file: BinaryIO) -> Any:
             refused = _REFUSED.search(str(error))
             if refused is None:
                 raise
-            # torch leaves out "builtins." in what it says, and looks for it with that.
+            # torch's message omits "builtins.", but its look-up needs it.
             name = refused[1] if "." in refused[1] else f"builtins.{refused[1]}"
             if name in names:
                 raise
@@ -98,7 +98,7 @@ def _names_in(file: BinaryIO) -> list[str]:
     """Names that torch would ask for, as far as they are found without loading anything."""
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # files of earlier formats, or no such files: loading will tell
+    except Exception:  # older formats, or other files: loading will report that
         return []
 
 

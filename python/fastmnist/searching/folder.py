@@ -131,7 +131,7 @@ class Folder:
         with open(self.path / "trials.jsonl", "ab+") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(end - 1, 0))
-            # What was killed while it wrote left half a line: this one is not to continue it.
+            # A process killed while writing left half a line, which this one must not continue.
             begun = b"\n" if file.read(1) not in (b"", b"\n") else b""
             file.write(begun + json.dumps(trial.as_record()).encode() + b"\n")
             file.flush()

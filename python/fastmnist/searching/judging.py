@@ -26,7 +26,7 @@ from fastmnist.measuring.turns import time_batches
 from fastmnist.rewriting.verify import Rows
 from fastmnist.saving.save_load import size
 
-_SAMPLES = 64  # of the rows, drawn anew, for the spread of a metric that is no mean
+_SAMPLES = 64  # bootstrap samples of the rows, for the spread of a metric that is not a mean
 _SEED = 0
 _ROUNDS, _SECONDS = 9, 2.0  # of timing, all batches together
 _LARGE = 1024
@@ -139,7 +139,7 @@ class Judge:
         if values is not None and self._values is not None:
             lost = int((self._values & ~values).sum())
             won = int((values & ~self._values).sum())
-            n = values.numel()  # of sequences, more than there are rows
+            n = values.numel()  # for sequences, more than the number of rows
             return Loss(score, 100 * (lost - won) / n, 100 * paired_error(lost, won, n))
         drop = self.metric.loss_of(self.score, score)
         drop = drop if math.isfinite(drop) else math.inf
@@ -158,7 +158,7 @@ class Judge:
 
     def _score(self, outputs: Any) -> tuple[float, Tensor | None]:
         score = self.metric(outputs, self._targets)
-        # A function of one's own may be called accuracy, too: it alone tells what is right.
+        # The user's own function may be called accuracy, too: only it knows what is correct.
         is_counted = self.metric == ACCURACY
         return score, hits(outputs, self._targets, probabilities=True) if is_counted else None
 

@@ -41,7 +41,7 @@ from fastmnist.searching.widths import narrowed
 from fastmnist.searching.words import Finetune, Fuse, Student
 
 _LOOKED_AT = 1024  # rows, to see whether a recipe does harm
-_MUCH = {"accuracy": 5.0, "r2": 0.1}  # points, units: that nobody means to lose
+_MUCH = {"accuracy": 5.0, "r2": 0.1}  # points, units: a loss that nobody intends
 _GRADUAL = 4  # epochs from which weights are pruned in steps, with training between them
 
 
@@ -282,7 +282,7 @@ def _warn_of_loss(recipe: Recipe, before: nn.Module, after: nn.Module, tuning: T
             )
             for model in (before, after)
         ]
-    except (TypeError, ValueError):  # outputs that only a loss of the user's understands
+    except (TypeError, ValueError):  # outputs that only the user's loss understands
         return
     metric = metric_of(outputs[0].metric)
     if metric is None or metric.name not in _MUCH:

@@ -19,7 +19,7 @@ from fastmnist.quantization.configs import QAT, Dynamic, Half, Static, check_hal
 from fastmnist.searching.words import Student, Word, word_of
 
 MOST_EPOCHS = 10_000
-# What belongs to a run, not to a recipe: given to optimize, never written.
+# These belong to a run, not to a recipe: passed to optimize, never written.
 _OF_A_RUN = ("calibration", "batch_fn")
 
 

@@ -11,9 +11,9 @@ from fastmnist.searching.judging import Cost, Loss
 
 Objective: TypeAlias = Literal["latency", "throughput", "size"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
-_SURE = 1.0  # standard errors that a drop must keep away from what is allowed
-_TIE = 1.03  # times that are not told apart
-_EXPECTED = 1 / 3  # of what is lost beyond the goal, after a training three times as long
+_SURE = 1.0  # standard errors by which a drop must stay below the limit
+_TIE = 1.03  # ratio up to which times count as equal
+_EXPECTED = 1 / 3  # of the loss beyond the goal, expected after training three times as long
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ LR = 1e-3
 _LAST_RATE = 0.02  # of the first, at the end of a training
 _WARM_UP = 0.03  # of the steps, while the rate rises
 _MOVED = Affine(rotate=10, translate=0.08, scale=0.1, shear=5)
-# Parameters up to which two threads of torch only wait for each other.
+# Number of parameters up to which a second torch thread gains nothing.
 _SMALL = 2_000_000
 
 
