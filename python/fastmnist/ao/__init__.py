@@ -1,14 +1,14 @@
 """``torch.ao.quantization``'s own names and rules, on fastmnist's kernels: change one import.
 
 ``import fastmnist.ao as tq`` in place of ``import torch.ao.quantization as tq``, and likewise its
-modules (``fastmnist.ao.quantize_fx``, ``.qconfig_mapping``, ``.observer``, …). Rules say which
-layers are quantized, and how: attributes, dicts, mappings, and the dtype, scheme and codes of
-observers, one's own included. What cannot be heeded is refused by name, never ignored.
+modules (``fastmnist.ao.quantize_fx``, ``.qconfig_mapping``, ``.observer``, …). Its rules decide
+which layers are quantized, and how: attributes, dicts, mappings, and the dtype, scheme and codes of
+observers, including your own. Unsupported settings are refused by name, never ignored.
 
-Three things differ. Stubs do nothing: each Linear takes and gives floats. So the observer of a
-layer's activation watches what is *given* to that layer, not what it gives. And Linear, LSTM, GRU,
-RNN, their cells and embeddings are all that is quantized; everything else stays in float.
-docs/torch-ao.md has the list.
+Three things differ. Stubs do nothing: each Linear takes and returns floats. Therefore the
+activation observer of a layer watches its *input*, not its output. And only Linear, LSTM, GRU, RNN,
+their cells and embeddings are quantized; everything else stays in float. docs/torch-ao.md has the
+list.
 
 None of it is *needed*: :func:`fastmnist.quantize`, :func:`fastmnist.prepare_qat` and
 :func:`fastmnist.convert` do the same without stubs and qconfigs.

@@ -1,4 +1,4 @@
-"""What scripts hand over beside the qconfigs: heeded where it says something here, else refused."""
+"""What scripts pass beside the qconfigs: honored where it has a meaning here, else refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FUSE = (*_KEPT, "additional_fuser_method_mapping")
 
 
 def get_default_custom_config_dict() -> dict[str, dict[Any, Any]]:
-    """No module is observed or quantized by a class of somebody's own."""
+    """Return an empty configuration: no module has custom observed or quantized classes."""
     return {
         "float_to_observed_custom_module_class": {},
         "observed_to_quantized_custom_module_class": {},

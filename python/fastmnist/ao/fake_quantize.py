@@ -1,9 +1,9 @@
-"""torch.ao's fake quantization, under its names: what a tensor is after its codes.
+"""torch.ao's fake quantization, under its names: round a tensor to the values of its codes.
 
 ``(clamp(round(x / scale + zero_point), quant_min, quant_max) - zero_point) * scale``, with
-straight-through gradients where nothing was clamped. In layers of
-:func:`fastmnist.ao.prepare_qat` the observer inside gives scale and zero point, and the layer
-simulates its own int8 form; called on a tensor, one works by itself.
+straight-through gradients where nothing was clamped. In layers of :func:`fastmnist.ao.prepare_qat`
+the observer inside gives scale and zero point, and the layer simulates its own int8 form; called on
+a tensor, a module works by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastmnist.layers.simulated_embedding import SimulatedEmbedding, SimulatedEm
 
 
 class FakeQuantizeBase(Makes, nn.Module):
-    """What every fake quantization derives from: it observes and quantizes, unless switched off.
+    """Base class of all fake quantization: it observes and quantizes, unless switched off.
 
     Attributes
     ----------
@@ -52,15 +52,15 @@ class FakeQuantizeBase(Makes, nn.Module):
         """Return scale and zero point."""
 
     def enable_fake_quant(self, enabled: bool = True) -> None:
-        """Quantize, or not."""
+        """Switch quantization on or off."""
         self.fake_quant_enabled.fill_(int(enabled))
 
     def disable_fake_quant(self) -> None:
-        """Hand tensors on as they are."""
+        """Pass tensors through unchanged."""
         self.enable_fake_quant(False)
 
     def enable_observer(self, enabled: bool = True) -> None:
-        """Observe, or not."""
+        """Switch observation on or off."""
         self.observer_enabled.fill_(int(enabled))
 
     def disable_observer(self) -> None:
@@ -69,15 +69,15 @@ class FakeQuantizeBase(Makes, nn.Module):
 
 
 class FakeQuantize(FakeQuantizeBase):
-    """Observes by the observer that it is given, and quantizes by what that says.
+    """Observe with the given observer, and quantize by its scale and zero point.
 
     Parameters
     ----------
     observer : callable
-        Makes the observer, with the rest of the arguments.
+        Called with the remaining arguments to create the observer.
     quant_min, quant_max : int, optional
     is_dynamic : bool
-        Whether it stands for dynamic quantization.
+        Whether it represents dynamic quantization.
 
     Examples
     --------
@@ -155,12 +155,12 @@ class FakeQuantize(FakeQuantizeBase):
 
 
 class FixedQParamsFakeQuantize(FakeQuantize):
-    """Quantizes by a scale and zero point that are given.
+    """Quantize by a fixed scale and zero point.
 
     Raises
     ------
     TypeError
-        If `observer` makes no FixedQParamsObserver.
+        If `observer` does not create a FixedQParamsObserver.
     """
 
     def __init__(self, observer: Any) -> None:
@@ -179,7 +179,7 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
     Raises
     ------
     TypeError
-        If `observer` makes another one than of moving averages.
+        If `observer` does not create a moving-average observer.
     """
 
     def __init__(
@@ -221,22 +221,22 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
 
 
 def disable_observer(mod: nn.Module) -> None:
-    """For ``model.apply``: ranges stay as they are."""
+    """Freeze the ranges; for ``model.apply``."""
     _switch(mod, "observer", False)
 
 
 def enable_observer(mod: nn.Module) -> None:
-    """For ``model.apply``: ranges follow what layers are given."""
+    """Update the ranges from the inputs again; for ``model.apply``."""
     _switch(mod, "observer", True)
 
 
 def disable_fake_quant(mod: nn.Module) -> None:
-    """For ``model.apply``: layers compute in float, and observe."""
+    """Compute in float, while observing; for ``model.apply``."""
     _switch(mod, "fake_quant", False)
 
 
 def enable_fake_quant(mod: nn.Module) -> None:
-    """For ``model.apply``: layers simulate int8 again."""
+    """Simulate int8 again; for ``model.apply``."""
     _switch(mod, "fake_quant", True)
 
 

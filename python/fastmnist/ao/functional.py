@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class FloatFunctional(nn.Module):
-    """Adds, multiplies and concatenates, in float: call its methods, not the module.
+    """Add, multiply and concatenate in float: call its methods, not the module.
 
     Examples
     --------

@@ -11,7 +11,7 @@ __all__ = ["fuse_known_modules", "fuse_modules", "fuse_modules_qat"]
 
 
 def fuse_known_modules(*args: Any, **kwargs: Any) -> NoReturn:
-    """Only to be handed to ``fuse_modules(fuser_func=)``, whose default it is; raises if called."""
+    """Raise if called; only serves as the default of ``fuse_modules(fuser_func=)``."""
     raise NotImplementedError(
         "fuse_known_modules: expected to be handed on as fuser_func= only: use fuse_modules"
     )

@@ -11,7 +11,7 @@ from fastmnist.ao.left_out import left_out_of
 
 
 def fuse_conv_bn(is_qat: bool, conv: Any, bn: Any) -> nn.Module:
-    """The convolution with the norm behind it folded in; both in eval mode.
+    """Return the convolution with the following norm folded in; both in eval mode.
 
     Raises
     ------
@@ -24,20 +24,20 @@ def fuse_conv_bn(is_qat: bool, conv: Any, bn: Any) -> nn.Module:
 
 
 def fuse_conv_bn_relu(is_qat: bool, conv: Any, bn: Any, relu: Any) -> nn.Module:
-    """The same, and the activation behind it."""
+    """Return the same, followed by the activation."""
     _check(is_qat, conv, bn)
     return nn.Sequential(fuse_conv_bn_eval(conv, bn), relu).eval()
 
 
 def fuse_convtranspose_bn(is_qat: bool, convt: Any, bn: Any) -> nn.Module:
-    """The transposed convolution with the norm behind it folded in."""
+    """Return the transposed convolution with the following norm folded in."""
     _check(is_qat, convt, bn)
     fused: nn.Module = fuse_conv_bn_eval(convt, bn, transpose=True)
     return fused
 
 
 def fuse_linear_bn(is_qat: bool, linear: Any, bn: Any) -> nn.Module:
-    """The Linear with the norm behind it folded in."""
+    """Return the Linear with the following norm folded in."""
     _check(is_qat, linear, bn)
     fused: nn.Module = fuse_linear_bn_eval(linear, bn)
     return fused

@@ -1,9 +1,9 @@
 """torch.ao's HistogramObserver: counts in even bins, and a range of small squared error.
 
-Its search is Caffe2's norm minimization: from either end a hundred-thousandth of the values after
-the other is given up, at the end where that narrows the range more, until the squared error rises.
-Values are taken to lie evenly in their bins, and the codes to be as many as the dtype has.
-:class:`fastmnist.Histogram` is the house's own form of it, whose bins fit values of any size.
+Its search is Caffe2's norm minimization: it drops a hundred-thousandth of the values at a time, at
+the end where that narrows the range more, until the squared error rises. Values are assumed to be
+spread evenly in their bins, and all codes of the dtype to be used. :class:`fastmnist.Histogram` is
+fastmnist's own version, whose bins fit values of any magnitude.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STEP = 1e-5
 
 
 class HistogramObserver(MinMaxObserver):
-    """The range of a small squared error.
+    """Observe a histogram, and choose a range of small squared error.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class HistogramObserver(MinMaxObserver):
         return torch.bincount(bins, weights=counts, minlength=self.bins)
 
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Scale and zero point of what was watched; a warning, 1 and 0 if nothing was."""
+        """Return scale and zero point of the observed values; 1 and 0, with a warning, if none."""
         if bool(self.min_val > self.max_val):
             return super().calculate_qparams()
         first, last = _search(self.histogram.double().cpu().numpy(), codes_of(self.dtype))
@@ -88,7 +88,7 @@ class HistogramObserver(MinMaxObserver):
         )
 
     def reset_min_max_vals(self) -> None:
-        """Forget what was seen."""
+        """Forget all observed values."""
         super().reset_min_max_vals()
         self.histogram.zero_()
 

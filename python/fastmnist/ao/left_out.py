@@ -1,7 +1,7 @@
 """Names of ``torch.ao.quantization`` that have no counterpart here, and what to do instead.
 
-Importing one works, so that scripts that only mention it run; using it raises NotImplementedError,
-which says by name what to do. ``docs/torch-ao.md`` has the same list.
+Importing one works, so that scripts that only mention it run; using it raises NotImplementedError
+with the alternative. ``docs/torch-ao.md`` has the same list.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ LEFT_OUT: dict[str, str] = {
 
 
 class LeftOut:
-    """Stands for a name that is left out: whatever is done with it raises NotImplementedError."""
+    """Placeholder for a missing name: any use of it raises NotImplementedError."""
 
     def __init__(self, name: str) -> None:
         self._name = name

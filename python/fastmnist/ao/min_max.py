@@ -11,12 +11,12 @@ from fastmnist.ao.uniform import UniformQuantizationObserverBase
 
 
 class MinMaxObserver(UniformQuantizationObserverBase):
-    """From the smallest to the largest value seen.
+    """Observe the smallest and the largest value.
 
     Attributes
     ----------
     min_val, max_val : float32 ``[]``
-        Infinite until something was seen.
+        Infinite until something is observed.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class MovingAverageMinMaxObserver(MinMaxObserver):
 
 
 class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
-    """From the smallest to the largest value of each channel.
+    """Observe the smallest and the largest value of each channel.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
     Attributes
     ----------
     min_val, max_val : float32 ``[channels]``
-        Empty until something was seen.
+        Empty until something is observed.
     """
 
     min_val: Tensor

@@ -1,7 +1,7 @@
-"""torch.ao's observers, under its names: each watches tensors and answers with qparams.
+"""torch.ao's observers, under its names: each watches tensors and computes qparams.
 
-:func:`fastmnist.ao.prepare` puts what a qconfig names before each layer. What is worked out of a
-range is in :mod:`fastmnist.ao.uniform`.
+:func:`fastmnist.ao.prepare` puts a qconfig's observer before each layer.
+:mod:`fastmnist.ao.uniform` computes qparams from a range.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fastmnist.ao.uniform import UniformQuantizationObserverBase as UniformQuant
 
 
 class FixedQParamsObserver(ObserverBase):
-    """Always the given scale and zero point, whatever it sees.
+    """Always return the given scale and zero point.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class _Unranged(ObserverBase):
 
 
 class PlaceholderObserver(_Unranged):
-    """Says what a layer becomes (dynamic, float16) where nothing is to be observed."""
+    """Specify what a layer becomes (dynamic, float16) if nothing needs to be observed."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class PlaceholderObserver(_Unranged):
 
 
 class RecordingObserver(_Unranged):
-    """Keeps a copy of every tensor, to look at: ``get_tensor_value()``."""
+    """Keep a copy of every tensor, for ``get_tensor_value()``."""
 
     def __init__(self, dtype: Any = torch.quint8) -> None:
         super().__init__(dtype)
@@ -119,7 +119,7 @@ class RecordingObserver(_Unranged):
 
 
 class NoopObserver(_Unranged):
-    """Nothing is observed."""
+    """Observe nothing."""
 
     def __init__(self, dtype: Any = torch.float16, custom_op_name: str = "") -> None:
         super().__init__(dtype)
@@ -127,7 +127,7 @@ class NoopObserver(_Unranged):
 
 
 class ReuseInputObserver(_Unranged):
-    """For operators that hand on what they are given; no Linear does."""
+    """For operators that pass their inputs on; no Linear does."""
 
     def __init__(self) -> None:
         super().__init__(torch.quint8)
@@ -137,7 +137,7 @@ _KEPT = (".observer.", ".watcher.")
 
 
 def get_observer_state_dict(mod: nn.Module) -> OrderedDict[str, Any]:
-    """What the layers of a prepared model saw: the part of its state_dict that holds that."""
+    """Return the observers' part of a prepared model's state_dict."""
     state = mod.state_dict()
     kept = OrderedDict((key, value) for key, value in state.items() if _is_observers(key))
     kept._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
@@ -145,12 +145,12 @@ def get_observer_state_dict(mod: nn.Module) -> OrderedDict[str, Any]:
 
 
 def load_observer_state_dict(mod: nn.Module, obs_dict: dict[str, Any]) -> None:
-    """Give a prepared model what another one saw.
+    """Load the observers' state of another model into a prepared model.
 
     Raises
     ------
     KeyError
-        Naming what `obs_dict` lacks, or has and the model has not. Nothing is loaded then.
+        If keys are missing or unexpected; the error names them, and nothing is loaded.
     """
     wanted = {key for key in mod.state_dict() if _is_observers(key)}
     given = {key for key in obs_dict if _is_observers(key)}

@@ -1,4 +1,4 @@
-"""What a qconfig asks of a layer, heeded to the letter or refused by name.
+"""What a qconfig requires of a layer, honored exactly or refused by name.
 
 torch.ao's qconfigs, ours or its own, are read by making what they name and looking at it: which
 dtype, scheme and codes, who makes them. What fastmnist's own rules give in any case becomes one of
@@ -29,7 +29,7 @@ _UNRANGED = ("NoopObserver", "ReuseInputObserver", "Identity")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to become of one layer.
+    """What one layer is to become.
 
     Attributes
     ----------
@@ -39,11 +39,11 @@ class Plan:
     per_channel : bool
         Whether each output has a weight scale of its own.
     rule : Rule
-        Of a static layer: makes the range of its input.
+        For a static layer: determines the range of its input.
     watcher : callable or None
-        Makes what gives scale and zero point in the rule's place.
+        Creates an observer that gives scale and zero point instead of the rule.
     weight_scales : callable or None
-        Gives scales and codes of the weight in place of ours.
+        Gives scales and codes of the weight instead of fastmnist's rule.
     dtype : torch.dtype
         Of kind "half".
     """
@@ -58,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class OwnScales:
-    """Scales of a weight by an observer of somebody's own, which sees it each time anew."""
+    """Scales of a weight by the user's own observer, which sees the weight anew each time."""
 
     make: Maker
     layer: str

@@ -1,4 +1,4 @@
-"""qconfigs: which observer watches activations, and which one weights, as torch.ao has them."""
+"""qconfigs, as in torch.ao: which observer watches activations, and which one weights."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Pair(NamedTuple):
 
 
 class QConfig(_Pair):
-    """What makes the observers of a layer: of its input here, and of its weight.
+    """Factories for the observers of a layer: of its input (here) and of its weight.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class QConfig(_Pair):
     Raises
     ------
     ValueError
-        If one of them is an observer itself, which one layer only could have.
+        If one of them is an observer instance, which only a single layer could use.
     """
 
     __slots__ = ()
@@ -77,7 +77,7 @@ class QConfig(_Pair):
 
 
 class QConfigDynamic(QConfig):
-    """The older form of a dynamic QConfig, whose activation may be left out."""
+    """The older form of a dynamic QConfig, whose activation is optional."""
 
     __slots__ = ()
 
@@ -150,9 +150,9 @@ default_embedding_qat_qconfig_4bit = QConfig(
 
 
 def get_default_qconfig(backend: str = "x86", version: int = 0) -> QConfig:
-    """Histogram observer; weights per channel, but per tensor for "qnnpack", as in torch.ao.
+    """Return torch.ao's default: histograms, weights per channel ("qnnpack": per tensor).
 
-    For "x86" and "fbgemm" activations have 7 bits, as torch's kernels need there; ours do not:
+    For "x86" and "fbgemm", activations have 7 bits, as torch's kernels need; fastmnist's do not:
     "onednn" is the same with 8.
 
     Raises
@@ -169,7 +169,7 @@ def get_default_qconfig(backend: str = "x86", version: int = 0) -> QConfig:
 
 
 def get_default_qat_qconfig(backend: str = "x86", version: int | None = 1) -> QConfig:
-    """Moving averages; weights per channel, but per tensor for "qnnpack", as in torch.ao.
+    """Return torch.ao's default: moving averages, weights per channel (per tensor for "qnnpack").
 
     Raises
     ------
@@ -201,7 +201,7 @@ def _check(what: str, value: Any, known: tuple[Any, ...]) -> None:
 
 
 def qconfig_equals(q1: Any, q2: Any) -> bool:
-    """Whether two qconfigs, or None, make the same observers."""
+    """Return whether two qconfigs, or None, create the same observers."""
     return bool(q1 == q2)
 
 

@@ -54,36 +54,37 @@ class QConfigMapping:
         )
 
     def set_global(self, global_qconfig: Any) -> QConfigMapping:
-        """Set what holds where nothing else does."""
+        """Set the qconfig of all layers without another one."""
         self.global_qconfig = global_qconfig
         return self
 
     def set_object_type(self, object_type: Any, qconfig: Any) -> QConfigMapping:
-        """Set what holds for a type of module, a function or the name of a method."""
+        """Set the qconfig of a module type, a function or a method name."""
         self.object_type_qconfigs[object_type] = qconfig
         return self
 
     def set_module_name_regex(self, module_name_regex: str, qconfig: Any) -> QConfigMapping:
-        """Set what holds for modules whose names match from the beginning."""
+        """Set the qconfig of modules whose names match from the beginning."""
         self.module_name_regex_qconfigs[module_name_regex] = qconfig
         return self
 
     def set_module_name(self, module_name: str, qconfig: Any) -> QConfigMapping:
-        """Set what holds for a module, and all in it."""
+        """Set the qconfig of a module and everything in it."""
         self.module_name_qconfigs[module_name] = qconfig
         return self
 
     def set_module_name_object_type_order(
         self, module_name: str, object_type: Any, index: int, qconfig: Any
     ) -> QConfigMapping:
-        """Set what holds for the call number `index`, from 0, of a type directly in a module."""
+        """Set the qconfig of call number `index`, from 0, of a type directly in a module."""
         self.module_name_object_type_order_qconfigs[module_name, object_type, index] = qconfig
         return self
 
     def qconfig_of(self, name: str, kind: Any, order: Order | None = None) -> Any:
         """The qconfig of the layer `name` of type `kind`.
 
-        `order` gives for a name the module that calls it, and how many of its type came before.
+        `order` maps a name to the module that calls it, and the number of earlier calls of its
+        type.
         """
         found = self.object_type_qconfigs.get(kind, self.global_qconfig)
         for pattern, qconfig in self.module_name_regex_qconfigs.items():
@@ -104,7 +105,7 @@ class QConfigMapping:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """The older form: a dict of lists of tuples, and "" for the global one."""
+        """Return the older form: a dict of lists of tuples, with "" for the global one."""
         ordered = self.module_name_object_type_order_qconfigs.items()
         return {
             "": self.global_qconfig,
@@ -121,7 +122,7 @@ class QConfigMapping:
         Raises
         ------
         ValueError
-            For a key that there is not.
+            If a key is unknown.
         """
         known = cls().to_dict()
         for key in qconfig_dict:
@@ -142,7 +143,7 @@ class QConfigMapping:
 
     @classmethod
     def of(cls, mapping: Any) -> QConfigMapping:
-        """`mapping` itself, or made of a dict or of torch.ao's own.
+        """Return `mapping` itself, or one made from a dict or from torch.ao's own.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""QuantType: in which way a layer is quantized."""
+"""QuantType: how a layer is quantized."""
 
 from __future__ import annotations
 

@@ -164,10 +164,10 @@ def prepare(
 ) -> nn.Module:
     """``torch.ao.quantization.prepare``: see :func:`fastmnist.prepare`.
 
-    Layers follow the ``qconfig`` of their own, or of the next module around them that has one; None
-    leaves them in float. The observer of its activation watches a layer's input, and its scale and
-    zero point are the layer's. Layers whose qconfig is dynamic, float16 or of embeddings are
-    noted, for :func:`convert`. A model without any is returned as it is, with a warning.
+    Layers follow their own ``qconfig``, or that of the nearest enclosing module that has one; None
+    leaves them in float. The activation observer watches a layer's input, and provides the layer's
+    scale and zero point. Layers whose qconfig is dynamic, float16 or for embeddings are noted, for
+    :func:`convert`. A model without any is returned unchanged, with a warning.
 
     Parameters
     ----------
@@ -177,14 +177,14 @@ def prepare(
         Layers of other types are left in float.
     observer_non_leaf_module_list : None
     prepare_custom_config_dict : dict, optional
-        Heeded: ``non_traceable_module_name``, ``non_traceable_module_class``,
+        Supported: ``non_traceable_module_name``, ``non_traceable_module_class``,
         ``preserved_attributes``.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.prepare`; for a qconfig that is none, or that a layer cannot have; for
-        arguments that cannot be heeded.
+        As for :func:`fastmnist.prepare`; for an invalid qconfig, or one that does not suit a layer;
+        for unsupported arguments.
     """
     own = check_module(model)
     nothing_given(observer_non_leaf_module_list=observer_non_leaf_module_list)
@@ -202,14 +202,15 @@ def prepare_qat(model: Any, mapping: Any = None, inplace: bool = False) -> nn.Mo
     ----------
     model : torch.nn.Module
     mapping : dict, optional
-        As of ``get_default_qat_module_mappings()``: types that it lacks are left in float.
-        ``get_embedding_qat_module_mappings()`` has embeddings too.
+        A mapping such as ``get_default_qat_module_mappings()``; types not in it are left in float.
+        ``get_embedding_qat_module_mappings()`` includes embeddings.
     inplace : bool
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.prepare_qat`; for a qconfig that is none, or that a layer cannot have.
+        As for :func:`fastmnist.prepare_qat`; for an invalid qconfig, or one that does not suit a
+        layer.
     """
     own, only = check_module(model), checked_mapping(mapping)
     plans = planned(own, eager_qconfigs(own), only, training=True)
@@ -231,25 +232,26 @@ def convert(
 ) -> nn.Module:
     """``torch.ao.quantization.convert``: see :func:`fastmnist.convert`.
 
-    Layers that never saw data are converted with a warning, and refuse to be called until an int8
+    Layers that never saw data are converted with a warning, and refuse calls until an int8
     state_dict is loaded into them.
 
     Parameters
     ----------
     module : torch.nn.Module
-        What :func:`prepare` or :func:`prepare_qat` returned.
+        The result of :func:`prepare` or :func:`prepare_qat`.
     mapping : dict, optional
-        As of ``get_default_static_quant_module_mappings()``: types that it lacks stay in float.
+        A mapping such as ``get_default_static_quant_module_mappings()``; types not in it stay in
+        float.
     inplace, remove_qconfig : bool
     is_reference, use_precomputed_fake_quant : False
     convert_custom_config_dict : dict, optional
-        Nothing in it can be heeded but ``preserved_attributes``, which are kept in any case.
+        Only ``preserved_attributes`` is supported; they are always kept.
 
     Raises
     ------
     ValueError
         If `module` has layers whose qconfig is static, but was never prepared (torch.ao returns it
-        as it is); for arguments that cannot be heeded.
+        unchanged); for unsupported arguments.
     """
     nothing_given(is_reference=is_reference, use_precomputed_fake_quant=use_precomputed_fake_quant)
     convert_config(convert_custom_config_dict, "convert_custom_config_dict")

@@ -1,7 +1,7 @@
 """``torch.ao.quantization.quantize_fx``: the same steps, a mapping in place of qconfigs.
 
-Nothing is turned into a GraphModule: the model keeps its class, so that only what counts calls
-(``set_module_name_object_type_order``) needs one that can be traced.
+Nothing becomes a GraphModule: the model keeps its class. Only rules that count calls
+(``set_module_name_object_type_order``) need a traceable model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def fuse_fx(model: Any, fuse_custom_config: Any = None, backend_config: Any = No
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.fuse`; for configurations that cannot be heeded.
+        As for :func:`fastmnist.fuse`; for unsupported configurations.
     """
     fuse_config(fuse_custom_config)
     nothing_given(backend_config=backend_config)
@@ -51,14 +51,14 @@ def prepare_fx(
     example_inputs
         Not needed.
     prepare_custom_config : PrepareCustomConfig or dict, optional
-        Heeded: ``non_traceable_module_name``, ``non_traceable_module_class`` (what is inside stays
-        in float), ``preserved_attributes``.
+        Supported: ``non_traceable_module_name``, ``non_traceable_module_class`` (their contents
+        stay in float), ``preserved_attributes``.
     _equalization_config, backend_config : None
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.ao.prepare`; also for a mapping that is none.
+        As for :func:`fastmnist.ao.prepare`; also for an invalid mapping.
     """
     nothing_given(_equalization_config=_equalization_config, backend_config=backend_config)
     return _prepared(model, qconfig_mapping, prepare_custom_config, training=False)
@@ -81,7 +81,7 @@ def prepare_qat_fx(
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.ao.prepare_qat`; also for a mapping that is none.
+        As for :func:`fastmnist.ao.prepare_qat`; also for an invalid mapping.
     """
     nothing_given(backend_config=backend_config)
     return _prepared(model, qconfig_mapping, prepare_custom_config, training=True)
@@ -107,17 +107,17 @@ def convert_fx(
     Parameters
     ----------
     graph_module : torch.nn.Module
-        What :func:`prepare_fx` or :func:`prepare_qat_fx` returned.
+        The result of :func:`prepare_fx` or :func:`prepare_qat_fx`.
     convert_custom_config : ConvertCustomConfig or dict, optional
     _remove_qconfig : bool
     qconfig_mapping : QConfigMapping or dict, optional
-        Layers for which it says None stay in float, though they were prepared.
+        Layers mapped to None stay in float, although they were prepared.
     backend_config : None
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`fastmnist.ao.convert`.
+        As for :func:`fastmnist.ao.convert`.
     """
     convert_config(convert_custom_config)
     nothing_given(backend_config=backend_config)

@@ -1,4 +1,4 @@
-"""Stubs and the wrapper around them: where floats became codes in torch.ao. Here, nothing."""
+"""Stubs and their wrapper: they quantize in torch.ao, and do nothing here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class QuantWrapper(nn.Module):
 def add_quant_dequant(module: Any) -> nn.Module:
     """``torch.ao.quantization.add_quant_dequant``: wrap the leaves that have a qconfig, in place.
 
-    Nothing here needs it. A module that is such a leaf itself is returned in a new wrapper.
+    Not needed here. A module that is itself such a leaf is returned in a new wrapper.
     """
     own = check_module(module)
     if not [*own.children()] and getattr(own, "qconfig", None):

@@ -103,9 +103,9 @@ class Makes:
 
 
 class ObserverBase(Makes, nn.Module):
-    """What every observer derives from: called on tensors, it answers ``calculate_qparams``.
+    """Base class of all observers: called on tensors, it provides ``calculate_qparams``.
 
-    A subclass of one's own gives the scale and zero point of the layers whose qconfig names it.
+    Your own subclass provides the scale and zero point of the layers whose qconfig names it.
 
     Parameters
     ----------
@@ -129,12 +129,12 @@ class ObserverBase(Makes, nn.Module):
 def range_of(
     dtype: Any, quant_min: int | None, quant_max: int | None, reduce_range: bool
 ) -> tuple[int, int]:
-    """The codes that are used: those of the dtype, or the given ones; one bit less if reduced.
+    """Return the range of codes: that of the dtype, or the given one; one bit less if reduced.
 
     Raises
     ------
     ValueError
-        For a dtype that no observer has, or codes without 0 or too many of them.
+        For an unsupported dtype, or a range of codes without 0 or with too many codes.
     """
     if str(dtype) not in _RANGES:
         known = ", ".join(name.removeprefix("torch.") for name in _RANGES)
@@ -155,7 +155,7 @@ def range_of(
 
 
 def codes_of(dtype: Any) -> int:
-    """How many codes a dtype has."""
+    """Return how many codes a dtype has."""
     lo, hi = _RANGES[str(dtype)]
     return hi - lo + 1
 
@@ -167,18 +167,18 @@ class UniformQuantizationObserverBase(ObserverBase):
     ----------
     dtype : torch.dtype
     qscheme : torch.qscheme
-        One scale, or one a channel; affine, or symmetric around zero.
+        One scale, or one per channel; affine, or symmetric around zero.
     reduce_range : bool
-        Halve the codes.
+        Use half of the codes.
     quant_min, quant_max : int, optional
-        The codes; those of `dtype` by default.
+        The range of codes. Default: that of `dtype`.
     eps : float
-        The least scale.
+        The smallest scale.
 
     Raises
     ------
     ValueError
-        For a dtype, scheme or range that there is not.
+        For an unsupported dtype, scheme or range.
     """
 
     eps: Tensor

@@ -1,7 +1,7 @@
 """Layers that were converted before they saw data, to load an int8 state_dict into.
 
-torch.ao gives such a layer scale 1 and zero point 0, warns, and lets it compute. Here it refuses
-to, until its numbers are loaded.
+torch.ao gives such a layer scale 1 and zero point 0, warns, and lets it compute. Here, calls are
+refused until its numbers are loaded.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def _reading(step: GraphStep, instead: dict[int, int]) -> GraphStep:
 
 
 def _joined(steps: Sequence[GraphStep], outputs: set[int]) -> list[GraphStep]:
-    """Put steps into the layers before them, where nobody else reads those."""
+    """Put steps into the layers before them, where nothing else reads those."""
     users = Counter(operand for step in steps for operand in step.operands)
     done: dict[int, GraphStep] = {}  # by the value that it gives, in order
     for step in steps:
@@ -87,7 +87,7 @@ def _network_of_both(network: QuantizedNetwork, step: GraphStep) -> QuantizedNet
 
 
 def _renumbered(graph: NetworkGraph, steps: Sequence[GraphStep]) -> NetworkGraph:
-    """Leave out steps whose values nobody reads, and values that are gone."""
+    """Leave out steps whose values nothing reads, and values that are gone."""
     needed = {*graph.outputs}
     kept: list[GraphStep] = []
     for step in reversed(steps):

@@ -2,7 +2,7 @@
 
 One native call treats every row of the caller's by itself. So a value must have as many rows as the
 input had, whatever their number, and one shape behind them; that is seen by running the steps on
-two rows and on three. Where nobody gave rows, they are made up of what layers say they take.
+two rows and on three. Where no rows are given, they are made up from what layers say they take.
 """
 
 from __future__ import annotations

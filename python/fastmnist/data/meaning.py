@@ -26,7 +26,7 @@ class Meaning:
     rows_are_pixels : bool
         Whether the data's rows are known to be pixels.
     is_told : bool
-        Whether somebody said what a pixel stands for: a bundle of 0…1 may be so by default.
+        Whether the meaning of a pixel was specified: a bundle may have 0…1 only by default.
     """
 
     pixels: PixelNormalization | None

@@ -264,7 +264,7 @@ def _are_classes(outputs: Any, target: Any, loss_fn: LossFn | None) -> bool:
 
 
 def _check_where_classes_are(outputs: Any, target: Any, loss_fn: LossFn | None) -> None:
-    """KL is of dimension 1: of more than two, a loss of somebody's own may mean another."""
+    """KL uses dimension 1; with more than two dimensions, the user's own loss may use another."""
     if not isinstance(outputs, Tensor) or outputs.ndim == 2:
         return
     shapes = (outputs.shape, outputs.shape[:1] + outputs.shape[2:])

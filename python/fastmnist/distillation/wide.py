@@ -109,7 +109,7 @@ def teacher(
 
 
 def _trained(data: Data, epochs: int, seed: int, progress: bool | None) -> tuple[nn.Module, bool]:
-    """The trained network, and whether nobody stopped it."""
+    """The trained network, and whether training ran to its end."""
     inputs = data.train.images[0].numel()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -211,7 +211,7 @@ def quantize_layer(
 
 
 def _quantize_by(weight: F32, scales: F32, least: int, most: int) -> tuple[I8, F32]:
-    """Codes for scales that somebody chose."""
+    """Codes for given scales."""
     scales = np.ascontiguousarray(scales, np.float32)
     codes = np.clip(np.rint(weight / scales[:, None]), least, most).astype(np.int8)
     return codes, scales

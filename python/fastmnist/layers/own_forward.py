@@ -11,7 +11,7 @@ def is_forward_of_torch(cls: type[nn.Module]) -> bool:
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Whether it computes something else than its class does, or did before somebody patched it."""
+    """Whether it computes something else than its class does, or did before it was patched."""
     cls = type(module)
     patched = cls.__module__.startswith("torch.nn.") and not is_forward_of_torch(cls)
     return "forward" in vars(module) or patched

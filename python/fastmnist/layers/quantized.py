@@ -227,7 +227,7 @@ class QuantizedLinear(QuietModule, nn.Linear):
         self.packed_at = times_written(*self.packed_of[:3])
 
     def _is_packed(self) -> bool:
-        """Whether nobody wrote or replaced a number since."""
+        """Whether no number was written or replaced since."""
         numbers = self._numbers()
         same = all(a is b for a, b in zip(numbers, self.packed_of, strict=True))
         return same and times_written(*numbers[:3]) == self.packed_at

@@ -291,7 +291,7 @@ class SimulatedLinear(FusedLinear):
 
 
 def rule_from_qparams(name: str, watcher: nn.Module) -> InputRule:
-    """The rule of a layer whose inputs were watched by an observer of somebody's own.
+    """The rule of a layer whose inputs were watched by the user's own observer.
 
     Signed codes with zero point z are unsigned ones with zero point z + 128, exactly.
 

@@ -45,7 +45,7 @@ class Readings:
     Parameters
     ----------
     is_told : bool
-        Whether somebody said what a pixel stands for: then there is nothing to doubt.
+        Whether the meaning of a pixel was specified: then there is nothing to doubt.
     """
 
     def __init__(self, is_told: bool) -> None:

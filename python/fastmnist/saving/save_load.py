@@ -171,7 +171,8 @@ def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
         without calibration.
 
     Returns
-    ------- Mapping of str to model, or the model itself if only one was saved
+    -------
+    Mapping of str to model, or the model itself if only one was saved
         A mapping builds each model on first access.
 
     Raises

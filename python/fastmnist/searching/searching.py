@@ -207,7 +207,7 @@ def search(
 
 
 def _allowed(max_drop: float | None, metric: str) -> float:
-    """How much may be lost where nobody said it."""
+    """How much may be lost by default."""
     if max_drop is not None:
         return max_drop
     if metric not in USUAL_DROP:

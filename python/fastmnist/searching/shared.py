@@ -13,7 +13,7 @@ _RECORD, _JOB = "fastmnist trial", "fastmnist job"
 
 
 class Store:
-    """The trials of one search in a study of Optuna's; each process takes what nobody has begun.
+    """The trials of one search in an Optuna study; each process takes what no other has begun.
 
     A claim is a running trial of the study. What a process began and never finished stays claimed:
     others leave it out.

@@ -85,7 +85,7 @@ class Workshop:
         return missing
 
     def make(self, recipe: Recipe, rung: int) -> nn.Module:
-        """Carry the recipe out, as far as nobody did before.
+        """Apply the recipe, from where earlier work on it ended.
 
         Raises
         ------

@@ -269,7 +269,7 @@ class _Resolver:
         return found
 
     def is_ours(self, name: str) -> bool:
-        """Whether nobody has overridden the fixture."""
+        """Whether the fixture is not overridden."""
         return getattr(self._definitions(name)[-1].func, "__module__", "") == __name__
 
     def identity(self, name: str) -> int:
