@@ -22,13 +22,14 @@ from fastmnist.measuring.scoring import LossFn, are_numbers
 from fastmnist.pruning.methods import checked_integer
 from fastmnist.rewriting.masks import apply_masks
 from fastmnist.training.loop import train
+from fastmnist.training.threads import few_threads
 
 LR = 1e-3
 _LAST_RATE = 0.02  # of the first, at the end of a training
 _WARM_UP = 0.03  # of the steps, while the rate rises
 _MOVED = Affine(rotate=10, translate=0.08, scale=0.1, shear=5)
-# Number of parameters up to which a second torch thread gains nothing.
-_SMALL = 2_000_000
+# As few_threads has it; more than elsewhere, as a search shares its machine with its own timing.
+_SMALL = 256_000_000
 
 
 class OutOfTime(Exception):
@@ -143,7 +144,7 @@ class Tuning:
             "progress": self.progress,
             "augment": _MOVED if augment else None,
         }
-        with few_threads(model):
+        with few_threads(model, self.batch_size, _SMALL):
             kept = _without_dropout(model)
             if teaching is not None:
                 model = distill(model, self.teacher, self.data, teaching, **common)
@@ -222,17 +223,3 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def few_threads(model: nn.Module) -> Iterator[None]:
-    """One thread of torch for models whose layers are too small for two: twice as fast, and
-    many times where other processes compute, too."""
-    before = torch.get_num_threads()
-    is_small = sum(p.numel() for p in model.parameters()) < _SMALL
-    try:
-        if is_small:
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(before)

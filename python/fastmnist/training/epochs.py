@@ -35,6 +35,7 @@ from fastmnist.measuring.tally import Tally
 from fastmnist.pixels import set_model_pixels
 from fastmnist.rewriting.masks import apply_masks
 from fastmnist.training.history import EpochRecord, History
+from fastmnist.training.threads import few_threads, rows_of_a_step
 
 OptimizerLike: TypeAlias = (
     torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -107,7 +108,10 @@ def fit(
     history = History()
     samples = count_samples(data, "train")
     total = None if samples is None else samples * epochs
-    with torch.random.fork_rng(enabled=seed is not None):
+    with (
+        torch.random.fork_rng(enabled=seed is not None),
+        few_threads(model, rows_of_a_step(data, batch_size)),
+    ):
         if seed is not None:
             torch.manual_seed(seed)
         augmenter = None if augment is None else Augmenter(augment, pixels)

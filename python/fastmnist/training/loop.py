@@ -38,6 +38,9 @@ def train(
 ) -> History:
     """Train a model in place, by default with Adam and cross entropy.
 
+    Small networks are trained by one torch thread, whatever ``torch.get_num_threads()`` says: a
+    second one would wait longer for its share of a step than it computes.
+
     Parameters
     ----------
     model : torch.nn.Module
