@@ -59,8 +59,10 @@ def _compared(
         rows = [report[name] for report in reports]
         cells = [_speed(row, batch, name == "original") for row in rows for batch in batches]
         table.row(shown, _accuracy(rows[0]), _kilobytes(rows[0].disk), *cells)
-    table.note("accuracy (of the first machine's run): * if it differs from the original's, by a paired "
-        "McNemar test, p < 0.05")
+    table.note(
+        "accuracy (of the first machine's run): * if it differs from the original's, by a paired "
+        "McNemar test, p < 0.05"
+    )
     table.note(_NOTE)
     return table
 

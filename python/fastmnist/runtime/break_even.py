@@ -26,6 +26,7 @@ class Shape:
     outputs: int
     codes_out: bool  # its outputs are codes of the next layer, uint8
     per_row: bool  # a scale per row
+    zeros_seen: bytes | None = None  # of each input: rows with zeros may go by faster dense kernels
 
 
 def shapes_of(network: QuantizedNetwork) -> list[Shape]:
@@ -33,7 +34,13 @@ def shapes_of(network: QuantizedNetwork) -> list[Shape]:
     last = len(network.layers) - 1
     dynamic = network.kind == "dynamic"
     return [
-        Shape(layer.inputs, layer.outputs, i < last and not dynamic, dynamic)
+        Shape(
+            layer.inputs,
+            layer.outputs,
+            i < last and not dynamic,
+            dynamic,
+            None if layer.input_zeros is None else layer.input_zeros.tobytes(),
+        )
         for i, layer in enumerate(network.layers)
     ]
 
@@ -44,7 +51,8 @@ def break_even(shape: Shape) -> dict[int, float]:
     Parameters
     ----------
     shape : Shape
-        The layer's inputs and outputs, and whether those are codes.
+        The layer's inputs and outputs, whether those are codes, and the zeros that it was seen
+        to be given.
 
     Returns
     -------
@@ -79,7 +87,8 @@ def _synthetic_times(shape: Shape, zeros: float) -> list[Times]:
     weight = rng.integers(-127, 128, (shape.outputs, shape.inputs), dtype=np.int8)
     weight[rng.random(weight.shape, np.float32) < zeros] = 0
     ones = np.full(shape.outputs, 1e-3, np.float32)
-    layers = [_core.Layer(weight, ones, None, 0.0, math.inf, 0.01, 0)]
+    seen = None if shape.zeros_seen is None else np.frombuffer(shape.zeros_seen, np.uint8)
+    layers = [_core.Layer(weight, ones, None, 0.0, math.inf, 0.01, 0, seen)]
     if shape.codes_out:  # a layer that takes them
         last = np.zeros((1, shape.outputs), np.int8)
         layers.append(_core.Layer(last, ones[:1], None, -math.inf, math.inf, 0.01, 0))
