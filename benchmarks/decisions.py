@@ -106,7 +106,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything."""
     warnings.simplefilter("ignore")
-    digits = fm.load_dataset("auto")
+    digits = fm.load_dataset("auto" if options.quick else "mnist")
     kinds: dict[str, tuple[Any, ...]] = {
         "784-96-256-10": (fm.NeuralNetwork, digits, digits, 10),
         "784-1024-1024-10": (_Wide, digits, digits, 3),

@@ -53,6 +53,8 @@ TECHNIQUES = {
         "compiled (uint8 rows)",
     ],
 }
+# Where a block begins.
+MARK = re.compile(r"<!-- ([\w-]+-(?:table|row|output)) -->")
 Saved = dict[str, Any]
 
 
@@ -249,13 +251,26 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def faults(made: dict[str, list[str]], texts: dict[Path, str]) -> list[str]:
+    """Say which blocks are empty, have no page, or are marked in a way that fills nothing."""
+    wrong = [f"{mark}: no machine has measured it" for mark, parts in made.items() if not parts]
+    begun = {mark for text in texts.values() for mark in MARK.findall(text)}
+    wrong += [f"{mark}: no page has a place for it" for mark in made if mark not in begun]
+    for path, text in texts.items():
+        for mark in {*MARK.findall(text)}:
+            if mark not in made:
+                wrong.append(f"{path.relative_to(ROOT)}: no block is called {mark}")
+            elif len(re.findall(f"<!-- {mark} -->.*?<!-- /{mark} -->", text, re.DOTALL)) != 1:
+                wrong.append(f"{path.relative_to(ROOT)}: {mark} does not begin and end once")
+    return wrong
+
+
 def main() -> int:
     results = Results()
     made = blocks(results)
     before = {path: path.read_text() for path in pages()}
-    nowhere = [mark for mark in made if not any(f"<!-- {mark} -->" in t for t in before.values())]
-    if nowhere:
-        print(f"no page has a place for {', '.join(nowhere)}")
+    if wrong := faults(made, before):
+        print(*wrong, sep="\n")
         return 1
     after = {path: filled(text, made) for path, text in before.items()}
     changed = [path for path in after if after[path] != before[path]]

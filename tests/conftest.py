@@ -21,7 +21,7 @@ from fastmnist.training.loop import train
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 settings.register_profile("fastmnist", max_examples=100, **_COMMON)
 settings.register_profile("ci-sanitize", max_examples=15, **_COMMON)
-settings.register_profile("long", max_examples=3000, **_COMMON)
+settings.register_profile("long", max_examples=1000, **_COMMON)
 settings.load_profile("fastmnist")
 
 # Tests make thousands of small networks: what the planner measures has tests of its own

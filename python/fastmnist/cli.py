@@ -22,13 +22,13 @@ from fastmnist.command.words import in_options, one_line, told
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status (2: an error that was explained)."""
-    options = parser().parse_args(with_signs(sys.argv[1:] if arguments is None else arguments))
-    # An ASCII-only stream must not lose the results of minutes.
+    # An ASCII-only stream must not lose the results of minutes, nor help.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     warnings.showwarning = _show_warning
     try:
+        options = parser().parse_args(with_signs(sys.argv[1:] if arguments is None else arguments))
         return int(_RUN[options.command](options))
     except KeyboardInterrupt:
         print("fastmnist: interrupted", file=sys.stderr)

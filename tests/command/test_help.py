@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 
 from fastmnist.cli import main
 from fastmnist.command.parser import _EXAMPLES, parser
 
+SEARCH_PATH = os.pathsep.join(os.path.abspath(path) for path in sys.path)
 COMMANDS = [name for name in _EXAMPLES if name]
 
 
@@ -64,3 +67,23 @@ def test_completion_for_bash_is_a_script(capsys, tmp_path):
     )
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["compare"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("command", ["", "compare"])
+def test_help_needs_no_unicode(command, encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": SEARCH_PATH}
+    words = [sys.executable, "-m", "fastmnist", *command.split(), "--help"]
+    done = subprocess.run(words, capture_output=True, env=environment, check=True)
+    assert b"usage: fastmnist" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--help", "--print-completion=bash"])
+def test_a_reader_that_leaves_is_no_error(option):
+    environment = os.environ | {"PYTHONPATH": SEARCH_PATH}
+    line = f"{sys.executable} -m fastmnist {option} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode in (0, 141)
+    assert not done.stderr

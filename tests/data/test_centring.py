@@ -128,3 +128,23 @@ def test_what_it_takes():
 def test_what_it_refuses(image, error, says):
     with pytest.raises(error, match=f"^image: .*{says}"):
         centred(image)
+
+
+def test_ink_that_would_vanish_is_refused():
+    with pytest.raises(ValueError, match="too thin or faint"):
+        centred(np.eye(3000, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (np.ones((9, 9), bool), r"got bool: give 255 \* np.uint8"),
+        (np.ones((9, 9), np.int64), "got int64: give np.uint8"),
+        (torch.ones(9, 9, requires_grad=True), "got float32: floats from 0 to 1"),
+        (torch.ones(9, 9, dtype=torch.bfloat16), "expected uint8"),
+        (torch.empty(9, 9, device="meta", dtype=torch.uint8), "expected uint8"),
+    ],
+)
+def test_other_types_are_told_how_to_become_uint8(image, says):
+    with pytest.raises(TypeError, match=says):
+        centred(image)

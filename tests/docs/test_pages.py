@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from documents import README, ROOT, pages
+from documents import README, ROOT, examples, pages
 
 import fastmnist as fm
 
@@ -61,3 +61,20 @@ def test_nothing_that_sphinx_copies_is_committed():
         pytest.skip("not in a repository")
     command = ["git", "ls-files", "docs/notebooks", "docs/project"]
     assert not subprocess.check_output(command, cwd=ROOT, text=True)
+
+
+# What a fence may say: others would be run by nobody, and no reader is told.
+FENCES = {"python", "bash", "text", "{toctree}", "{eval-rst}"}
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_example_is_one_that_is_run(path):
+    text = path.read_text()
+    opened = [line.strip() for line in text.splitlines() if line.strip().startswith(("```", "~~~"))]
+    assert {line for line in opened[::2] if line[3:] not in FENCES} == set()
+    assert {*opened[1::2]} <= {"```"}
+    assert not re.search(r"^\s+(```|~~~)", text, re.MULTILINE), "a block within a list is not found"
+    for example in examples(text):
+        if example.language == "bash":
+            lines = [line for line in example.text.splitlines() if line and line[0] != "#"]
+            assert all(line.startswith("fastmnist ") for line in lines), example.text

@@ -181,3 +181,62 @@ except ImportError as error:
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == 'DigitPad needs anywidget: pip install "fastmnist[notebook]"'
+
+
+class Moody(nn.Module):
+    """Answers until it is told not to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs = torch.eye(10)[:1]
+
+    def forward(self, rows):
+        if self.outputs is None:
+            raise RuntimeError("not today")
+        return self.outputs
+
+
+def test_an_error_leaves_no_answers_to_another_image():
+    model = Moody()
+    pad = DigitPad({"moody": model})
+    pad.draw(seven())
+    assert pad.answers
+    model.outputs = None
+    with pytest.raises(ValueError, match=r"expected 'moody' to take an image .* not today"):
+        pad.draw(seven().T.copy())
+    assert pad.answers == {}
+    assert not pad.image.any()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "says"),
+    [
+        (torch.full((1, 10), torch.nan), "finite outputs of 'moody', got NaN"),
+        (torch.zeros(2, 10), r"with \[1, classes\], got \[2, 10\]"),
+        (torch.zeros(0, 10), r"with \[1, classes\], got \[0, 10\]"),
+    ],
+)
+def test_outputs_that_are_no_answer(outputs, says):
+    model = Moody()
+    pad = DigitPad({"moody": model})
+    model.outputs = outputs
+    with pytest.raises(ValueError, match=says):
+        pad.draw(seven())
+
+
+def test_what_is_no_drawing_does_not_stay(pad):
+    pad.draw(seven())
+    before = pad.drawing
+    with pytest.raises(ValueError, match="drawing: expected"):
+        pad.drawing = b"\0"
+    assert pad.drawing == before
+
+
+def test_names_are_no_mathematics(models, tmp_path):
+    pad = DigitPad({"$\\bad$": models["original"]}, classes=["$\\bad$"] * 10)
+    pad.draw(seven())
+    pad.plot().savefig(tmp_path / "pad.png")
+    with pytest.raises(TypeError, match="classes: expected a list of names, got 'abcdefghij'"):
+        DigitPad(models, classes="abcdefghij")
+    with pytest.raises(TypeError, match="classes: expected a list of names, got 10"):
+        DigitPad(models, classes=10)

@@ -13,6 +13,12 @@ Image = npt.NDArray[np.uint8]
 
 _SIDE = 28  # of an image of MNIST
 _BOX = 20  # what a digit is made to fit
+_AS_UINT8 = {
+    "f": "floats from 0 to 1 are np.uint8(np.rint(255 * image))",
+    "b": "give 255 * np.uint8(image)",
+    "i": "give np.uint8(image), where it holds 0 to 255",
+    "u": "give np.uint8(image), where it holds 0 to 255",
+}
 
 
 def centred(image: Any) -> Image:
@@ -34,7 +40,8 @@ def centred(image: Any) -> Image:
     Raises
     ------
     TypeError, ValueError
-        If it is not such an image, or nothing is drawn: a model would still give some answer.
+        If it is not such an image, or nothing is drawn, or too faintly to be seen when it is that
+        small: a model would still give some answer.
 
     Examples
     --------
@@ -50,6 +57,11 @@ def centred(image: Any) -> Image:
     height, width = (int(length) for length in drawn.shape)
     scale = _BOX / max(height, width)
     small = resized(drawn, max(1, round(height * scale)), max(1, round(width * scale)))
+    if not small.any():
+        raise ValueError(
+            f"image: expected ink that is seen at {_SIDE} × {_SIDE}, got strokes too thin or faint "
+            "for that: draw them thicker or brighter"
+        )
     result = np.zeros((_SIDE, _SIDE), np.uint8)
     top, left = (_start(small.sum(axis=1 - axis)) for axis in (0, 1))
     result[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -75,11 +87,14 @@ def checked_image(image: Any) -> Image:
     hint = 'as an array: PIL\'s are np.asarray(image.convert("L"))'
     if not hasattr(image, "__array__"):
         raise TypeError(f"image: expected uint8 [H, W], got {kind_of(image)}: give it {hint}")
-    array = np.asarray(image)
+    try:
+        array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        raise TypeError(f"image: expected uint8 [H, W], got {kind_of(image)}: {error}") from None
     if array.dtype != np.uint8:
         raise TypeError(
             f"image: expected uint8 [H, W], 0 for paper and 255 for ink, got {array.dtype}: "
-            "floats from 0 to 1 are (255 * image).astype(np.uint8)"
+            f"{_AS_UINT8.get(array.dtype.kind, 'convert it')}"
         )
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
@@ -103,8 +118,7 @@ def _ink_of(image: Image) -> Image:
 def _start(masses: npt.NDArray[Any]) -> int:
     """Where a digit begins along one axis, of the masses of its rows or columns."""
     total = float(masses.sum())
-    # What is faint may have rounded to nothing.
-    middle = float(masses @ np.arange(len(masses))) / total if total else (len(masses) - 1) / 2
+    middle = float(masses @ np.arange(len(masses))) / total
     # In MNIST itself the centre of mass is at 14, from 13.5 to 14.5, and not at 13.5.
     return int(np.clip(np.ceil(_SIDE / 2 - middle - 0.5), 0, _SIDE - len(masses)))
 

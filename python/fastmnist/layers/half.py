@@ -3,7 +3,7 @@
 Sixteen bits are stored. Computed is in them only where that is faster: on a CPU with products of
 that type (AVX512_BF16, AMX), and where there is enough to multiply to pay for the conversions. Else
 the weights are widened once, and the products are those of float32: on a CPU without such products
-torch's bfloat16 takes 5 to 12 times as long as its float32.
+torch's bfloat16 takes up to 5 times as long as its float32 in batches.
 """
 
 from __future__ import annotations

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["DigitPad"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__]
+
+
 def __getattr__(name: str) -> Any:
     # Not imported above: reading what this package has needs no widgets.
     if name not in __all__:

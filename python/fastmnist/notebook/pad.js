@@ -138,14 +138,16 @@ function render({ model, el }) {
       send();
     });
   }
+  const setErasing = (value) => {
+    isErasing = value;
+    erase.setAttribute("aria-pressed", String(value));
+  };
   clear.addEventListener("click", () => {
     paint(canvas, null, side);
+    setErasing(false); // on an empty pad there is nothing to erase
     send();
   });
-  erase.addEventListener("click", () => {
-    isErasing = !isErasing;
-    erase.setAttribute("aria-pressed", String(isErasing));
-  });
+  erase.addEventListener("click", () => setErasing(!isErasing));
 
   const onDrawing = () => {
     // What this page sent stays as it was drawn: finer than what comes back.
@@ -154,7 +156,7 @@ function render({ model, el }) {
   const onSeen = () => paint(seen, model.get("seen"), SIDE);
   const onAnswers = () => {
     const answers = model.get("answers");
-    for (const [name, { show }] of charts) show(answers[name]);
+    for (const [name, { show }] of charts) show(Object.hasOwn(answers, name) ? answers[name] : null);
   };
   model.on("change:drawing", onDrawing);
   model.on("change:seen", onSeen);

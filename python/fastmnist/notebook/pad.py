@@ -83,6 +83,8 @@ class DigitPad(anywidget.AnyWidget):
                     f"models: expected as many classes of each, got {known} of '{first}' and "
                     f"{count} of '{name}'"
                 )
+        if isinstance(classes, str) or not (classes is None or isinstance(classes, Sequence)):
+            raise TypeError(f"classes: expected a list of names, got {classes!r}")
         labels = [*map(str, range(known) if classes is None else classes)]
         if len(labels) != known:
             raise ValueError(f"classes: expected {known} names, got {len(labels)}")
@@ -93,7 +95,7 @@ class DigitPad(anywidget.AnyWidget):
     @property
     def image(self) -> Image:
         """The image that the models see: uint8 [28, 28]; zeros while nothing is drawn."""
-        pixels = np.frombuffer(self.seen or bytes(_SIDE**2), np.uint8)
+        pixels = np.frombuffer(self.seen.ljust(_SIDE**2, b"\0"), np.uint8)[: _SIDE**2]
         image: Image = pixels.reshape(_SIDE, _SIDE).copy()
         return image
 
@@ -153,28 +155,36 @@ class DigitPad(anywidget.AnyWidget):
             if name in self.answers:
                 axes.patches[int(np.argmax(shares))].set_color(ORANGE)
             axes.set_xlim(0, 140)
-            axes.set_yticks([*range(len(self.classes))], [*self.classes])
+            axes.set_yticks([*range(len(self.classes))], [*map(_plain, self.classes)])
             axes.invert_yaxis()
-            axes.set_title(name)
+            axes.set_title(_plain(name))
             quiet(axes)
         return figure
+
+    @traitlets.validate("drawing")
+    def _checked(self, proposal: Any) -> bytes:
+        drawing: bytes = proposal["value"]
+        if len(drawing) not in (0, _SIZE**2):
+            raise ValueError(
+                f"drawing: expected {_SIZE} × {_SIZE} bytes, got {len(drawing):,}: draw(image) "
+                "takes images of any size"
+            )
+        return drawing
 
     @traitlets.observe("drawing")
     def _answer(self, change: Any) -> None:
         pixels = np.frombuffer(change["new"], np.uint8)
-        if pixels.size not in (0, _SIZE**2):
-            raise ValueError(
-                f"drawing: expected {_SIZE} × {_SIZE} bytes, got {pixels.size:,}: draw(image) "
-                "takes images of any size"
-            )
-        # Together: the page is never shown answers to another image.
+        # Together, and nothing where a model fails: the page never shows answers to another image.
         with self.hold_sync():
+            self.seen, self.answers = b"", {}
             if not pixels.any():
-                self.seen, self.answers = b"", {}
                 return
-            image = centred(pixels.reshape(_SIZE, _SIZE))
-            self.seen = image.tobytes()
-            self.answers = {name: self._ask(name, image) for name in self._models}
+            try:
+                image = centred(pixels.reshape(_SIZE, _SIZE))
+            except ValueError:
+                return  # too little ink to be seen is none
+            answers = {name: self._ask(name, image) for name in self._models}
+            self.seen, self.answers = image.tobytes(), answers
 
     def _ask(self, name: str, image: Image) -> list[float]:
         model = self._models[name]
@@ -184,6 +194,11 @@ class DigitPad(anywidget.AnyWidget):
         rows = pixels if raw or meaning is None else meaning.to_float(pixels)
         outputs = _outputs(model, name, rows)
         return _probabilities(outputs[0].detach().cpu().double()).tolist()
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading a name as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _check(models: Any) -> None:
@@ -207,14 +222,23 @@ def _outputs(model: Callable[[Any], Any], name: str, rows: Tensor) -> Tensor:
     with torch.no_grad(), in_mode(module, training=False):
         try:
             outputs = model(rows.to(home))
-        except (RuntimeError, ValueError):
-            outputs = model(rows.flatten(1).to(home))
+        except (RuntimeError, ValueError) as error:
+            try:
+                outputs = model(rows.flatten(1).to(home))
+            except (RuntimeError, ValueError):
+                raise ValueError(
+                    f"models: expected '{name}' to take an image {[*rows.shape]} or a row "
+                    f"[1, {_SIDE**2}] of {rows.dtype}, got {type(error).__name__}: {error}"
+                ) from error
     outputs = torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs
     got = f"{[*outputs.shape]}" if isinstance(outputs, Tensor) else type(outputs).__name__
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < _FEWEST_CLASSES:
+    is_row = isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[0] == 1
+    if not is_row or outputs.shape[1] < _FEWEST_CLASSES:
         raise ValueError(
             f"models: expected '{name}' to answer one image with [1, classes], got {got}"
         )
+    if bool((outputs.isnan() | outputs.isposinf()).any()):
+        raise ValueError(f"models: expected finite outputs of '{name}', got NaN or infinity")
     return outputs
 
 

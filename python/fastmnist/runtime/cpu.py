@@ -70,7 +70,7 @@ def num_threads() -> int:
 
 def _learn_torch_threads() -> None:
     """Load the operators if torch is loaded: they provide torch's number of threads."""
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:
         importlib.import_module("fastmnist._ops")
 
 

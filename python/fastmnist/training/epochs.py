@@ -7,6 +7,7 @@ What a step minimizes is an :class:`Objective`: the loss of outputs and targets 
 from __future__ import annotations
 
 import math
+import numbers
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -96,6 +97,13 @@ def fit(
     if epochs > 1:
         check_repeatable(data, "data", f"for {epochs} epochs")
         check_repeatable(validation, "validation", f"after each of {epochs} epochs")
+    if not (objective.loss_fn is None or callable(objective.loss_fn)):
+        raise TypeError(
+            f"loss_fn: expected a function of outputs and targets, got {objective.loss_fn!r}: such "
+            "as torch.nn.MSELoss()"
+        )
+    if seed is not None and not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed: expected an integer or None, got {seed!r}")
     chosen = metric_of(metric)
     if augment is not None:
         augment = checked_augment(augment)
@@ -113,7 +121,7 @@ def fit(
         few_threads(model, rows_of_a_step(data, batch_size)),
     ):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.manual_seed(int(seed))
         augmenter = None if augment is None else Augmenter(augment, pixels)
         try:
             with ProgressBar("training", total, show=progress) as bar:

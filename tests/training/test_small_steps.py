@@ -48,3 +48,15 @@ def test_threads_come_back_after_an_error(two_threads):
 
     with pytest.raises(RuntimeError, match="no"):
         fm.train(nn.Linear(12, 3), (X, Y), epochs=1, loss_fn=loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"loss_fn": "mse"}, "loss_fn: expected a function of outputs and targets, got 'mse'"),
+        ({"seed": "x"}, "seed: expected an integer or None, got 'x'"),
+    ],
+)
+def test_options_of_other_kinds(options, says):
+    with pytest.raises(TypeError, match=says):
+        fm.train(nn.Linear(12, 3), (X, Y), epochs=1, **options)
