@@ -111,7 +111,8 @@ def compare_table(saved: Saved, _: Path) -> list[str]:
 
 
 def printed_lines(saved: Saved) -> list[str]:
-    return ["\n".join(["```text", *saved["output"], "```"]), f"{_ran(saved['about'])}."]
+    shown = "\n".join(["```text", *saved["output"], "```"])
+    return [shown, f"One thread, seed 0: {_ran(saved['about'])}."]
 
 
 def dense_tables(saved: Saved, path: Path) -> list[str]:
