@@ -349,7 +349,7 @@ LOADED = {
                    r"weights_only=True\)\['net'\]\)", "begin with 'module.'"),
     "whole": (lambda path: torch.save(NET, path), "where you trust its code", "state_dict()"),
     "TorchScript": (lambda path: torch.jit.script(NET).save(path), "torch.jit.load", "TorchScript"),
-    "safetensors": (lambda path: save_file(STATE, path), "load_file", "not one that fm.save wrote"),
+    "safetensors": (lambda path: save_file(STATE, path), "load_file", "another safetensors file"),
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_a_file_of_all(tmp_path):
     assert "static" in repr(loaded)
     for name, model in models.items():
         assert torch.equal(outputs(loaded[name]), outputs(model))
-    with pytest.raises(KeyError, match=r"holds float, .*not 'other'"):
+    with pytest.raises(KeyError, match=r"expected one of its models, float, .*got 'other'"):
         loaded["other"]
 
 

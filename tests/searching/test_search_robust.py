@@ -96,7 +96,7 @@ def test_a_folder_does_not_take_other_rows_for_its_own(trained, tmp_path):
     model, (x, y) = trained
     options = {"budget": 3, "max_drop": 50, "recipes": ["int8"], "folder": tmp_path / "s"}
     fm.search(model, (x, y), **options)
-    with pytest.raises(ValueError, match="another search, of rows"):
+    with pytest.raises(ValueError, match="another one's, of rows"):
         fm.search(model, (x.flip(1), y), **options)
 
 
