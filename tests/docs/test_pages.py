@@ -73,7 +73,7 @@ def test_every_example_is_one_that_is_run(path):
     opened = [line.strip() for line in text.splitlines() if line.strip().startswith(("```", "~~~"))]
     assert {line for line in opened[::2] if line[3:] not in FENCES} == set()
     assert {*opened[1::2]} <= {"```"}
-    assert not re.search(r"^[ \t]+(```|~~~)", text, re.MULTILINE), "a block within a list is not found"
+    assert not re.search(r"^[ \t]+(```|~~~)", text, re.MULTILINE), "within a list it is not found"
     for example in examples(text):
         if example.language == "bash":
             lines = [line for line in example.text.splitlines() if line and line[0] != "#"]
