@@ -5,7 +5,7 @@
 The digits network 784-96-256-10 and a wide one, 784-1024-1024-10, on MNIST, and a network with
 BatchNorm1d on 20,000 made-up rows of 54 columns. Each technique as docs/choosing.md has it, called
 with one row and with 1,024 in turns with the original; three epochs of training where a technique
-wants some. Five minutes, one thread.
+wants some. Ten minutes, one thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fastmnist as fm
 from benchmarks.command import Benchmark
-from fastmnist.display.tables import Table
+from benchmarks.side_by_side import decision_tables
 
 BATCHES = (1, 1024)
 Make = Callable[[nn.Module, Any, int], Any]
@@ -100,7 +100,9 @@ def _table() -> tuple[nn.Module, Any, Any]:
 
 def main() -> int:
     """Run it from a command line."""
-    return Benchmark("decisions", __doc__, "decisions").main(run, tables)
+    return Benchmark("decisions", __doc__, "decisions").main(
+        run, lambda report: decision_tables([report])
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -141,22 +143,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for row in report
         ]
     return {"about": {"data": digits.name, "batches": [*BATCHES]}, "kinds": found}
-
-
-def tables(report: dict[str, Any]) -> list[Table]:
-    """Make what is printed of one run; docs/choosing.md has all machines side by side."""
-    made = []
-    for kind, rows in report["kinds"].items():
-        table = Table(kind, ["technique", "difference", "KB", *(f"× at {b:,}" for b in BATCHES)])
-        for row in rows:
-            speed = [f"{value:.2f}" for value in row["speedups"]]
-            table.row(row["technique"], _points(row), f"{row['disk'] / 1e3:,.1f}", *speed)
-        made.append(table)
-    return made
-
-
-def _points(row: dict[str, Any]) -> str:
-    return f"{100 * row['difference']:+.2f}" if row["difference"] is not None else "–"
 
 
 if __name__ == "__main__":

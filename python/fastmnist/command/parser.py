@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _add_search(commands)
     _add_report(commands)
     _add_info(commands)
+    _complete_files(made)
     return made
 
 
@@ -100,9 +101,12 @@ def _sentence(what: str) -> str:
 
 
 def _complete_files(command: argparse.ArgumentParser) -> None:
-    """Let Tab complete what an option takes, by its metavar."""
+    """Let Tab complete what options take, by their metavar; those of all commands below, too."""
     completed = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "A": shtab.FILE, "B": shtab.FILE}
     for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                _complete_files(below)
         if isinstance(action.metavar, str) and action.metavar in completed:
             action.complete = completed[action.metavar]  # type: ignore[attr-defined]
 
@@ -129,7 +133,6 @@ def _add_compare(commands: Any) -> None:
         help="compare the results of these recipes instead of the usual variants: texts, names, "
         "YAML files; all: every built-in recipe",
     )
-    _complete_files(compare)
 
 
 def _add_train(commands: Any) -> None:
@@ -138,13 +141,11 @@ def _add_train(commands: Any) -> None:
     add_training(train)
     add_output(train, "digits.safetensors")
     train.add_argument("--json", metavar="FILE", help="write all measurements here")
-    _complete_files(train)
 
 
 def _add_recipes(commands: Any) -> None:
     recipes = _command(commands, "recipes", "list recipes, and the steps that make one")
     recipes.add_argument("--json", metavar="FILE", help="write them here")
-    _complete_files(recipes)
 
 
 def _add_optimize(commands: Any) -> None:
@@ -166,7 +167,6 @@ def _add_optimize(commands: Any) -> None:
     add_own_model(optimize)
     add_output(optimize, "optimized.safetensors")
     optimize.add_argument("--json", metavar="FILE", help="write all measurements here")
-    _complete_files(optimize)
 
 
 def _add_search(commands: Any) -> None:
@@ -208,7 +208,6 @@ def _add_search(commands: Any) -> None:
     add_output(search, "best.safetensors")
     search.add_argument("--json", metavar="FILE", help="write all trials here")
     search.add_argument("--html", metavar="FILE", help="write a report on the best here")
-    _complete_files(search)
 
 
 def _add_report(commands: Any) -> None:
@@ -224,10 +223,8 @@ def _add_report(commands: Any) -> None:
     diff.add_argument("before", metavar="A", help="a report (.json)")
     diff.add_argument("after", metavar="B", help="a later one")
     diff.add_argument("--json", metavar="FILE", help="write the differences here")
-    _complete_files(diff)
 
 
 def _add_info(commands: Any) -> None:
     info = _command(commands, "info", "show which kernels this machine runs, and why")
     info.add_argument("--json", metavar="FILE", help="write it here")
-    _complete_files(info)
