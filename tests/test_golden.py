@@ -11,14 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import fastmnist as fm
-from golden import CLASSES, FORMAT1, FORMAT2, folder_of, load
+from golden import CLASSES, FORMAT1, KINDS, folder_of, load
 
-KINDS = sorted(
-    path.name.removesuffix(".rows.safetensors")
-    for folder in (FORMAT1, FORMAT2)
-    for path in folder.glob("*.rows.safetensors")
-    if not path.name.startswith("several")
-)
 # What runs in float, and how far it may be from what another CPU gave, relative to the largest.
 FLOAT = {
     "chain-float": 1e-6, "chain-fused": 1e-6, "chain-fused-table": 1e-6, "chain-partly": 1e-6,

@@ -27,6 +27,19 @@ def classes() -> dict[str, Any]:
 CLASSES = classes()
 
 
+KINDS = sorted(
+    path.name.removesuffix(".rows.safetensors")
+    for folder in (FORMAT1, FORMAT2)
+    for path in folder.glob("*.rows.safetensors")
+    if not path.name.startswith("several")
+)
+# Of versions before files told of models that are no chains of layers; and what torch alone knows.
+ONLY_TORCH = [
+    kind for kind in KINDS if kind in CLASSES or kind.startswith(("half", "recurrent", "module"))
+]
+RUNS = [kind for kind in KINDS if kind not in ONLY_TORCH]
+
+
 def folder_of(kind: str) -> Path:
     """Where the golden file of this kind is."""
     return FORMAT1 if (FORMAT1 / f"{kind}.safetensors").is_file() else FORMAT2
