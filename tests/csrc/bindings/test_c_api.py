@@ -15,7 +15,7 @@ from saved_kinds import KINDS, PIXELS, X
 import fastmnist as fm
 from fastmnist.compilation.compiling import graph_of
 from fastmnist.runtime import CompiledModel
-from golden import CLASSES, ONLY_TORCH, RUNS, folder_of
+from golden import CLASSES, FLOAT, ONLY_TORCH, RUNS, folder_of
 
 
 def same_bits(got: np.ndarray, want: np.ndarray) -> bool:
@@ -57,8 +57,8 @@ def test_files_of_earlier_versions_answer_what_they_answered_then(kind):
     model = c.Model(folder_of(kind) / f"{kind}.safetensors")
     got = model.predict(stored["rows"].numpy().reshape(len(stored["rows"]), -1))
     want = stored["outputs"].numpy()
-    if kind in ("chain-partly",) or "float" in kind or "fused" in kind or kind == "structured":
-        assert np.abs(got.reshape(want.shape) - want).max() <= 1e-6 * np.abs(want).max()
+    if kind in FLOAT:
+        assert np.abs(got.reshape(want.shape) - want).max() <= FLOAT[kind] * np.abs(want).max()
     else:
         assert same_bits(got, want)
     if "pixels" in stored:
