@@ -222,5 +222,3 @@ def _plain(arguments: Any) -> Any:
     if isinstance(arguments, tuple | list):
         return type(arguments)(_plain(value) for value in arguments)
     return arguments
-
-

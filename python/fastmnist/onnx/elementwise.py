@@ -51,23 +51,26 @@ def _clip(node: Node, constants: Sequence[Array | None], opset: int) -> nn.Modul
     return nn.Identity() if (lo, hi) == (-math.inf, math.inf) else clamp_module(lo, hi)
 
 
-def _prelu(node: Node, constants: Sequence[Array | None], opset: int) -> nn.Module:
-    slopes = constants[1] if len(constants) > 1 else None
-    if slopes is None or slopes.dtype.kind != "f" or not slopes.size:
+def prelu(building: Building, x: Rows, slopes: Array | None, node: Node) -> Rows:
+    """A slope for each number below 0; one for all, or for each channel, torch has modules for."""
+    if slopes is None or slopes.dtype.kind != "f":
         raise Unreadable(f"expected constant slopes of {node}, got none")
     if slopes.size == 1:
-        return nn.LeakyReLU(float(slopes.reshape(())))
-    channels = slopes
-    if slopes.ndim > 1 and slopes.shape[0] == 1:
-        channels = slopes[0]
-    if channels.ndim == 2 and (channels == channels[:, :1]).all():
-        channels = channels[:, 0]
-    if channels.ndim != 1:
-        raise Unreadable(f"expected a slope a channel of {node}, got shape {[*slopes.shape]}")
-    module = nn.PReLU(1)
-    module.num_parameters = len(channels)
-    module.weight = nn.Parameter(torch.from_numpy(np.array(channels, np.float32)))
-    return module
+        return building.layer(nn.LeakyReLU(float(slopes.reshape(()))), x, x.shape, "prelu")
+    own = slopes[0] if slopes.ndim == len(x.shape) + 1 and len(slopes) == 1 else slopes
+    if own.ndim > len(x.shape) or np.broadcast_shapes(own.shape, x.shape) != x.shape:
+        raise Unreadable(f"expected slopes of {node} that fit rows {[*x.shape]}")
+    spread = np.broadcast_to(own, x.shape).reshape(x.shape[0], -1)
+    if (spread == spread[:, :1]).all():
+        module = nn.PReLU(1)
+        module.num_parameters = x.shape[0]
+        module.weight = nn.Parameter(torch.from_numpy(np.array(spread[:, 0], np.float32)))
+        return building.layer(module, x, x.shape, "prelu")
+    above = building.call(torch.clamp_min, x, 0.0, shape=x.shape)
+    below = building.call(torch.clamp_max, x, 0.0, shape=x.shape)
+    table = building.constant(np.ascontiguousarray(np.broadcast_to(own, x.shape)), "slopes")
+    below = building.call(torch.mul, below, table, shape=x.shape)
+    return building.call(torch.add, above, below, shape=x.shape)
 
 
 def _softmax(cls: type[nn.Softmax] | type[nn.LogSoftmax]) -> Callable[..., nn.Module]:
@@ -120,7 +123,6 @@ _OF: dict[str, Callable[[Any], Activation]] = {
 _MODULES: dict[str, Callable[..., Any]] = {
     "Relu": lambda *_: nn.ReLU(),
     "Clip": _clip,
-    "PRelu": _prelu,
     "Softmax": _softmax(nn.Softmax),
     "LogSoftmax": _softmax(nn.LogSoftmax),
     "HardSigmoid": _hardsigmoid,

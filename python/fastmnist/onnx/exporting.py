@@ -182,10 +182,11 @@ def _written(
     for step in graph.steps:
         steps.write(step)
     outputs = []
-    for key, value in zip(keys, graph.outputs, strict=True):
-        indexes = next(step.kind == "argmax" for step in graph.steps if step.value == value)
-        writer.give(steps.names[value], key, names)
-        kind, shape = proto.INT64 if indexes else proto.FLOAT, graph.values[value].shape
+    for key, given_back in zip(keys, graph.outputs, strict=True):
+        last = next(step for step in graph.steps if step.value == given_back)
+        writer.give(steps.names[given_back], key, names)
+        kind = proto.INT64 if last.kind == "argmax" else proto.FLOAT
+        shape = graph.values[given_back].shape
         outputs.append(helper.make_tensor_value_info(key, kind, ["N", *shape]))
     made = helper.make_graph(writer.nodes, "fastmnist", ports, outputs, writer.initializers)
     imports = [helper.make_opsetid("", opset)]

@@ -1,4 +1,4 @@
-"""Small formulas of ONNX operators, written once: the exporter writes them, the importer finds them.
+"""Small formulas of ONNX operators: the exporter writes them, and the importer finds them.
 
 An expression is a tree of operators over *holes*. Written out, a hole is a value or an array that
 is put in; found in a file, it is what stands there. So what one side writes the other knows.

@@ -16,7 +16,14 @@ from fastmnist.onnx.folding import fold
 from fastmnist.onnx.matching import Found, Matcher
 from fastmnist.onnx.needed import onnx_package
 from fastmnist.onnx.operators import Operators
-from fastmnist.onnx.reading import File, Node, Port, Unreadable, read_file, take_inputs_as_attributes
+from fastmnist.onnx.reading import (
+    File,
+    Node,
+    Port,
+    Unreadable,
+    read_file,
+    take_inputs_as_attributes,
+)
 from fastmnist.pixels import PixelNormalization, set_model_pixels
 
 _FLOATS, _UINT8 = (1, 10, 11, 6, 7, 16), 2
@@ -220,5 +227,3 @@ def _told(file: File) -> tuple[dict[str, PixelNormalization], Any]:
     if not known and not (keys and len(structure) == len(names) == len({*structure})):
         raise Unreadable(f"expected how outputs are handed back, got {structure!r}")
     return pixels, structure
-
-

@@ -49,7 +49,11 @@ def scaled(building: Building, x: Rows, found: Found) -> Rows:
         raise Unreadable(f"expected floats as constants of {found.node}, got others")
     channels = x.shape[0] if len(x.shape) in (1, 2) else 0
     spread = [_by_channel(array, x.shape) for array in arrays]
-    if channels and all(s is not None for s in spread) and max(a.size for a in arrays) > 1:
+    if (
+        channels
+        and all(s is not None for s in spread)
+        and (channels == 1 or max(a.size for a in arrays) > 1)
+    ):
         named = dict(zip((key for key in filled if key != "x"), spread, strict=True))
         gain, shift = _gain_and_shift(named)
         zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
@@ -88,9 +92,11 @@ def _by_channel(array: Array, shape: tuple[int, ...]) -> Array | None:
 
 
 def _step_by_step(building: Building, x: Rows, filled: Mapping[str, Any], node: Node) -> Rows:
-    steps = {"gain": torch.mul, "shift": torch.add, "mean": torch.sub, "factor": torch.mul,
-             "deviation": torch.div}  # fmt: skip
-    for key in ("gain", "shift", "mean", "factor", "deviation"):
+    steps: dict[str, Any] = {
+        "gain": torch.mul, "shift": torch.add, "mean": torch.sub, "factor": torch.mul,
+        "deviation": torch.div,
+    }  # fmt: skip
+    for key in steps:  # in this order
         if key not in filled:
             continue
         array = filled[key]
@@ -123,7 +129,9 @@ def layer_norm(building: Building, x: Rows, filled: Mapping[str, Any], node: Nod
             continue
         if array.size != math.prod(over):
             raise Unreadable(f"expected {math.prod(over)} numbers as {name} of {node}")
-        setattr(module, name, nn.Parameter(torch.from_numpy(np.array(array, np.float32)).reshape(over)))
+        setattr(
+            module, name, nn.Parameter(torch.from_numpy(np.array(array, np.float32)).reshape(over))
+        )
     if weight is None:
         module.elementwise_affine = False
         module.register_parameter("weight", None)

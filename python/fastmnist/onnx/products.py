@@ -14,7 +14,7 @@ from fastmnist.onnx.building import Building, Rows, clamp_module
 from fastmnist.onnx.expressions import Array
 from fastmnist.onnx.folding import Coded
 from fastmnist.onnx.reading import Node, Unreadable
-from fastmnist.onnx.values import Codes, Decoded
+from fastmnist.onnx.values import Decoded
 from fastmnist.pixels import PixelNormalization
 
 REQUANTIZE = "export the float model, import that, and quantize it with fm.quantize"
@@ -44,8 +44,10 @@ def _check_width(x: Rows, inputs: int, node: Node) -> None:
 
 def bias_of(bias: Array, outputs: int, node: Node) -> Array:
     """A bias as float32 ``[outputs]``."""
-    if bias.dtype.kind != "f" or bias.size not in (1, outputs) or bias.shape[:-1].count(1) != max(
-        bias.ndim - 1, 0
+    if (
+        bias.dtype.kind != "f"
+        or bias.size not in (1, outputs)
+        or bias.shape[:-1].count(1) != max(bias.ndim - 1, 0)
     ):
         raise Unreadable(
             f"expected a bias of {outputs} numbers of {node}, got shape {[*bias.shape]}"
@@ -71,8 +73,6 @@ def int8_layer(
         network = _of_pixels(layer, x, node, pixels)
         return building.int8(network, codes.of, name)
     if codes.multiplier is not None and codes.offset is not None:
-        if x.zero_point != 0:
-            raise Unreadable(f"expected a zero point of 0 behind multipliers of {node}")
         network = QuantizedNetwork(
             (layer,),
             "affine",

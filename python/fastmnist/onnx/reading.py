@@ -157,16 +157,15 @@ def _attribute(proto: Any, folder: Path) -> Any:
         return array_of(proto.t, folder)
     if proto.type == kinds.STRING:
         return proto.s.decode("utf-8", "replace")
-    plain = {
-        kinds.FLOAT: lambda: float(proto.f),
-        kinds.INT: lambda: int(proto.i),
-        kinds.FLOATS: lambda: tuple(proto.floats),
-        kinds.INTS: lambda: tuple(proto.ints),
-        kinds.STRINGS: lambda: tuple(s.decode("utf-8", "replace") for s in proto.strings),
-    }
-    if proto.type not in plain:
-        return None  # a graph within: no operator that we know has one
-    return plain[proto.type]()
+    if proto.type == kinds.FLOAT:
+        return float(proto.f)
+    if proto.type == kinds.INT:
+        return int(proto.i)
+    if proto.type == kinds.FLOATS:
+        return tuple(proto.floats)
+    if proto.type == kinds.INTS:
+        return tuple(proto.ints)
+    return None  # text or a graph within: no operator that we know needs one
 
 
 # ---- arrays --------------------------------------------------------------------------------------
@@ -232,12 +231,13 @@ def _nibbles(proto: Any, shape: tuple[int, ...], count: int, folder: Path) -> Ar
     packed = np.frombuffer(raw, np.uint8)
     flat = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count]
     if proto.data_type == _INT4:
-        return ((flat ^ 8).astype(np.int8) - np.int8(8)).reshape(shape)
-    return flat.reshape(shape)
+        flat = ((flat ^ 8).astype(np.int16) - 8).astype(np.int8)  # the upper bit is the sign
+    made: Array = flat.reshape(shape)
+    return made
 
 
 def _raw(proto: Any, folder: Path) -> bytes | None:
-    """The bytes of a tensor, from the file beside it where they are there; None if there are none."""
+    """The bytes of a tensor, perhaps from a file beside it; None if it is written as numbers."""
     if proto.data_location == onnx_package().TensorProto.EXTERNAL:
         return _external(proto, folder)
     return bytes(proto.raw_data) if proto.HasField("raw_data") else None

@@ -49,7 +49,12 @@ class Shapes:
             return x
         building, size = self.building, math.prod(x.shape)
         made = x
-        if len(x.shape) != 1 and not x.is_index:
+        if x.is_index:  # these are computed with nowhere
+            if (x.shape, shape) != ((), (1,)):
+                raise Unreadable("expected indexes in the shape that arg max gives, got another")
+            made = building.method("unsqueeze", x, -1, shape=(1,))
+            return Rows(made.node, made.shape, is_index=True)
+        if len(x.shape) != 1:
             made = (
                 building.method("unsqueeze", x, -1, shape=(1,))
                 if not x.shape
@@ -59,8 +64,6 @@ class Shapes:
             made = building.method("squeeze", made, -1, shape=())
         elif len(shape) > 1:
             made = building.layer(nn.Unflatten(1, shape), made, shape, "unflatten")
-        if len(shape) == 1 and x.is_index:
-            raise Unreadable("expected indexes in the shape that arg max gives them, got another")
         self._origins[made.node] = self.origin(x)
         return made
 
@@ -90,15 +93,16 @@ class Shapes:
         first, rest, total = (sizes or [0])[0], sizes[1:], math.prod(x.shape)
         if rest.count(-1) + rest.count(None) > 1 or None in rest:
             raise Unreadable(f"expected {node} to keep rows first, got shape {sizes}")
-        known = math.prod(s for s in rest if s is not None and s != -1)
-        if -1 in rest and known > 0 and total % known == 0:
-            rest = [total // known if s == -1 else s for s in rest]
-        same_rows = first is None or first == -1 or (first == self._rows and first is not None)
-        if not same_rows or math.prod(s or 0 for s in rest) != total or min(rest, default=1) < 1:  # type: ignore[type-var]
+        row = [s for s in rest if s is not None]
+        known = math.prod(s for s in row if s != -1)
+        if -1 in row and known > 0 and total % known == 0:
+            row = [total // known if s == -1 else s for s in row]
+        same_rows = first in (None, -1) or first == self._rows
+        if not same_rows or math.prod(row) != total or min(row, default=1) < 1:
             raise Unreadable(
                 f"expected {node} to keep each row of {[*x.shape]} by itself, got shape {sizes}"
             )
-        return self.reshaped(x, tuple(int(s) for s in rest if s is not None))
+        return self.reshaped(x, tuple(row))
 
     def _axes_of(self, node: Node, arrays: Sequence[Any]) -> tuple[int, ...] | None:
         if "axes" in node.attributes:
@@ -141,8 +145,10 @@ class Shapes:
         shape = tuple(x.shape[o - 1] for o in order[1:])
         if order == (0, 2, 1):
             return self.building.method("transpose", x, 1, 2, shape=shape)
-        return x if shape == x.shape and order == tuple(range(rank)) else self.building.method(
-            "permute", x, *order, shape=shape
+        return (
+            x
+            if shape == x.shape and order == tuple(range(rank))
+            else self.building.method("permute", x, *order, shape=shape)
         )
 
     # ---- parts -----------------------------------------------------------------------------------
@@ -169,7 +175,8 @@ class Shapes:
                     raise Unreadable(f"expected parts of {node} with as many rows, got a constant")
                 value = self._spread(array, first)
             if len(value.shape) != len(first.shape) or any(
-                a != b for i, (a, b) in enumerate(zip(value.shape, first.shape, strict=True), 1)
+                a != b
+                for i, (a, b) in enumerate(zip(value.shape, first.shape, strict=True), 1)
                 if i != axis
             ):
                 raise Unreadable(f"expected parts of {node} that fit, got {[*value.shape]}")
@@ -200,11 +207,18 @@ class Shapes:
         if "starts" in node.attributes:  # before opset 10
             given = [np.array(node.attributes[k]) if k in node.attributes else None
                      for k in ("starts", "ends", "axes", "steps")]  # fmt: skip
-        if given[0] is None or given[1] is None:
+        begins, stops = given[:2]
+        if begins is None or stops is None:
             raise Unreadable(f"expected constant bounds of {node}, got others")
-        starts, ends = ([int(a) for a in part.reshape(-1)] for part in given[:2])
-        axes = [int(a) for a in given[2].reshape(-1)] if given[2] is not None else [*range(len(starts))]
-        steps = [int(a) for a in given[3].reshape(-1)] if given[3] is not None else [1] * len(starts)
+        starts, ends = ([int(a) for a in part.reshape(-1)] for part in (begins, stops))
+        axes = (
+            [int(a) for a in given[2].reshape(-1)]
+            if given[2] is not None
+            else [*range(len(starts))]
+        )
+        steps = (
+            [int(a) for a in given[3].reshape(-1)] if given[3] is not None else [1] * len(starts)
+        )
         if isinstance(x, Sizes):
             if (axes, steps) != ([0], [1]):
                 raise Unreadable(f"expected {node} of sizes one by one, got others")
@@ -280,7 +294,9 @@ class Shapes:
             raise Unreadable(f"expected axes of the rows' own of {node}, got all")
         picked = sorted({self._axis(node, axis, x) for axis in axes})
         keep = bool(node.attributes.get("keepdims", 1))
-        shape = [1 if i in picked else s for i, s in enumerate(x.shape, 1) if keep or i not in picked]
+        shape = [
+            1 if i in picked else s for i, s in enumerate(x.shape, 1) if keep or i not in picked
+        ]
         function = _REDUCE[node.kind]
         dims: Any = picked if len(picked) > 1 else picked[0]
         named = {"keepdim": True} if keep else {}

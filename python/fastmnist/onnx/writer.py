@@ -105,9 +105,7 @@ class Writer:
         assert isinstance(expression, Op)
         if id(expression) not in done:
             inputs = [self._formula(part, filled, name, done) for part in expression.inputs]
-            done[id(expression)] = self.node(
-                expression.kind, inputs, name, **expression.attributes
-            )
+            done[id(expression)] = self.node(expression.kind, inputs, name, **expression.attributes)
         return done[id(expression)]
 
     def give(self, value: str, output: str, inputs: Sequence[str]) -> None:
