@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fastmnist._version import __version__
 from fastmnist.compilation.builder import CALL_IT_AS_IT_IS, USE_THE_MODULE
@@ -16,6 +17,7 @@ from fastmnist.compilation.compiling import compile
 from fastmnist.files.atomic import check_path, write_atomically
 from fastmnist.int8.graph import GraphStep, Input, NetworkGraph, Value
 from fastmnist.int8.network import QuantizedNetwork
+from fastmnist.onnx.about import KEY, described
 from fastmnist.onnx.formulas import PIXELS
 from fastmnist.onnx.needed import check_opset, onnx_package
 from fastmnist.onnx.steps import Steps
@@ -110,6 +112,8 @@ def export_onnx(
 def _network_of(model: Any, example: Any) -> QuantizedNetwork | NetworkGraph:
     if isinstance(model, CompiledModel):
         return model.network
+    if isinstance(example, Tensor) and example.dtype == torch.uint8:
+        example = example.float()  # its shape is what is asked for
     try:
         return compile(model, plan="fixed", example=example).network
     except ValueError as error:
@@ -197,7 +201,7 @@ def _written(
         opset_imports=imports,
         ir_version=helper.find_min_ir_version_for(imports),
     )
-    about = {"fastmnist.version": __version__, "fastmnist.model": _about(graph, names, keys)}
+    about = {"fastmnist.version": __version__, KEY: described(graph, names, keys)}
     if recipe is not None:
         about["fastmnist.recipe"] = recipe
     helper.set_model_props(model, about)
@@ -219,23 +223,6 @@ def _output_names(graph: NetworkGraph, inputs: Sequence[str]) -> list[str]:
         taken.add(key)
         made.append(key)
     return made
-
-
-def _about(graph: NetworkGraph, inputs: Sequence[str], outputs: Sequence[str]) -> str:
-    """What ONNX has no place for: what pixels stand for, and how outputs are handed back."""
-    pixels = {
-        name: {"mean": [*given.pixels.mean], "std": [*given.pixels.std]}
-        for name, given in zip(inputs, graph.inputs, strict=True)
-        if given.pixels is not None
-    }
-    structure = graph.structure
-    return json.dumps(
-        {
-            "pixels": pixels,
-            "outputs": [*structure] if isinstance(structure, tuple) else structure,
-            "output_names": [*outputs],
-        }
-    )
 
 
 def _as_pixels(steps: Steps, given: Input, name: str) -> None:

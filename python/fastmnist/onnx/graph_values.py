@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmnist.onnx.about import About
 from fastmnist.onnx.building import Building, Rows
 from fastmnist.onnx.expressions import Array
 from fastmnist.onnx.folding import Coded
@@ -36,10 +37,10 @@ class GraphValues:
         file: File,
         matcher: Matcher,
         coded: Mapping[str, Coded],
-        pixels: Mapping[str, PixelNormalization],
+        about: About,
     ) -> None:
         self.file, self.matcher = file, matcher
-        self.coded, self.told = coded, pixels
+        self.coded, self.about = coded, about
         self.building = Building()
         self.meaning: dict[str, PixelNormalization | None] = {}
         self._pixels_of: dict[Any, PixelNormalization | None] = {}  # by the input's node
@@ -50,7 +51,10 @@ class GraphValues:
     def enter(self, port: Port, shape: tuple[int, ...]) -> None:
         """Take an input."""
         rows = self.building.input(port.name, shape)
-        self.meaning[port.name] = self._pixels_of[rows.node] = self.told.get(port.name)
+        told = self.about.pixels.get(port.name)
+        self.meaning[port.name] = self._pixels_of[rows.node] = told
+        if port.name in self.about.flattened and len(shape) == 1:
+            rows = self._shapes.flattened(rows)
         self._shapes.note_rows(port.shape[0])
         is_uint8 = port.element == _UINT8
         self._values[port.name] = Codes(rows, 1.0, 0, are_pixels=True) if is_uint8 else rows
@@ -84,6 +88,8 @@ class GraphValues:
 
     def _name_of(self, name: str) -> str:
         """What a layer is called, by its weights' name."""
+        while (made := self.matcher.node_of(name)) is not None and made.input(0):
+            name = made.input(0)  # through DequantizeLinear, or a transposition
         for ending in ("_quantized", "_Transposed", "_DequantizeLinear_Output", ".weight"):
             name = name.removesuffix(ending)
         return (

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from fastmnist.files.atomic import check_path
+from fastmnist.onnx.about import about_of
 from fastmnist.onnx.building import Rows
 from fastmnist.onnx.folding import fold
 from fastmnist.onnx.matching import Found, Matcher
@@ -24,7 +23,7 @@ from fastmnist.onnx.reading import (
     read_file,
     take_inputs_as_attributes,
 )
-from fastmnist.pixels import PixelNormalization, set_model_pixels
+from fastmnist.pixels import set_model_pixels
 
 _FLOATS, _UINT8 = (1, 10, 11, 6, 7, 16), 2
 
@@ -93,10 +92,10 @@ def _imported(file: File) -> nn.Module:
     take_inputs_as_attributes(file)
     _check_order(file)
     file.outputs = _wanted_outputs(file)
-    pixels, structure = _told(file)
+    about = about_of(file)
     matcher = Matcher(file)
     founds = {node.outputs[0]: found for node in file.nodes if (found := matcher.found(node))}
-    operators = Operators(file, matcher, coded, pixels)
+    operators = Operators(file, matcher, coded, about)
     needed = _needed(file, matcher, founds)
     inputs = [port for port in file.inputs if port.name in needed]
     if not inputs:
@@ -113,7 +112,7 @@ def _imported(file: File) -> nn.Module:
     outputs: list[Rows] = []
     for port in file.outputs:
         outputs.append(operators.rows(port.name, f"output '{port.name}'"))
-    made = operators.building.module(outputs, structure)
+    made = operators.building.module(outputs, about.structure)
     known = {operators.meaning.get(port.name) for port in inputs}
     if len(known) == 1:
         set_model_pixels(made, known.pop())
@@ -203,27 +202,3 @@ def _row_shape(port: Port) -> tuple[int, ...]:
             )
         row.append(size)
     return tuple(row)
-
-
-def _told(file: File) -> tuple[dict[str, PixelNormalization], Any]:
-    """What fastmnist keeps in its files besides: what pixels stand for, how outputs come back."""
-    text = file.about.get("fastmnist.model")
-    if text is None:
-        return {}, None
-    try:
-        about = json.loads(text)
-        pixels = {
-            str(name): PixelNormalization(tuple(value["mean"]), tuple(value["std"]))
-            for name, value in about["pixels"].items()
-        }
-        structure = about["outputs"]
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise Unreadable(
-            f"expected what fastmnist wrote of its model, got something else: {error}"
-        ) from None
-    names = [port.name for port in file.outputs]
-    known = structure in (None, "tuple", "list")
-    keys = isinstance(structure, list) and all(isinstance(key, str) for key in structure)
-    if not known and not (keys and len(structure) == len(names) == len({*structure})):
-        raise Unreadable(f"expected how outputs are handed back, got {structure!r}")
-    return pixels, structure

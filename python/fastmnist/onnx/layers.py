@@ -50,13 +50,15 @@ def _static_layer(writer: Writer, layer: QuantizedLayer, codes: str) -> str:
     real = writer.node("DequantizeLinear", [codes, *_quantizer(writer, layer)], name)
     table = np.ascontiguousarray(layer.weight.T)  # [inputs, outputs], a column a channel
     scale = writer.constant(f"{name}.weight_scale", layer.weight_scale)
+    zeros = np.zeros(layer.outputs, np.int8)
     if layer.bits <= 4 and writer.opset >= INT4_OPSET:
         weight = writer.nibbles(f"{name}.weight", table)
-        zeros = writer.nibbles(f"{name}.weight_zero_point", np.zeros(layer.outputs, np.int8))
+        zero_point = writer.nibbles(f"{name}.weight_zero_point", zeros)
     else:
-        weight = writer.constant(f"{name}.weight", table)
-        zeros = writer.constant(f"{name}.weight_zero_point", np.zeros(layer.outputs, np.int8))
-    weight = writer.node("DequantizeLinear", [weight, scale, zeros], name, axis=1)
+        # Not shared: ONNX Runtime replaces both where it is told to avoid sums that saturate.
+        weight = writer.constant(f"{name}.weight", table, shared=False)
+        zero_point = writer.constant(f"{name}.weight_zero_point", zeros, shared=False)
+    weight = writer.node("DequantizeLinear", [weight, scale, zero_point], name, axis=1)
     return _biased(writer, writer.node("MatMul", [real, weight], name), layer)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastmnist.onnx.about import KEY
 from fastmnist.onnx.expressions import Array, C, Filled, Op, X, find, op
 from fastmnist.onnx.formulas import ACTIVATIONS, AFFINE_CODES, DYNAMIC, LAYER_NORMS, PIXELS
 from fastmnist.onnx.reading import File, Node
@@ -78,7 +79,7 @@ class Matcher:
             assert isinstance(reads, str)
             if kind == "pixels" and not self._is_input(reads):
                 continue
-            if kind in ("affine", "scaler") and not self._is_alone(node, reads):
+            if kind in ("affine", "scaler") and not self._is_norm(node, reads):
                 continue
             return Found(kind, filled, reads, node)
         return None
@@ -89,7 +90,10 @@ class Matcher:
             name = node.inputs[0]
         return name in {port.name for port in self.file.inputs}
 
-    def _is_alone(self, node: Node, reads: str) -> bool:
-        """Whether nothing else reads what stands between: else it is computed anyway."""
+    def _is_norm(self, node: Node, reads: str) -> bool:
+        """Whether a product and a sum are a norm: not in our files, which say so; and not where
+        something else reads what stands between, which is computed anyway then."""
+        if KEY in self.file.about:
+            return False
         between = [name for name in node.inputs if name not in self.file.constants]
         return len(between) == 1 and self.readers.get(between[0], 0) == 1 and between[0] != reads

@@ -41,6 +41,12 @@ class Shapes:
         method = getattr(self, f"_{SHAPES[node.kind]}")
         return method(node, values, arrays)
 
+    def flattened(self, x: Rows) -> Rows:
+        """Rows of numbers that may come in another shape."""
+        made = self.building.layer(nn.Flatten(), x, x.shape, "flatten")
+        self._origins[made.node] = self.origin(x)
+        return made
+
     # ---- the same numbers ------------------------------------------------------------------------
 
     def reshaped(self, x: Rows, shape: Shape) -> Rows:

@@ -83,6 +83,9 @@ class Steps:
         if kind == "slopes":
             return writer.node("PRelu", [x, self._table(step, "weight", own)], name), own
         if kind == "affine":
+            if len(own) in (1, 2) and (tables := self._by_channel(step, own)) is not None:
+                # A BatchNorm1d, whose statistics are in these two already.
+                return writer.node("BatchNormalization", [x, *tables], name, epsilon=0.0), own
             x = writer.node("Mul", [x, self._table(step, "weight", own)], name)
             return writer.node("Add", [x, self._table(step, "bias", own)], name), own
         if kind == "slice":
@@ -103,6 +106,20 @@ class Steps:
             return writer.node("ArgMax", [x], name, axis=-1, keepdims=0), own[:-1]
         assert kind == "reshape", kind
         return self.reshaped(x, shape, name), shape
+
+    def _by_channel(self, step: GraphStep, shape: Shape) -> list[str] | None:
+        """Gain, shift, mean 0 and variance 1 of each channel; None if within one they differ."""
+        names = []
+        for which, array in (("weight", step.weight), ("bias", step.bias)):
+            assert array is not None
+            rows = np.broadcast_to(array, shape).reshape(shape[0], -1)
+            if not (rows == rows[:, :1]).all():
+                return None
+            names.append(self.writer.constant(f"{step.name}.{which}", rows[:, 0]))
+        for what, value in (("mean", 0), ("variance", 1)):
+            table = np.full(shape[0], value, np.float32)
+            names.append(self.writer.constant(f"{step.name}.{what}", table))
+        return names
 
     def _table(self, step: GraphStep, which: str, shape: Shape) -> str:
         array: Any = step.weight if which == "weight" else step.bias

@@ -56,10 +56,11 @@ class Writer:
         )
         return output
 
-    def constant(self, name: str, array: Array) -> str:
-        """Keep an array in the file; give its name."""
+    def constant(self, name: str, array: Array, *, shared: bool = True) -> str:
+        """Keep an array in the file; give its name. Small ones are kept once, if they may be."""
         array = np.ascontiguousarray(array)
-        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= _SMALL else None
+        may = shared and array.size <= _SMALL
+        key = (array.dtype.str, array.shape, array.tobytes()) if may else None
         if key is not None and key in self._known:
             return self._known[key]
         made = self.unique(name)
