@@ -119,7 +119,7 @@ class CodedOperators(GraphValues):
                 f"expected {node} of what DynamicQuantizeLinear gives, got others: {REQUANTIZE}"
             )
         codes, zeros = self.array(node.input(1), node), self.constant(node.input(3))
-        ones = np.ones(1, np.float32)
+        ones = np.ones(1 if zeros is None else zeros.size, np.float32)
         return Product(x.of, coded_of(Node(node.kind, (), node.outputs, {"axis": 1}),
                                       [codes, ones, None if zeros is None else zeros]))  # fmt: skip
 
@@ -170,8 +170,6 @@ class CodedOperators(GraphValues):
 CODED_METHODS: dict[str, Callable[[Any, Node], Any]] = {
     "QuantizeLinear": CodedOperators._quantize,
     "DequantizeLinear": CodedOperators._dequantize,
-    f"{MICROSOFT}QuantizeLinear": CodedOperators._quantize,
-    f"{MICROSOFT}DequantizeLinear": CodedOperators._dequantize,
     "QLinearMatMul": CodedOperators._qlinear_matmul,
     f"{MICROSOFT}QGemm": CodedOperators._qgemm,
     **{

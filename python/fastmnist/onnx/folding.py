@@ -65,16 +65,9 @@ def fold(file: File) -> dict[str, Coded]:
             left -= 2 * file.constants[output].nbytes
             _check_left(left)
             continue
-        if (make := _FOLDED.get(node.kind)) is None:
+        if (made := fold_one(node, arrays, most)) is None:
             continue
-        try:
-            with np.errstate(all="ignore"):
-                made = make(node, arrays, most)
-        except Unreadable:
-            raise
-        except _WRONG as error:
-            raise Unreadable(f"expected constants that fit {node}, and {error}") from None
-        file.constants[output] = np.asarray(made)
+        file.constants[output] = made
         left -= file.constants[output].nbytes
         _check_left(left)
         flipped = node.kind == "Transpose" and made.ndim == 2
@@ -83,6 +76,19 @@ def fold(file: File) -> dict[str, Coded]:
             swaps = flipped and node.attributes.get("perm", (1, 0)) == (1, 0)
             coded[output] = one.transposed() if swaps else one
     return coded
+
+
+def fold_one(node: Node, arrays: Sequence[Array | None], most: int) -> Array | None:
+    """What an operator gives for constants; None if it is none of those that are folded."""
+    if (make := _FOLDED.get(node.kind)) is None:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(make(node, arrays, most))
+    except Unreadable:
+        raise
+    except _WRONG as error:
+        raise Unreadable(f"expected constants that fit {node}, and {error}") from None
 
 
 _WRONG = (

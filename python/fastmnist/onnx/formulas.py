@@ -44,6 +44,7 @@ def _tanh_gelus() -> list[Op]:
         made += [
             op("Mul", op("Mul", _x, 0.5), share),
             op("Mul", op("Mul", _x, share), 0.5),
+            op("Mul", _x, op("Mul", share, 0.5)),
         ]
     return made
 

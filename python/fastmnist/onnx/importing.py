@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from fastmnist.files.atomic import check_path
@@ -25,6 +26,7 @@ from fastmnist.onnx.reading import (
 )
 from fastmnist.pixels import set_model_pixels
 
+_WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _FLOATS, _UINT8 = (1, 10, 11, 6, 7, 16), 2
 
 
@@ -74,12 +76,12 @@ def import_onnx(path: str | os.PathLike[str]) -> nn.Module:
     """
     onnx_package()
     check_path(path)
-    file = read_file(Path(path))
     try:
-        return _imported(file)
+        with np.errstate(all="ignore"):  # infinities are looked for where they matter
+            return _imported(read_file(Path(path)))
     except Unreadable:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+    except _WRONG as error:
         # Attributes and shapes that contradict each other: what the file says, not what we do.
         raise Unreadable(
             f"expected operators whose shapes and attributes fit, got {type(error).__name__}: "

@@ -12,6 +12,7 @@ from fastmnist.onnx.building import Rows
 from fastmnist.onnx.coded_operators import CODED_METHODS, CodedOperators
 from fastmnist.onnx.elementwise import FUNCTIONS, JOINS, activation_module, module_of, prelu
 from fastmnist.onnx.expressions import Array
+from fastmnist.onnx.folding import fold_one
 from fastmnist.onnx.formulas import parameters_of
 from fastmnist.onnx.graph_values import ADVICE
 from fastmnist.onnx.matching import Found
@@ -30,8 +31,17 @@ class Operators(CodedOperators):
     def take(self, node: Node) -> None:
         """Make of an operator what it computes."""
         kind = node.kind
+        made: Any
+        arrays = [self.constant(name) for name in node.inputs]
+        if arrays and all(a is not None or not n for a, n in zip(arrays, node.inputs, strict=True)):
+            # Of sizes that are known only now.
+            made = fold_one(node, arrays, 4096)
+            if made is None:
+                raise Unreadable(f"expected an input of {node} that depends on the file's input")
+            self.file.constants[node.outputs[0]] = made
+            return
         if (method := _METHODS.get(kind)) is not None:
-            made: Any = method(self, node)
+            made = method(self, node)
         elif kind in SHAPES:
             made = self._shape(node)
         elif kind in JOINS:
@@ -40,11 +50,14 @@ class Operators(CodedOperators):
             x = self.rows(node.input(0), node)
             made = self.building.call(FUNCTIONS[kind], x, shape=x.shape)
         else:
-            module = module_of(node, [self.constant(name) for name in node.inputs], self.file.opset)
+            module = module_of(node, arrays, self.file.opset)
             if module is None:
                 raise Unreadable(f"expected operators of an MLP, got {node}: {ADVICE}")
             x = self.rows(node.input(0), node)
             made = self.building.layer(module, x, x.shape, kind.lower())
+        if isinstance(made, Sizes) and (known := made.known()) is not None:
+            self.file.constants[node.outputs[0]] = known
+            return
         parts = made if isinstance(made, list) else [made]
         self._values.update(zip(node.outputs, parts, strict=False))
 

@@ -22,6 +22,8 @@ MOST_NODES = 100_000
 MOST_DIMENSIONS = 8
 # What an attribute became an input of: its index, of these operators.
 _AXES = {"ReduceMean", "ReduceSum", "ReduceMin", "ReduceMax", "Squeeze", "Unsqueeze"}
+# What ONNX Runtime has once more under its own name, for codes of 16 bits.
+_ALSO_MICROSOFTS = ("com.microsoft.QuantizeLinear", "com.microsoft.DequantizeLinear")
 
 
 class Unreadable(ValueError):
@@ -145,6 +147,8 @@ def _node(proto: Any, folder: Path) -> Node:
     domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}."
     attributes = {a.name: _attribute(a, folder) for a in proto.attribute}
     kind = f"{domain}{proto.op_type}"
+    if kind in _ALSO_MICROSOFTS:
+        kind = proto.op_type
     return Node(kind, tuple(proto.input), tuple(proto.output), attributes, proto.name)
 
 

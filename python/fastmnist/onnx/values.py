@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastmnist.int8.network import F32
 from fastmnist.onnx.building import Rows
 from fastmnist.onnx.expressions import Array
@@ -50,6 +52,13 @@ class Sizes:
 
     sizes: tuple[int | None, ...]
     is_one: bool = False
+
+    def known(self) -> Array | None:
+        """As an array of int64, where the number of rows is not among them."""
+        if None in self.sizes:
+            return None
+        made = np.array(self.sizes, np.int64)
+        return made.reshape(()) if self.is_one and made.size == 1 else made
 
 
 @dataclass(frozen=True, eq=False)
