@@ -23,6 +23,7 @@ from benchmarks import (
     float_layers,
     graphs,
     modules,
+    onnx_agreement,
     pruning_accuracy,
     quantization_accuracy,
     search,
@@ -161,6 +162,10 @@ def few_bits_tables(saved: Saved, _: Path) -> list[str]:
     return [_markdown(few_bits.table(saved)), f"{_ran(saved['about'])}."]
 
 
+def onnx_tables(saved: Saved, _: Path) -> list[str]:
+    return [_markdown(onnx_agreement.table(saved)), f"{_ran(saved['about'])}."]
+
+
 def graph_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, graphs.tables(saved)), f"{_ran(saved['about'])}."]
 
@@ -201,6 +206,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
             *results.each("sparse", sparse_speed),
         ],
         "few-bits-table": results.each("few_bits", few_bits_tables),
+        "onnx-table": results.each("onnx", onnx_tables),
         "compression-table": results.anywhere("compression", compression_tables),
         "graphs-table": [
             *results.each("graphs", graph_tables),
