@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <system_error>
 
 namespace fastmnist {
 namespace {
@@ -122,6 +123,40 @@ FileLock::~FileLock() {
   ::close(file_);
 }
 
+InputFile::~InputFile() {
+  if (file_ >= 0) ::close(file_);
+}
+
+Result<InputFile> InputFile::open(const std::string& path) {
+  InputFile file;
+  file.file_ =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would be waited for
+  const int error = errno;
+  struct stat about {};
+  if (file.file_ < 0 && (error == ENOENT || error == ENOTDIR))
+    return Status::not_found("path: expected a model file, got '" + path + "', which is no file");
+  if (file.file_ < 0)
+    return Status::invalid("path", "a file that can be read",
+                           "'" + path + "': " + std::generic_category().message(error));
+  if (::fstat(file.file_, &about) != 0 || !S_ISREG(about.st_mode))
+    return Status::not_found("path: expected a model file, got '" + path + "', which is no file");
+  file.size_ = static_cast<std::uint64_t>(about.st_size);
+  return file;
+}
+
+Status InputFile::read(std::uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t got = ::pread(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0)
+      return Status::invalid("file", "as many bytes as when it was opened",
+                             got == 0 ? "fewer" : std::generic_category().message(errno));
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+  return {};
+}
+
 }  // namespace fastmnist
 
 #else
@@ -132,6 +167,14 @@ std::optional<std::string> read_file(const std::string&, std::size_t) { return s
 bool replace_file(const std::string&, std::string_view) { return false; }
 FileLock::FileLock(const std::string&) : file_(-1) {}
 FileLock::~FileLock() = default;
+InputFile::~InputFile() = default;
+Result<InputFile> InputFile::open(const std::string& path) {
+  return Status::not_found("path: expected a model in memory, as this build knows no files, got '" +
+                           path + "'");
+}
+Status InputFile::read(std::uint64_t, std::span<std::byte>) const {
+  return Status::invalid("file", "a system that has files", "none");
+}
 
 }  // namespace fastmnist
 

@@ -25,6 +25,23 @@ const char* environment(const char* name) {
   return value != nullptr && *value != '\0' ? value : nullptr;
 }
 
+// As the XDG base directory specification and Apple's guidelines have it.
+std::string user_cache_folder() {
+#if defined(FASTMNIST_POSIX)
+  const char* home = environment("HOME");
+  const std::string at = home != nullptr && *home == '/' ? home : "";
+#if defined(FASTMNIST_LINUX)
+  const char* told = environment("XDG_CACHE_HOME");
+  if (told != nullptr) return *told == '/' ? told : "";
+  return at.empty() ? at : at + "/.cache";
+#else
+  return at.empty() ? at : at + "/Library/Caches";
+#endif
+#else
+  return "";
+#endif
+}
+
 #if defined(FASTMNIST_LINUX)
 
 namespace {

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/export.h"
 
@@ -27,6 +28,9 @@ FASTMNIST_API std::int64_t physical_memory();
 
 // An environment variable; nullptr where it is not set, or empty.
 FASTMNIST_API const char* environment(const char* name);
+
+// Where programs of this user keep what only saves work; "" where the system has no such place.
+FASTMNIST_API std::string user_cache_folder();
 
 // Starts a thread that nobody waits for. False where the system refuses, or has none.
 bool start_thread(void* (*function)(void*), void* context);

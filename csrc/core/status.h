@@ -33,14 +33,18 @@ class [[nodiscard]] Status {
   static Status invalid(std::string text) {
     return Status(Fault::kInvalid, std::make_unique<std::string>(std::move(text)));
   }
+  static Status not_found(std::string text) {
+    return Status(Fault::kNotFound, std::make_unique<std::string>(std::move(text)));
+  }
   static Status out_of_memory() { return Status(Fault::kOutOfMemory, nullptr); }
 
   bool ok() const { return fault_ == Fault::kNone; }
   bool is_out_of_memory() const { return fault_ == Fault::kOutOfMemory; }
+  bool is_not_found() const { return fault_ == Fault::kNotFound; }
   std::string text() const { return text_ != nullptr ? *text_ : ok() ? "ok" : "out of memory"; }
 
  private:
-  enum class Fault : unsigned char { kNone, kInvalid, kOutOfMemory };
+  enum class Fault : unsigned char { kNone, kInvalid, kNotFound, kOutOfMemory };
 
   Status(Fault fault, std::unique_ptr<std::string> text) : fault_(fault), text_(std::move(text)) {}
 
@@ -63,6 +67,7 @@ class [[nodiscard]] Result {
   T& operator*() & { return value_; }
   const T& operator*() const& { return value_; }
   T operator*() && { return std::move(value_); }
+  T* operator->() { return &value_; }
   const T* operator->() const { return &value_; }
 
  private:

@@ -13,26 +13,7 @@ namespace {
 constexpr std::uint8_t kVersion = 1;
 constexpr std::size_t kHead = 5;
 
-constexpr std::array<std::uint32_t, 256> kChecksums = [] {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t i = 0; i < 256; ++i) {
-    std::uint32_t value = i;
-    for (int bit = 0; bit < 8; ++bit) value = value >> 1 ^ (value & 1 ? 0xedb88320u : 0u);
-    table[i] = value;
-  }
-  return table;
-}();
-
 }  // namespace
-
-void CodedStream::check(std::uint8_t byte) {
-  checksum_ = checksum_ >> 8 ^ kChecksums[(checksum_ ^ byte) & 255];
-}
-
-void CodedStream::check(const void* bytes, std::size_t count) {
-  const auto* values = static_cast<const std::uint8_t*>(bytes);
-  for (std::size_t i = 0; i < count; ++i) check(values[i]);
-}
 
 // Its length in bits, 0 to 32, then the bits below the highest.
 std::uint32_t CodedStream::code_number(std::uint32_t number) {
@@ -44,7 +25,7 @@ std::uint32_t CodedStream::code_number(std::uint32_t number) {
   std::uint32_t read = width > 0;
   for (int i = width - 2; i >= 0; --i)
     read = 2 * read + static_cast<std::uint32_t>(coder_.code((number >> i) & 1, kEven));
-  for (int i = 0; i < 4; ++i) check(static_cast<std::uint8_t>(read >> (8 * i)));
+  for (int i = 0; i < 4; ++i) checksum_.add(static_cast<std::uint8_t>(read >> (8 * i)));
   return read;
 }
 
@@ -59,7 +40,7 @@ Status CodedStream::code_bytes(const std::uint8_t* known, std::uint8_t* taken, s
     model = *std::move(made);
   }
   if (Status bad = model->code(coder_, known, taken, count); !bad.ok()) return bad;
-  check(known, count);
+  checksum_.add(known, count);
   return {};
 }
 
@@ -78,7 +59,7 @@ Status CodedWriter::weights(const std::int8_t* values, std::int64_t outputs, std
   if (outputs < 1 || inputs < 1 || inputs > (std::int64_t{1} << 40) / outputs)
     return Status::invalid("weights", "at least one output and input, at most 2^40 of both",
                            std::to_string(outputs) + " and " + std::to_string(inputs));
-  check(values, static_cast<std::size_t>(outputs * inputs));
+  checksum_.add(values, static_cast<std::size_t>(outputs * inputs));
   return code_weights(coder_, values, nullptr, outputs, inputs);
 }
 
@@ -86,7 +67,8 @@ Result<std::span<const std::uint8_t>> CodedWriter::finish() {
   coder_.finish();
   if (!out_.ok()) return Status::out_of_memory();
   const std::span<std::uint8_t> all = out_.bytes();
-  for (std::size_t i = 0; i < 4; ++i) all[1 + i] = static_cast<std::uint8_t>(~checksum_ >> (8 * i));
+  for (std::size_t i = 0; i < 4; ++i)
+    all[1 + i] = static_cast<std::uint8_t>(checksum_.value() >> (8 * i));
   return std::span<const std::uint8_t>(all);
 }
 
@@ -137,16 +119,16 @@ Status CodedReader::weights(std::int8_t* values, std::int64_t outputs, std::int6
   if (Status bad = check_room_for_weights(outputs, inputs); !bad.ok()) return bad;
   room_ -= outputs * inputs;
   if (Status bad = code_weights(coder_, values, values, outputs, inputs); !bad.ok()) return bad;
-  check(values, static_cast<std::size_t>(outputs * inputs));
+  checksum_.add(values, static_cast<std::size_t>(outputs * inputs));
   return {};
 }
 
 Status CodedReader::finish() {
   if (!coder_.is_at_end())
     return Status::invalid("bytes", "as many as were written, and as they were", "others");
-  if (~checksum_ != expected_)
+  if (checksum_.value() != expected_)
     return Status::invalid("bytes", "a checksum of " + std::to_string(expected_),
-                           std::to_string(~checksum_) + ": they were changed");
+                           std::to_string(checksum_.value()) + ": they were changed");
   return {};
 }
 

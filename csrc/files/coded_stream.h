@@ -3,7 +3,7 @@
 // costs its bits and no more; the models of bytes go on learning from one to the next.
 //
 //     1 byte    1: how the rest is coded
-//     4 bytes   CRC-32 (the one of zlib, PNG, Ethernet) of all that was coded, lowest byte first
+//     4 bytes   CRC-32 (crc32.h) of all that was coded, lowest byte first
 //     …         the coder's bytes (bit_coder.h)
 //
 // A reader trusts nothing. What is asked for must fit into what bytes of that number can hold at
@@ -22,6 +22,7 @@
 #include "files/bit_coder.h"
 #include "files/byte_model.h"
 #include "files/byte_sink.h"
+#include "files/crc32.h"
 
 namespace fastmnist {
 
@@ -32,11 +33,9 @@ class CodedStream {
 
   Status code_bytes(const std::uint8_t* known, std::uint8_t* taken, std::size_t count, int stride);
   std::uint32_t code_number(std::uint32_t number);
-  void check(std::uint8_t byte);
-  void check(const void* bytes, std::size_t count);
 
   BitCoder coder_;
-  std::uint32_t checksum_ = 0xffffffff;
+  Crc32 checksum_;
 
  private:
   std::array<std::unique_ptr<ByteModel>, ByteModel::kMostStride + 1> models_;

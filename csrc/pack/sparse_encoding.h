@@ -1,5 +1,5 @@
-// The canonical encoding of sparse int8 weights, the same on every machine: what files and pickles
-// hold (python/fastmnist/int8/sparse_encoding.py writes it), and what
+// The canonical encoding of arrays with many zeros, the same on every machine: what files and
+// pickles hold (python/fastmnist/int8/sparse_encoding.py writes it), and what
 // torch.ops.fastmnist.pack_sparse takes.
 //
 //     weight  [ 3 0 0 -7 0 0 0 0 5 ]      bitmask  [ 0b00001001 0b00000001 ]   one bit a weight,
@@ -15,10 +15,11 @@
 
 namespace fastmnist {
 
-// Into weights [outputs, inputs], row-major. `bitmask` holds outputs * ceil(inputs / 8) bytes.
-// Refused where bits behind a row are set or the number of values is not that of bits.
-FASTMNIST_API Status decode_sparse(std::span<const std::uint8_t> bitmask,
-                                   std::span<const std::int8_t> values, std::int64_t outputs,
-                                   std::int64_t inputs, std::int8_t* weight);
+// Into [rows, columns], row-major, of unsigned numbers of 1, 2, 4 or 8 bytes or of int8. `bitmask`
+// holds rows * ceil(columns / 8) bytes. Refused where bits behind a row are set or the number of
+// values is not that of bits.
+template <typename T>
+Status decode_sparse(std::span<const std::uint8_t> bitmask, std::span<const T> values,
+                     std::int64_t rows, std::int64_t columns, T* to);
 
 }  // namespace fastmnist

@@ -58,6 +58,10 @@ class FASTMNIST_API Measurements {
   // How many entries were added in this process: measured, not remembered.
   std::int64_t added() const;
 
+  // Whether planners measure what is not known; at first they do.
+  void may_measure(bool may) { may_measure_ = may; }
+  bool may_measure() const { return may_measure_; }
+
   // Held by whoever measures, whatever store keeps the times: two threads that measure at once
   // would measure each other.
   static std::unique_lock<Mutex> measuring();
@@ -82,6 +86,7 @@ class FASTMNIST_API Measurements {
   Store known_;
   Store unsaved_;
   std::int64_t added_ = 0;
+  bool may_measure_ = true;
 };
 
 }  // namespace fastmnist

@@ -29,6 +29,8 @@ Result<Numbers> recalled(Measurements& known, const KernelTable& kernels, const 
                          const Measure& measure) {
   const std::string machine = machine_name(kernels);
   if (std::optional<Numbers> found = known.find(machine, key, count, least, most)) return *found;
+  if (!known.may_measure())
+    return Status::not_found("plan: expected times of '" + key + "', got none measured");
   Result<Numbers> measured = measure();
   if (measured.ok()) known.add(machine, key, *measured);
   return measured;
@@ -257,8 +259,17 @@ Status plan_network(const KernelTable& kernels, std::span<std::byte> buffer, Mea
     if (!threaded.ok()) return std::move(threaded).status();
   }
   Status written = write_plan(kernels, *choices, *threaded, *rows, buffer);
-  known.save();
+  if (known.may_measure()) known.save();
   return written;
+}
+
+Result<bool> plan_from_memory(const KernelTable& kernels, std::span<std::byte> buffer,
+                              Measurements& known, int threads) {
+  known.may_measure(false);
+  Status planned = plan_network(kernels, buffer, known, threads);
+  if (planned.ok()) return true;
+  if (planned.is_not_found()) return false;
+  return planned;
 }
 
 }  // namespace fastmnist

@@ -41,4 +41,8 @@ FASTMNIST_API Result<std::vector<KernelTime>> layer_times(const KernelTable& ker
 FASTMNIST_API Status plan_network(const KernelTable& kernels, std::span<std::byte> buffer,
                                   Measurements& known, int threads);
 
+// The same without measuring: false, and nothing written, where something is not known.
+FASTMNIST_API Result<bool> plan_from_memory(const KernelTable& kernels, std::span<std::byte> buffer,
+                                            Measurements& known, int threads);
+
 }  // namespace fastmnist

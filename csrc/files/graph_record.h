@@ -1,0 +1,17 @@
+// A compiled graph, as its description and tensors have it.
+#pragma once
+
+#include <string>
+
+#include "files/reading.h"
+#include "files/saved_model.h"
+
+namespace fastmnist {
+
+// Tensors are called `<prefix>steps.<i>.…` and `<prefix>values.<i>`.
+SavedGraph read_graph(Reading& reading, const std::string& prefix, JsonValue record);
+
+// A graph of one step, whose rows may have any shape of so many numbers.
+SavedGraph graph_of(SavedNetwork network);
+
+}  // namespace fastmnist
