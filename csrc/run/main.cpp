@@ -107,7 +107,8 @@ int run(const Options& options) {
   std::vector<Model> models;
   for (const std::string& name : *names) {
     Result<Model> model = file->load(name, options.plan);
-    if (!model.ok()) return fail(kWrongFile, model.status());
+    if (!model.ok())
+      return fail(kWrongFile, Status::invalid(options.file + ": " + model.status().text()));
     models.push_back(*std::move(model));
   }
   return run_models(options, models);

@@ -9,6 +9,13 @@
 namespace fastmnist::run {
 namespace {
 
+// Whether the library asks the system for files; where it does not, this program may.
+#if defined(FASTMNIST_NO_OS)
+constexpr bool kOpensFiles = false;
+#else
+constexpr bool kOpensFiles = true;
+#endif
+
 using Shape = std::vector<std::size_t>;
 using ShapeFunction = std::size_t (*)(const fastmnist_model*, std::size_t, std::size_t*,
                                       std::size_t);
@@ -88,18 +95,22 @@ Status Model::classify(const Rows& rows, std::size_t first, std::size_t count,
 }
 
 Result<ModelFile> ModelFile::open(const std::string& path) {
-  Result<Bytes> bytes = read_bytes(path);
-  if (!bytes.ok()) {
-    if (bytes.status().is_out_of_memory()) return Status::out_of_memory();
-    return Status::invalid(path + ": " + bytes.status().text());
-  }
   ModelFile opened;
-  opened.path_ = path;
-  opened.bytes_ = *std::move(bytes);
   fastmnist_file* file = nullptr;
-  const fastmnist_status status =
-      fastmnist_open_memory(opened.bytes_.data(), opened.bytes_.size(), &file);
-  if (status != FASTMNIST_OK) return last_error(status, path);
+  if (kOpensFiles) {
+    const fastmnist_status status = fastmnist_open(path.c_str(), &file);
+    if (status == FASTMNIST_NOT_FOUND)
+      return Status::invalid(path + ": expected a file of fm.save, got no file");
+    if (status != FASTMNIST_OK) return last_error(status, path);
+  } else {
+    Result<Bytes> bytes = read_bytes(path);
+    if (bytes.status().is_out_of_memory()) return Status::out_of_memory();
+    if (!bytes.ok()) return Status::invalid(path + ": " + bytes.status().text());
+    opened.bytes_ = *std::move(bytes);
+    const fastmnist_status status =
+        fastmnist_open_memory(opened.bytes_.data(), opened.bytes_.size(), &file);
+    if (status != FASTMNIST_OK) return last_error(status, path);
+  }
   opened.file_.reset(file);
   return opened;
 }
@@ -151,7 +162,8 @@ Result<Model> ModelFile::load(const std::string& name, fastmnist_plan plan) cons
   options.plan = plan;
   fastmnist_model* model = nullptr;
   const fastmnist_status status = fastmnist_load_from(file_.get(), name.c_str(), &options, &model);
-  if (status != FASTMNIST_OK) return last_error(status, path_ + ", model '" + name + "'");
+  if (status == FASTMNIST_NO_MEMORY) return Status::out_of_memory();
+  if (status != FASTMNIST_OK) return Status::invalid(fastmnist_last_error());  // names the model
   return Model(name, model);
 }
 
