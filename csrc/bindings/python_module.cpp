@@ -21,6 +21,7 @@
 #include "bindings/kernel_record.h"
 #include "bindings/layer.h"
 #include "bindings/limits.h"
+#include "bindings/model_file.h"
 #include "bindings/model_type.h"
 #include "bindings/numpy_arrays.h"
 #include "bindings/plans.h"
@@ -220,6 +221,7 @@ PYBIND11_MODULE(_core, m) {
   bindings::register_plans(m);
   bindings::register_limits(m);
   bindings::register_coded(m);
+  bindings::register_model_file(m);
   bindings::register_graph(m);
   bindings::register_model(m);
 }

@@ -68,7 +68,8 @@ Status ModelFile::read_plain(std::string_view metadata) {
   if (Status bad = read_content(); !bad.ok()) return bad;
   if (Status bad = read_checksums(); !bad.ok()) return bad;
   for (Model& model : models_)
-    if (Status bad = find_tensors(model); !bad.ok()) return bad;
+    if (Status bad = find_tensors(model); !bad.ok())
+      return Status::invalid("model '" + model.terminated + "': " + bad.text());
   return {};
 }
 
@@ -131,6 +132,8 @@ Status ModelFile::read_content() {
     model.name = description.key();
     model.terminated = description.key();
     model.description = description;
+    if (const std::optional<JsonValue> same = description.find("same"))
+      for (const JsonValue own : *same) model.same.emplace(own.key(), own.text());
     models_.push_back(std::move(model));
   }
   if (models_.empty()) return Status::invalid("field 'models': expected at least one");
@@ -223,8 +226,16 @@ std::vector<std::string_view> ModelFile::keys(std::size_t model) const {
   return models_[model].order;
 }
 
+const ModelFile::Stored* ModelFile::stored(std::size_t model, std::string_view key) const {
+  const Model& in = models_[model];
+  if (const auto found = in.arrays.find(key); found != in.arrays.end()) return &found->second;
+  const auto other = in.same.find(key);
+  const auto found = other != in.same.end() ? in.arrays.find(other->second) : in.arrays.end();
+  return found != in.arrays.end() ? &found->second : nullptr;
+}
+
 bool ModelFile::has(std::size_t model, std::string_view key) const {
-  return models_[model].arrays.find(key) != models_[model].arrays.end();
+  return stored(model, key) != nullptr;
 }
 
 Result<Array> ModelFile::verified(std::string_view name, const Container::Place& place) const {
@@ -245,10 +256,10 @@ Result<Array> ModelFile::verified(std::string_view name, const Container::Place&
 }
 
 Result<Array> ModelFile::array(std::size_t model, std::string_view key) const {
-  const auto found = models_[model].arrays.find(key);
-  if (found == models_[model].arrays.end())
+  const Stored* found = this->stored(model, key);
+  if (found == nullptr)
     return Status::invalid("tensor '" + std::string(key) + "': expected one, but it is missing");
-  const Stored& stored = found->second;
+  const Stored& stored = *found;
   if (stored.form == Form::kDense) {
     if (stored.place == nullptr) return stored.read.look();
     return verified(stored.names[0], *stored.place);

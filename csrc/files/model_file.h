@@ -69,7 +69,8 @@ class FASTMNIST_API ModelFile {
     JsonValue description;
     std::map<std::string_view, Stored, std::less<>> arrays;
     std::vector<std::string_view> order;
-    std::vector<std::string> keys;  // of compressed files
+    std::map<std::string_view, std::string_view> same;  // other names of arrays
+    std::vector<std::string> keys;                      // of compressed files
   };
 
   static Result<std::unique_ptr<ModelFile>> open(Source source);
@@ -81,6 +82,7 @@ class FASTMNIST_API ModelFile {
   Status find_tensors(Model& model);
   Status find_short(Model& model, std::string_view field, Form form, std::string_view first,
                     std::string_view second);
+  const Stored* stored(std::size_t model, std::string_view key) const;
   Result<Array> verified(std::string_view name, const Container::Place& place) const;
 
   Container container_;

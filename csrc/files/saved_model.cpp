@@ -29,8 +29,10 @@ Result<SavedGraph> read_model(const ModelFile& file, std::size_t model) {
   const JsonValue description = reading.description();
   const std::string type = reading.text(description, "type");
   SavedGraph graph;
-  if (type == "compiled" && description.find("graph")) {
-    graph = read_graph(reading, "graph.", reading.field(description, "graph", JsonKind::kObject));
+  if ((type == "compiled" || type == "module") && description.find("graph")) {
+    // A module's own tensors have no names that begin with a dot.
+    graph = read_graph(reading, type == "module" ? ".graph." : "graph.",
+                       reading.field(description, "graph", JsonKind::kObject));
   } else if (type == "compiled") {
     SavedNetwork network =
         read_network(reading, "network.", reading.field(description, "network", JsonKind::kObject));

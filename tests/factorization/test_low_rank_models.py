@@ -90,11 +90,11 @@ def test_damaged_files_are_refused(tmp_path):
     fm.save(path, results()["float"])
 
     def damaged(change):
-        records, single = read(path)
-        description, arrays = records["model"]
+        file = read(path)
+        description, arrays = file.model("model")
         arrays = dict(arrays)
         change(description, arrays)
-        write(tmp_path / "damaged.safetensors", {"model": (description, arrays)}, single)
+        write(tmp_path / "damaged.safetensors", {"model": (description, arrays)}, file.single)
         for into in (None, mlp()):
             with pytest.raises(ValueError, match=r"damaged\.safetensors"):
                 fm.load(tmp_path / "damaged.safetensors", into=into)

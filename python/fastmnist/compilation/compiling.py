@@ -14,6 +14,7 @@ from fastmnist.compilation.builder import CALL_IT_AS_IT_IS, USE_THE_MODULE
 from fastmnist.compilation.graphs import Reading, as_model, read
 from fastmnist.compilation.running import tensors_of
 from fastmnist.fusion.fusing import fuse_closed
+from fastmnist.int8.graph import NetworkGraph
 from fastmnist.layers.linear import is_int8_linear, is_known_linear
 from fastmnist.layers.registry import kind_of
 from fastmnist.pixels import PixelNormalization, model_pixels
@@ -142,6 +143,20 @@ def compile(
         _check_answers(net, found)
     keep_recipe_text(net, recipe_text(model))
     return net
+
+
+def graph_of(model: nn.Module) -> NetworkGraph:
+    """Read a model, quantized or float, as a graph with the very numbers that its layers have.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be compiled, or answers otherwise then.
+    """
+    with using("fixed"):
+        found = read(as_model(model))
+        _check_answers(CompiledModel(found.graph), found)
+    return found.graph
 
 
 @contextmanager

@@ -21,7 +21,6 @@ form that its letter names, "-" where it is absent:
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -29,8 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmnist._core import CodedReader, CodedWriter
-from fastmnist.files.fields import required_field
+from fastmnist._core import CodedWriter
 from fastmnist.files.records import Arrays, averaged_zeros
 
 _Array = npt.NDArray[Any]
@@ -43,12 +41,7 @@ _OF_LAYER = (
     ("input_multiplier", "f4", ("inputs",)),
     ("input_offset", "f4", ("inputs",)),
 )
-_MOST_DIMENSIONS = 16
-_MOST_SIZE = 2**40
 _DTYPES = re.compile("b1|[iu][1248]|f[248]|c8")
-
-
-# ---- to bytes ------------------------------------------------------------------------------------
 
 
 def compressed(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) -> bytes:
@@ -154,92 +147,3 @@ def _write(writer: CodedWriter, array: _Array, form: str) -> None:
 
 def _stride(dtype: np.dtype[Any], form: str) -> int:
     return 2 if form in "hq" else dtype.itemsize
-
-
-# ---- from bytes ----------------------------------------------------------------------------------
-
-
-class CompressedReader:
-    """Reads what :func:`compressed` wrote, trusting nothing.
-
-    Attributes
-    ----------
-    content : dict
-        The JSON, as of any other file. The arrays of its models are then to be asked for in its
-        order.
-
-    Raises
-    ------
-    ValueError
-        If it is no such tensor, or was cut or changed.
-    """
-
-    def __init__(self, tensor: _Array) -> None:
-        if tensor.dtype != np.uint8 or tensor.ndim != 1:
-            raise ValueError(
-                f"tensor 'fastmnist': expected uint8 ['any'], got {tensor.dtype} {[*tensor.shape]}"
-            )
-        self._reader = CodedReader(tensor.tobytes())
-        self.content: Any = json.loads(self._reader.bytes(self._reader.number()))
-
-    def arrays(self, description: dict[str, Any]) -> Arrays:
-        """The next model's arrays, which its field "tensors" lists."""
-        arrays: Arrays = {}
-        for row in required_field(description, "tensors", list):
-            for key, array in self._arrays_of(row).items():
-                if key in arrays:
-                    raise ValueError(f"tensor '{key}': expected one, got several")
-                arrays[key] = array
-        del description["tensors"]
-        return arrays
-
-    def finish(self) -> None:
-        """Raise ValueError if more was written than was read, or something else."""
-        self._reader.finish()
-
-    def _arrays_of(self, row: Any) -> Arrays:
-        kinds = [type(part) for part in row] if isinstance(row, list) else []
-        if kinds == [str, int, int, str] and re.fullmatch("[-rheqn]{6}", row[3]):
-            return self._layer(*row)
-        if kinds == [str, str, str, list] and _DTYPES.fullmatch(row[1]) and row[2] in list("rhw"):
-            return {row[0]: self._read(np.dtype(row[1]), row[2], _checked_shape(row[3]))}
-        raise ValueError(f"field 'tensors': expected a layer or a tensor, got {str(row)[:100]}")
-
-    def _layer(self, prefix: str, outputs: int, inputs: int, forms: str) -> Arrays:
-        shape = _checked_shape([outputs, inputs])
-        sizes = {"outputs": outputs, "inputs": inputs}
-        arrays = {f"{prefix}weight_int8": self._read(np.dtype(np.int8), "w", shape)}
-        # As many elements as the weights have outputs or inputs: these were there.
-        for (name, dtype, of), form in zip(_OF_LAYER, forms, strict=True):
-            if form != "-":
-                own = tuple(sizes[size] for size in of)
-                arrays[f"{prefix}{name}"] = self._read(np.dtype(dtype), form, own)
-        return arrays
-
-    def _read(self, dtype: np.dtype[Any], form: str, shape: tuple[int, ...]) -> _Array:
-        if form == "w":
-            if len(shape) != 2 or dtype != np.int8:
-                raise ValueError(f"form 'w': expected int8 of two dimensions, got {dtype} {shape}")
-            return self._reader.weights(*shape)
-        if form == "n":
-            if dtype != np.int32 or shape or (number := self._reader.number()) > 2**31 - 1:
-                raise ValueError(f"form 'n': expected an int32 from 0 on, got {dtype} {[*shape]}")
-            return np.array(number, dtype)
-        if form in "hq" and dtype != np.float32:
-            raise ValueError(f"form '{form}': expected float32, got {dtype}")
-        count = 1 if form in "eq" else math.prod(shape)
-        stride = _stride(dtype, form)
-        records = np.frombuffer(self._reader.bytes(count * stride, stride), np.uint8)
-        if form in "hq":
-            records = np.pad(records.reshape(-1, 2), ((0, 0), (0, 2)))
-        if dtype == np.bool_ and records.max(initial=0) > 1:
-            raise ValueError("a tensor of truth values: expected 0 and 1, got others")
-        flat = records.reshape(-1).view(dtype.newbyteorder(">")).astype(dtype)
-        return np.full(shape, flat[0]) if form in "eq" else flat.reshape(shape)
-
-
-def _checked_shape(shape: list[Any]) -> tuple[int, ...]:
-    fits = all(type(size) is int and 0 <= size < _MOST_SIZE for size in shape)
-    if len(shape) > _MOST_DIMENSIONS or not fits or math.prod(shape) >= _MOST_SIZE:
-        raise ValueError(f"shape: expected integers from 0 on, got {str(shape)[:100]}")
-    return tuple(shape)

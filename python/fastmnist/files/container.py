@@ -3,8 +3,10 @@
 Tensors are named ``<model>/<state-dict key>``; the metadata entry ``fastmnist`` describes each
 model. Some tensors have shorter forms (:mod:`fastmnist.files.short_forms`). A compressed file has
 no metadata and one tensor, ``fastmnist``, that holds all of it (:mod:`fastmnist.files.compressed`).
-Nothing in a file is executed or unpickled, nothing in it is trusted: every field and every tensor's
-dtype and shape is checked before use. ``docs/format.md`` has it byte for byte.
+``docs/format.md`` has it byte for byte.
+
+Written here, read natively (csrc/files/model_file.h): one reader serves Python and programs without
+it. Nothing in a file is executed or unpickled, nothing in it is trusted.
 """
 
 from __future__ import annotations
@@ -12,23 +14,33 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as tensors_to_bytes
+import numpy.typing as npt
 
+import fastmnist._core as _core
 from fastmnist.files.atomic import check_path, write_atomically
-from fastmnist.files.compressed import CompressedReader, compressed
+from fastmnist.files.compressed import compressed
 from fastmnist.files.fields import required_field
 from fastmnist.files.format1 import upgraded
 from fastmnist.files.records import Arrays
-from fastmnist.files.short_forms import shortened
+from fastmnist.files.short_forms import FORMS, shortened
 
 FORMAT = 2
 KEY = "fastmnist"
+# Numbers begin here, so that a program that maps the file finds them aligned.
+_ALIGNMENT = 64
+_DTYPES = {
+    "b1": "BOOL", "u1": "U8", "i1": "I8", "u2": "U16", "i2": "I16", "u4": "U32", "i4": "I32",
+    "u8": "U64", "i8": "I64", "f2": "F16", "f4": "F32", "f8": "F64", "c8": "C64",
+}  # fmt: skip
+
+
+# ---- to bytes ------------------------------------------------------------------------------------
 
 
 def write(
@@ -51,13 +63,19 @@ def to_bytes(
     models: Mapping[str, tuple[Any, Arrays]], single: bool, compress: bool = False
 ) -> bytes:
     """Give what :func:`write` writes."""
-    content = {"format": FORMAT, "single": single}
-    return _small(content, models) if compress else _plain(content, models)
+    if compress:
+        payload = compressed({"format": FORMAT, "single": single}, models)
+        size = len(payload)
+        about = {KEY: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+        header = json.dumps(about, separators=(",", ":")).encode()
+        return struct.pack("<Q", len(header)) + header + payload
+    return _plain(models, single)
 
 
-def _plain(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) -> bytes:
+def _plain(models: Mapping[str, tuple[Any, Arrays]], single: bool) -> bytes:
     tensors: Arrays = {}
     described: dict[str, Any] = {}
+    features = {"checksums"}
     for name, (description, arrays) in models.items():
         shapes: dict[str, dict[str, list[int]]] = {}
         for key, array in arrays.items():
@@ -69,89 +87,128 @@ def _plain(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) ->
             tensors |= {f"{name}/{key}": part for key, part in parts.items()}
         # Files without are what earlier versions wrote, and read.
         described[name] = {**description, **shapes}
-    text = json.dumps({**content, "models": described}, separators=(",", ":"))
-    return bytes(tensors_to_bytes(tensors, {KEY: text}))
+        features |= {*shapes} | ({"graph"} if "graph" in description else set())
+    return _safetensors(
+        tensors,
+        {
+            "format": FORMAT,
+            "reader": FORMAT,
+            "features": sorted(features),
+            "single": single,
+            "models": described,
+        },
+    )
 
 
-def _small(content: dict[str, Any], models: Mapping[str, tuple[Any, Arrays]]) -> bytes:
-    payload = compressed(content, models)
-    size = len(payload)
-    about = {KEY: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
-    header = json.dumps(about, separators=(",", ":")).encode()
-    return struct.pack("<Q", len(header)) + header + payload
+def _safetensors(tensors: Arrays, content: dict[str, Any]) -> bytes:
+    """The largest elements first, so that each tensor is aligned for its own."""
+    order = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    content["checksums"] = {name: zlib.crc32(_bytes_of(array)) for name, array in order}
+    header: dict[str, Any] = {"__metadata__": {KEY: _json(content)}}
+    at = 0
+    for name, array in order:
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.str[1:]],
+            "shape": [*array.shape],
+            "data_offsets": [at, at + array.nbytes],
+        }
+        at += array.nbytes
+    text = _json(header).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    parts: list[Any] = [
+        struct.pack("<Q", len(text)),
+        text,
+        *(_bytes_of(array) for _, array in order),
+    ]
+    return b"".join(parts)
 
 
-def is_ours(file: Any) -> bool:
-    """Whether an open safetensors file is one that :func:`write` wrote."""
-    return KEY in (file.metadata() or {}) or [*file.keys()] == [KEY]
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[dict[str, Any], Arrays]], bool]:
-    """Read what :func:`write` wrote: ``{model: (description, tensors)}`` and whether it was one.
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    flat: Any = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+# ---- from bytes ----------------------------------------------------------------------------------
+
+
+def is_ours(metadata: Mapping[str, str] | None, tensors: Iterable[str]) -> bool:
+    """Whether a safetensors file is one that :func:`write` wrote."""
+    return KEY in (metadata or {}) or [*tensors] == [KEY]
+
+
+class SavedFile:
+    """An open file: descriptions were read, and checked so far; arrays are when asked for.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of its models.
+    single : bool
+        Whether :func:`write` was given one model, not several by name.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    OSError
+        If it cannot be read.
     ValueError
         If it is no file of fastmnist's, or was cut or changed.
     """
-    check_path(path)
-    target = Path(path)
-    if not target.is_file():
-        raise FileNotFoundError(f"path: expected a model file, got '{target}', which is no file")
-    try:
-        with safe_open(target, framework="numpy") as file:
-            ours, metadata = is_ours(file), file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    except (
-        SafetensorError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ValueError(
-            f"{target}: expected a safetensors file, got another, or one cut short: {error}"
-        ) from None
-    if not ours:
-        raise ValueError(
-            f"{target}: expected a file that fm.save wrote, got another safetensors file"
-        )
-    try:
-        if KEY in metadata:
-            return _models(json.loads(metadata[KEY]), lambda name, _: _under(f"{name}/", arrays))
-        reader = CompressedReader(arrays[KEY])
-        models = _models(reader.content, lambda _, description: reader.arrays(description))
-        reader.finish()
-        return models
-    except (MemoryError, ValueError, RecursionError) as error:
-        raise ValueError(f"{target}: {error or 'more than the memory that there is'}") from None
 
-
-def _under(prefix: str, arrays: Arrays) -> Arrays:
-    return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-
-
-def _models(
-    content: Any, arrays_of: Callable[[str, dict[str, Any]], Arrays]
-) -> tuple[dict[str, tuple[dict[str, Any], Arrays]], bool]:
-    """The models of a file, and whether it was given one, after checking what there is of them."""
-    version = required_field(content, "format", int)
-    if version not in (1, FORMAT):
-        raise ValueError(
-            f"format: expected 1 or {FORMAT}, got {version}: a later fastmnist may read it"
-        )
-    models = {}
-    for name, description in required_field(content, "models", dict).items():
-        if not isinstance(description, dict):
-            raise ValueError(
-                f"model '{name}': expected a description, got {type(description).__name__}"
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_path(path)
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise FileNotFoundError(
+                f"path: expected a model file, got '{self._path}', which is no file"
             )
-        own = arrays_of(name, description)
-        models[name] = upgraded(description, own) if version == 1 else (description, own)
-    if not models:
-        raise ValueError("field 'models': expected at least one")
-    return models, content.get("single") is True
+        with self._path.open("rb"):  # Python's own words for what it may not read
+            pass
+        try:
+            self._file = _core.ModelFile(os.fsencode(self._path))
+            content = json.loads(self._file.content())
+            self._format: int = content["format"]
+            self._models: dict[str, dict[str, Any]] = required_field(content, "models", dict)
+        except (MemoryError, ValueError, RecursionError) as error:
+            raise self._damaged(error) from None
+        self.names = tuple(self._models)
+        self.single = content.get("single") is True
+
+    def model(self, name: str) -> tuple[dict[str, Any], Arrays]:
+        """A model's description and arrays, as today's version describes them.
+
+        Raises
+        ------
+        ValueError
+            If they are damaged.
+        """
+        told = {
+            key: value
+            for key, value in self._models[name].items()
+            if key not in FORMS and key != "tensors"
+        }
+        try:
+            arrays = {key: self._file.array(name, key) for key in self._file.keys(name)}
+        except (MemoryError, RuntimeError) as error:
+            raise self._damaged(error) from None
+        return upgraded(told, arrays) if self._format == 1 else (told, arrays)
+
+    def _damaged(self, error: Exception) -> ValueError:
+        return ValueError(f"{self._path}: {error or 'more than the memory that there is'}")
+
+
+def read(path: str | os.PathLike[str]) -> SavedFile:
+    """Open what :func:`write` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        As :class:`SavedFile` does.
+    """
+    return SavedFile(path)

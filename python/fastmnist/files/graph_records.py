@@ -28,7 +28,6 @@ from fastmnist.files.records import (
     pixels_from_json,
     pixels_to_json,
 )
-from fastmnist.files.short_forms import dense_arrays
 from fastmnist.int8.graph import KINDS, GraphStep, Input, NetworkGraph, Value
 from fastmnist.int8.network import F32, NO_CLAMP, QuantizedNetwork
 
@@ -175,10 +174,24 @@ def compiled_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwo
     ValueError
         If the record is damaged, or is neither.
     """
-    if description.get("type") == "compiled" and "graph" in description:
-        arrays = dense_arrays(description, arrays)
-        return graph_from_arrays(arrays, "graph.", required_field(description, "graph", dict))
+    if "graph" in description:
+        prefix = "graph."
+        if description.get("type") == "module":  # whose own tensors have the names without a dot
+            prefix = ".graph."
+            arrays = {**arrays, **_same(description, arrays)}
+        graph = graph_from_arrays(arrays, prefix, required_field(description, "graph", dict))
+        return graph.as_network() or graph
     return network_from(description, arrays)
+
+
+def _same(description: dict[str, Any], arrays: Arrays) -> Arrays:
+    """The graph's arrays that are the module's own."""
+    found: Arrays = {}
+    for key, own in required_field(description, "same", dict).items():
+        if key in arrays or own not in arrays:
+            raise ValueError(f"same: expected names of tensors, got '{key}' as {own!r}")
+        found[key] = arrays[own]
+    return found
 
 
 def _some(description: Any, field: str) -> list[Any]:

@@ -29,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmnist.files.fields import required_field, required_tensor
-from fastmnist.files.short_forms import dense_arrays
 from fastmnist.int8.activation import Activation
 from fastmnist.int8.network import KINDS, U8, QuantizedLayer, QuantizedNetwork
 from fastmnist.pixels import PixelNormalization
@@ -184,7 +183,6 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
     ValueError
         If the record is damaged, or is no such chain.
     """
-    arrays = dense_arrays(description, arrays)
     if description.get("type") == "compiled":
         whole = required_field(description, "network", dict)
         return network_from_arrays(arrays, "network.", whole)

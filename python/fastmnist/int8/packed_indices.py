@@ -6,19 +6,17 @@
 
 Places have as few bits as they need, 1 to 7, the first in the lowest bits of a byte; each row is
 padded to whole bytes. The table is in rising order, so two writers make the same of one array. With
-16 values, as 4-bit and clustered weights have, places are nibbles.
+16 values, as 4-bit and clustered weights have, places are nibbles. Files are read natively
+(csrc/files/short_forms.h).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from fastmnist.int8.sparse_encoding import checked_shape
 
 MOST_VALUES = 128
 
@@ -52,7 +50,7 @@ def encode(array: npt.NDArray[Any]) -> Indexed | None:
     Examples
     --------
     >>> encoded = encode(np.arange(64, dtype=np.int8).reshape(4, 16) % 16)
-    >>> encoded.nbytes, decode(encoded)[3, :3]
+    >>> encoded.nbytes, encoded.table[:3]
     (48, array([0, 1, 2], dtype=int8))
     """
     if array.dtype != np.int8 or array.ndim < 2 or array.size == 0:
@@ -72,42 +70,6 @@ def encode(array: npt.NDArray[Any]) -> Indexed | None:
     rows = np.ascontiguousarray(array).reshape(-1, array.shape[-1])
     blocks = [packed(rows[block]) for block in _blocks(*rows.shape)]
     return Indexed(table, np.concatenate(blocks), array.shape)
-
-
-def decode(encoded: Indexed) -> npt.NDArray[np.int8]:
-    """Give the array back.
-
-    Raises
-    ------
-    ValueError
-        If table, indices and shape do not belong together.
-    """
-    table, indices, shape = encoded.table, encoded.indices, checked_shape(encoded.shape)
-    rising = table.dtype == np.int8 and table.ndim == 1 and bool((table[1:] > table[:-1]).all())
-    if not rising or not 1 <= len(table) <= MOST_VALUES:
-        raise ValueError(
-            f"table: expected 1 to {MOST_VALUES} rising int8 values, got {table.dtype} "
-            f"{[*table.shape]}"
-        )
-    bits, columns = _bits(len(table)), shape[-1]
-    expected = (math.prod(shape[:-1]), -(-columns * bits // 8))
-    if indices.dtype != np.uint8 or indices.shape != expected:
-        raise ValueError(
-            f"indices: expected uint8 {[*expected]}, got {indices.dtype} {[*indices.shape]}"
-        )
-
-    def unpacked(block: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
-        single = np.unpackbits(block, axis=1, bitorder="little")
-        if single[:, columns * bits :].any():
-            raise ValueError("indices: expected zeros behind the end of each row")
-        single = single[:, : columns * bits].reshape(-1, columns, bits)
-        places = np.packbits(single, axis=2, bitorder="little")
-        if places.max() >= len(table):
-            raise ValueError(f"indices: expected places below {len(table)}, got {places.max()}")
-        return table[places[:, :, 0]]
-
-    blocks = [unpacked(indices[block]) for block in _blocks(len(indices), columns)]
-    return np.concatenate(blocks).reshape(shape)
 
 
 def _blocks(rows: int, columns: int) -> list[slice]:

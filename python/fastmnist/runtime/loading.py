@@ -30,14 +30,15 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> CompiledModel
         it is float or not a chain.
     """
     check_environment()
-    models, _ = read(path)
+    file = read(path)
+    known = ", ".join(file.names)
     if name is None:
-        if len(models) > 1:
-            raise ValueError(f"name: expected one of {', '.join(models)}, got none")
-        name = next(iter(models))
-    if name not in models:
-        raise KeyError(f"name: expected one of {', '.join(models)}, got '{name}'")
+        if len(file.names) > 1:
+            raise ValueError(f"name: expected one of {known}, got none")
+        name = file.names[0]
+    if name not in file.names:
+        raise KeyError(f"name: expected one of {known}, got '{name}'")
     try:
-        return CompiledModel(compiled_from(*models[name]))
+        return CompiledModel(compiled_from(*file.model(name)))
     except ValueError as error:
         raise ValueError(f"{path}: model '{name}': {error}") from None

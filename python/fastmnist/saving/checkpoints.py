@@ -21,9 +21,9 @@ from torch import Tensor
 
 from fastmnist.files.container import is_ours, read
 from fastmnist.files.records import pixels_from_json
-from fastmnist.files.short_forms import dense_arrays
 from fastmnist.pixels import PixelNormalization
 from fastmnist.saving.computed import joined_clusters
+from fastmnist.saving.programs import without_program
 from fastmnist.saving.unread import Unread, load_unread
 
 # Names under which wrappers, trainers and EMA copies hold the model itself. Other tensors may lie
@@ -170,7 +170,7 @@ def _of_safetensors(path: Any) -> tuple[str, list[StateDict]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            ours = is_ours(file)
+            ours = is_ours(file.metadata(), file.keys())
         states = [*_own_models(path)] if ours else [StateDict((), load_file(path))]
     except Exception as error:  # SafetensorError derives directly from Exception
         got = f"a safetensors file that is damaged ({str(error).strip()})"
@@ -183,13 +183,14 @@ def _of_safetensors(path: Any) -> tuple[str, list[StateDict]]:
 
 
 def _own_models(path: Any) -> Iterator[StateDict]:
-    models, single = read(path)
-    for name, (description, arrays) in models.items():
+    saved = read(path)
+    for name in saved.names:
+        description, arrays = saved.model(name)
         if description.get("type") != "module":
             continue  # a compiled model has no state_dict
-        whole = joined_clusters(description.get("clustered", []), dense_arrays(description, arrays))
+        whole = joined_clusters(description.get("clustered", []), without_program(arrays))
         tensors = {k: torch.tensor(a) for k, a in whole.items()}
-        where = () if single else (name,)
+        where = () if saved.single else (name,)
         pixels = pixels_from_json(description.get("pixels"))
         yield StateDict(where, tensors, "model of fastmnist's", pixels)
 

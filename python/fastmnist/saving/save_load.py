@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fastmnist.files.container import read, to_bytes, write
+from fastmnist.files.container import SavedFile, read, to_bytes, write
 from fastmnist.files.fields import required_field
 from fastmnist.files.graph_records import compiled_from, graph_arrays, graph_to_json
 from fastmnist.files.records import (
@@ -21,7 +21,6 @@ from fastmnist.files.records import (
     pixels_from_json,
     pixels_to_json,
 )
-from fastmnist.files.short_forms import dense_arrays
 from fastmnist.int8.empty_neurons import without_empty_neurons
 from fastmnist.int8.graph import NetworkGraph
 from fastmnist.layers.fused import FusedLinear
@@ -66,6 +65,7 @@ from fastmnist.saving.layers import (
     load_tensors,
     to_array,
 )
+from fastmnist.saving.programs import program_of, without_program
 
 _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
@@ -190,32 +190,32 @@ def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
         raise TypeError(f"into: expected a torch.nn.Module, got {type(into).__name__}{hint}")
     check_environment()
     try:
-        records, single = read(path)
+        file = read(path)
     except ValueError:
         elsewhere = told_to_load_elsewhere(path)
         if elsewhere is None:
             raise
         raise ValueError(f"{path!s}: {elsewhere}") from None
-    loaded = Loaded(str(path), records, into)
-    return loaded["model"] if single and "model" in records else loaded
+    loaded = Loaded(str(path), file, into)
+    return loaded["model"] if file.single and "model" in file.names else loaded
 
 
 class Loaded(Mapping[str, Any]):
     """The models of a file, by name, each built when it is first asked for."""
 
-    def __init__(self, path: str, records: dict[str, Any], into: nn.Module | None) -> None:
-        self._path, self._records, self._into = path, records, into
+    def __init__(self, path: str, file: SavedFile, into: nn.Module | None) -> None:
+        self._path, self._file, self._into = path, file, into
         self._built: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._records:
+        if name not in self._file.names:
             raise KeyError(
-                f"{self._path}: expected one of its models, {', '.join(self._records)}, got "
+                f"{self._path}: expected one of its models, {', '.join(self._file.names)}, got "
                 f"'{name}'"
             )
         if name not in self._built:
             try:
-                description, arrays = self._records[name]
+                description, arrays = self._file.model(name)
                 with torch.random.fork_rng(devices=[]):  # new layers draw weights
                     self._built[name] = _build(description, arrays, self._into)
             except (
@@ -230,13 +230,13 @@ class Loaded(Mapping[str, Any]):
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
+        return iter(self._file.names)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._file.names)
 
     def __repr__(self) -> str:
-        return f"Loaded({self._path!r}: {', '.join(self._records)})"
+        return f"Loaded({self._path!r}: {', '.join(self._file.names)})"
 
 
 def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Arrays]:
@@ -285,6 +285,9 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
     for path, tensor in masked:  # a product with 0 may be -0, which would not count as zero
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
+    if description["chain"] is None and not clustered:
+        program, numbers = program_of(plain, arrays)
+        return {**description, **program}, {**arrays, **numbers}
     return description, arrays
 
 
@@ -337,7 +340,7 @@ def _build(description: dict[str, Any], arrays: Arrays, into: nn.Module | None) 
     if kind != "module":
         raise ValueError(f"type: expected 'compiled' or 'module', got {kind!r}")
     clustered = description.get("clustered", [])
-    arrays = joined_clusters(clustered, dense_arrays(description, arrays))
+    arrays = joined_clusters(clustered, without_program(arrays))
     replaced = required_field(description, "replaced", dict)
     own_class = model_class(description.get("class"))
     if "" in replaced:
