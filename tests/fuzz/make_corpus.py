@@ -138,23 +138,25 @@ def json_files() -> Files:
 def coded_files() -> Files:
     """Give streams behind their schedules: see fuzz_coded.cpp."""
     random = np.random.default_rng(0)
+    number, weights, text, strides = 0, 4, 15, {2: 11, 3: 12, 4: 13, 8: 14}
     for name, reads in {
-        "numbers": [(0, 5, 0), (0, 200, 0)],
-        "text": [(1, 60, 0), (0, 3, 0), (1, 20, 0)],
-        "strides": [(4, 40, 0), (2, 20, 0), (8, 80, 0)],
-        "weights": [(9, 12, 20), (9, 1, 1), (9, 40, 30)],
-        "model": [(0, 60, 0), (1, 60, 0), (9, 20, 36), (2, 40, 0), (9, 3, 20), (2, 6, 0)],
+        "numbers": [(number, 5, 0), (number, 200, 0)],
+        "text": [(text, 60, 0), (number, 3, 0), (text, 20, 0)],
+        "strides": [(strides[4], 40, 0), (strides[2], 20, 0), (strides[8], 80, 0)],
+        "weights": [(weights, 12, 20), (weights, 1, 1), (weights, 40, 30)],
+        "layer": [(number, 60, 0), (weights, 20, 36), (strides[2], 40, 0), (strides[3], 9, 0)],
     }.items():
         writer = _core.CodedWriter()
         for kind, first, second in reads:
-            if kind == 0:
+            if kind == number:
                 writer.number(first * 1000)
-            elif kind < 9:
-                writer.bytes(random.integers(97, 103, first, dtype=np.uint8).tobytes(), kind)
+            elif kind == weights:
+                values = random.integers(-7, 8, (first, second), dtype=np.int8)
+                values[random.random(values.shape) < 0.6] = 0
+                writer.weights(values)
             else:
-                weights = random.integers(-7, 8, (first, second), dtype=np.int8)
-                weights[random.random(weights.shape) < 0.6] = 0
-                writer.weights(weights)
+                stride = next((s for s, code in strides.items() if code == kind), 1)
+                writer.bytes(random.integers(97, 103, first, dtype=np.uint8).tobytes(), stride)
         schedule = bytes([len(reads), *itertools.chain.from_iterable(reads)])
         yield name, schedule + writer.finish()
 
@@ -200,12 +202,18 @@ def goldens(*stems: str) -> list[Path]:
 MODELS = (
     "hardtanh", "root-static", "several", "chain-partly", "chain-low-rank-float", "compiled-affine",
     "compiled-dynamic", "compiled-pixels", "structured", "pruned-float", "module-float",
-    "compressed-static", "compressed-dynamic", "four-bits-dynamic", "indexed-static",
+    "four-bits-dynamic", "indexed-static",
 )  # fmt: skip
+COMPRESSED = ("compressed-static", "compressed-dynamic", "compressed-pixels")
 
 
 def model_files() -> Files:
     for path in goldens(*MODELS):
+        yield path.stem, path.read_bytes()
+
+
+def compressed_files() -> Files:
+    for path in goldens(*COMPRESSED):
         yield path.stem, path.read_bytes()
 
 
@@ -224,6 +232,7 @@ def c_api_files() -> Files:
 CORPORA = {
     "fuzz_c_api": c_api_files,
     "fuzz_coded": coded_files,
+    "fuzz_compressed": compressed_files,
     "fuzz_file": model_files,
     "fuzz_gzip": gzip_files,
     "fuzz_idx": idx_files,

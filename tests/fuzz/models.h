@@ -49,4 +49,22 @@ inline fastmnist_options fixed_plan() {
   return options;
 }
 
+// Opens a file, and loads and runs each model in it.
+inline void run_file(Bytes bytes) {
+  fastmnist_file* file = nullptr;
+  if (fastmnist_open_memory(bytes.data(), bytes.size(), &file) != FASTMNIST_OK) {
+    if (file != nullptr || fastmnist_last_error()[0] == '\0') std::abort();
+    return;
+  }
+  if (fastmnist_description(file) == nullptr) std::abort();
+  const fastmnist_options options = fixed_plan();
+  for (std::size_t i = 0; i < fastmnist_models(file); ++i) {
+    fastmnist_model* model = nullptr;
+    if (fastmnist_load_from(file, fastmnist_model_name(file, i), &options, &model) == FASTMNIST_OK)
+      run_model(model, 3);
+    fastmnist_free(model);
+  }
+  fastmnist_close(file);
+}
+
 }  // namespace fuzz
