@@ -59,7 +59,12 @@ def zlib(compiler: str) -> bool:
 
 @pytest.fixture(scope="session")
 def program(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the program, built once for all of pytest-xdist's processes; some ten seconds."""
+    """Give the program, built once for all of pytest-xdist's processes; some ten seconds.
+
+    FASTMNIST_RUN names another one, built with sanitizers, say.
+    """
+    if "FASTMNIST_RUN" in os.environ:
+        return Path(os.environ["FASTMNIST_RUN"]).resolve()
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
