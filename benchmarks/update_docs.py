@@ -22,6 +22,7 @@ from benchmarks import (
     few_bits,
     float_layers,
     graphs,
+    library,
     modules,
     pruning_accuracy,
     quantization_accuracy,
@@ -165,6 +166,10 @@ def graph_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, graphs.tables(saved)), f"{_ran(saved['about'])}."]
 
 
+def library_tables(saved: Saved, _: Path) -> list[str]:
+    return [_markdown(library.table(saved)), f"{_ran(saved['about'])}."]
+
+
 def float_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, float_layers.tables(saved)), f"{_ran(saved['about'])}."]
 
@@ -201,6 +206,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
             *results.each("sparse", sparse_speed),
         ],
         "few-bits-table": results.each("few_bits", few_bits_tables),
+        "library-table": results.each("library", library_tables),
         "compression-table": results.anywhere("compression", compression_tables),
         "graphs-table": [
             *results.each("graphs", graph_tables),

@@ -52,6 +52,8 @@ class FASTMNIST_API LoadedModel {
   const std::vector<Input>& inputs() const { return inputs_; }
   const std::vector<Output>& outputs() const { return outputs_; }
   std::size_t bytes() const { return bytes_; }
+  // A network (pack/network.h), or a graph (pack/graph.h).
+  std::span<const std::byte> packed() const { return {storage_.get(), bytes_}; }
 
   // An array for each input, of `rows` rows, and memory for each output. Refused, before anything
   // is written, for another number of arrays, pixels that an input cannot take, outputs that
@@ -73,7 +75,6 @@ class FASTMNIST_API LoadedModel {
   Status keep(std::span<const std::byte> packed);
   Status check(std::span<const GraphInput> inputs, std::int64_t rows,
                std::span<void* const> outputs, std::int64_t values_a_row) const;
-  std::span<const std::byte> packed() const { return {storage_.get(), bytes_}; }
 
   std::unique_ptr<std::byte, Free> storage_;
   std::size_t bytes_ = 0;

@@ -64,7 +64,7 @@ def test_nothing_that_sphinx_copies_is_committed():
 
 
 # What a fence may say: others would be run by nobody, and no reader is told.
-FENCES = {"python", "bash", "text", "{toctree}", "{eval-rst}"}
+FENCES = {"python", "bash", "text", "cpp", "cmake", "c", "{toctree}", "{eval-rst}"}
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from c_library import assert_answers_like
 from random_models import Drawn
 from torch import Tensor, nn
 
@@ -334,6 +335,7 @@ class Checks:
             path = Path(folder, "net.safetensors")
             fm.save(path, net)
             assert torch.equal(run(fm.load(path), rows), want), f"{name}: other bits after load"
+            assert_answers_like(net, *(x.numpy() for x in rows))
 
     # ---- what every result must survive ----------------------------------------------------------
 

@@ -166,6 +166,16 @@ def graph_from_arrays(arrays: _Arrays, prefix: str, description: Any) -> Network
     return graph
 
 
+def compiled_to(network: QuantizedNetwork | NetworkGraph) -> tuple[dict[str, Any], Arrays]:
+    """Give a compiled model's description and arrays."""
+    if isinstance(network, NetworkGraph):
+        return {"type": "compiled", "graph": graph_to_json(network)}, graph_arrays(
+            network, "graph."
+        )
+    told = {"type": "compiled", "network": network_to_json(network)}
+    return told, network_arrays(network, "network.")
+
+
 def compiled_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwork | NetworkGraph:
     """Read one model's record as a graph, or as a chain of int8 layers.
 

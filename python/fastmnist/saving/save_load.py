@@ -13,11 +13,9 @@ from torch import nn
 
 from fastmnist.files.container import SavedFile, read, to_bytes, write
 from fastmnist.files.fields import required_field
-from fastmnist.files.graph_records import compiled_from, graph_arrays, graph_to_json
+from fastmnist.files.graph_records import compiled_from, compiled_to
 from fastmnist.files.records import (
     Arrays,
-    network_arrays,
-    network_to_json,
     pixels_from_json,
     pixels_to_json,
 )
@@ -242,12 +240,10 @@ class Loaded(Mapping[str, Any]):
 def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Arrays]:
     if isinstance(model, CompiledModel):
         network = model.network
-        if isinstance(network, NetworkGraph):
-            described = {"type": "compiled", "graph": graph_to_json(network), **_made_by(model)}
-            return described, graph_arrays(network, "graph.")
-        network = without_empty_neurons(network) if compress else network
-        described = {"type": "compiled", "network": network_to_json(network), **_made_by(model)}
-        return described, network_arrays(network, "network.")
+        if compress and not isinstance(network, NetworkGraph):
+            network = without_empty_neurons(network)
+        told, numbers = compiled_to(network)
+        return {**told, **_made_by(model)}, numbers
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"models: expected modules or compiled models, got {type(model).__name__} as '{name}'"

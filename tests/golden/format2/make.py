@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
+from nets import Skip
 from safetensors.torch import save_file
 from torch import nn
 
@@ -33,6 +34,12 @@ def few_values(zeros: float) -> nn.Module:
     return model
 
 
+def skip() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return Skip().eval()
+
+
 KINDS = {
     "indexed-static": (False, lambda: fm.quantize(few_values(0.0), fm.Static(X))),
     "clustered-float": (False, lambda: fm.cluster(few_values(0.5), fm.Clusters(9, "channel"))),
@@ -50,6 +57,17 @@ KINDS = {
             fm.quantize(few_values(0.5), fm.Static(PIXELS, mean=0.3, std=0.4, per_channel=False))
         ),
     ),
+    # With checksums, features and numbers that are aligned.
+    "checked-static": (False, lambda: fm.quantize(few_values(0.0), fm.Static(X))),
+    "checked-pixels": (False, lambda: fm.compile(few_values(0.6), PIXELS, mean=0.3, std=0.4)),
+    "checked-float": (False, lambda: fm.prune(few_values(0.0), fm.L1Unstructured(0.7))),
+    # Graphs, of compiled models and beside modules that are no chains.
+    "graph-mixed": (False, lambda: fm.compile(fm.quantize(skip(), fm.Static(X), exclude="gate"))),
+    "graph-float": (False, lambda: fm.compile(skip())),
+    "compressed-graph": (True, lambda: fm.compile(fm.quantize(skip(), fm.Dynamic()))),
+    "program-static": (False, lambda: fm.quantize(skip(), fm.Static(X))),
+    "program-float": (False, skip),
+    "compressed-program": (True, lambda: fm.quantize(skip(), fm.Static(X, weight_bits=4))),
     "compressed-dynamic": (True, lambda: fm.compile(few_values(0.5), dynamic=True)),
 }
 
