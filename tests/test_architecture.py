@@ -207,7 +207,7 @@ def sources(*folders: str, suffixes: set[str]) -> list[Path]:
 
 
 # Folders of csrc, the lowest first: an include never goes up.
-FLOORS = ["core", "kernels", "pack", "files", "runtime", "bindings"]
+FLOORS = ["core", "kernels", "pack", "files", "runtime", "bindings", "run"]
 # What asks the operating system, or starts threads, which some systems have not.
 OF_SYSTEMS = re.compile(r"<(sys/.*|unistd\.h|fcntl\.h|pthread\.h|sched\.h|thread)>")
 MAY_ASK = {"core/os.cpp", "core/files.cpp", "core/cpu.cpp", "core/pool.cpp"}
@@ -230,12 +230,22 @@ def test_no_include_goes_up():
                 assert not OF_SYSTEMS.fullmatch(include), f"{name} includes {include}"
 
 
+def test_the_program_is_a_client_of_the_public_header():
+    """Of the library's own headers it takes those that need nothing of the library."""
+    allowed = re.compile(r"<.+>|\"(run/.+|fastmnist/fastmnist\.h|core/status\.h|files/utf8\.h)\"")
+    paths = sources("csrc/run", suffixes={".h", ".cpp"})
+    assert paths
+    for path in paths:
+        for include in includes_of(path):
+            assert allowed.fullmatch(include), f"{path.name} includes {include}"
+
+
 @pytest.mark.parametrize(
     ("paths", "most"),
     [
         (sources("python", "tests", "benchmarks", suffixes={".py"}), 399),
         (sources("csrc/kernels", suffixes={".h", ".cpp"}), 250),
-        (sources("csrc", "tests/native", suffixes={".h", ".cpp"}), 400),
+        (sources("csrc", "tests/native", "tests/fuzz", suffixes={".h", ".cpp"}), 400),
     ],
     ids=["Python", "kernels", "C++"],
 )
