@@ -171,7 +171,7 @@ def table(report: dict[str, Any]) -> Table:
         [*head, *RUNTIMES],
     )
     for name, variant in report["variants"].items():
-        cells = [f"{variant['bytes'] / 1024:,.0f} KB", f"{variant['accuracy']:.2%}"]
+        cells = [f"{variant['bytes'] / 1024:,.0f} KB", f"{100 * variant['accuracy']:.2f} %"]
         made.row(name, *cells, *(_cell(variant["runtimes"][runtime]) for runtime in RUNTIMES))
     versions = about["versions"]
     told = "; ".join(f"{name}: {how}" for name, how in RUNTIMES.items())
@@ -180,6 +180,8 @@ def table(report: dict[str, Any]) -> Table:
              for found in variant["runtimes"].values()]  # fmt: skip
     if any(found.get("error") == NOT_CAPPED for found in cells):
         made.note("–: this system cannot mask CPUID, and ONNX Runtime has no variable for it")
+    if about.get("capped"):
+        made.note("OpenVINO computes in float32 where it would take bfloat16, as it is capped")
     if report["emulator"]:
         made.note(f"ONNX Runtime runs under {report['emulator']}")
     if all(variant["comes_back"] for variant in report["variants"].values()):

@@ -101,3 +101,25 @@ def test_outputs_that_are_nearly_zero_are_no_error():
     nn.init.zeros_(model[1].weight)
     nn.init.zeros_(model[1].bias)
     assert np.array_equal(fm.compile(model, X)(X.numpy()), np.zeros((20, 2), np.float32))
+
+
+def test_what_fx_traced_is_a_model_like_any_other():
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)))
+    q = fm.quantize(model, fm.Static(X, mean=0.5, std=0.5))
+    assert torch.equal(fm.compile(q)(X), q(X))
+    assert fm.changes(q)
+    again = fm.quantize(fm.fuse(model), fm.Dynamic(mean=0.5, std=0.5))
+    assert fm.changes(again)
+    assert fm.compile(again).pixels is not None  # kept by copies, which fx makes of the graph alone
+
+
+def test_a_call_of_its_own_is_one_in_what_fx_traced_too():
+    class Called(torch.fx.GraphModule):
+        def __call__(self, *rows, **named):
+            return super().__call__(*rows, **named) + 1
+
+    traced = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(6, 5)))
+    model = Called(traced, traced.graph)
+    assert not torch.equal(model(X), traced(X))
+    with pytest.raises(ValueError, match="no hooks, got one on the model itself"):
+        fm.compile(model)

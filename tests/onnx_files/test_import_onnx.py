@@ -305,6 +305,44 @@ def test_pixels_of_others(tmp_path):
     assert_near(run(path, x)[0], fm.compile(back)(x), 1e-6)
 
 
+def test_names_that_python_would_not_take(tmp_path):
+    names = ["class", "self", "a.b", "a_b", "1", "", "²"]
+    weight = np.eye(4, 3, dtype=np.float32)
+    nodes = [helper.make_node("MatMul", [name or "x", "w"], [f"h{i}"])
+             for i, name in enumerate(names)]  # fmt: skip
+    nodes.append(helper.make_node("Concat", [f"h{i}" for i in range(len(names))], ["y"], axis=1))
+    inputs = {name or "x": (TensorProto.FLOAT, ["N", 4]) for name in names}
+    path = written(model_of(nodes, {"w": weight}, inputs=inputs), tmp_path)
+    rows = [np.full((2, 4), i, np.float32) for i in range(len(names))]
+    with torch.no_grad():
+        got = fm.import_onnx(path)(*map(torch.from_numpy, rows)).numpy()
+    assert np.array_equal(got, run(path, *rows)[0])
+
+
+def test_powers_and_squares(tmp_path):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]),
+             helper.make_node("Pow", ["h", "two"], ["y"])]  # fmt: skip
+    arrays = {"w": np.eye(4, 3, dtype=np.float32), "two": np.float32(2)}
+    path = written(model_of(nodes, arrays), tmp_path)
+    back = fm.import_onnx(path)
+    x = X[:, :4].contiguous()
+    with torch.no_grad():
+        assert_near(run(path, x.numpy())[0], back(x).numpy(), 1e-6)
+    assert_near(run(path, x.numpy())[0], fm.compile(back)(x).numpy(), 1e-6)
+
+
+def test_a_softmax_of_before_13(tmp_path):
+    for shape, fits in ((["N", 4], True), (["N", 2, 4], False)):
+        node = helper.make_node("Softmax", ["x"], ["y"], axis=1)
+        model = model_of([node], inputs={"x": (TensorProto.FLOAT, shape)}, opset=11)
+        path = written(model, tmp_path)
+        if not fits:  # it would go over both dimensions
+            with pytest.raises(ValueError, match="last axis"):
+                fm.import_onnx(path)
+            continue
+        assert_near(run(path, X[:, :4].numpy())[0], fm.import_onnx(path)(X[:, :4]).numpy(), 1e-6)
+
+
 @pytest.mark.parametrize(("node", "what"), [
     (("Softmax", ["x"], {"axis": 0}), "axis of the rows' own"),
     (("ReduceMean", ["x", "zero"], {}), "axis of the rows' own"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 from collections import OrderedDict
@@ -52,8 +53,12 @@ class Building:
 
     def input(self, name: str, shape: Shape) -> Rows:
         """Add an argument of forward."""
-        word = re.sub(r"\W", "_", name) or "input"
-        word = word if word.isidentifier() and not word[0].isdigit() else f"input_{word}"
+        word = re.sub(r"\W", "_", name, flags=re.ASCII)
+        if not word.isidentifier() or keyword.iskeyword(word) or word == "self":
+            word = f"input_{word}"
+        taken = {str(node.target) for node in self.graph.nodes}
+        while word in taken:
+            word += "_"
         return Rows(self.graph.placeholder(word), shape)
 
     def layer(self, module: nn.Module, x: Rows, shape: Shape, name: str) -> Rows:
@@ -111,7 +116,8 @@ class Building:
         return self.graph.get_attr(path)
 
     def _path(self, name: str) -> str:
-        word = re.sub(r"\W+", "_", re.sub(r"\.(weight|bias)$", "", name)).strip("_")
+        short = re.sub(r"\.(weight|bias)$", "", name)
+        word = re.sub(r"\W+", "_", short, flags=re.ASCII).strip("_")
         word = word or "layer"
         made, count = word, 1
         while hasattr(self.root, made) or made in ("forward", "training"):

@@ -125,6 +125,8 @@ class CodedOperators(GraphValues):
 
     def _scale(self, node: Node, value: Ranged, name: str) -> Ranged:
         times = self.array(name, node).astype(np.float32)
+        if times.ndim > 1:
+            raise Unreadable(f"expected a scale of {node}, or one a channel, got {times.ndim} axes")
         return Ranged(value.of, "scale", times if value.times is None else value.times * times)
 
     def _product_of_ranges(self, node: Node, value: Product, scale: Any, name: str) -> Rows:
@@ -150,7 +152,8 @@ class CodedOperators(GraphValues):
     def _by_row(self, found: Found) -> Rows:
         filled, node = found.filled, found.node
         codes, sums = filled["weight"], filled["sums"]
-        same = codes.ndim == 2 and codes.dtype == np.int8
+        same = codes.ndim == 2 and codes.dtype == np.int8 and filled["weight_scale"].ndim <= 1
+        same = same and sums.ndim <= 1
         if not same or not np.array_equal(codes.sum(axis=0, dtype=np.int64), sums.reshape(-1)):
             raise Unreadable(f"expected the sums of int8 weights at {node}, got others")
         scale = filled["weight_scale"].astype(np.float32).reshape(-1)

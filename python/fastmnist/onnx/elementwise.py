@@ -20,6 +20,7 @@ JOINS: dict[str, Callable[..., Any]] = {
     "Sub": torch.sub,
     "Mul": torch.mul,
     "Div": torch.div,
+    "Pow": torch.pow,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Abs": torch.abs,

@@ -26,7 +26,8 @@ from fastmnist.onnx.reading import (
 )
 from fastmnist.pixels import set_model_pixels
 
-_WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, SyntaxError, TypeError,
+          ValueError)  # fmt: skip
 _FLOATS, _UINT8 = (1, 10, 11, 6, 7, 16), 2
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from fastmnist.onnx.building import Rows
 from fastmnist.onnx.coded_operators import CODED_METHODS, CodedOperators
@@ -54,6 +55,8 @@ class Operators(CodedOperators):
             if module is None:
                 raise Unreadable(f"expected operators of an MLP, got {node}: {ADVICE}")
             x = self.rows(node.input(0), node)
+            if isinstance(module, nn.Softmax | nn.LogSoftmax):
+                self._check_axis(node, module, x)
             made = self.building.layer(module, x, x.shape, kind.lower())
         if isinstance(made, Sizes) and (known := made.known()) is not None:
             self.file.constants[node.outputs[0]] = known
@@ -226,6 +229,20 @@ class Operators(CodedOperators):
         found = Found("scaler", filled, node.input(0), node)
         return scaled(self.building, self.rows(node.input(0), node), found)
 
+    def _check_axis(self, node: Node, module: nn.Softmax | nn.LogSoftmax, x: Rows) -> None:
+        rank = len(x.shape) + 1
+        axis = -1 if module.dim is None else module.dim
+        if not -rank <= axis < rank or axis % rank == 0:
+            raise Unreadable(f"expected an axis of the rows' own of {node}, got {axis}")
+        if self.file.opset < 13 and axis % rank != rank - 1:
+            raise Unreadable(f"expected the last axis of {node}, as before opset 13 others join it")
+
+    def _dropout(self, node: Node) -> Any:
+        training = self.constant(node.input(2))
+        if node.input(2) and (training is None or training.any()):
+            raise Unreadable(f"expected {node} as after training, got training_mode")
+        return self._same(node)
+
     def _prelu(self, node: Node) -> Rows:
         x = self.rows(node.input(0), node)
         return prelu(self.building, x, self.constant(node.input(1)), node)
@@ -265,5 +282,5 @@ _METHODS: dict[str, Callable[[Any, Node], Any]] = {
     "LayerNormalization": Operators._layer_norm,
     "ai.onnx.ml.Scaler": Operators._scaler,
     "ai.onnx.ml.ZipMap": Operators._same,
-    "Dropout": Operators._same,
+    "Dropout": Operators._dropout,
 }  # fmt: skip

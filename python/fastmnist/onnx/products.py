@@ -173,7 +173,8 @@ def _layer_of(
 
 
 def _per_feature(values: Array, inputs: int, node: Node) -> Any:
-    if values.size not in (1, inputs) or not np.isfinite(values).all():
+    fits = values.size == 1 or (values.size == inputs and values.shape[-1] == inputs)
+    if not fits or not np.isfinite(values).all():
         raise Unreadable(f"expected {inputs} finite multipliers and offsets before {node}")
     return np.array(np.broadcast_to(values.reshape(-1), (inputs,)), np.float32)
 

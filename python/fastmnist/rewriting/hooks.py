@@ -41,7 +41,9 @@ def _has_known_call(cls: type[nn.Module]) -> bool:
     wrapped = vars(cls).get("_wrapped_call")
     return (
         issubclass(cls, fx.GraphModule)
-        and getattr(wrapped, "cls_call", cls) is None  # else fx's goes on to the class's
+        # fx makes a class for each, whose call goes on to one that it replaced, or to its base's.
+        and getattr(wrapped, "cls_call", cls) is None
+        and all(base.__call__ is nn.Module.__call__ for base in cls.__bases__)
         and cls.__call__.__module__ == fx.graph_module.__name__
     )
 
