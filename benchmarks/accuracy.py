@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,12 +20,16 @@ def main(
     description: str | None,
     results: Callable[[fm.NeuralNetwork, fm.Data, argparse.Namespace], dict[str, Any]],
     tables: Callable[[dict[str, Any]], list[Table]],
+    module: str = "",
+    more: Mapping[str, dict[str, Any]] | None = None,
 ) -> int:
     """Read the command line, train 784-96-256-10, make the results, print and keep them."""
-    benchmark = Benchmark(f"{name}_accuracy", description, name)
+    benchmark = Benchmark(module or f"{name}_accuracy", description, name)
     add = benchmark.parser.add_argument
     add("--data", default="auto", choices=("auto", "mnist", "digits"))
     add("--seed", type=int, default=0)
+    for name_of_option, about_it in (more or {}).items():
+        add(name_of_option, **about_it)
 
     def run(options: argparse.Namespace) -> dict[str, Any]:
         data = fm.load_dataset(options.data)

@@ -24,6 +24,7 @@ from benchmarks import (
     graphs,
     library,
     modules,
+    onnx_agreement,
     pruning_accuracy,
     quantization_accuracy,
     search,
@@ -162,6 +163,10 @@ def few_bits_tables(saved: Saved, _: Path) -> list[str]:
     return [_markdown(few_bits.table(saved)), f"{_ran(saved['about'])}."]
 
 
+def onnx_tables(saved: Saved, _: Path) -> list[str]:
+    return [_markdown(onnx_agreement.table(saved)), f"{_ran(saved['about'])}."]
+
+
 def graph_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, graphs.tables(saved)), f"{_ran(saved['about'])}."]
 
@@ -207,6 +212,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
         ],
         "few-bits-table": results.each("few_bits", few_bits_tables),
         "library-table": results.each("library", library_tables),
+        "onnx-table": results.each("onnx", onnx_tables),
         "compression-table": results.anywhere("compression", compression_tables),
         "graphs-table": [
             *results.each("graphs", graph_tables),

@@ -18,7 +18,7 @@ import fastmnist as fm
 ROOMS = [
     "_version", "pixels", "display", "int8", "files", "_inputs", "runtime", "data", "ranges",
     "_ops", "layers", "network", "measuring", "rewriting", "fusion", "training", "quantization",
-    "pruning", "clustering", "factorization", "compilation", "saving", "distillation",
+    "pruning", "clustering", "factorization", "compilation", "onnx", "saving", "distillation",
     "comparison", "searching", "command", "ao", "testing", "notebook",
     "__init__", "cli", "__main__",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-// _core.ModelFile: what fm.save wrote, opened natively.
+// _core.ModelFile and _core.NativeModel: what fm.save wrote, opened natively, and run so.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -4,50 +4,22 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <locale>
 #include <new>
-#include <sstream>
 
 #include "files/utf8.h"
 
 namespace fastmnist {
-
-std::optional<std::int64_t> JsonValue::integer() const {
-  constexpr double kMost = 9007199254740992.0;  // 2^53
-  if (!is_number() || !node().is_integer || std::fabs(number()) > kMost) return std::nullopt;
-  return static_cast<std::int64_t>(number());
-}
-
-std::optional<JsonValue> JsonValue::find(std::string_view key) const {
-  if (!is_object()) return std::nullopt;
-  for (const JsonValue member : *this)
-    if (member.key() == key) return member;
-  return std::nullopt;
-}
-
-std::size_t JsonValue::size() const {
-  std::size_t count = 0;
-  for (Iterator i = begin(); i != end(); ++i) ++count;
-  return count;
-}
 
 namespace {
 
 // Whatever the locale is.
 double to_double(std::string_view text) {
   double value = 0;
-#if defined(__cpp_lib_to_chars)
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc::result_out_of_range) return value;
   const bool tiny = text.find("e-") != text.npos || text.find("E-") != text.npos;
   value = tiny ? 0 : std::numeric_limits<double>::infinity();
   return text.front() == '-' ? -value : value;
-#else
-  std::istringstream stream{std::string(text)};
-  stream.imbue(std::locale::classic());
-  stream >> value;
-  return value;
-#endif
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 // 40 bytes a node: at most 20 for each byte of text.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -49,7 +50,7 @@ struct JsonNode {
 };
 
 // A look at one node; valid as long as its document. One without a node is null.
-class FASTMNIST_API JsonValue {
+class JsonValue {
  public:
   JsonValue() = default;
   JsonValue(const JsonNode* nodes, std::uint32_t at) : nodes_(nodes), at_(at) {}
@@ -66,11 +67,25 @@ class FASTMNIST_API JsonValue {
   std::string_view text() const { return nodes_ != nullptr ? node().text : std::string_view(); }
   double number() const { return nodes_ != nullptr ? node().number : 0; }
   // A whole number of magnitude 2^53 at most, written without point or exponent.
-  std::optional<std::int64_t> integer() const;
+  std::optional<std::int64_t> integer() const {
+    constexpr double kMost = 9007199254740992.0;  // 2^53
+    if (!is_number() || !node().is_integer || std::fabs(number()) > kMost) return std::nullopt;
+    return static_cast<std::int64_t>(number());
+  }
 
   // Of an object; nothing where there is no such member, or this is no object.
-  std::optional<JsonValue> find(std::string_view key) const;
-  std::size_t size() const;  // of an array or object
+  std::optional<JsonValue> find(std::string_view key) const {
+    if (!is_object()) return std::nullopt;
+    for (const JsonValue member : *this)
+      if (member.key() == key) return member;
+    return std::nullopt;
+  }
+  // Of an array or object.
+  std::size_t size() const {
+    std::size_t count = 0;
+    for (Iterator i = begin(); i != end(); ++i) ++count;
+    return count;
+  }
 
   // Over an array's elements or an object's members.
   class Iterator {

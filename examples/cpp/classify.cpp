@@ -1,5 +1,4 @@
-// Classes of MNIST's test images, one a line: classify digits.safetensors int8
-// t10k-images-idx3-ubyte
+// Classes of MNIST's test images, one a line: classify FILE MODEL t10k-images-idx3-ubyte
 #include <cstdio>
 #include <fstream>
 #include <iterator>

@@ -13,8 +13,8 @@
     look      changes, sensitivity, sparsity, compare (Report, ReportDiff), variants, latency,
               confusion, disagreements, show_weights, size
     run       compile (one native call), save, load, cpu_info, set_num_threads
-    others    fastmnist.ao (torch.ao's names), fastmnist.testing (pytest), fastmnist.runtime
-              (without torch)
+    others    export_onnx, import_onnx, fastmnist.ao (torch.ao's names), fastmnist.testing (pytest),
+              fastmnist.runtime (without torch)
 
 Names are imported when they are first used, so that ``import fastmnist.runtime`` works, and stays
 quick, where torch is not installed.

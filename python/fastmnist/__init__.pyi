@@ -38,6 +38,8 @@ from .measuring.metrics import Metric as Metric
 from .measuring.summary import summary as summary
 from .network import LeNet300 as LeNet300
 from .network import NeuralNetwork as NeuralNetwork
+from .onnx.exporting import export_onnx as export_onnx
+from .onnx.importing import import_onnx as import_onnx
 from .pruning import Constant as Constant
 from .pruning import Cubic as Cubic
 from .pruning import CustomMask as CustomMask

@@ -153,6 +153,18 @@ def _search(options: argparse.Namespace) -> int:
     return run_search(options)
 
 
+def _export(options: argparse.Namespace) -> int:
+    from fastmnist.command.files import run_export
+
+    return run_export(options)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from fastmnist.command.files import run_verify
+
+    return run_verify(options)
+
+
 def _info(options: argparse.Namespace) -> int:
     check_writable(options.json)
     import numpy
@@ -184,5 +196,7 @@ _RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "optimize": _optimize,
     "search": _search,
     "report diff": run_diff,
+    "export": _export,
+    "verify": _verify,
     "info": _info,
 }

@@ -12,7 +12,9 @@ from benchmarks.first_lines import shown
 from benchmarks.machine import ANYWHERE, RESULTS, folders, short_title, slug, title
 from benchmarks.update_docs import TECHNIQUES, Results, blocks, filled, pages
 
-FIRST = folders()[0]
+# The machine that has measured most: not every one has measured all.
+FIRST = max(folders(), key=lambda folder: len([*folder.glob("*.json")]))
+ELSEWHERE = {"onnx-table"}
 OTHER = {
     "cpu": "AMD Ryzen 7 5800X 8-Core Processor",
     "isa": "avx2",
@@ -52,8 +54,8 @@ def test_one_machine_needs_no_headings(results):
     made = blocks(Results(results))
     assert {*made} >= {"front-table", "first-lines-output", "all-variants-table", "compare-table"}
     assert {f"{name}-row" for name in TECHNIQUES} <= {*made}
-    for parts in made.values():
-        assert parts
+    for mark, parts in made.items():
+        assert parts or mark in ELSEWHERE
         assert not any(part.startswith("## ") for part in parts)
 
 

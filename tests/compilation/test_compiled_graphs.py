@@ -13,11 +13,11 @@ import pytest
 import torch
 from graph_models import (
     ACTIVATIONS,
+    JOINS,
     OTHER,
     POSITIONS,
     WAYS,
     ActorCritic,
-    Block,
     Joined,
     X,
     assert_compiled,
@@ -56,68 +56,6 @@ def test_activations(act: str, place: str, way: str) -> None:
     if place == "in a chain" and act != "PReLU(16)":
         assert len(net.layers) == 3
         assert isinstance(net.network, fm.int8.network.QuantizedNetwork)  # one chain, fused
-
-
-JOINS: dict[str, Callable[[], nn.Module]] = {
-    "add": lambda: Joined(lambda m, x: m.d(m.a(x) + m.b(x))),
-    "subtract": lambda: Joined(lambda m, x: m.d(m.a(x) - m.b(x))),
-    "multiply": lambda: Joined(lambda m, x: m.d(m.a(x) * m.b(x))),
-    "divide": lambda: Joined(lambda m, x: m.d(m.a(x) / m.b(x))),
-    "a value with itself": lambda: Joined(lambda m, x: (lambda h: m.d(h + h))(m.a(x))),
-    "of a join": lambda: Joined(lambda m, x: m.d(m.c(m.a(x)) + m.a(x) * m.b(x))),
-    "cat": lambda: Joined(lambda m, x: m.others[0](torch.cat([m.a(x), x, m.b(x)], 1)),
-                          nn.Linear(44, 3)),
-    "cat of many": lambda: Joined(lambda m, x: torch.cat([m.a(x)] * 20, -1)),
-    "cat of slices": lambda: Joined(
-        lambda m, x: (lambda h: torch.cat([h[:, 3:], h[:, :3], h[..., -1:]], 1))(m.a(x))
-    ),
-    "one column": lambda: Joined(lambda m, x: m.a(x)[:, 2]),
-    "chunk": lambda: Joined(
-        lambda m, x: (lambda p: torch.cat([p[1], p[0]], 1))(m.a(x).chunk(2, dim=1))
-    ),
-    "split": lambda: Joined(
-        lambda m, x: (lambda p: torch.cat([p[2], p[0], p[1]], 1))(m.a(x).split([3, 6, 7], 1))
-    ),
-    "GLU": lambda: Joined(lambda m, x: m.others[1](m.others[0](m.a(x))), nn.GLU(), nn.Linear(8, 3)),
-    "gate": lambda: Joined(lambda m, x: m.d(m.a(x) * m.others[0](m.b(x))), nn.Sigmoid()),
-    "gate of one": lambda: Joined(lambda m, x: m.a(x) * m.others[0](m.others[1](x)),
-                                  nn.Sigmoid(), nn.Linear(12, 1)),
-    "number": lambda: Joined(lambda m, x: m.d(1 - m.a(x) * 2.5)),
-    "half": lambda: Joined(lambda m, x: m.d(m.a(x) / 2 + 0.1)),
-    "negative": lambda: Joined(lambda m, x: m.d(-m.a(x))),
-    "constant": lambda: Joined(lambda m, x: m.d(m.a(x) * m.scale + m.shift)),
-    "input": lambda: Joined(lambda m, x: x + m.others[0](m.a(x)), nn.Linear(16, 12)),
-    "layer used twice": lambda: Joined(lambda m, x: m.d(m.c(m.c(m.a(x))) + m.c(m.b(x)))),
-    "outputs": lambda: Joined(lambda m, x: (m.a(x), m.d(m.a(x)))),
-    "list": lambda: Joined(lambda m, x: [m.a(x), m.b(x) - m.a(x), m.d(m.a(x))]),
-    "dict": lambda: Joined(lambda m, x: {"one": m.a(x), "two": m.d(m.b(x))}),
-    "the same output twice": lambda: Joined(lambda m, x: (lambda h: (h, m.d(h), h))(m.a(x))),
-    "an input as output": lambda: Joined(lambda m, x: (x, m.a(x))),
-    "argmax": lambda: Joined(lambda m, x: m.d(m.a(x)).argmax(1)),
-    "argmax and logits": lambda: Joined(lambda m, x: (lambda h: (h, h.argmax(-1)))(m.d(m.a(x)))),
-    "Softmax": lambda: nn.Sequential(nn.Linear(12, 5), nn.Softmax(-1)),
-    "LogSoftmax": lambda: nn.Sequential(nn.Linear(12, 33), nn.LogSoftmax(1)),
-    "attention of features": lambda: Joined(
-        lambda m, x: m.d(m.a(x) * m.others[0](m.b(x))), nn.Softmax(-1)
-    ),
-    "LayerNorm": lambda: nn.Sequential(nn.Linear(12, 16), nn.LayerNorm(16), nn.Linear(16, 3)),
-    "LayerNorm, plain": lambda: nn.Sequential(
-        nn.LayerNorm(12, elementwise_affine=False), nn.Linear(12, 16), nn.LayerNorm(16, eps=1e-3)
-    ),
-    "BatchNorm1d": lambda: nn.Sequential(
-        nn.Linear(12, 16), nn.ReLU(), nn.BatchNorm1d(16), nn.SiLU(), nn.Linear(16, 3)
-    ),
-    "BatchNorm1d behind a join": lambda: Joined(
-        lambda m, x: m.d(m.others[0](m.a(x) + m.b(x))), nn.BatchNorm1d(16)
-    ),
-    "blocks": lambda: nn.Sequential(
-        nn.Linear(12, 17), Block(17), Block(17), nn.LayerNorm(17), nn.Linear(17, 5)
-    ),
-    "autoencoder": lambda: nn.Sequential(
-        nn.Linear(12, 8), nn.GELU(), nn.Linear(8, 3), nn.Linear(3, 8), nn.GELU(),
-        nn.Linear(8, 12), nn.Sigmoid(),
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)

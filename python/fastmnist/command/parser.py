@@ -8,7 +8,7 @@ from typing import Any
 import shtab
 
 from fastmnist._version import __version__
-from fastmnist.command.arguments import number
+from fastmnist.command.arguments import count, number
 from fastmnist.command.options import add_data, add_output, add_own_model, add_training
 
 _EXAMPLES = {
@@ -42,6 +42,12 @@ fastmnist compare --json before.json
 fastmnist report diff before.json after.json""",
     "report diff": """
 fastmnist report diff before.json after.json && echo nothing is worse""",
+    "export": """
+fastmnist export digits.safetensors digits.onnx --name int8
+fastmnist export digits.safetensors small.safetensors --name int8 --compress""",
+    "verify": """
+fastmnist verify digits.safetensors --data mnist
+fastmnist verify digits.safetensors --name int8 --against digits.onnx --allow 5""",
     "info": """
 fastmnist info
 FASTMNIST_ISA=avx2 fastmnist info         as on a CPU with AVX2 at best""",
@@ -78,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
     _add_optimize(commands)
     _add_search(commands)
     _add_report(commands)
+    _add_export(commands)
+    _add_verify(commands)
     _add_info(commands)
     _complete_files(made)
     return made
@@ -223,6 +231,66 @@ def _add_report(commands: Any) -> None:
     diff.add_argument("before", metavar="A", help="a report (.json)")
     diff.add_argument("after", metavar="B", help="a later one")
     diff.add_argument("--json", metavar="FILE", help="write the differences here")
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="what fm.save wrote (.safetensors)")
+    command.add_argument(
+        "--into",
+        metavar="PKG.MOD:CLASS",
+        help="the class of models that are no chain of layers, as for fm.load(into=)",
+    )
+
+
+def _add_export(commands: Any) -> None:
+    export = _command(commands, "export", "write a saved model as ONNX, or alone into a file")
+    _add_file(export)
+    export.add_argument("output", metavar="OUTPUT", help="a file .onnx or .safetensors")
+    export.add_argument(
+        "--name", metavar="NAME", nargs=1, help="which model; not needed if there is only one"
+    )
+    export.add_argument("--opset", type=count, default=21, metavar="N", help="of ONNX: default 21")
+    export.add_argument(
+        "--input",
+        choices=("float32", "uint8"),
+        default="float32",
+        help="what the ONNX model takes: real numbers (default), or pixels",
+    )
+    export.add_argument(
+        "--compress", action="store_true", help="entropy-coded: as few bytes as possible"
+    )
+
+
+def _add_verify(commands: Any) -> None:
+    verify = _command(
+        commands,
+        "verify",
+        "ask all forms of a saved model for the same rows, and print where they differ",
+        "Ask all forms of a saved model (module, compiled, C++ library, fastmnist-run, ONNX in the "
+        "runtimes that are installed) for the same rows, and print where they differ. Exit status: "
+        "0: all decide the same, 1: some decide otherwise, 2: an error.",
+    )
+    _add_file(verify)
+    verify.add_argument(
+        "--name", metavar="NAME", nargs="+", help="which models (default: all in the file)"
+    )
+    verify.add_argument(
+        "--against", metavar="FILE", nargs="+", help="other files: .onnx, .safetensors"
+    )
+    verify.add_argument(
+        "--program", metavar="FILE", help="fastmnist-run, where it is not on the PATH"
+    )
+    verify.add_argument(
+        "--allow",
+        type=int,
+        default=0,
+        metavar="N",
+        help="exit with status 0 if at most so many rows are decided otherwise (default: 0)",
+    )
+    verify.add_argument("--rows", type=count, metavar="N", help="at most so many (default: all)")
+    add_data(verify)
+    verify.set_defaults(seed=0)
+    verify.add_argument("--json", metavar="FILE", help="write all figures here")
 
 
 def _add_info(commands: Any) -> None:

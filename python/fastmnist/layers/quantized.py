@@ -43,6 +43,7 @@ from fastmnist.layers.inputs import check_tensor, readable_rows
 from fastmnist.layers.kept import Kept
 from fastmnist.layers.quiet import Missing, QuietModule
 from fastmnist.layers.registry import Arrays, Description, saved
+from fastmnist.layers.torch_onnx import NotForTorchOnnx, refuse_onnx_export
 from fastmnist.layers.writes import counted_with, times_written
 from fastmnist.runtime.planning import pack_and_plan
 
@@ -52,7 +53,7 @@ _OF_INPUT = ("input_scale", "input_zero_point", "input_multiplier", "input_offse
 
 
 @saved("int8", is_frozen=True, takes_numbers=True)
-class QuantizedLinear(QuietModule, nn.Linear):
+class QuantizedLinear(QuietModule, NotForTorchOnnx, nn.Linear):
     """One int8 Linear(+activation): ``function(clamp(x @ weight.T + bias))``, callable alone.
 
     Parameters
@@ -293,8 +294,8 @@ class QuantizedLinear(QuietModule, nn.Linear):
                 "trainable with fm.prepare_qat(model, fm.QAT())"
             )
         is_traced = is_dynamo_compiling() or type(self.weight_int8) is not Tensor
-        if not is_traced and not self._is_packed():
-            self.repack()
+        if is_traced or not self._is_packed():
+            (refuse_onnx_export if is_traced else self.repack)()
         if self.follows_norm:
             check_rows(self.name, input)
         rows = readable_rows(input, self.in_features, self.pixels)

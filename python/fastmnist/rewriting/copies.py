@@ -122,6 +122,9 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"model: {_uncopyable(model)} cannot be deep-copied ({type(error).__name__}: {error}): "
             "remove it or give it a __deepcopy__"
         ) from error
+    if isinstance(model, fx.GraphModule):  # whose copies hold what its graph reads, and no more
+        notes = {k: v for k, v in vars(model).items() if k.startswith("fastmnist_")}
+        vars(copied).update({k: v for k, v in notes.items() if k not in vars(copied)})
     bind_forwards(model, copied, memo)
     return without_compilers(copied)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import fx, nn
 from torch.nn.modules import module as _module
 from torch.nn.utils import prune
 
@@ -27,10 +27,22 @@ def has_hooks(module: nn.Module) -> bool:
     cls = type(module)
     return (
         any(_FOR_ALL)
-        or (cls.__call__ is not nn.Module.__call__ and not issubclass(cls, QuietModule))
+        or (cls.__call__ is not nn.Module.__call__ and not _has_known_call(cls))
         or bool(module._forward_hooks)
         or _has_backward(module)
         or _has_before(module)
+    )
+
+
+def _has_known_call(cls: type[nn.Module]) -> bool:
+    """Whether a class's own ``__call__`` is ours, or fx's, which words errors of generated code."""
+    if issubclass(cls, QuietModule):
+        return True
+    wrapped = vars(cls).get("_wrapped_call")
+    return (
+        issubclass(cls, fx.GraphModule)
+        and getattr(wrapped, "cls_call", cls) is None  # else fx's goes on to the class's
+        and cls.__call__.__module__ == fx.graph_module.__name__
     )
 
 

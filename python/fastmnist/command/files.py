@@ -1,0 +1,152 @@
+"""``fastmnist export`` and ``fastmnist verify``: models in other forms, and whether they agree."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastmnist.command.outputs import check_writable
+
+if TYPE_CHECKING:
+    from fastmnist.comparison.agreement import Form
+
+_PROGRAM = "fastmnist-run"
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write a model of a file as ONNX, or alone into a file of its own."""
+    check_writable(options.output)
+    import fastmnist as fm
+
+    name, model = _model_of(options)
+    suffix = Path(options.output).suffix.lower()
+    if suffix == ".onnx":
+        fm.export_onnx(model, options.output, opset=options.opset, input=options.input)
+    elif suffix == ".safetensors":
+        fm.save(options.output, {name: model}, compress=options.compress)
+    else:
+        raise ValueError(f"OUTPUT: expected a file .onnx or .safetensors, got '{options.output}'")
+    size = Path(options.output).stat().st_size
+    print(f"{name}: saved to {options.output}, {size:,} bytes")
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Print a table of agreement for each model; status 1 where one decides otherwise."""
+    check_writable(options.json)
+    from fastmnist.comparison.agreement import agreement_table, agreements
+    from fastmnist.files.atomic import write_atomically
+    from fastmnist.files.container import read
+
+    names = [*read(options.file).names]
+    chosen = options.name or names
+    if unknown := [name for name in chosen if name not in names]:
+        raise ValueError(f"--name: expected one of {', '.join(names)}, got '{unknown[0]}'")
+    pixels, floats, data = _rows(options)
+    others = _others(options)
+    told: dict[str, Any] = {"file": options.file, "data": data, "models": {}}
+    worst = 0
+    for i, name in enumerate(chosen):
+        forms = [*_forms(options, name), *others]
+        found, count = agreements(forms, pixels, floats)
+        if i:
+            print()
+        print(agreement_table(f"{name}, {data}", found, count))
+        told["models"][name] = {"rows": count, "forms": [one.to_json() for one in found]}
+        worst = max([worst, *(one.decides_otherwise or 0 for one in found)])
+    if options.json:
+        write_atomically(options.json, f"{json.dumps(told, indent=2)}\n".encode())
+    return int(worst > options.allow)
+
+
+def _model_of(options: argparse.Namespace) -> tuple[str, Any]:
+    import fastmnist as fm
+    from fastmnist.files.container import read
+
+    names = read(options.file).names
+    name = (options.name or [None])[0]
+    if name is None and len(names) > 1:
+        raise ValueError(f"--name: expected one of {', '.join(names)}, got none")
+    name = names[0] if name is None else name
+    if name not in names:
+        raise ValueError(f"--name: expected one of {', '.join(names)}, got '{name}'")
+    loaded = fm.load(options.file, into=_into(options))
+    return name, loaded[name] if hasattr(loaded, "keys") else loaded
+
+
+def _into(options: argparse.Namespace) -> Any:
+    from fastmnist.command.references import call
+
+    return None if options.into is None else call(options.into, "--into", "PKG.MOD:CLASS")
+
+
+def _forms(options: argparse.Namespace, name: str) -> list[Form]:
+    """All that this machine has of a model in the file."""
+    import fastmnist as fm
+    from fastmnist.comparison.agreement import of_library, of_program, of_python
+
+    _, model = _model_of(argparse.Namespace(**{**vars(options), "name": [name]}))
+    forms = []
+    if isinstance(model, fm.CompiledModel):
+        forms.append(of_python("compiled", model))
+    else:
+        forms.append(of_python("module", model))
+        with contextlib.suppress(ValueError):  # the module itself runs any model
+            forms.append(of_python("compiled", fm.compile(model)))
+    forms.append(of_library("libfastmnist", options.file, name))
+    program = options.program or shutil.which(_PROGRAM)
+    if program:
+        forms.append(of_program(_PROGRAM, program, options.file, name))
+    return forms
+
+
+def _others(options: argparse.Namespace) -> list[Form]:
+    """What the file's models are held against beside."""
+    import fastmnist as fm
+    from fastmnist.comparison.agreement import of_onnx, of_python
+
+    forms: list[Form] = []
+    for path in options.against or []:
+        suffix = Path(path).suffix.lower()
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"--against: expected a file, got '{path}', which is none")
+        if suffix == ".onnx":
+            forms += of_onnx(path)
+        elif suffix == ".safetensors":
+            loaded = fm.load(path, into=_into(options))
+            models = dict(loaded) if hasattr(loaded, "keys") else {"model": loaded}
+            forms += [of_python(f"{Path(path).name}: {name}", m) for name, m in models.items()]
+        else:
+            raise ValueError(f"--against: expected files .onnx or .safetensors, got '{path}'")
+    return forms
+
+
+def _rows(options: argparse.Namespace) -> tuple[Any, Any, str]:
+    """Test rows as pixels, where they are images, and as real numbers."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from fastmnist.command.sources import source_of
+    from fastmnist.command.subject import set_up
+    from fastmnist.data.batches import iter_batches
+    from fastmnist.data.bundle import Data
+
+    pixels, batch_fn = set_up(options)
+    source = source_of(options.data, options.root, pixels, nn.Identity(), batch_fn)
+    if isinstance(source.test, Data):
+        half = source.test.test
+        images = half.images.numpy()[: options.rows]
+        return images, half.pixels.to_float(images), source.name
+    parts = [
+        batch.args[0]
+        for batch in iter_batches(
+            source.test, split="test", batch_size=1000, batch_fn=batch_fn, max_samples=options.rows
+        )
+    ]
+    rows = torch.cat([torch.as_tensor(part) for part in parts]).to(torch.float32)
+    return None, np.ascontiguousarray(rows.numpy()), source.name

@@ -1,0 +1,252 @@
+"""Whether all forms of a model answer the same: modules, compiled, files, other runtimes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+import fastmnist._core as _core
+from fastmnist.display.tables import Table
+from fastmnist.runtime.compiled import CompiledModel
+
+Rows = npt.NDArray[Any]
+Outputs = npt.NDArray[Any]
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to ask a model.
+
+    Attributes
+    ----------
+    name : str
+    ask : callable
+        ``ask(pixels, floats)`` gives outputs ``[N, …]``, or a class for each row; `pixels` is None
+        where the rows are no images.
+    """
+
+    name: str
+    ask: Callable[[Rows | None, Rows], Outputs]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a form answers beside the first one.
+
+    Attributes
+    ----------
+    form : str
+    decides_otherwise : int or None
+        Rows whose largest output is another; None where the form was refused, or outputs are not
+        several numbers a row.
+    largest : float or None
+        Largest difference of an output; None for forms that give classes alone.
+    same_bits : bool or None
+    why_not : str
+        What a form that was refused said.
+    """
+
+    form: str
+    decides_otherwise: int | None
+    largest: float | None
+    same_bits: bool | None
+    why_not: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(self.__dict__)
+
+
+def agreements(
+    forms: Iterable[Form], pixels: Rows | None, floats: Rows
+) -> tuple[list[Agreement], int]:
+    """Ask every form for the same rows; the first is what the others are held against.
+
+    Parameters
+    ----------
+    forms : iterable of Form
+    pixels : uint8 array or None
+    floats : float32 array
+        The same rows as real numbers.
+
+    Returns
+    -------
+    list of Agreement, int
+        One for each form, and how many rows there were.
+    """
+    found: list[Agreement] = []
+    first: Outputs | None = None
+    for form in forms:
+        try:
+            outputs = np.asarray(form.ask(pixels, floats))
+        except Exception as error:  # a runtime of anybody's: the others are asked all the same
+            told = " ".join(str(error).split())
+            found.append(Agreement(form.name, None, None, None, f"{type(error).__name__}: {told}"))
+            continue
+        first = outputs if first is None else first
+        found.append(_compared(form.name, first, outputs))
+    return found, len(floats)
+
+
+def _compared(name: str, first: Outputs, outputs: Outputs) -> Agreement:
+    if outputs.ndim == 1 and first.ndim > 1:  # classes
+        return Agreement(name, int((_classes(first) != outputs).sum()), None, None)
+    outputs = outputs.reshape(first.shape)
+    bits = first.dtype == outputs.dtype and bool(
+        np.array_equal(first.view(np.uint8), np.ascontiguousarray(outputs).view(np.uint8))
+    )
+    apart = np.abs(first.astype(np.float64) - outputs.astype(np.float64))
+    largest = float(np.nan_to_num(apart, nan=0.0).max(initial=0.0))
+    is_classes = first.ndim == 2 and first.shape[1] > 1
+    decides = int((_classes(first) != _classes(outputs)).sum()) if is_classes else None
+    return Agreement(name, decides, largest, bits)
+
+
+def _classes(outputs: Outputs) -> Outputs:
+    classes: Outputs = outputs.reshape(len(outputs), -1).argmax(1)
+    return classes
+
+
+def agreement_table(title: str, found: list[Agreement], rows: int) -> Table:
+    """Lay them out."""
+    table = Table(title, ["form", "decides otherwise", "largest difference", "same bits"])
+    for one in found:
+        decides = "-" if one.decides_otherwise is None else f"{one.decides_otherwise:,}"
+        largest = "-" if one.largest is None else f"{one.largest:.3g}"
+        same = {True: "yes", False: "no", None: "-"}[one.same_bits]
+        table.row(one.form, *(("refused", "", "") if one.why_not else (decides, largest, same)))
+        if one.why_not:
+            table.note(f"{one.form}: {one.why_not}")
+    table.note(f"{rows:,} rows; all are held against {found[0].form}")
+    return table
+
+
+# ---- forms ---------------------------------------------------------------------------------------
+
+
+def in_batches(ask: Callable[[Rows], Any], rows: Rows) -> Outputs:
+    """Ask for some rows after the other, and join the outputs."""
+    parts = [np.asarray(ask(rows[at : at + _BATCH])) for at in range(0, len(rows), _BATCH)]
+    return np.concatenate(parts)
+
+
+def of_python(name: str, model: Any) -> Form:
+    """A module or a compiled model."""
+
+    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+        if isinstance(model, CompiledModel):
+            takes = pixels is not None and model.takes_pixels
+            return in_batches(model, pixels if takes and pixels is not None else floats)
+        assert isinstance(model, nn.Module)
+        with torch.no_grad():
+            return in_batches(lambda rows: model(torch.from_numpy(rows)).numpy(), floats)
+
+    return Form(name, ask)
+
+
+def of_library(name: str, path: str | os.PathLike[str], model: str) -> Form:
+    """A model of a file as C++ programs have it."""
+
+    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+        net = _core.NativeModel(os.fsencode(path), model)
+        rows = floats
+        if pixels is not None and net.takes_pixels:
+            rows = pixels
+        flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
+        (outputs,) = net.run(flat)
+        return outputs
+
+    return Form(name, ask)
+
+
+def of_program(name: str, program: str, path: str | os.PathLike[str], model: str) -> Form:
+    """A model of a file in ``fastmnist-run``, which prints classes."""
+
+    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+        import subprocess
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            rows, classes = Path(folder, "rows.npy"), Path(folder, "classes")
+            takes = pixels is not None and _core.NativeModel(os.fsencode(path), model).takes_pixels
+            given = pixels if takes and pixels is not None else floats
+            np.save(rows, np.ascontiguousarray(given.reshape(len(given), -1)))
+            done = subprocess.run(
+                [program, str(path), str(rows), "--model", model, "--output", str(classes)],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise ValueError(done.stderr.strip() or f"exit status {done.returncode}")
+            return np.loadtxt(classes, dtype=np.int64, ndmin=1)
+
+    return Form(name, ask)
+
+
+def of_onnx(path: str | os.PathLike[str]) -> list[Form]:
+    """An ONNX file in each runtime that is installed."""
+    name = Path(path).name
+    forms = []
+    if importlib.util.find_spec("onnxruntime"):
+        forms.append(Form(f"ONNX Runtime: {name}", _in_onnx_runtime(path)))
+    if importlib.util.find_spec("openvino"):
+        forms.append(Form(f"OpenVINO: {name}", _in_openvino(path)))
+    if not forms:
+        raise ModuleNotFoundError(
+            f"against: expected onnxruntime or openvino for '{name}', found neither: "
+            "pip install onnxruntime"
+        )
+    return forms
+
+
+def _in_onnx_runtime(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], Outputs]:
+    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
+        given = session.get_inputs()[0]
+        rows = _shaped(given.shape, pixels if "uint8" in given.type else floats)
+        return in_batches(lambda x: session.run(None, {given.name: x})[0], rows)
+
+    return ask
+
+
+def _in_openvino(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], Outputs]:
+    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+        import openvino
+
+        model = openvino.Core().compile_model(os.fspath(path), "CPU")
+        given = model.input(0)
+        wants_pixels = given.element_type == openvino.Type.u8
+        sizes = [d.get_length() if d.is_static else None for d in given.partial_shape]
+        rows = _shaped(sizes, pixels if wants_pixels else floats)
+        return in_batches(lambda x: model(x)[model.output(0)], rows)
+
+    return ask
+
+
+def _shaped(shape: list[Any], rows: Rows | None) -> Rows:
+    """Rows in the shape that a model's input has; sizes that are no numbers are any."""
+    if rows is None:
+        raise ValueError("expected rows of pixels, as the file asks for, got none")
+    sizes = [size if isinstance(size, int) and size > 0 else None for size in shape[1:]]
+    if len(sizes) == rows.ndim - 1 and all(
+        want in (None, got) for want, got in zip(sizes, rows.shape[1:], strict=True)
+    ):
+        return np.ascontiguousarray(rows)
+    if None in sizes:
+        return np.ascontiguousarray(rows.reshape(len(rows), -1))
+    return np.ascontiguousarray(rows.reshape(len(rows), *sizes))

@@ -1,0 +1,1 @@
+"""Networks to ONNX files and back: ``fm.export_onnx`` and ``fm.import_onnx``."""
