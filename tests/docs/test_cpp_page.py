@@ -29,10 +29,8 @@ def test_the_program_is_the_example():
 
 
 def compiled(*command: str, text: str) -> None:
-    done = subprocess.run(
-        [*command, "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "include"), "-fsyntax-only", "-"],
-        input=text, capture_output=True, text=True,
-    )  # fmt: skip
+    strict = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", str(ROOT / "include")]
+    done = subprocess.run([*command, *strict, "-"], input=text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
