@@ -50,7 +50,7 @@ class ModelFile {
   struct Close {
     void operator()(fastmnist_file* file) const { fastmnist_close(file); }
   };
-  Bytes bytes_;  // where the library cannot read files
+  Bytes bytes_;                                  // where the library cannot read files
   std::unique_ptr<fastmnist_file, Close> file_;  // looks at the bytes, goes before them
 };
 

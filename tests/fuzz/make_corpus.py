@@ -246,12 +246,13 @@ CORPORA = {
 
 
 def main() -> None:
-    """Write all of them, and take away what is there."""
+    """Write all of them; what fuzzers found (``found-*``) stays."""
     for target, files in CORPORA.items():
         folder = HERE / "corpus" / target
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.iterdir():
-            old.unlink()
+            if not old.name.startswith("found-"):
+                old.unlink()
         for name, content in files():
             (folder / name).write_bytes(content)
 

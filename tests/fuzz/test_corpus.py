@@ -29,7 +29,8 @@ def test_every_fuzzer_is_built_and_has_its_corpus():
 @pytest.mark.parametrize("target", sorted(CORPORA))
 def test_corpora_are_what_the_script_makes(target):
     made = {name for name, _ in CORPORA[target]()}
-    assert made == set(corpus(target)), "python tests/fuzz/make_corpus.py"
+    kept = {name for name in corpus(target) if not name.startswith("found-")}
+    assert made == kept, "python tests/fuzz/make_corpus.py"
     assert max(map(len, corpus(target).values())) <= 8192
 
 
