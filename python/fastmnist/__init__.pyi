@@ -70,6 +70,7 @@ from .runtime.compiled import CompiledModel as CompiledModel
 from .runtime.cpu import cpu_info as cpu_info
 from .runtime.cpu import num_threads as num_threads
 from .runtime.cpu import set_num_threads as set_num_threads
+from .saving.facts import describe as describe
 from .saving.save_load import load as load
 from .saving.save_load import save as save
 from .saving.save_load import size as size

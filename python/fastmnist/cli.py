@@ -124,7 +124,7 @@ def _train(options: argparse.Namespace) -> int:
     check_digits(source)
     history = trained(model, source, options, batch_fn)
     score = fm.evaluate(model, source.test, batch_fn=batch_fn)
-    fm.save(options.output, model)
+    fm.save(options.output, model, measured=score)
     if options.json:
         about = {"data": source.name, "n": score.n, "epochs": len(history), "seed": options.seed}
         figures = {**about, score.metric: float(score), "file": options.output}
@@ -167,6 +167,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     check_writable(options.json)
+    if options.file is not None:
+        from fastmnist.command.files import run_info
+
+        return run_info(options)
     import numpy
     import torch
 

@@ -6,100 +6,30 @@ Python and by the C functions, in no more memory than the file's size allows.
 
 from __future__ import annotations
 
-import copy
 import json
 import struct
+import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 HERE = Path(__file__).parent
-Tensors = dict[str, np.ndarray]
-_DTYPES = {"int8": "I8", "uint8": "U8", "float32": "F32", "int32": "I32", "bool": "BOOL"}
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
-ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {}
-
-
-def attack(tries: str) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
-    def enter(make: Callable[[], bytes]) -> Callable[[], bytes]:
-        ATTACKS[make.__name__] = (tries, make)
-        return make
-
-    return enter
-
-
-# ---- the good file -------------------------------------------------------------------------------
-
-
-def description() -> dict[str, Any]:
-    layer = {"name": "0", "clamp": [0.0, "inf"]}
-    network = {"kind": "static", "pixels": None, "layers": [layer, {**layer, "name": "2"}]}
-    return {"type": "compiled", "network": network}
-
-
-def tensors() -> Tensors:
-    rng = np.random.default_rng(0)
-    made: Tensors = {}
-    for i, (outputs, inputs) in enumerate(((6, 8), (3, 6))):
-        prefix = f"m/network.layers.{i}."
-        made[f"{prefix}weight_int8"] = rng.integers(-9, 9, (outputs, inputs)).astype(np.int8)
-        made[f"{prefix}weight_scale"] = np.full(outputs, 0.01, np.float32)
-        made[f"{prefix}bias"] = np.zeros(outputs, np.float32)
-        made[f"{prefix}input_scale"] = np.array(0.1, np.float32)
-        made[f"{prefix}input_zero_point"] = np.array(0, np.int32)
-    return made
-
-
-def container(header: Any, data: bytes) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def parts(
-    told: Any = None, numbers: Tensors | None = None, **content: Any
-) -> tuple[dict[str, Any], bytes]:
-    """Header and data of a file, with right checksums unless `content` says otherwise."""
-    numbers = tensors() if numbers is None else numbers
-    whole: dict[str, Any] = {
-        "format": 2, "reader": 2, "features": ["checksums"], "single": True,
-        "models": {"m": description() if told is None else told},
-        "checksums": {name: zlib.crc32(array.tobytes()) for name, array in numbers.items()},
-        **content,
-    }  # fmt: skip
-    header: dict[str, Any] = {"__metadata__": {"fastmnist": json.dumps(whole)}}
-    at = 0
-    for name, array in numbers.items():
-        header[name] = {
-            "dtype": _DTYPES[str(array.dtype)],
-            "shape": [*array.shape],
-            "data_offsets": [at, at + array.nbytes],
-        }
-        at += array.nbytes
-    return header, b"".join(array.tobytes() for array in numbers.values())
-
-
-def good(told: Any = None, numbers: Tensors | None = None, **content: Any) -> bytes:
-    return container(*parts(told, numbers, **content))
-
-
-def with_place(name: str, **changed: Any) -> bytes:
-    header, data = parts()
-    header[f"m/network.layers.0.{name}"].update(changed)
-    return container(header, data)
-
-
-def with_tensor(name: str, array: np.ndarray) -> bytes:
-    return good(None, {**tensors(), f"m/network.layers.0.{name}": array})
-
-
-def with_network(**changed: Any) -> bytes:
-    told = description()
-    told["network"].update(changed)
-    return good(told)
-
+from attack_files import (  # noqa: E402
+    ATTACKS,
+    attack,
+    container,
+    description,
+    good,
+    parts,
+    tensors,
+    with_place,
+    with_tensor,
+)
+from descriptions import graph  # noqa: E402, F401 - enters its attacks
 
 # ---- the container -------------------------------------------------------------------------------
 
@@ -212,132 +142,6 @@ def metadata_of_numbers() -> bytes:
 @attack("bytes that are no UTF-8 in a name")
 def name_is_no_text() -> bytes:
     return container(b'{"\xff\xfe":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}', b"")
-
-
-# ---- the description -----------------------------------------------------------------------------
-
-
-@attack("a format of a far future")
-def format_99() -> bytes:
-    return good(format=99, reader=99)
-
-
-@attack("a feature that this reader does not know, and must not ignore")
-def unknown_feature() -> bytes:
-    return good(features=["checksums", "time travel"])
-
-
-@attack("models that are no object")
-def models_are_a_list() -> bytes:
-    return good(models=["m"])
-
-
-@attack("a description that is a text")
-def description_is_a_text() -> bytes:
-    return good("compiled")
-
-
-@attack("half of a surrogate pair in a name")
-def half_a_surrogate() -> bytes:
-    header, data = parts()
-    text = header["__metadata__"]["fastmnist"].replace('"compiled"', '"\\ud800"')
-    header["__metadata__"]["fastmnist"] = text
-    return container(header, data)
-
-
-@attack("a million layers, of which none is there")
-def many_layers() -> bytes:
-    return with_network(layers=[{}] * 20_000)
-
-
-@attack("a name of 100,000 letters, repeated in messages")
-def long_kind() -> bytes:
-    return with_network(kind="x" * 100_000)
-
-
-@attack("a clamp whose lower bound is above the upper one")
-def clamp_backwards() -> bytes:
-    return with_network(layers=[{"name": "0", "clamp": [1, 0]}] * 2)
-
-
-@attack("a clamp that is not a number")
-def clamp_nan() -> bytes:
-    return with_network(layers=[{"name": "0", "clamp": [float("nan"), 1.0]}] * 2)
-
-
-@attack("pixels of more channels than there are features")
-def channels_beyond_features() -> bytes:
-    return with_network(pixels={"mean": [0.0] * 3_000, "std": [1.0] * 3_000})
-
-
-@attack("zeros of 99,999 inputs told for a layer of 8")
-def zeros_of_too_many_inputs() -> bytes:
-    return with_network(layers=[{"name": "0", "clamp": [0, 1], "input_zeros": "z99999" * 999}] * 2)
-
-
-@attack("a chain whose step runs code by its name")
-def step_is_code() -> bytes:
-    chain = [{"type": "forward", "path": "__class__.__init__.__globals__"}]
-    module = {"type": "module", "class": "os.system", "pixels": None, "changes": [], "masked": [],
-              "replaced": {}, "chain": chain}  # fmt: skip
-    return good(module)
-
-
-def graph(**changed: Any) -> bytes:
-    told = {
-        "values": [{"shape": [8]}, {"shape": [8]}],
-        "inputs": [{"name": "x", "value": 0, "pixels": None, "any_shape": True}],
-        "steps": [{"kind": "activate", "name": "a", "operands": [0], "value": 1,
-                   "function": {"name": "gelu"}}],
-        "outputs": [1], "structure": None,
-    }  # fmt: skip
-    told.update(changed)
-    return good({"type": "compiled", "graph": told}, {"m/x": np.zeros(1, np.int8)})
-
-
-@attack("a step that reads a value that is not there")
-def operand_beyond_values() -> bytes:
-    step = {"kind": "add", "name": "a", "operands": [0, 2**31], "value": 1}
-    return graph(steps=[step])
-
-
-@attack("a step that reads what it gives")
-def step_reads_itself() -> bytes:
-    return graph(steps=[{"kind": "add", "name": "a", "operands": [1, 1], "value": 1}])
-
-
-@attack("values of 2^26 numbers each, eight thousand of them")
-def values_beyond_memory() -> bytes:
-    return graph(values=[{"shape": [8]}, {"shape": [8]}] + [{"shape": [2**13, 2**13]}] * 2000,
-                 steps=[{"kind": "add", "name": "a", "operands": [0, 0], "value": i}
-                        for i in range(2, 2000)], outputs=[1999])  # fmt: skip
-
-
-@attack("a value whose size is 2^26 in each of seven dimensions")
-def shape_of_a_value_that_wraps() -> bytes:
-    return graph(values=[{"shape": [8]}, {"shape": [2**26] * 7}])
-
-
-@attack("a slice that begins behind the end")
-def slice_beyond() -> bytes:
-    return graph(values=[{"shape": [8]}, {"shape": [4]}],
-                 steps=[{"kind": "slice", "name": "s", "operands": [0], "value": 1,
-                         "begin": 2**40}])  # fmt: skip
-
-
-@attack("numbers of a step that comes later")
-def numbers_of_later() -> bytes:
-    step = {"kind": "float", "name": "a", "operands": [0], "value": 1, "numbers_of": 5}
-    return graph(steps=[step])
-
-
-@attack("other names of tensors that lead nowhere")
-def same_as_nothing() -> bytes:
-    module = {"type": "module", "class": None, "pixels": None, "changes": [], "masked": [],
-              "replaced": {}, "chain": None, "same": {".graph.values.0": "m/none"},
-              "graph": {"values": [{"shape": [8], "constant": True}], "inputs": [],
-                        "steps": [], "outputs": []}}  # fmt: skip
-    return good(module)
 
 
 # ---- tensors -------------------------------------------------------------------------------------
@@ -505,7 +309,7 @@ def readme() -> str:
 
 def main() -> None:
     for name, (_, make) in ATTACKS.items():
-        (HERE / f"{name}.safetensors").write_bytes(copy.copy(make()))
+        (HERE / f"{name}.safetensors").write_bytes(make())
     (HERE / "README.md").write_text(readme())
 
 

@@ -17,17 +17,43 @@ if TYPE_CHECKING:
 _PROGRAM = "fastmnist-run"
 
 
+def run_info(options: argparse.Namespace) -> int:
+    """Print what a file holds."""
+    from fastmnist.display.tables import Table
+    from fastmnist.files.atomic import write_atomically
+    from fastmnist.measuring.metrics import shown
+    from fastmnist.saving.facts import describe
+    from fastmnist.searching.recipe import Recipe
+
+    about = describe(options.file)
+    if options.json:
+        write_atomically(options.json, f"{json.dumps(about, indent=2)}\n".encode())
+    table = Table(
+        f"{options.file}: {about['bytes']:,} bytes, format {about['format']}",
+        ["model", "is", "measured", "changes", "recipe"],
+    )
+    for name, model in about["models"].items():
+        fact = model["measured"] or {}
+        score = shown(fact["metric"], fact["score"]) if fact else "-"
+        where = f" of {fact['n']:,}" if "n" in fact else ""
+        recipe = "-" if model["recipe"] is None else str(Recipe.from_yaml(model["recipe"]))
+        table.row(name, model["type"], score + where, f"{len(model['changes'])}", recipe)
+    print(table)
+    return 0
+
+
 def run_export(options: argparse.Namespace) -> int:
     """Write a model of a file as ONNX, or alone into a file of its own."""
     check_writable(options.output)
-    import fastmnist as fm
+    from fastmnist.onnx.exporting import export_onnx
+    from fastmnist.saving.save_load import save
 
     name, model = _model_of(options)
     suffix = Path(options.output).suffix.lower()
     if suffix == ".onnx":
-        fm.export_onnx(model, options.output, opset=options.opset, input=options.input)
+        export_onnx(model, options.output, opset=options.opset, input=options.input)
     elif suffix == ".safetensors":
-        fm.save(options.output, {name: model}, compress=options.compress)
+        save(options.output, {name: model}, compress=options.compress)
     else:
         raise ValueError(f"OUTPUT: expected a file .onnx or .safetensors, got '{options.output}'")
     size = Path(options.output).stat().st_size
@@ -64,8 +90,8 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 def _model_of(options: argparse.Namespace) -> tuple[str, Any]:
-    import fastmnist as fm
     from fastmnist.files.container import read
+    from fastmnist.saving.save_load import load
 
     names = read(options.file).names
     name = (options.name or [None])[0]
@@ -74,7 +100,7 @@ def _model_of(options: argparse.Namespace) -> tuple[str, Any]:
     name = names[0] if name is None else name
     if name not in names:
         raise ValueError(f"--name: expected one of {', '.join(names)}, got '{name}'")
-    loaded = fm.load(options.file, into=_into(options))
+    loaded = load(options.file, into=_into(options))
     return name, loaded[name] if hasattr(loaded, "keys") else loaded
 
 
@@ -86,17 +112,18 @@ def _into(options: argparse.Namespace) -> Any:
 
 def _forms(options: argparse.Namespace, name: str) -> list[Form]:
     """All that this machine has of a model in the file."""
-    import fastmnist as fm
     from fastmnist.comparison.agreement import of_library, of_program, of_python
+    from fastmnist.compilation.compiling import compile
+    from fastmnist.runtime.compiled import CompiledModel
 
     _, model = _model_of(argparse.Namespace(**{**vars(options), "name": [name]}))
     forms = []
-    if isinstance(model, fm.CompiledModel):
+    if isinstance(model, CompiledModel):
         forms.append(of_python("compiled", model))
     else:
         forms.append(of_python("module", model))
         with contextlib.suppress(ValueError):  # the module itself runs any model
-            forms.append(of_python("compiled", fm.compile(model)))
+            forms.append(of_python("compiled", compile(model)))
     forms.append(of_library("libfastmnist", options.file, name))
     program = options.program or shutil.which(_PROGRAM)
     if program:
@@ -106,8 +133,8 @@ def _forms(options: argparse.Namespace, name: str) -> list[Form]:
 
 def _others(options: argparse.Namespace) -> list[Form]:
     """What the file's models are held against beside."""
-    import fastmnist as fm
     from fastmnist.comparison.agreement import of_onnx, of_python
+    from fastmnist.saving.save_load import load
 
     forms: list[Form] = []
     for path in options.against or []:
@@ -117,7 +144,7 @@ def _others(options: argparse.Namespace) -> list[Form]:
         if suffix == ".onnx":
             forms += of_onnx(path)
         elif suffix == ".safetensors":
-            loaded = fm.load(path, into=_into(options))
+            loaded = load(path, into=_into(options))
             models = dict(loaded) if hasattr(loaded, "keys") else {"model": loaded}
             forms += [of_python(f"{Path(path).name}: {name}", m) for name, m in models.items()]
         else:

@@ -50,7 +50,8 @@ fastmnist verify digits.safetensors --data mnist
 fastmnist verify digits.safetensors --name int8 --against digits.onnx --allow 5""",
     "info": """
 fastmnist info
-FASTMNIST_ISA=avx2 fastmnist info         as on a CPU with AVX2 at best""",
+FASTMNIST_ISA=avx2 fastmnist info         as on a CPU with AVX2 at best
+fastmnist info digits.safetensors         its models, how they were made, how good they were""",
 }
 
 
@@ -294,5 +295,8 @@ def _add_verify(commands: Any) -> None:
 
 
 def _add_info(commands: Any) -> None:
-    info = _command(commands, "info", "show which kernels this machine runs, and why")
+    info = _command(
+        commands, "info", "show which kernels this machine runs, and why; or what a file holds"
+    )
+    info.add_argument("file", metavar="FILE", nargs="?", help="what fm.save wrote (.safetensors)")
     info.add_argument("--json", metavar="FILE", help="write it here")

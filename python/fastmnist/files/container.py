@@ -148,6 +148,8 @@ class SavedFile:
     ----------
     names : tuple of str
         Of its models.
+    format : int
+        The version that wrote it.
     single : bool
         Whether :func:`write` was given one model, not several by name.
 
@@ -173,12 +175,16 @@ class SavedFile:
         try:
             self._file = _core.ModelFile(os.fsencode(self._path))
             content = json.loads(self._file.content())
-            self._format: int = content["format"]
+            self.format: int = content["format"]
             self._models: dict[str, dict[str, Any]] = required_field(content, "models", dict)
         except (MemoryError, ValueError, RecursionError) as error:
             raise self._damaged(error) from None
         self.names = tuple(self._models)
         self.single = content.get("single") is True
+
+    def description(self, name: str) -> dict[str, Any]:
+        """What is said of a model; nothing of it was checked."""
+        return self._models[name]
 
     def model(self, name: str) -> tuple[dict[str, Any], Arrays]:
         """A model's description and arrays, as today's version describes them.
@@ -197,7 +203,7 @@ class SavedFile:
             arrays = {key: self._file.array(name, key) for key in self._file.keys(name)}
         except (MemoryError, RuntimeError) as error:
             raise self._damaged(error) from None
-        return upgraded(told, arrays) if self._format == 1 else (told, arrays)
+        return upgraded(told, arrays) if self.format == 1 else (told, arrays)
 
     def _damaged(self, error: Exception) -> ValueError:
         return ValueError(f"{self._path}: {error or 'more than the memory that there is'}")

@@ -23,7 +23,7 @@ from fastmnist.int8.empty_neurons import without_empty_neurons
 from fastmnist.int8.graph import NetworkGraph
 from fastmnist.layers.fused import FusedLinear
 from fastmnist.layers.plain import mark_resized
-from fastmnist.layers.registry import kind_of, model_class, model_name
+from fastmnist.layers.registry import kind_of, model_class
 from fastmnist.pixels import model_pixels, set_model_pixels
 from fastmnist.rewriting.changes import (
     Change,
@@ -33,15 +33,12 @@ from fastmnist.rewriting.changes import (
     record,
 )
 from fastmnist.rewriting.copies import plain_copy
-from fastmnist.rewriting.graph import Graph
-from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
     check_not_prepared,
     named_layers,
     switch_off_transformer_fast_path,
 )
-from fastmnist.rewriting.steps import Kind
 from fastmnist.rewriting.swapping import put
 from fastmnist.runtime.compiled import CompiledModel
 from fastmnist.runtime.planning import check_environment
@@ -56,6 +53,7 @@ from fastmnist.saving.computed import (
     restore_masks,
 )
 from fastmnist.saving.empty_neurons import leave_out_empty_neurons
+from fastmnist.saving.facts import measured_facts
 from fastmnist.saving.layers import (
     build_layer,
     describe_layers,
@@ -63,12 +61,15 @@ from fastmnist.saving.layers import (
     load_tensors,
     to_array,
 )
+from fastmnist.saving.own_class import own_class_of
 from fastmnist.saving.programs import program_of, without_program
 
 _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
-def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> None:
+def save(
+    path: str | os.PathLike[str], models: Any, compress: bool = False, *, measured: Any = None
+) -> None:
     """Save a model, or several by name, to one safetensors file.
 
     Parameters
@@ -89,6 +90,10 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
         stored as an average. It pays off for pruned and clustered weights, and costs a second per
         few million weights when saving, less when loading.
 
+    measured : Report, score, or dict of str to score, optional
+        How good the models are, kept as plain facts: what :func:`compare` returned, or by name what
+        :func:`evaluate` did. :func:`describe` tells them again.
+
     Raises
     ------
     TypeError, ValueError
@@ -105,7 +110,9 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
     >>> [*fm.load(path)]
     ['original']
     """
-    described = _described(models, compress)
+    described, single = _described(models, compress)
+    for name, fact in measured_facts(measured, [*described]).items():
+        described[name][0]["measured"] = fact
     if str(path).endswith(_TORCH_ENDINGS):
         warnings.warn(
             f"path: '{path!s}' is written as safetensors, which torch.load does not read: "
@@ -114,7 +121,7 @@ def save(path: str | os.PathLike[str], models: Any, compress: bool = False) -> N
             UserWarning,
             stacklevel=2,
         )
-    write(path, *described, compress)
+    write(path, described, single, compress)
 
 
 def size(models: Any, compress: bool = False) -> int:
@@ -259,7 +266,7 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
     make_permanent(plain)
     description: dict[str, Any] = {
         "type": "module",
-        "class": _class_of(plain),
+        "class": own_class_of(plain),
         "pixels": pixels_to_json(model_pixels(plain)),
         "changes": [change.to_json() for change in changes(plain)],
         "masked": masked,
@@ -290,26 +297,6 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
 def _made_by(model: Any) -> dict[str, Any]:
     text = recipe_text(model)
     return {} if text is None else {"recipe": text}
-
-
-def _class_of(model: nn.Module) -> str | None:
-    """The class that a file may make anew: nothing was added to what it computes."""
-    name = model_name(model)
-    made = model_class(name)
-    if made is None or any(map(has_hooks, model.modules())):
-        return None
-    with torch.random.fork_rng(devices=[]):
-        before, after = Graph.of(made())[0], Graph.of(model)[0]
-    kinds = [
-        [step.kind for step in graph.steps if not step.is_first_part] if graph else []
-        for graph in (before, after)
-    ]
-    same = all(a == b or Kind.PASS in (a, b) or _is_layer(b) for a, b in zip(*kinds, strict=False))
-    return name if same and len(kinds[0]) == len(kinds[1]) else None
-
-
-def _is_layer(kind: Kind) -> bool:
-    return kind in (Kind.LINEAR, Kind.INT8, Kind.OTHER)
 
 
 def _check_finished(name: str, model: nn.Module) -> None:
