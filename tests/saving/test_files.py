@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import pytest
 import torch
@@ -318,3 +319,30 @@ def test_a_name_of_torchs_is_told_what_it_is(tmp_path, ending, recwarn):
     assert torch.equal(fm.load(path)(x), model(x))
     fm.save(tmp_path / "digits.safetensors", model)
     assert not recwarn.list
+
+
+def test_a_file_may_be_replaced_or_deleted_while_it_is_open(tmp_path):
+    path = tmp_path / "m.safetensors"
+    fm.save(path, {name: KINDS[name]() for name in ("float", "static")})
+    loaded = fm.load(path)
+    want = KINDS["static"]()(X)
+    fm.save(path, {"float": KINDS["float"]()})
+    path.unlink()
+    assert torch.equal(loaded["static"](X), want)
+    copied = pickle.loads(pickle.dumps(loaded))
+    assert [*copied] == ["float", "static"]
+    assert torch.equal(copied["static"](X), want)
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_an_error(tmp_path):
+    path = tmp_path / "m.safetensors"
+    fm.save(path, {name: KINDS[name]() for name in ("float", "static")})
+    loaded = fm.load(path)
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(len(content) - 2000)
+    with pytest.raises(ValueError, match="as many bytes as when it was opened"):
+        [*loaded.values()]
+    path.write_bytes(content[:-64] + bytes(64))  # in place: the same file
+    with pytest.raises(ValueError, match="the file was changed"):
+        [*loaded.values()]

@@ -178,7 +178,8 @@ def load(path: str | os.PathLike[str], into: nn.Module | None = None) -> Any:
     Returns
     -------
     Mapping of str to model, or the model itself if only one was saved
-        A mapping builds each model on first access.
+        A mapping reads and builds each model on first access. Until then it keeps the file open:
+        it may be deleted or replaced meanwhile, as :func:`save` does it, but not changed in place.
 
     Raises
     ------
@@ -240,6 +241,9 @@ class Loaded(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._file.names)
 
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # an open file is of this process alone
+
     def __repr__(self) -> str:
         return f"Loaded({self._path!r}: {', '.join(self._file.names)})"
 
@@ -289,7 +293,7 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
         key = f"{path}.{tensor}" if path else tensor
         arrays[key] = arrays[key] + np.zeros((), arrays[key].dtype)
     if description["chain"] is None and not clustered:
-        program, numbers = program_of(plain, arrays)
+        program, numbers = program_of(plain.eval(), arrays)
         return {**description, **program}, {**arrays, **numbers}
     return description, arrays
 
