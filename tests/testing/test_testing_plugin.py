@@ -54,7 +54,7 @@ def test_checks_that_fail_say_by_how_much(pair):
         testing.assert_agreement(nothing, model, X, min=0.999)
     with pytest.raises(AssertionError, match=r"SQNR: expected at least 90 dB, got [345]"):
         testing.assert_sqnr(q, model, X, min_db=90)
-    with pytest.raises(AssertionError, match=r"at least 4 times smaller, got 3\.[89]"):
+    with pytest.raises(AssertionError, match=r"at least 4 times smaller, got 3\.[789]"):
         testing.assert_smaller(q, model, ratio=4)
     with pytest.raises(AssertionError, match=r"bits: expected the same, got \d+ of 640"):
         testing.assert_bit_equal(q, model, X)

@@ -47,11 +47,11 @@ fastmnist export digits.safetensors digits.onnx --name int8
 fastmnist export digits.safetensors small.safetensors --name int8 --compress""",
     "verify": """
 fastmnist verify digits.safetensors --data mnist
-fastmnist verify digits.safetensors --name int8 --against digits.onnx --allow 5""",
+fastmnist verify digits.safetensors --against digits.onnx --allow 5""",
     "info": """
 fastmnist info
 FASTMNIST_ISA=avx2 fastmnist info         as on a CPU with AVX2 at best
-fastmnist info digits.safetensors         its models, how they were made, how good they were""",
+fastmnist info digits.safetensors         the models in it, how good they were""",
 }
 
 
