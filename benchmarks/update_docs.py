@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    agreement,
     compare,
     compression,
     few_bits,
@@ -171,6 +172,10 @@ def graph_tables(saved: Saved, _: Path) -> list[str]:
     return [*map(_markdown, graphs.tables(saved)), f"{_ran(saved['about'])}."]
 
 
+def agreement_tables(saved: Saved, _: Path) -> list[str]:
+    return [*map(_markdown, agreement.tables(saved)), f"{_ran(saved['about'])}."]
+
+
 def library_tables(saved: Saved, _: Path) -> list[str]:
     return [_markdown(library.table(saved)), f"{_ran(saved['about'])}."]
 
@@ -211,6 +216,7 @@ def blocks(results: Results) -> dict[str, list[str]]:
             *results.each("sparse", sparse_speed),
         ],
         "few-bits-table": results.each("few_bits", few_bits_tables),
+        "agreement-table": results.each("agreement", agreement_tables),
         "library-table": results.each("library", library_tables),
         "onnx-table": results.each("onnx", onnx_tables),
         "compression-table": results.anywhere("compression", compression_tables),

@@ -14,7 +14,7 @@ from benchmarks.update_docs import TECHNIQUES, Results, blocks, filled, pages
 
 # The machine that has measured most: not every one has measured all.
 FIRST = max(folders(), key=lambda folder: len([*folder.glob("*.json")]))
-ELSEWHERE = {"library-table", "onnx-table"}
+ELSEWHERE = {"agreement-table", "library-table", "onnx-table"}
 OTHER = {
     "cpu": "AMD Ryzen 7 5800X 8-Core Processor",
     "isa": "avx2",
