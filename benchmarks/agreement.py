@@ -2,8 +2,8 @@
 
     python -m benchmarks.agreement [--program fastmnist-run] [--data mnist] [--save]
 
-The digits network, original and int8: the module, compiled, the C++ library, ``fastmnist-run`` (built
-into ``--program``, or found on the PATH), and exported to ONNX in the runtimes that are installed.
+The digits network, original and int8: the module, compiled, the C++ library, ``fastmnist-run``
+(named by ``--program``, or found on the PATH), and exported to ONNX in the runtimes that there are.
 """
 
 from __future__ import annotations
