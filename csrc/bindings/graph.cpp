@@ -23,17 +23,10 @@ namespace {
 
 namespace py = pybind11;
 
-// In the order of StepKind.
-constexpr const char* kKinds[] = {"int8",    "float",       "activate",   "clamp",    "slopes",
-                                  "affine",  "add",         "subtract",   "multiply", "divide",
-                                  "concat",  "slice",       "transpose",  "mean",     "sum",
-                                  "softmax", "log_softmax", "layer_norm", "argmax",   "reshape"};
-static_assert(std::size(kKinds) == static_cast<std::size_t>(kLastStepKind) + 1);
-
 StepKind kind_named(const std::string& name) {
-  const auto* const found = std::find(std::begin(kKinds), std::end(kKinds), name);
-  if (found == std::end(kKinds)) invalid("kind", "a kind of step", "'" + name + "'");
-  return static_cast<StepKind>(found - std::begin(kKinds));
+  const auto* const found = std::find(std::begin(kStepKindNames), std::end(kStepKindNames), name);
+  if (found == std::end(kStepKindNames)) invalid("kind", "a kind of step", "'" + name + "'");
+  return static_cast<StepKind>(found - std::begin(kStepKindNames));
 }
 
 struct GraphStep {

@@ -14,12 +14,6 @@ constexpr std::size_t kMostRows = 8192;  // of a list
 constexpr std::size_t kMostValueDimensions = 7;
 constexpr std::int64_t kMostNumbers = std::int64_t{1} << 26;  // of a value
 
-constexpr std::string_view kKinds[] = {
-    "int8",     "float",    "activate",    "clamp",      "slopes", "affine",    "add",
-    "subtract", "multiply", "divide",      "concat",     "slice",  "transpose", "mean",
-    "sum",      "softmax",  "log_softmax", "layer_norm", "argmax", "reshape"};
-static_assert(std::size(kKinds) == static_cast<std::size_t>(kLastStepKind) + 1);
-
 SavedValue value_of(Reading& reading, const std::string& key, JsonValue record) {
   SavedValue value;
   const JsonValue sizes = reading.field(record, "shape", JsonKind::kArray);
@@ -50,12 +44,12 @@ SavedInput input_of(Reading& reading, JsonValue record) {
 
 StepKind kind_of(Reading& reading, JsonValue record) {
   const std::string kind = reading.text(record, "kind");
-  const auto* const found = std::find(std::begin(kKinds), std::end(kKinds), kind);
-  if (found == std::end(kKinds)) {
+  const auto* const found = std::find(std::begin(kStepKindNames), std::end(kStepKindNames), kind);
+  if (found == std::end(kStepKindNames)) {
     reading.invalid("kind", "a kind of step", "'" + kind + "'");
     return StepKind::kReshape;
   }
-  return static_cast<StepKind>(found - std::begin(kKinds));
+  return static_cast<StepKind>(found - std::begin(kStepKindNames));
 }
 
 float epsilon_of(Reading& reading, JsonValue record) {

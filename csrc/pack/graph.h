@@ -17,7 +17,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/export.h"
@@ -54,6 +56,13 @@ enum class StepKind : std::uint32_t {
   kReshape = 19,    // the same numbers in other positions; nothing, but for inputs and outputs
 };
 inline constexpr StepKind kLastStepKind = StepKind::kReshape;
+
+// What files and Python call them.
+inline constexpr std::string_view kStepKindNames[] = {
+    "int8",     "float",    "activate",    "clamp",      "slopes", "affine",    "add",
+    "subtract", "multiply", "divide",      "concat",     "slice",  "transpose", "mean",
+    "sum",      "softmax",  "log_softmax", "layer_norm", "argmax", "reshape"};
+static_assert(std::size(kStepKindNames) == static_cast<std::size_t>(kLastStepKind) + 1);
 
 enum class Place : std::uint32_t { kInput = 0, kOutput = 1, kConstant = 2, kScratch = 3 };
 
