@@ -26,6 +26,9 @@ install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/fastmnistConfigVersion.cmake
   DESTINATION ${config})
 
+# From where fastmnist.pc lies, so that it can be installed anywhere.
+file(RELATIVE_PATH FASTMNIST_PC_PREFIX
+  ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 # A static library leaves it to the program to link what it needs itself.
 set(FASTMNIST_PC_CFLAGS "")
 set(FASTMNIST_PC_LIBS "-lfastmnist")

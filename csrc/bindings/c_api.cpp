@@ -253,6 +253,11 @@ const char* fastmnist_input_name(const fastmnist_model* model, size_t i) {
   return input != nullptr ? input->name.c_str() : nullptr;
 }
 
+const char* fastmnist_output_name(const fastmnist_model* model, size_t i) {
+  const LoadedModel::Output* output = output_of(model, i);
+  return output != nullptr ? output->name.c_str() : nullptr;
+}
+
 size_t fastmnist_input_size(const fastmnist_model* model, size_t i) {
   const LoadedModel::Input* input = input_of(model, i);
   return input != nullptr ? static_cast<size_t>(input->size) : 0;

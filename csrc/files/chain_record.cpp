@@ -10,7 +10,7 @@ namespace fastmnist {
 namespace {
 
 constexpr std::size_t kMostSteps = 4096;
-constexpr const char* kCompileIt = ": save fm.compile(model), too, and name that";
+constexpr const char* kCompileIt = ": save fm.compile(model), where it can be one, and name that";
 
 Clamp composed(Clamp inner, Clamp outer) {
   const auto bound = [&](float value) { return std::min(std::max(value, outer.lo), outer.hi); };

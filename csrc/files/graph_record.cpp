@@ -146,6 +146,11 @@ SavedGraph read_graph(Reading& reading, const std::string& prefix, JsonValue rec
   }
   for (const JsonValue output : reading.some(record, "outputs", kMostRows))
     graph.outputs.push_back(reading.index(output, "outputs"));
+  if (const std::optional<JsonValue> keys = record.find("structure"); keys && keys->is_array())
+    for (const JsonValue key : *keys) graph.names.emplace_back(key.text());
+  if (!graph.names.empty() && graph.names.size() != graph.outputs.size())
+    reading.invalid("structure", std::to_string(graph.outputs.size()) + " keys",
+                    std::to_string(graph.names.size()));
   if (reading.ok()) check(reading, graph);
   return graph;
 }

@@ -107,6 +107,7 @@ struct SavedGraph {
   std::vector<SavedInput> inputs;
   std::vector<SavedStep> steps;
   std::vector<std::int64_t> outputs;
+  std::vector<std::string> names;  // of outputs; none where they have no names
 };
 
 inline constexpr Clamp kNoClamp{-__builtin_huge_valf(), __builtin_huge_valf()};

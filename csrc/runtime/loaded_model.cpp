@@ -108,9 +108,11 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::make(SavedGraph saved, PlanBy 
     model->inputs_.push_back({input.name, value.size(), input.any_shape ? Shape() : value.shape,
                               input.pixels.has_value()});
   }
-  for (const std::int64_t output : saved.outputs) {
-    const SavedValue& value = saved.values[static_cast<std::size_t>(output)];
-    model->outputs_.push_back({value.size(), value.shape, false});
+  for (std::size_t i = 0; i < saved.outputs.size(); ++i) {
+    const SavedValue& value = saved.values[static_cast<std::size_t>(saved.outputs[i])];
+    const std::string number = saved.outputs.size() > 1 ? std::to_string(i) : "";
+    model->outputs_.push_back({saved.names.empty() ? "output" + number : saved.names[i],
+                               value.size(), value.shape, false});
   }
   const bool alone =
       saved.steps.size() == 1 && saved.inputs.size() == 1 && saved.steps[0].network &&

@@ -40,6 +40,7 @@ class FASTMNIST_API LoadedModel {
     bool pixels = false;    // whether it may be given some
   };
   struct Output {
+    std::string name;
     std::int64_t size = 0;
     Shape shape;
     bool indexes = false;  // int64, else float32

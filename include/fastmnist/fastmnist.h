@@ -56,7 +56,7 @@ FASTMNIST_C_API int fastmnist_abi(void);
  * there are. */
 FASTMNIST_C_API const char* fastmnist_isa(void);
 
-/* What this thread's last function that did not return FASTMNIST_OK, or NULL, had to say:
+/* What this thread's last function that failed (a status, or fastmnist_isa's NULL) had to say:
  * "argument: expected ..., got ...". "" before. Valid until this thread's next call that fails. */
 FASTMNIST_C_API const char* fastmnist_last_error(void);
 
@@ -78,7 +78,7 @@ FASTMNIST_C_API fastmnist_status fastmnist_open_memory(const void* bytes, size_t
                                                        fastmnist_file** file);
 FASTMNIST_C_API void fastmnist_close(fastmnist_file* file);
 
-/* The models in it, in order. NULL where i is too large. */
+/* The models in it, in order. NULL where i is too large; texts live as long as the file. */
 FASTMNIST_C_API size_t fastmnist_models(const fastmnist_file* file);
 FASTMNIST_C_API const char* fastmnist_model_name(const fastmnist_file* file, size_t i);
 
@@ -104,7 +104,8 @@ typedef struct fastmnist_options {
   const char* measurements;
 } fastmnist_options;
 
-/* options: NULL for the defaults. name: NULL where the file has one model. */
+/* options: NULL for the defaults. name: NULL where the file has one model. *model is NULL where it
+ * fails. A file may be closed when its models are loaded. */
 FASTMNIST_C_API fastmnist_status fastmnist_load(const char* path, const char* name,
                                                 const fastmnist_options* options,
                                                 fastmnist_model** model);
@@ -126,7 +127,9 @@ FASTMNIST_C_API size_t fastmnist_bytes(const fastmnist_model* model);
 /* Most models have one input and one output; then i is 0. For an i that there is not: NULL, 0. */
 FASTMNIST_C_API size_t fastmnist_inputs(const fastmnist_model* model);
 FASTMNIST_C_API size_t fastmnist_outputs(const fastmnist_model* model);
+/* "x" and "output" where the model has no names for them. Valid as long as the model. */
 FASTMNIST_C_API const char* fastmnist_input_name(const fastmnist_model* model, size_t i);
+FASTMNIST_C_API const char* fastmnist_output_name(const fastmnist_model* model, size_t i);
 
 /* Values of a row. */
 FASTMNIST_C_API size_t fastmnist_input_size(const fastmnist_model* model, size_t i);
@@ -148,7 +151,8 @@ FASTMNIST_C_API int fastmnist_gives_indexes(const fastmnist_model* model, size_t
  */
 
 /* Of models with one input and one output. outputs: [rows, fastmnist_output_size], written whole,
- * or not at all where the status is not FASTMNIST_OK. It must not overlap `values`. */
+ * or not at all where the status is not FASTMNIST_OK. It must not overlap `values`. No rows
+ * are no error. */
 FASTMNIST_C_API fastmnist_status fastmnist_predict_u8(const fastmnist_model* model,
                                                       const uint8_t* values, size_t rows,
                                                       float* outputs);

@@ -93,6 +93,17 @@ class Model {
 
   std::size_t input_size(std::size_t i = 0) const { return fastmnist_input_size(get(), i); }
   std::size_t output_size(std::size_t i = 0) const { return fastmnist_output_size(get(), i); }
+  std::size_t inputs() const { return fastmnist_inputs(get()); }
+  std::size_t outputs() const { return fastmnist_outputs(get()); }
+  std::string input_name(std::size_t i = 0) const { return text(fastmnist_input_name(get(), i)); }
+  std::string output_name(std::size_t i = 0) const { return text(fastmnist_output_name(get(), i)); }
+  std::vector<std::size_t> input_shape(std::size_t i = 0) const {
+    return shape(&fastmnist_input_shape, i);
+  }
+  std::vector<std::size_t> output_shape(std::size_t i = 0) const {
+    return shape(&fastmnist_output_shape, i);
+  }
+  bool gives_indexes(std::size_t i = 0) const { return fastmnist_gives_indexes(get(), i) != 0; }
   bool takes_pixels(std::size_t i = 0) const { return fastmnist_takes_pixels(get(), i) != 0; }
   std::size_t bytes() const { return fastmnist_bytes(get()); }
 
@@ -125,9 +136,23 @@ class Model {
     return classes;
   }
 
+  // Of any model: an array for each input, and one for each output (float, or std::int64_t).
+  void run(const std::vector<fastmnist_rows>& inputs, std::size_t rows,
+           const std::vector<void*>& outputs) const {
+    check(fastmnist_run(get(), inputs.data(), inputs.size(), rows, outputs.data(), outputs.size()));
+  }
+
   const fastmnist_model* get() const { return model_.get(); }
 
  private:
+  static std::string text(const char* given) { return given != nullptr ? given : ""; }
+  template <typename Function>
+  std::vector<std::size_t> shape(Function function, std::size_t i) const {
+    std::vector<std::size_t> sizes(function(get(), i, nullptr, 0));
+    function(get(), i, sizes.data(), sizes.size());
+    return sizes;
+  }
+
   struct Free {
     void operator()(fastmnist_model* model) const { fastmnist_free(model); }
   };

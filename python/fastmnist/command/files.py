@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from fastmnist.comparison.agreement import Form
 
 _PROGRAM = "fastmnist-run"
+
+
+class NeedsItsClass(ValueError):
+    """A model that its class alone can make again."""
 
 
 def run_info(options: argparse.Namespace) -> int:
@@ -30,14 +35,15 @@ def run_info(options: argparse.Namespace) -> int:
         write_atomically(options.json, f"{json.dumps(about, indent=2)}\n".encode())
     table = Table(
         f"{options.file}: {about['bytes']:,} bytes, format {about['format']}",
-        ["model", "is", "measured", "changes", "recipe"],
+        ["model", "kind", "measured", "changes", "recipe"],
     )
     for name, model in about["models"].items():
         fact = model["measured"] or {}
         score = shown(fact["metric"], fact["score"]) if fact else "-"
         where = f" of {fact['n']:,}" if "n" in fact else ""
         recipe = "-" if model["recipe"] is None else str(Recipe.from_yaml(model["recipe"]))
-        table.row(name, model["type"], score + where, f"{len(model['changes'])}", recipe)
+        kind = f"{model['type']}, {model['precision']}"
+        table.row(name, kind, score + where, f"{len(model['changes'])}", recipe)
     print(table)
     return 0
 
@@ -48,10 +54,16 @@ def run_export(options: argparse.Namespace) -> int:
     from fastmnist.onnx.exporting import export_onnx
     from fastmnist.saving.save_load import save
 
-    name, model = _model_of(options)
     suffix = Path(options.output).suffix.lower()
+    if suffix == ".onnx" and options.compress:
+        raise ValueError("--compress: expected a file .safetensors, got one of ONNX")
+    if suffix == ".safetensors" and (options.opset is not None or options.input is not None):
+        raise ValueError("--opset, --input: expected a file .onnx, got one .safetensors")
+    name, model = _model_of(options)
     if suffix == ".onnx":
-        export_onnx(model, options.output, opset=options.opset, input=options.input)
+        export_onnx(
+            model, options.output, opset=options.opset or 21, input=options.input or "float32"
+        )
     elif suffix == ".safetensors":
         save(options.output, {name: model}, compress=options.compress)
     else:
@@ -72,6 +84,8 @@ def run_verify(options: argparse.Namespace) -> int:
     chosen = options.name or names
     if unknown := [name for name in chosen if name not in names]:
         raise ValueError(f"--name: expected one of {', '.join(names)}, got '{unknown[0]}'")
+    if options.program is not None and shutil.which(options.program) is None:
+        raise ValueError(f"--program: expected a program, got '{options.program}', which is none")
     pixels, floats, data = _rows(options)
     others = _others(options)
     told: dict[str, Any] = {"file": options.file, "data": data, "models": {}}
@@ -100,8 +114,16 @@ def _model_of(options: argparse.Namespace) -> tuple[str, Any]:
     name = names[0] if name is None else name
     if name not in names:
         raise ValueError(f"--name: expected one of {', '.join(names)}, got '{name}'")
-    loaded = load(options.file, into=_into(options))
-    return name, loaded[name] if hasattr(loaded, "keys") else loaded
+    try:
+        loaded = load(options.file, into=_into(options))
+        return name, loaded[name] if hasattr(loaded, "keys") else loaded
+    except ValueError as error:
+        if options.into is None and "into:" in str(error):
+            raise NeedsItsClass(
+                f"--into: expected the class of '{name}', as it is no chain of layers, got none: "
+                "--into net.py:Net"
+            ) from None
+        raise
 
 
 def _into(options: argparse.Namespace) -> Any:
@@ -116,11 +138,15 @@ def _forms(options: argparse.Namespace, name: str) -> list[Form]:
     from fastmnist.compilation.compiling import compile
     from fastmnist.runtime.compiled import CompiledModel
 
-    _, model = _model_of(argparse.Namespace(**{**vars(options), "name": [name]}))
-    forms = []
+    forms: list[Form] = []
+    model: Any = None
+    try:
+        _, model = _model_of(argparse.Namespace(**{**vars(options), "name": [name]}))
+    except NeedsItsClass as error:
+        print(f"fastmnist: {error}; without it only what needs no class is asked", file=sys.stderr)
     if isinstance(model, CompiledModel):
         forms.append(of_python("compiled", model))
-    else:
+    elif model is not None:
         forms.append(of_python("module", model))
         with contextlib.suppress(ValueError):  # the module itself runs any model
             forms.append(of_python("compiled", compile(model)))

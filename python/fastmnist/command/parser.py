@@ -250,11 +250,10 @@ def _add_export(commands: Any) -> None:
     export.add_argument(
         "--name", metavar="NAME", nargs=1, help="which model; not needed if there is only one"
     )
-    export.add_argument("--opset", type=count, default=21, metavar="N", help="of ONNX: default 21")
+    export.add_argument("--opset", type=count, metavar="N", help="of ONNX: default 21")
     export.add_argument(
         "--input",
         choices=("float32", "uint8"),
-        default="float32",
         help="what the ONNX model takes: real numbers (default), or pixels",
     )
     export.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ class Form:
     ----------
     name : str
     ask : callable
-        ``ask(pixels, floats)`` gives outputs ``[N, …]``, or a class for each row; `pixels` is None
-        where the rows are no images.
+        ``ask(pixels, floats)`` gives a list of outputs ``[N, …]``, or an array with a class for
+        each row; `pixels` is None where the rows are no images.
     """
 
     name: str
-    ask: Callable[[Rows | None, Rows], Outputs]
+    ask: Callable[[Rows | None, Rows], list[Outputs] | Outputs]
 
 
 @dataclass(frozen=True)
@@ -83,33 +83,54 @@ def agreements(
     -------
     list of Agreement, int
         One for each form, and how many rows there were.
+
+    Raises
+    ------
+    ValueError
+        If the first form refuses them: there is nothing to hold others against.
     """
     found: list[Agreement] = []
-    first: Outputs | None = None
+    first: list[Outputs] = []
     for form in forms:
         try:
-            outputs = np.asarray(form.ask(pixels, floats))
+            outputs = form.ask(pixels, floats)
         except Exception as error:  # a runtime of anybody's: the others are asked all the same
             told = " ".join(str(error).split())
+            if not first:
+                raise ValueError(
+                    f"{form.name}: expected answers to hold others against, got "
+                    f"{type(error).__name__}: {told}"
+                ) from error
             found.append(Agreement(form.name, None, None, None, f"{type(error).__name__}: {told}"))
             continue
-        first = outputs if first is None else first
+        first = first or (outputs if isinstance(outputs, list) else [outputs])
         found.append(_compared(form.name, first, outputs))
     return found, len(floats)
 
 
-def _compared(name: str, first: Outputs, outputs: Outputs) -> Agreement:
-    if outputs.ndim == 1 and first.ndim > 1:  # classes
-        return Agreement(name, int((_classes(first) != outputs).sum()), None, None)
-    outputs = outputs.reshape(first.shape)
-    bits = first.dtype == outputs.dtype and bool(
-        np.array_equal(first.view(np.uint8), np.ascontiguousarray(outputs).view(np.uint8))
-    )
-    apart = np.abs(first.astype(np.float64) - outputs.astype(np.float64))
-    largest = float(np.nan_to_num(apart, nan=0.0).max(initial=0.0))
-    is_classes = first.ndim == 2 and first.shape[1] > 1
-    decides = int((_classes(first) != _classes(outputs)).sum()) if is_classes else None
-    return Agreement(name, decides, largest, bits)
+def _compared(name: str, first: list[Outputs], outputs: list[Outputs] | Outputs) -> Agreement:
+    if not isinstance(outputs, list):  # classes
+        return Agreement(name, int((_classes(first[0]) != outputs).sum()), None, None)
+    if len(outputs) != len(first) or any(
+        a.size != b.size for a, b in zip(first, outputs, strict=False)
+    ):
+        shapes = [[*one.shape] for one in first], [[*one.shape] for one in outputs]
+        return Agreement(name, None, None, None, f"expected shapes {shapes[0]}, got {shapes[1]}")
+    same, largest, decided = True, 0.0, np.zeros(len(first[0]), bool)
+    is_classes = False
+    for a, b in zip(first, outputs, strict=True):
+        b = np.ascontiguousarray(b).reshape(a.shape)
+        same = same and a.dtype == b.dtype and bool(np.array_equal(_bits(a), _bits(b)))
+        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        largest = max(largest, float(np.nan_to_num(apart, nan=0.0).max(initial=0.0)))
+        if a.ndim == 2 and a.shape[1] > 1:
+            is_classes = True
+            decided |= _classes(a) != _classes(b)
+    return Agreement(name, int(decided.sum()) if is_classes else None, largest, same)
+
+
+def _bits(outputs: Outputs) -> Outputs:
+    return np.ascontiguousarray(outputs).reshape(-1).view(np.uint8)
 
 
 def _classes(outputs: Outputs) -> Outputs:
@@ -134,22 +155,31 @@ def agreement_table(title: str, found: list[Agreement], rows: int) -> Table:
 # ---- forms ---------------------------------------------------------------------------------------
 
 
-def in_batches(ask: Callable[[Rows], Any], rows: Rows) -> Outputs:
-    """Ask for some rows after the other, and join the outputs."""
-    parts = [np.asarray(ask(rows[at : at + _BATCH])) for at in range(0, len(rows), _BATCH)]
-    return np.concatenate(parts)
+def in_batches(ask: Callable[[Rows], Any], rows: Rows) -> list[Outputs]:
+    """Ask for some rows after the other, and join each output."""
+    parts = [_listed(ask(rows[at : at + _BATCH])) for at in range(0, len(rows), _BATCH)]
+    return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def _listed(outputs: Any) -> list[Outputs]:
+    """What a model gives as a list of arrays."""
+    if isinstance(outputs, Mapping):
+        outputs = [*outputs.values()]
+    if isinstance(outputs, tuple | list):
+        return [part for output in outputs for part in _listed(output)]
+    return [outputs.detach().numpy() if isinstance(outputs, torch.Tensor) else np.asarray(outputs)]
 
 
 def of_python(name: str, model: Any) -> Form:
     """A module or a compiled model."""
 
-    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+    def ask(pixels: Rows | None, floats: Rows) -> list[Outputs]:
         if isinstance(model, CompiledModel):
             takes = pixels is not None and model.takes_pixels
             return in_batches(model, pixels if takes and pixels is not None else floats)
         assert isinstance(model, nn.Module)
         with torch.no_grad():
-            return in_batches(lambda rows: model(torch.from_numpy(rows)).numpy(), floats)
+            return in_batches(lambda rows: model(torch.from_numpy(rows)), floats)
 
     return Form(name, ask)
 
@@ -157,14 +187,13 @@ def of_python(name: str, model: Any) -> Form:
 def of_library(name: str, path: str | os.PathLike[str], model: str) -> Form:
     """A model of a file as C++ programs have it."""
 
-    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+    def ask(pixels: Rows | None, floats: Rows) -> list[Outputs]:
         net = _core.NativeModel(os.fsencode(path), model)
         rows = floats
         if pixels is not None and net.takes_pixels:
             rows = pixels
         flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
-        (outputs,) = net.run(flat)
-        return outputs
+        return net.run(flat)
 
     return Form(name, ask)
 
@@ -208,8 +237,8 @@ def of_onnx(path: str | os.PathLike[str]) -> list[Form]:
     return forms
 
 
-def _in_onnx_runtime(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], Outputs]:
-    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+def _in_onnx_runtime(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], list[Outputs]]:
+    def ask(pixels: Rows | None, floats: Rows) -> list[Outputs]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -219,13 +248,13 @@ def _in_onnx_runtime(path: str | os.PathLike[str]) -> Callable[[Rows | None, Row
         )
         given = session.get_inputs()[0]
         rows = _shaped(given.shape, pixels if "uint8" in given.type else floats)
-        return in_batches(lambda x: session.run(None, {given.name: x})[0], rows)
+        return in_batches(lambda x: session.run(None, {given.name: x}), rows)
 
     return ask
 
 
-def _in_openvino(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], Outputs]:
-    def ask(pixels: Rows | None, floats: Rows) -> Outputs:
+def _in_openvino(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], list[Outputs]]:
+    def ask(pixels: Rows | None, floats: Rows) -> list[Outputs]:
         import openvino
 
         model = openvino.Core().compile_model(os.fspath(path), "CPU")
@@ -233,7 +262,7 @@ def _in_openvino(path: str | os.PathLike[str]) -> Callable[[Rows | None, Rows], 
         wants_pixels = given.element_type == openvino.Type.u8
         sizes = [d.get_length() if d.is_static else None for d in given.partial_shape]
         rows = _shaped(sizes, pixels if wants_pixels else floats)
-        return in_batches(lambda x: model(x)[model.output(0)], rows)
+        return in_batches(lambda x: [model(x)[output] for output in model.outputs], rows)
 
     return ask
 

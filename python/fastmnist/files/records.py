@@ -201,7 +201,7 @@ def network_from(description: dict[str, Any], arrays: Arrays) -> QuantizedNetwor
         elif kind not in _SILENT_STEPS:
             raise ValueError(
                 f"expected int8 layers alone, got a float one ('{path}'), which needs torch: "
-                "use fm.load"
+                "use fm.load, or save fm.compile(model), which runs without it"
             )
     if network is None:
         raise ValueError(

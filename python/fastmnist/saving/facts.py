@@ -73,7 +73,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``format`` (int), ``bytes`` (of the file), and ``models``: by name ``type`` ("module" or
-        "compiled"), ``recipe`` (the recipe as YAML, or None), ``changes`` (what was done, as
+        "compiled"), ``precision`` (of the layers: "int8", "float32", "int8, float32", or "other"),
+        ``recipe`` (the recipe as YAML, or None), ``changes`` (what was done, as
         text), and ``measured`` (``metric``, ``score``, maybe ``n`` and ``data``; or None).
 
     Raises
@@ -107,9 +108,32 @@ def _facts_of(description: Mapping[str, Any]) -> Facts:
     if measured is not None:
         required_field(measured, "metric", str)
         required_field(measured, "score", (int, float))
+    try:
+        precision = _precision(description)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"description: expected what fm.save wrote, got another: {error}"
+        ) from None
     return {
         "type": description.get("type"),
+        "precision": precision,
         "recipe": description.get("recipe"),
         "changes": told,
         "measured": description.get("measured"),
     }
+
+
+def _precision(description: Mapping[str, Any]) -> str:
+    """Of what its layers are, as far as the description tells."""
+    kinds: set[str] = set()
+    if "network" in description:
+        kinds.add("int8")
+    for step in (description.get("graph") or {}).get("steps", []):
+        kinds |= {{"int8": "int8", "float": "float32"}.get(step.get("kind"), "")}
+    for part in (description.get("replaced") or {}).values():
+        kind = part.get("type")
+        kinds |= {{"int8": "int8", "fused": "float32", "linear": "float32"}.get(kind, "")}
+    for step in description.get("chain") or []:
+        kinds |= {"float32"} if step.get("type") == "linear" else set()
+    known = [kind for kind in ("int8", "float32") if kind in kinds]
+    return ", ".join(known) or "other"
