@@ -48,11 +48,18 @@ class ChainReader {
     const std::string kind = reading_.text(record, "type");
     const std::optional<JsonValue> named = record.find("path");
     const std::string path(named ? named->text() : std::string_view());
-    // What stands at a path says more than the step does, in files of format 1.
     const std::optional<JsonValue> part = named ? replaced_.find(path) : std::optional<JsonValue>();
-    if (kind == "linear" || kind == "batchnorm") {
-      layer(path, part && part->find("shape") ? *part : record);
-    } else if (part && reading_.text(*part, "type") != "identity") {
+    // In files of format 1 what stands at a path says more than the step does.
+    const bool old = reading_.format() == 1 && part && !is_identity(*part);
+    constexpr std::string_view kOwn[] = {"clamp", "flatten", "rows", "identity", "dropout"};
+    const bool is_own = std::find(std::begin(kOwn), std::end(kOwn), kind) != std::end(kOwn);
+    const bool inlined = kind == "linear" || kind == "batchnorm";
+    if (inlined) {
+      layer(path, old && part->find("shape") ? *part : record);
+    } else if (part && (old || !is_own)) {
+      const std::optional<JsonValue> type = part->find("type");
+      if (!old && !(type && type->text() == kind))
+        reading_.invalid("type", "that of '" + path + "'", "'" + kind + "'");
       layer(path, *part);
     } else if (kind == "clamp") {
       SavedStep clamp;
@@ -60,9 +67,20 @@ class ChainReader {
       clamp.name = path;
       clamp.clamp = reading_.clamp(record);
       steps_.push_back({std::move(clamp), 0, 0});
-    } else if (kind != "flatten" && kind != "rows" && kind != "identity" && kind != "dropout") {
+    } else if (kind == "rows") {  // nothing, if rows have so many features: else it parts them
+      SavedStep rows;
+      rows.name = path;
+      steps_.push_back({std::move(rows), reading_.index_field(record, "features"), 0});
+      if (reading_.ok() && steps_.back().inputs < 1)
+        reading_.invalid("features", "at least 1", "0");
+    } else if (kind != "flatten" && kind != "identity" && kind != "dropout") {
       only_torch("a step '" + kind + "'");
     }
+  }
+
+  static bool is_identity(JsonValue part) {
+    const std::optional<JsonValue> type = part.find("type");
+    return type && type->text() == "identity";
   }
 
   void layer(const std::string& path, JsonValue record) {
@@ -116,10 +134,14 @@ class ChainReader {
     auto at = shape.begin();
     made.inputs = reading_.index(*at, "shape");
     made.outputs = reading_.index(*++at, "shape");
+    if (made.inputs < 1 || made.outputs < 1)
+      return reading_.invalid("shape", "inputs and outputs of at least 1", "0");
     made.step.has_weight = true;
     made.step.weight = weight(path, prefix, {made.outputs, made.inputs});
     const std::optional<JsonValue> bias = record.find("bias");
     made.step.has_bias = !bias || bias->kind() != JsonKind::kFalse;
+    if (!made.step.has_bias && reading_.has(prefix + "bias"))
+      reading_.invalid("tensor '" + prefix + "bias'", "none", "one");
     if (made.step.has_bias)
       made.step.bias = reading_.tensor(prefix + "bias", Dtype::kFloat32, {made.outputs});
     push(std::move(made), path);
@@ -174,6 +196,7 @@ class ChainReader {
         glu(std::move(made.step), width);
         continue;
       }
+      if (made.step.kind == StepKind::kReshape) continue;
       if (made.outputs != 0) width = made.outputs;
       if (!joined(made.step)) add(std::move(made.step), {last_}, width);
     }
@@ -251,6 +274,7 @@ class ChainReader {
     std::optional<SavedNetwork>& first = graph_.steps.front().network;
     input.pixels = first && first->pixels ? first->pixels : told;
     const std::int64_t size = graph_.values[static_cast<std::size_t>(input.value)].size();
+    if (!reading_.ok()) return;
     if (input.pixels && size % static_cast<std::int64_t>(input.pixels->channels()) != 0)
       input.pixels.reset();
     bool is_first = true;

@@ -90,8 +90,32 @@ SavedStep step_of(Reading& reading, const std::string& prefix, JsonValue record,
   return step;
 }
 
-// Indexes are there; tables have as many numbers as packing reads of them.
-void check(Reading& reading, const SavedGraph& graph) {
+}  // namespace
+
+SavedGraph read_graph(Reading& reading, const std::string& prefix, JsonValue record) {
+  SavedGraph graph;
+  std::size_t i = 0;
+  for (const JsonValue value : reading.some(record, "values", kMostRows))
+    graph.values.push_back(value_of(reading, prefix + "values." + std::to_string(i++), value));
+  for (const JsonValue input : reading.some(record, "inputs", kMostRows))
+    graph.inputs.push_back(input_of(reading, input));
+  i = 0;
+  for (const JsonValue step : reading.some(record, "steps", kMostRows)) {
+    graph.steps.push_back(
+        step_of(reading, prefix + "steps." + std::to_string(i++) + ".", step, graph.steps));
+    if (!reading.ok()) return graph;
+  }
+  for (const JsonValue output : reading.some(record, "outputs", kMostRows))
+    graph.outputs.push_back(reading.index(output, "outputs"));
+  if (const std::optional<JsonValue> keys = record.find("structure"); keys && keys->is_array())
+    for (const JsonValue key : *keys) graph.names.emplace_back(key.text());
+  if (!graph.names.empty() && graph.names.size() != graph.outputs.size())
+    reading.invalid("structure", std::to_string(graph.outputs.size()) + " keys",
+                    std::to_string(graph.names.size()));
+  return graph;
+}
+
+void check_graph(Reading& reading, const SavedGraph& graph) {
   const auto count = static_cast<std::int64_t>(graph.values.size());
   const auto check_index = [&](std::int64_t value) {
     if (value >= count)
@@ -101,7 +125,14 @@ void check(Reading& reading, const SavedGraph& graph) {
     if (is_there && table.count() != size)
       reading.invalid("weight, bias", std::to_string(size) + " numbers", text_of(table.shape()));
   };
-  for (const SavedInput& input : graph.inputs) check_index(input.value);
+  for (const SavedInput& input : graph.inputs) {
+    check_index(input.value);
+    if (!reading.ok()) return;
+    const std::int64_t size = graph.values[static_cast<std::size_t>(input.value)].size();
+    if (input.pixels && size % static_cast<std::int64_t>(input.pixels->channels()) != 0)
+      reading.invalid("pixels", "channels that divide the " + std::to_string(size) + " values",
+                      std::to_string(input.pixels->channels()));
+  }
   for (const std::int64_t output : graph.outputs) check_index(output);
   for (const SavedStep& step : graph.steps) {
     check_index(step.value);
@@ -127,32 +158,6 @@ void check(Reading& reading, const SavedGraph& graph) {
     check_table(numbers.has_weight, numbers.weight, weights);
     check_table(numbers.has_bias, numbers.bias, biases);
   }
-}
-
-}  // namespace
-
-SavedGraph read_graph(Reading& reading, const std::string& prefix, JsonValue record) {
-  SavedGraph graph;
-  std::size_t i = 0;
-  for (const JsonValue value : reading.some(record, "values", kMostRows))
-    graph.values.push_back(value_of(reading, prefix + "values." + std::to_string(i++), value));
-  for (const JsonValue input : reading.some(record, "inputs", kMostRows))
-    graph.inputs.push_back(input_of(reading, input));
-  i = 0;
-  for (const JsonValue step : reading.some(record, "steps", kMostRows)) {
-    graph.steps.push_back(
-        step_of(reading, prefix + "steps." + std::to_string(i++) + ".", step, graph.steps));
-    if (!reading.ok()) return graph;
-  }
-  for (const JsonValue output : reading.some(record, "outputs", kMostRows))
-    graph.outputs.push_back(reading.index(output, "outputs"));
-  if (const std::optional<JsonValue> keys = record.find("structure"); keys && keys->is_array())
-    for (const JsonValue key : *keys) graph.names.emplace_back(key.text());
-  if (!graph.names.empty() && graph.names.size() != graph.outputs.size())
-    reading.invalid("structure", std::to_string(graph.outputs.size()) + " keys",
-                    std::to_string(graph.names.size()));
-  if (reading.ok()) check(reading, graph);
-  return graph;
 }
 
 SavedGraph graph_of(SavedNetwork network) {

@@ -128,6 +128,12 @@ Status ModelFile::read_content() {
     if (!description.is_object())
       return Status::invalid("model '" + std::string(description.key()) + "'", "a description",
                              name_of(description.kind()));
+    const auto is_control = [](char c) {
+      return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    };
+    if (std::any_of(description.key().begin(), description.key().end(), is_control))
+      return Status::invalid("field 'models'", "names of letters", "one with control characters");
+    by_name_.emplace(description.key(), models_.size());
     Model model;
     model.name = description.key();
     model.terminated = description.key();
@@ -212,12 +218,14 @@ Status ModelFile::find_short(Model& model, std::string_view field, Form form,
 }
 
 Result<std::size_t> ModelFile::find(std::string_view name) const {
-  std::string known;
-  for (std::size_t i = 0; i < models(); ++i) {
-    if (name == models_[i].name && !name.empty()) return i;
-    known += (i == 0 ? "" : ", ") + models_[i].terminated;
-  }
+  if (const auto found = by_name_.find(name); found != by_name_.end() && !name.empty())
+    return found->second;
   if (name.empty() && models() == 1) return std::size_t{0};
+  constexpr std::size_t kMostTold = 20;
+  std::string known;
+  for (std::size_t i = 0; i < std::min(models(), kMostTold); ++i)
+    known += (i == 0 ? "" : ", ") + models_[i].terminated;
+  if (models() > kMostTold) known += " and " + std::to_string(models() - kMostTold) + " more";
   if (name.empty()) return Status::invalid("name", "one of " + known, "none");
   return Status::not_found("name: expected one of " + known + ", got '" + std::string(name) + "'");
 }

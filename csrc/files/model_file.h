@@ -92,6 +92,7 @@ class FASTMNIST_API ModelFile {
   Json content_;
   std::int64_t format_ = 0;
   std::vector<Model> models_;
+  std::map<std::string_view, std::size_t, std::less<>> by_name_;
   std::map<std::string_view, std::uint32_t, std::less<>> checksums_;  // by tensor
 };
 

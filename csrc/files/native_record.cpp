@@ -72,6 +72,8 @@ ChainStep layer_norm(Reading& reading, const std::string& prefix, JsonValue argu
   }
   const std::int64_t width = reading.index(*over.begin(), "normalized_shape");
   made.inputs = width;
+  if (reading.ok() && width < 1) reading.invalid("normalized_shape", "at least one feature", "0");
+  if (!reading.ok()) return made;
   const bool has_weight = reading.has(prefix + "weight");
   const bool has_bias = reading.has(prefix + "bias");
   if (!has_weight && !has_bias) return made;
@@ -102,6 +104,7 @@ ChainStep read_batchnorm(Reading& reading, const std::string& prefix, double eps
   const Array mean = reading.tensor(prefix + "running_mean", Dtype::kFloat32, {-1});
   if (!reading.ok()) return made;
   const std::int64_t count = made.inputs = mean.count();
+  if (count < 1) reading.invalid("tensor '" + prefix + "running_mean'", "at least one number", "0");
   const Array variance = reading.tensor(prefix + "running_var", Dtype::kFloat32, {count});
   Array weight;
   Array bias;
@@ -146,6 +149,7 @@ ChainStep read_native(Reading& reading, const std::string& path, const std::stri
     made.step.weight = reading.tensor(prefix + "weight", Dtype::kFloat32, {-1});
     made.step.has_weight = true;
     if (reading.ok()) made.inputs = made.step.weight.count();
+    if (reading.ok() && made.inputs < 1) reading.invalid("num_parameters", "at least one", "0");
   } else {
     made.step.kind = StepKind::kActivate;
     made.step.activation = activation_of(reading, name, prefix, arguments);

@@ -140,6 +140,7 @@ std::optional<SavedPixels> Reading::pixels(JsonValue value) {
   if (ok() && (told.mean.empty() || told.mean.size() != told.std.size()))
     invalid("mean, std", "the same length",
             std::to_string(told.mean.size()) + " and " + std::to_string(told.std.size()));
+  if (!ok()) return std::nullopt;
   return told;
 }
 

@@ -29,7 +29,9 @@ Result<SavedGraph> read_model(const ModelFile& file, std::size_t model) {
   const JsonValue description = reading.description();
   const std::string type = reading.text(description, "type");
   SavedGraph graph;
-  if ((type == "compiled" || type == "module") && description.find("graph")) {
+  const std::optional<JsonValue> chain = description.find("chain");
+  const bool is_chain = type == "module" && chain && chain->is_array();
+  if ((type == "compiled" || type == "module") && description.find("graph") && !is_chain) {
     // A module's own tensors have no names that begin with a dot.
     graph = read_graph(reading, type == "module" ? ".graph." : "graph.",
                        reading.field(description, "graph", JsonKind::kObject));
@@ -42,6 +44,7 @@ Result<SavedGraph> read_model(const ModelFile& file, std::size_t model) {
   } else {
     reading.invalid("type", "'compiled' or 'module'", "'" + type + "'");
   }
+  if (reading.ok()) check_graph(reading, graph);
   if (reading.ok()) return graph;
   Status bad = reading.take_status();
   if (bad.is_out_of_memory()) return bad;

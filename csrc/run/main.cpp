@@ -21,6 +21,14 @@ int fail(int status, const Status& why) {
   return status;
 }
 
+// The files that are read.
+std::vector<std::string> inputs_of(const Options& options) {
+  std::vector<std::string> files = options.rows;
+  files.push_back(options.file);
+  files.push_back(options.labels);
+  return files;
+}
+
 int finish(const Status& status) { return status.ok() ? kDone : fail(kWrongFile, status); }
 
 Status classify(const Model& model, const Rows& rows, const Memory<std::int64_t>& labels,
@@ -96,6 +104,11 @@ int run(const Options& options) {
     return finish(print(std::string("fastmnist-run ") + fastmnist_version() + ", " + isa + "\n"));
   if (options.threads != 0 && fastmnist_set_num_threads(options.threads) != FASTMNIST_OK)
     return fail(kWrongArguments, Status::invalid(fastmnist_last_error()));
+  if (!options.output.empty())
+    for (const std::string& read : inputs_of(options))
+      if (are_one_file(options.output, read))
+        return fail(kWrongArguments, Status::invalid("--output", "a file of its own",
+                                                     "'" + read + "', which is read"));
   const Result<ModelFile> file = ModelFile::open(options.file);
   if (!file.ok()) return fail(kWrongFile, file.status());
   if (options.list) return list(options, *file);

@@ -29,6 +29,12 @@ Status print(std::string_view text) {
   return written && std::fflush(stdout) == 0 ? Status() : refused("stdout");
 }
 
+bool are_one_file(const std::string& path, const std::string& other) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error) &&
+         std::filesystem::equivalent(path, other, error) && !error;
+}
+
 Status write_output(const std::string& path, std::string_view text) {
   if (path == "-") return print(text);
   namespace fs = std::filesystem;

@@ -10,6 +10,9 @@ namespace fastmnist::run {
 
 Status print(std::string_view text);
 
+// Whether both are names of one file that there is.
+bool are_one_file(const std::string& path, const std::string& other);
+
 // Replaces a file, or makes one; pipes and devices are written to. "-": stdout.
 Status write_output(const std::string& path, std::string_view text);
 

@@ -8,13 +8,15 @@
  *     fastmnist_predict_u8(model, pixels, rows, logits);   // uint8_t [rows, 784] to float [rows, 10]
  *     fastmnist_free(model);
  *
- * C99, and C++ (model.hpp has classes). Answers have the same bits as in Python, on every machine,
- * for every number of rows and threads. Nothing here throws or ends the process, whatever a file
- * holds; a function that can fail returns a status, and fastmnist_last_error() says why.
+ * C99, and C++ (model.hpp has classes). Answers have the same bits as in Python (float32 layers: as
+ * in a compiled model there), on every machine, for every number of rows and threads. Nothing here
+ * throws or ends the process, whatever a file holds; a function that can fail returns a status, and
+ * fastmnist_last_error() says why.
  *
  * Rows are contiguous, one behind the other, each of as many values as the model's input has: an
  * image of 28 x 28 is 784. uint8 values are pixels, 0 to 255, and only for models that know what a
- * pixel stands for (fastmnist_takes_pixels). A row with NaN gives NaN.
+ * pixel stands for (fastmnist_takes_pixels). Floats are aligned as C aligns them. A row with NaN
+ * gives NaN.
  *
  * Any number of threads may use one model at once. A model is freed when no call uses it any more.
  */

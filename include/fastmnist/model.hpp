@@ -63,7 +63,10 @@ class File {
       names.emplace_back(fastmnist_model_name(get(), i));
     return names;
   }
-  std::string description() const { return fastmnist_description(get()); }
+  std::string description() const {
+    const char* text = fastmnist_description(get());
+    return text != nullptr ? text : "";
+  }
   const fastmnist_file* get() const { return file_.get(); }
 
  private:

@@ -129,3 +129,64 @@ def same_as_nothing() -> bytes:
               "graph": {"values": [{"shape": [8], "constant": True}], "inputs": [],
                         "steps": [], "outputs": []}}  # fmt: skip
     return good(module)
+
+
+def module(chain: list[Any], replaced: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"type": "module", "class": None, "pixels": None, "changes": [], "masked": [],
+            "replaced": replaced or {}, "chain": chain, **more}  # fmt: skip
+
+
+def with_module(numbers: dict[str, Any], chain: list[Any], **more: Any) -> bytes:
+    return good(module(chain, **more), {f"m/{name}": array for name, array in numbers.items()})
+
+
+@attack("a layer without outputs behind one that has some: whose weights are read then?")
+def linear_of_nothing() -> bytes:
+    linear = {"type": "linear", "bias": False}
+    chain = [{**linear, "path": "a", "shape": [3, 3]}, {**linear, "path": "b", "shape": [3, 0]}]
+    numbers = {"a.weight": np.ones((3, 3), np.float32), "b.weight": np.ones((0, 3), np.float32)}
+    return with_module(numbers, chain)
+
+
+@attack("a norm of no features, so that it takes as many as there are")
+def batchnorm_of_nothing() -> bytes:
+    norm = {"type": "batchnorm", "path": "a", "features": 0, "affine": False, "eps": 1e-5}
+    linear = {"type": "linear", "path": "b", "shape": [3, 3], "bias": False}
+    nothing = np.zeros(0, np.float32)
+    numbers = {"a.running_mean": nothing, "a.running_var": nothing,
+               "b.weight": np.ones((3, 3), np.float32)}  # fmt: skip
+    return with_module(numbers, [linear, norm])
+
+
+@attack("a PReLU with a slope for each of no features")
+def slopes_of_nothing() -> bytes:
+    native = {"type": "native", "class": "PReLU", "arguments": {"num_parameters": 0}}
+    linear = {"type": "linear", "path": "b", "shape": [3, 3], "bias": False}
+    numbers = {"a.weight": np.zeros(0, np.float32), "b.weight": np.ones((3, 3), np.float32)}
+    return with_module(numbers, [linear, {"type": "native", "path": "a"}], replaced={"a": native})
+
+
+@attack("pixels of no channels: a division by zero")
+def pixels_of_no_channels() -> bytes:
+    linear = {"type": "linear", "path": "b", "shape": [3, 3], "bias": False}
+    numbers = {"b.weight": np.ones((3, 3), np.float32)}
+    return with_module(numbers, [linear], pixels={"mean": [], "std": []})
+
+
+@attack("a million channels of pixels, for each of which a table would be made")
+def pixels_of_many_channels() -> bytes:
+    told = {"values": [{"shape": [8]}, {"shape": [8]}],
+            "inputs": [{"name": "x", "value": 0, "any_shape": True,
+                        "pixels": {"mean": [0] * 9_000, "std": [1] * 9_000}}],
+            "steps": [{"kind": "activate", "name": "a", "operands": [0], "value": 1,
+                       "function": {"name": "gelu"}}],
+            "outputs": [1], "structure": None}  # fmt: skip
+    return good({"type": "compiled", "graph": told}, {"m/x": np.zeros(1, np.int8)})
+
+
+@attack("a name with a NUL in it: C reads another name")
+def name_with_a_nul() -> bytes:
+    header, data = parts()
+    content = header["__metadata__"]["fastmnist"]
+    header["__metadata__"]["fastmnist"] = content.replace('{"m": {', '{"m\\u0000b": {')
+    return container(header, data)

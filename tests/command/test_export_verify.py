@@ -68,7 +68,7 @@ def test_a_form_that_is_refused_is_told(digits, tmp_path, capsys):
     half = tmp_path / "half.safetensors"
     model = fm.load(digits)["original"]
     fm.save(half, fm.quantize(model, fm.Half(torch.bfloat16)))
-    assert main(["verify", str(half), "--data", "digits", "--rows", "50"]) == 0
+    assert main(["verify", str(half), "--data", "digits", "--rows", "50"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert "refused" in printed
     assert "needs torch" in printed
@@ -90,6 +90,9 @@ def test_export_one_model_alone(digits, tmp_path):
         (["export", "FILE", "x.onnx", "--name", "other"], "got 'other'"),
         (["export", "FILE", "x.pt", "--name", "int8"], "expected a file .onnx or .safetensors"),
         (["export", "nothing", "x.onnx"], "path: expected a model file"),
+        (["export", "FILE", "FILE", "--name", "int8"], "OUTPUT: expected another file"),
+        (["export", "FILE", "x.onnx", "--name", "int8", "--compress"], "--compress: expected"),
+        (["verify", "FILE", "--program", "nope", "--data", "digits"], "--program: expected"),
         (["verify", "FILE", "--name", "other", "--data", "digits"], "--name: expected one of"),
         (["verify", "FILE", "--against", "none.onnx", "--data", "digits"], "--against: expected"),
         (["verify", "FILE", "--against", "FILE.pt", "--data", "digits"], "--against: expected"),
@@ -111,7 +114,7 @@ def test_a_class_of_the_users(tmp_path, monkeypatch):
         "    def __init__(self):\n        super().__init__()\n"
         "        self.a, self.b = nn.Linear(784, 8), nn.Linear(784, 8)\n"
         "        self.c = nn.Linear(8, 10)\n\n"
-        "    def forward(self, x):\n        x = x.reshape(len(x), -1)\n"
+        "    def forward(self, x):\n        x = x.flatten(1)\n"
         "        return self.c(torch.relu(self.a(x)) + self.b(x))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -120,3 +123,27 @@ def test_a_class_of_the_users(tmp_path, monkeypatch):
     fm.save("net.safetensors", Net())
     words = ["verify", "net.safetensors", "--into", "own_net.py:Net", "--data", "digits"]
     assert main([*words, "--rows", "40"]) == 0
+
+
+def test_one_output_and_nan(tmp_path, capsys):
+    """Of one number a row what is far off counts; no number is far off."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        models = [torch.nn.Linear(784, 1), torch.nn.Linear(784, 1), torch.nn.Linear(784, 1)]
+    torch.nn.init.constant_(models[2].weight, float("nan"))
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path, model in zip(paths, models, strict=True):
+        fm.save(path, torch.nn.Sequential(torch.nn.Flatten(), model))
+    words = ["verify", str(paths[0]), "--data", "digits", "--rows", "60"]
+    assert main(words) == 0
+    assert main([*words, "--against", str(paths[1])]) == 1
+    assert main([*words, "--against", str(paths[2])]) == 1
+    assert "inf" in capsys.readouterr().out
+
+
+def test_what_pixels_mean_the_file_knows(digits, tmp_path):
+    path = tmp_path / "normalized.safetensors"
+    model = fm.load(digits)["original"]
+    images = fm.load_dataset("digits").train.images
+    fm.save(path, fm.quantize(model, fm.Static(images, mean=0.1307, std=0.3081)))
+    assert main(["verify", str(path), "--data", "digits"]) == 0

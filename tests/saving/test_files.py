@@ -346,3 +346,28 @@ def test_a_file_that_is_cut_while_it_is_open_is_an_error(tmp_path):
     path.write_bytes(content[:-64] + bytes(64))  # in place: the same file
     with pytest.raises(ValueError, match="the file was changed"):
         [*loaded.values()]
+
+
+def test_one_layer_with_hooks_is_refused(tmp_path):
+    layer = nn.Linear(12, 3)
+    layer.register_forward_hook(lambda module, args, output: output * 2)
+    for model in (layer, fm.quantize(nn.Linear(12, 3), fm.Static(X))):
+        if model is not layer:
+            model.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+        with pytest.raises(ValueError, match="expected no hooks on 'model'"):
+            fm.save(tmp_path / "m.safetensors", model)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\x1b[31m", "a\ud800"])
+def test_names_that_are_no_text_leave_the_file_as_it_was(tmp_path, name):
+    path = tmp_path / "m.safetensors"
+    fm.save(path, mlp())
+    before = path.read_bytes()
+    for compress in (False, True):
+        with pytest.raises(ValueError, match="models: expected"):
+            fm.save(path, {name: mlp()}, compress=compress)
+    model = nn.Sequential()
+    model.add_module("layer\udc80", nn.Linear(12, 3))
+    with pytest.raises(ValueError, match="Unicode"):
+        fm.save(path, model)
+    assert path.read_bytes() == before

@@ -14,6 +14,7 @@ from fastmnist.command.outputs import check_writable
 
 if TYPE_CHECKING:
     from fastmnist.comparison.agreement import Form
+    from fastmnist.pixels import PixelNormalization
 
 _PROGRAM = "fastmnist-run"
 
@@ -55,6 +56,9 @@ def run_export(options: argparse.Namespace) -> int:
     from fastmnist.saving.save_load import save
 
     suffix = Path(options.output).suffix.lower()
+    file, output = Path(options.file), Path(options.output)
+    if file.exists() and output.exists() and output.samefile(file):
+        raise ValueError(f"OUTPUT: expected another file than '{file}', got the same")
     if suffix == ".onnx" and options.compress:
         raise ValueError("--compress: expected a file .safetensors, got one of ONNX")
     if suffix == ".safetensors" and (options.opset is not None or options.input is not None):
@@ -87,20 +91,24 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.program is not None and shutil.which(options.program) is None:
         raise ValueError(f"--program: expected a program, got '{options.program}', which is none")
     pixels, floats, data = _rows(options)
+    told_pixels = any(x is not None for x in (options.mean, options.std, options.pixels))
     others = _others(options)
     told: dict[str, Any] = {"file": options.file, "data": data, "models": {}}
-    worst = 0
+    worst, refused = 0, False
     for i, name in enumerate(chosen):
-        forms = [*_forms(options, name), *others]
-        found, count = agreements(forms, pixels, floats)
+        forms, means = _forms(options, name)
+        # What pixels mean the file knows, unless it was said.
+        own = floats if pixels is None or means is None or told_pixels else means.to_float(pixels)
+        found, count = agreements([*forms, *others], pixels, own)
         if i:
             print()
         print(agreement_table(f"{name}, {data}", found, count))
         told["models"][name] = {"rows": count, "forms": [one.to_json() for one in found]}
         worst = max([worst, *(one.decides_otherwise or 0 for one in found)])
+        refused = refused or any(one.why_not for one in found)
     if options.json:
         write_atomically(options.json, f"{json.dumps(told, indent=2)}\n".encode())
-    return int(worst > options.allow)
+    return int(worst > options.allow or refused)
 
 
 def _model_of(options: argparse.Namespace) -> tuple[str, Any]:
@@ -132,10 +140,11 @@ def _into(options: argparse.Namespace) -> Any:
     return None if options.into is None else call(options.into, "--into", "PKG.MOD:CLASS")
 
 
-def _forms(options: argparse.Namespace, name: str) -> list[Form]:
-    """All that this machine has of a model in the file."""
+def _forms(options: argparse.Namespace, name: str) -> tuple[list[Form], PixelNormalization | None]:
+    """All that this machine has of a model in the file, and what its pixels mean."""
     from fastmnist.comparison.agreement import of_library, of_program, of_python
     from fastmnist.compilation.compiling import compile
+    from fastmnist.pixels import model_pixels
     from fastmnist.runtime.compiled import CompiledModel
 
     forms: list[Form] = []
@@ -154,7 +163,12 @@ def _forms(options: argparse.Namespace, name: str) -> list[Form]:
     program = options.program or shutil.which(_PROGRAM)
     if program:
         forms.append(of_program(_PROGRAM, program, options.file, name))
-    return forms
+    means = None
+    if isinstance(model, CompiledModel):
+        means = model.network.pixels
+    elif model is not None:
+        means = model_pixels(model)
+    return forms, means
 
 
 def _others(options: argparse.Namespace) -> list[Form]:

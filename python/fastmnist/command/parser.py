@@ -268,7 +268,7 @@ def _add_verify(commands: Any) -> None:
         "ask all forms of a saved model for the same rows, and print where they differ",
         "Ask all forms of a saved model (module, compiled, C++ library, fastmnist-run, ONNX in the "
         "runtimes that are installed) for the same rows, and print where they differ. Exit status: "
-        "0: all decide the same, 1: some decide otherwise, 2: an error.",
+        "0: all decide the same, 1: some decide otherwise or cannot answer, 2: an error.",
     )
     _add_file(verify)
     verify.add_argument(

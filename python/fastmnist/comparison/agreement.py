@@ -21,6 +21,7 @@ from fastmnist.runtime.compiled import CompiledModel
 Rows = npt.NDArray[Any]
 Outputs = npt.NDArray[Any]
 _BATCH = 1000
+_OF_RANGE = 0.05  # how far an output that is no class may be off
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Agreement:
     ----------
     form : str
     decides_otherwise : int or None
-        Rows whose largest output is another; None where the form was refused, or outputs are not
-        several numbers a row.
+        Rows whose largest output is another, or of outputs that are no classes those off by more
+        than a twentieth of their range; None where the form was refused.
     largest : float or None
         Largest difference of an output; None for forms that give classes alone.
     same_bits : bool or None
@@ -117,16 +118,21 @@ def _compared(name: str, first: list[Outputs], outputs: list[Outputs] | Outputs)
         shapes = [[*one.shape] for one in first], [[*one.shape] for one in outputs]
         return Agreement(name, None, None, None, f"expected shapes {shapes[0]}, got {shapes[1]}")
     same, largest, decided = True, 0.0, np.zeros(len(first[0]), bool)
-    is_classes = False
     for a, b in zip(first, outputs, strict=True):
         b = np.ascontiguousarray(b).reshape(a.shape)
         same = same and a.dtype == b.dtype and bool(np.array_equal(_bits(a), _bits(b)))
-        apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
-        largest = max(largest, float(np.nan_to_num(apart, nan=0.0).max(initial=0.0)))
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0
+        apart[np.isnan(apart)] = np.inf  # a number here, none there
+        largest = max(largest, float(apart.max(initial=0.0)))
         if a.ndim == 2 and a.shape[1] > 1:
-            is_classes = True
             decided |= _classes(a) != _classes(b)
-    return Agreement(name, int(decided.sum()) if is_classes else None, largest, same)
+        else:
+            finite = a[np.isfinite(a)]
+            most = _OF_RANGE * float(np.ptp(finite)) if finite.size else 0.0
+            decided |= (apart.reshape(len(a), -1) > most).any(1)
+    return Agreement(name, int(decided.sum()), largest, same)
 
 
 def _bits(outputs: Outputs) -> Outputs:

@@ -64,6 +64,7 @@ def to_bytes(
 ) -> bytes:
     """Give what :func:`write` writes."""
     if compress:
+        _json({name: description for name, (description, _) in models.items()})
         payload = compressed({"format": FORMAT, "single": single}, models)
         size = len(payload)
         about = {KEY: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
@@ -124,7 +125,13 @@ def _safetensors(tensors: Arrays, content: dict[str, Any]) -> bytes:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    text = json.dumps(value, separators=(",", ":"))
+    if "\\ud" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"models: expected layers with Unicode names: {error}") from None
+    return text
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

@@ -307,7 +307,7 @@ def _check_sizes(
     key = f"{prefix}running_mean" if base is nn.BatchNorm1d else f"{prefix}weight"
     array = arrays.get(key)
     try:
-        fits = array is not None and array.shape == shape_of(arguments.get(name))
+        fits = array is not None and array.shape == shape_of(arguments.get(name)) and array.size > 0
     except TypeError:
         fits = False
     if not fits:

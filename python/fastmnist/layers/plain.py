@@ -50,7 +50,8 @@ def _rebuild_linear(description: Description, prefix: str, arrays: Arrays) -> nn
 
 def _rebuild_batchnorm(description: Description, prefix: str, arrays: Arrays) -> nn.BatchNorm1d:
     features = required_field(description, "features", int)
-    array_of(arrays, f"{prefix}running_mean", (features,))
+    if array_of(arrays, f"{prefix}running_mean", (features,)).size == 0:
+        raise ValueError(f"tensor '{prefix}running_mean': expected at least one number, got none")
     eps = float(required_field(description, "eps", (int, float)))
     norm = nn.BatchNorm1d(
         features, eps, affine=required_field(description, "affine", bool), dtype=torch.float32

@@ -33,6 +33,7 @@ from fastmnist.rewriting.changes import (
     record,
 )
 from fastmnist.rewriting.copies import plain_copy
+from fastmnist.rewriting.hooks import has_hooks
 from fastmnist.rewriting.masks import make_permanent
 from fastmnist.rewriting.selection import (
     check_not_prepared,
@@ -161,6 +162,8 @@ def _described(
     for name in named:
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"models: expected names without '/', got {name!r}")
+        if not name.isprintable():
+            raise ValueError(f"models: expected names that can be printed, got {name!r}")
     return {name: _describe(name, model, compress) for name, model in named.items()}, single
 
 
@@ -261,6 +264,11 @@ def _describe(name: str, model: Any, compress: bool) -> tuple[dict[str, Any], Ar
         )
     plain = plain_copy(model)
     _check_finished(name, plain)
+    if kind_of(plain) is not None and any(map(has_hooks, plain.modules())):
+        raise ValueError(
+            f"models: expected no hooks on '{name}', which is one layer that a file makes anew, "
+            "got some: remove them, or put the layer into a class of your own"
+        )
     for module in plain.modules():
         if isinstance(module, FusedLinear):
             module.fold_norms()

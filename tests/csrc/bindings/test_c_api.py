@@ -282,3 +282,19 @@ def test_plans_are_stored_or_fixed_and_measured_when_asked(several, tmp_path):
     load(c.STORED)
     assert times.read_bytes() == before
     assert all(np.array_equal(y, made[0]) for y in made)
+
+
+def test_rows_that_are_parted_are_refused(tmp_path):
+    class Parted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = torch.nn.Linear(12, 20)
+
+        def forward(self, x):
+            return torch.softmax(self.a(x).view(-1, 10), 1)
+
+    path = tmp_path / "m.safetensors"
+    for model in (Parted(), fm.quantize(Parted(), fm.Dynamic())):
+        fm.save(path, model)
+        with pytest.raises(c.Failed, match="needs torch"):
+            c.Model(path)
