@@ -32,7 +32,7 @@ from fastmnist.display.tables import Table
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     data = fm.load_dataset(options.data)
-    model = digits_model(data)
+    model = digits_model(data).eval()
     models = {"original": model, "int8": fm.quantize(model, fm.Static(data.train))}
     images = data.test.images.numpy()
     floats = data.test.pixels.to_float(images)
