@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 
+import c_library as c
 import numpy as np
 import pytest
 import torch
@@ -39,9 +41,13 @@ def load_all(path) -> bool:
     try:
         loaded = fm.load(path)
     except ValueError:
+        with contextlib.suppress(c.Failed):
+            c.Model(path)
         return False
     fine = True
     for name in loaded:
+        with contextlib.suppress(c.Failed):  # by itself: whatever Python says of it
+            c.Model(path, name).predict(X.numpy())
         try:
             model = loaded[name]
             with torch.no_grad():
