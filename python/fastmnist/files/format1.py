@@ -24,7 +24,6 @@ def upgraded(description: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any
         If the record is not as it should be.
     """
     arrays, described = dict(arrays), dict(description)
-    sparse = described.get("sparse")
     renamed: dict[str, str] = {}
     if described.get("type") == "compiled":
         _name_layers(described.get("network"), "network.", "network.layers.{i}.", renamed)
@@ -38,17 +37,7 @@ def upgraded(description: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any
         described["replaced"] = replaced
         described["chain"] = _chain(described.get("chain"), replaced)
         described["changes"] = _changes(described.get("changes"))
-    arrays = {_renamed(key, renamed): array for key, array in arrays.items()}
-    if isinstance(sparse, dict):
-        described["sparse"] = {renamed.get(key, key): shape for key, shape in sparse.items()}
-    return described, arrays
-
-
-def _renamed(key: str, renamed: dict[str, str]) -> str:
-    for part in (".bitmask", ".values"):
-        if key.endswith(part) and key.removesuffix(part) in renamed:
-            return renamed[key.removesuffix(part)] + part
-    return renamed.get(key, key)
+    return described, {renamed.get(key, key): array for key, array in arrays.items()}
 
 
 def _name_layers(record: Any, old: str, new: str, renamed: dict[str, str]) -> None:
